@@ -1,0 +1,41 @@
+"""gaugec: a compiler from declared parameter symmetries (gauges) to proved, gauge-equivariant optimizers.
+
+`load` reads a spec, `verify` proves it, `compile` finds its gauges in a model and writes the PyTorch module that
+`gaugec.runtime`'s optimizers step with. Names are looked up on first use, so that `import gaugec.runtime` costs nothing
+but torch: a compiled gauge needs neither sympy nor lark nor networkx.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gaugec.driver import compile, load, verify
+    from gaugec.errors import GaugeError, MatchError, ProofError, SpecError
+
+__version__ = "0.1.0"
+__all__ = ["load", "verify", "compile", "GaugeError", "SpecError", "ProofError", "MatchError"]
+
+_HOMES = {
+    "load": "gaugec.driver",
+    "verify": "gaugec.driver",
+    "compile": "gaugec.driver",
+    "GaugeError": "gaugec.errors",
+    "SpecError": "gaugec.errors",
+    "ProofError": "gaugec.errors",
+    "MatchError": "gaugec.errors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

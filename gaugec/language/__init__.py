@@ -1,0 +1,1 @@
+"""The language of `.gauge` files: text to tree to checked gauge."""

@@ -1,0 +1,1 @@
+"""The gauges and architectures that gaugec ships, as `.gauge` text."""

@@ -1,0 +1,36 @@
+"""What every test may ask for: golden files."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="rewrite tests/golden from what the code gives now")
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """`golden(name, text)` fails unless `text` is tests/golden/<name> to the byte; --update-golden writes it instead."""
+
+    def check(name: str, text: str) -> None:
+        path = GOLDEN / name
+        if request.config.getoption("--update-golden"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(text.encode())
+            return
+        if not path.exists():
+            pytest.fail(f"no golden file {name}: look at the text, then run pytest --update-golden", pytrace=False)
+        want = path.read_bytes().decode()
+        if want != text:
+            lines = difflib.unified_diff(want.splitlines(), text.splitlines(), f"golden/{name}", "now", lineterm="")
+            shown = "\n".join(list(lines)[:80])
+            pytest.fail(f"{name} differs from its golden file (pytest --update-golden accepts):\n{shown}", pytrace=False)
+
+    return check

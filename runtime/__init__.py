@@ -1,1 +1,1 @@
-"""What a compiled gauge needs while training: optimizers, linear algebra, loading. Imports torch and nothing of the compiler."""
+"""What a compiled gauge needs while training: optimizers, linear algebra, loading. Imports torch, never the compiler."""

@@ -17,7 +17,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture
 def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
-    """`golden(name, text)` fails unless `text` is tests/golden/<name> to the byte; --update-golden writes it instead."""
+    """`golden(name, text)` fails unless `text` is tests/golden/<name> to the byte; --update-golden writes it."""
 
     def check(name: str, text: str) -> None:
         path = GOLDEN / name
@@ -31,6 +31,6 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
         if want != text:
             lines = difflib.unified_diff(want.splitlines(), text.splitlines(), f"golden/{name}", "now", lineterm="")
             shown = "\n".join(list(lines)[:80])
-            pytest.fail(f"{name} differs from its golden file (pytest --update-golden accepts):\n{shown}", pytrace=False)
+            pytest.fail(f"{name} differs from its golden file (--update-golden accepts):\n{shown}", pytrace=False)
 
     return check

@@ -1,0 +1,54 @@
+# make demo | test | lint | bench. Each first makes .venv from nothing but Python 3.11 or later, and renews it when the
+# sources changed. VENV=path uses an environment that is already made, as it is: gaugec[test] must be installed there.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+ARGS ?=
+
+ifdef VENV
+READY :=
+else
+VENV := .venv
+READY := .venv/.installed
+endif
+BIN := $(abspath $(VENV))/bin
+SOURCES := pyproject.toml constraints.txt $(shell find gaugec runtime specs -type f ! -path '*/__pycache__/*')
+
+# Checks run in an empty folder: what they import is the installed package, never this checkout.
+APART = unset PYTHONPATH; empty=$$(mktemp -d); trap 'rm -rf "$$empty"' EXIT; cd "$$empty";
+
+.PHONY: help demo test lint bench clean
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /make \1\t/'
+
+demo: $(READY) ## prove, compile and train a small real Llama; results in gaugec-demo/
+	@"$(BIN)/gaugec" demo $(ARGS)
+
+test: $(READY) ## the tests; ARGS="-k name" goes to pytest
+	@$(APART) "$(BIN)/pytest" -c "$(CURDIR)/pyproject.toml" --rootdir="$(CURDIR)" -n auto --dist loadfile -q $(ARGS) "$(CURDIR)/tests"
+
+lint: $(READY) ## ruff, the import contracts, mypy
+	@"$(BIN)/ruff" check -q .
+	$(APART)
+	"$(BIN)/lint-imports" --config "$(CURDIR)/pyproject.toml" --no-cache --no-logo > imports.txt || { cat imports.txt; exit 1; }
+	"$(BIN)/mypy" --config-file "$(CURDIR)/pyproject.toml" --cache-dir "$$empty" -p gaugec
+
+bench: $(READY) ## what pooling costs: about half an hour
+	@"$(BIN)/python" tests/bench/pooling.py $(ARGS)
+
+clean: ## forget .venv and what was built
+	@rm -rf .venv build dist gaugec.egg-info
+
+.venv/.installed: $(SOURCES)
+	@"$(PYTHON)" -c 'import sys; sys.version_info >= (3, 11) or sys.exit("gaugec needs Python 3.11 or later: make PYTHON=/path/to/python")'
+	echo "setting up .venv"
+	[ -x .venv/bin/python ] || "$(PYTHON)" -m venv .venv
+	rm -rf build
+	# torch by itself and pinned: the build that this machine's pip is set up for, and no other pulled in later
+	.venv/bin/python -m pip install -qq -c constraints.txt setuptools torch
+	.venv/bin/python -m pip install -qq -c constraints.txt --no-build-isolation '.[demo,test]'
+	rm -rf build gaugec.egg-info
+	touch $@

@@ -1,0 +1,5 @@
+"""`python -m gaugec` is the `gaugec` command."""
+
+from gaugec.cli import main
+
+main()

@@ -1,0 +1,365 @@
+"""Models enter here: `torch.export` -> ATen graph -> tensor graph.
+
+The model is exported in train mode (an evaluation trace has no dropout nodes) with an empty decomposition table, so
+that linear, attention and einsum stay whole.  It is traced at two shapes where its inputs allow it: export specialises
+on the example's shape, and a branch on a length would otherwise vanish silently.
+
+What this module does not do: it decides nothing about gauges.  No module, class or parameter name influences the graph.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from gaugec import aten_layers  # noqa: F401  (registers its rows)
+from gaugec.aten import ROWS, pointwise_rows
+from gaugec.building import Builder, Ref
+from gaugec.errors import MatchError
+from gaugec.freeze import freeze
+from gaugec.tensor import Graph
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A traced model.
+
+    program: the exported program (for the numeric witness).  leaves: canonical parameter name -> leaf id.
+    names: every parameter name -> its canonical name (tied parameters share one).  blocked: canonical name -> why a
+    gauge may never move it.  second: a note on the second trace.
+    """
+
+    program: torch.export.ExportedProgram
+    graph: Graph
+    leaves: dict[str, int]
+    names: dict[str, str]
+    shapes: dict[str, tuple[int, ...]]
+    blocked: dict[str, str]
+    loss: str | None
+    kinds: tuple[str, ...]
+    second: str = ""
+
+
+def trace(
+    model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any] | None = None, *, loss: str | None = None
+) -> Trace:
+    """Traces a model at two shapes.
+
+    Raises:
+        MatchError: export fails, the two traces differ, `loss` is unknown, or a parameter has an axis that export
+            cannot show.
+    """
+    if loss not in (None, "cross_entropy"):
+        raise MatchError(f"unknown loss {loss!r}", help='use loss="cross_entropy", or let forward return the loss')
+    arguments, keywords = tuple(args), dict(kwargs or {})
+    first = _lower(model, _export(model, arguments, keywords), loss)
+    for change in _variations(arguments, keywords):
+        other_args, other_kwargs = _resized(arguments, keywords, change)
+        if not _runs(model, other_args, other_kwargs):
+            continue
+        second = _lower(model, _export(model, other_args, other_kwargs), loss)
+        difference = _difference(first, second)
+        if difference:
+            raise MatchError(
+                f"the model's graph depends on the shape of its input: {difference}",
+                help="a branch on a length or batch size is frozen by the trace; make the forward independent of it",
+            )
+        said = ", ".join(f"{old}->{new}" for old, new in change.items())
+        return Trace(**{**first.__dict__, "second": f"same graph with input sizes {said}"})
+    return Trace(**{**first.__dict__, "second": "the inputs could not be resized: traced at one shape only"})
+
+
+@contextlib.contextmanager
+def _train_mode(model: nn.Module) -> Iterator[None]:
+    modes = [(module, module.training) for module in model.modules()]
+    model.train()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def _export(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.export.ExportedProgram:
+    with _train_mode(model), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            program = torch.export.export(model, args, kwargs, strict=False)
+            _no_hidden_gradients(program)
+            return program.run_decompositions({})
+        except MatchError:
+            raise
+        except Exception as error:
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            raise MatchError(
+                f"torch.export cannot trace the model: {reason[0][:300]}",
+                help="the forward must be a static graph of tensor operations (try use_cache=False; no data-dependent branch)",
+            ) from error
+
+
+def _no_hidden_gradients(program: torch.export.ExportedProgram) -> None:
+    """Refuses no_grad regions and detach on anything that depends on a parameter.
+
+    There the gradient is not that of the traced function, and a gauge that is proved for the function would be wrong
+    for training.
+    """
+    parameters = set(program.graph_signature.inputs_to_parameters)
+    tainted: set[str] = set()
+    for node in program.graph.nodes:
+        if node.op == "placeholder" and node.name in parameters:
+            tainted.add(node.name)
+        elif node.op == "call_function" and any(n.name in tainted for n in node.all_input_nodes):
+            if _cuts_gradient(node) and _differentiable(node):
+                raise MatchError(
+                    f"the gradient is cut at {node.name} ({node.target}), which depends on a parameter",
+                    help="a detach or a no_grad region makes the gradient differ from the function that is proved",
+                )
+            if _differentiable(node):
+                tainted.add(node.name)
+
+
+def _cuts_gradient(node: torch.fx.Node) -> bool:
+    name = str(node.target)
+    if "detach" in name:
+        return True
+    return "set_grad_enabled" in name and node.args[0] is False
+
+
+def _differentiable(node: torch.fx.Node) -> bool:
+    value = node.meta.get("val")
+    values = value if isinstance(value, (list, tuple)) else [value]
+    return any(isinstance(v, torch.Tensor) and v.dtype.is_floating_point for v in values) or value is None
+
+
+# -- the second shape --------------------------------------------------------------------------------------------
+def _tensors(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[torch.Tensor]:
+    flat, _ = torch.utils._pytree.tree_flatten((args, kwargs))
+    return [x for x in flat if isinstance(x, torch.Tensor)]
+
+
+def _variations(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[dict[int, int]]:
+    """Which sizes to change: batch and length together, then the batch alone."""
+    tensors = _tensors(args, kwargs)
+    batches = {t.shape[0] for t in tensors if t.ndim > 0}
+    if len(batches) != 1:
+        return []
+    batch = batches.pop()
+    lengths = {t.shape[1] for t in tensors if t.ndim > 1}
+    tries: list[dict[int, int]] = []
+    if len(lengths) == 1:
+        (length,) = lengths
+        if length != batch and length > 1:
+            tries.append({batch: batch + 2, length: length + 3})
+            tries.append({batch: batch + 2, length: length - 1})
+    tries.append({batch: batch + 2})
+    return tries
+
+
+def _resized(args: tuple[Any, ...], kwargs: dict[str, Any], change: dict[int, int]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def resize(x: Any) -> Any:
+        if not isinstance(x, torch.Tensor):
+            return x
+        for axis in range(min(x.ndim, 2)):
+            wanted = change.get(x.shape[axis])
+            if wanted is not None:
+                positions = torch.arange(wanted, device=x.device) % x.shape[axis]
+                x = x.index_select(axis, positions)
+        return x
+
+    resized = torch.utils._pytree.tree_map(resize, (args, kwargs))
+    return resized[0], resized[1]
+
+
+def _runs(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Does the forward take inputs of these shapes?  Runs on meta tensors, or for real where that is impossible."""
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    with _train_mode(model), torch.no_grad(), torch.random.fork_rng(devices=[]):
+        try:
+            model(*args, **kwargs)
+            return True
+        except Exception:
+            return False
+        finally:
+            for name, buffer in model.named_buffers():
+                if name in buffers and buffers[name].shape == buffer.shape and buffer.device.type != "meta":
+                    buffer.copy_(buffers[name])
+
+
+def _difference(first: Trace, second: Trace) -> str:
+    """The first place where two traces differ in more than sizes, or ""."""
+    one, two = first.kinds, second.kinds
+    for a, b in zip(one, two):
+        if a != b:
+            return f"{a} at one shape, {b} at another"
+    return "" if len(one) == len(two) else f"{len(one)} operations at one shape, {len(two)} at another"
+
+
+# -- lowering ----------------------------------------------------------------------------------------------------
+_FREE = ("arange", "full", "zeros", "ones", "empty", "new_ones", "new_zeros", "new_full", "new_empty", "scalar_tensor",
+         "zeros_like", "ones_like", "full_like", "empty_like", "rand", "randn", "rand_like", "randn_like", "bernoulli")  # fmt: skip
+
+
+class _Lowering:
+    """Lowers one exported program."""
+
+    def __init__(self, model: nn.Module, program: torch.export.ExportedProgram) -> None:
+        self.program, self.builder = program, Builder()
+        self.env: dict[str, Any] = {}
+        self.pointwise = pointwise_rows()
+        canonical: dict[int, str] = {}
+        self.names: dict[str, str] = {}
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        for name, parameter in model.named_parameters(remove_duplicate=False):
+            self.names[name] = canonical.setdefault(id(parameter), name)
+            self.shapes[self.names[name]] = tuple(parameter.shape)
+        self.leaves: dict[str, Ref] = {}
+        self.boolean: set[int] = set()
+
+    def placeholder(self, node: torch.fx.Node) -> Any:
+        signature, b = self.program.graph_signature, self.builder
+        value = node.meta.get("val")
+        if not isinstance(value, torch.Tensor):
+            return value
+        shape = tuple(int(n) for n in value.shape)
+        parameter = signature.inputs_to_parameters.get(node.name)
+        if parameter is None:
+            buffer = signature.inputs_to_buffers.get(node.name)
+            ref = b.leaf("input", buffer or node.name, shape)
+        else:
+            name = self.names[parameter]
+            if name not in self.leaves:
+                self.leaves[name] = b.leaf("param", name, shape)
+            ref = self.leaves[name]
+        if value.dtype == torch.bool:
+            b.boolean.add(ref.node)
+        return ref
+
+    def call(self, node: torch.fx.Node) -> Any:
+        b, name = self.builder, _packet(node)
+        b.source, b.place = name, _place(node)
+        if name.endswith("getitem"):
+            source, position = node.args
+            return self.env[source.name][position]  # type: ignore[union-attr, index]
+        args = torch.fx.node.map_arg(node.args, lambda n: self.env[n.name])
+        kwargs = {k: v for k, v in torch.fx.node.map_arg(node.kwargs, lambda n: self.env[n.name]).items()}
+        for unused in ("device", "pin_memory", "layout", "memory_format"):
+            kwargs.pop(unused, None)
+        shape = _shape(node.meta.get("val"))
+        if shape is None:
+            return None
+        made = self.lower(node, name, args, kwargs, shape)
+        expected = shape if isinstance(shape, list) else [shape]
+        got = list(made) if isinstance(made, (list, tuple)) else [made]
+        for ref, wanted in zip(got, expected):
+            if isinstance(ref, Ref) and ref.shape != wanted:
+                raise MatchError(f"{name} at {b.place or node.name}: shape {ref.shape} was derived, {wanted} traced")
+        value = node.meta.get("val")
+        if isinstance(value, torch.Tensor) and value.dtype == torch.bool and isinstance(made, Ref):
+            b.boolean.add(made.node)
+        return made
+
+    def lower(self, node: torch.fx.Node, name: str, args: Any, kwargs: dict[str, Any], shape: Any) -> Any:
+        b = self.builder
+        if name in ("aten._to_copy", "aten.to", "aten.type_as"):
+            # a cast between floating types is neutral, one to integers is not; `type_as` takes only a dtype from
+            # its second argument
+            value = node.meta["val"]
+            before = node.args[0].meta["val"]  # type: ignore[union-attr]
+            neutral = value.dtype == before.dtype or (
+                value.dtype.is_floating_point and value.dtype.itemsize > 1 and before.dtype.itemsize * before.is_floating_point() != 1
+            )
+            return args[0] if neutral else b.opaque(f"cast to {value.dtype}", [args[0]], shape)
+        if name.removeprefix("aten.") in _FREE:
+            return b.opaque(name, [], shape)
+        if name in self.pointwise and len(args) == 1:
+            return b.map(self.pointwise[name], args[0])
+        if name in ROWS:
+            try:
+                return ROWS[name](b, shape, *args, **kwargs)
+            except (TypeError, ValueError, IndexError) as error:
+                source = f"{name} ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+                return self.unknown(source, args, kwargs, shape)
+        return self.unknown(name, args, kwargs, shape)
+
+    def unknown(self, name: str, args: Any, kwargs: Any, shape: Any) -> Any:
+        flat, _ = torch.utils._pytree.tree_flatten((args, kwargs))
+        refs = [x for x in flat if isinstance(x, Ref)]
+        made = [self.builder.opaque(name, refs, s) for s in (shape if isinstance(shape, list) else [shape])]
+        return made if isinstance(shape, list) else made[0]
+
+
+def _packet(node: torch.fx.Node) -> str:
+    target = node.target
+    packet = getattr(target, "_overloadpacket", None)
+    return str(packet) if packet is not None else getattr(target, "__name__", str(target))
+
+
+def _place(node: torch.fx.Node) -> str:
+    stack = node.meta.get("nn_module_stack") or {}
+    paths = [entry[0] for entry in stack.values()]
+    return str(paths[-1]) if paths else ""
+
+
+def _shape(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return tuple(int(n) for n in value.shape)
+    if isinstance(value, (list, tuple)):
+        return [tuple(int(n) for n in v.shape) if isinstance(v, torch.Tensor) else () for v in value]
+    return None
+
+
+def _lower(model: nn.Module, program: torch.export.ExportedProgram, loss: str | None) -> Trace:
+    lowering = _Lowering(model, program)
+    signature = program.graph_signature
+    kinds: list[str] = []
+    returned: Any = ()
+    for node in program.graph.nodes:
+        if node.op == "placeholder":
+            lowering.env[node.name] = lowering.placeholder(node)
+        elif node.op == "call_function":
+            lowering.env[node.name] = lowering.call(node)
+            kinds.append(f"{_packet(node)} at {_place(node) or 'the top'}")
+        elif node.op == "output":
+            returned = node.args[0]
+    buffers = [lowering.env[name] for name in signature.buffers_to_mutate]
+    buffers += [lowering.env[name] for name in getattr(signature, "user_inputs_to_mutate", {})]
+    users = [lowering.env[n.name] for n in returned if n is not None and hasattr(n, "name") and n.name in signature.user_outputs]
+    outputs = [ref for ref in users if isinstance(ref, Ref)]
+    if loss is not None:
+        outputs = [_with_loss(lowering.builder, outputs), *outputs[1:]]
+    graph, numbers = freeze(lowering.builder, outputs, [ref for ref in buffers if isinstance(ref, Ref)])
+    leaves = {name: numbers[ref.node] for name, ref in lowering.leaves.items() if ref.node in numbers}
+    blocked = _aliased(model, lowering.names)
+    return Trace(program, graph, leaves, lowering.names, lowering.shapes, blocked, loss, tuple(kinds))
+
+
+def _with_loss(b: Builder, outputs: list[Ref]) -> Ref:
+    if not outputs or len(outputs[0].shape) < 2:
+        raise MatchError('loss="cross_entropy" needs a first output of logits with a class axis last')
+    logits = outputs[0]
+    b.source, b.place = "cross_entropy", ""
+    target = b.leaf("input", "targets", logits.shape[:-1])
+    return b.along("cross_entropy", logits, [len(logits.shape) - 1], keep=False, data=[target], out=[])
+
+
+def _aliased(model: nn.Module, names: dict[str, str]) -> dict[str, str]:
+    """Parameters that share storage with another tensor: moving one would move the other unseen."""
+    owners: dict[int, list[str]] = {}
+    seen: set[int] = set()
+    for name, tensor in [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]:
+        if id(tensor) not in seen:
+            seen.add(id(tensor))
+            owners.setdefault(tensor.untyped_storage()._cdata, []).append(name)
+    blocked: dict[str, str] = {}
+    for sharing in owners.values():
+        for name in sharing if len(sharing) > 1 else ():
+            if name in names:
+                others = ", ".join(other for other in sharing if other != name)
+                blocked[names[name]] = f"its storage is shared with {others}"
+    return blocked

@@ -12,20 +12,19 @@ import importlib
 import importlib.resources
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
-from rich.console import Console
 from rich.text import Text
 
 import gaugec
+from gaugec.screen import console, count, show_sites, show_verification, working
 
 REFUSED = 1
 MISUSED = 2
-_STYLES = {"proved": "green", "approximate": "yellow", "train mode only": "yellow", "refused": "red"}
 
 
 class Workload(NamedTuple):
@@ -36,44 +35,18 @@ class Workload(NamedTuple):
     kwargs: dict[str, Any]
 
 
-# --- the screen
-
-
-def _out() -> Console:
-    return Console(highlight=False, soft_wrap=True)
-
-
-def _err() -> Console:
-    return Console(highlight=False, soft_wrap=True, stderr=True)
-
-
-@contextmanager
-def _working(what: str) -> Iterator[None]:
-    """Show a spinner on a terminal while something takes its time; nothing anywhere else."""
-    console = _err()
-    if console.is_terminal:
-        with console.status(what):
-            yield
-    else:
-        yield
-
-
 @contextmanager
 def _refusals() -> Iterator[None]:
     """Turn a GaugeError into what it draws on stderr and exit code 1."""
     try:
         yield
     except gaugec.GaugeError as error:
-        _err().print(Text(str(error)))
+        _complain(str(error))
         sys.exit(REFUSED)
 
 
-def _indent(lines: Iterable[str], by: int) -> str:
-    return "\n".join(" " * by + line for text in lines for line in str(text).splitlines())
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def _complain(message: str) -> None:
+    console(stderr=True).print(Text(message))
 
 
 # --- arguments
@@ -147,7 +120,7 @@ def main() -> None:
 @main.command("list")
 def list_() -> None:
     """Show the specs that the package ships."""
-    out = _out()
+    out = console()
     with _refusals():
         specs = [gaugec.load(name) for name in _shipped()]
     width = max((len(spec.name) for spec in specs), default=0)
@@ -168,43 +141,17 @@ def verify(specs: tuple[str, ...], explain: bool) -> None:
     failed = False
     for name in specs:
         try:
-            with _working(f"proving {name}"):
+            with working(f"proving {name}"):
                 start = time.perf_counter()
                 result = gaugec.verify(name)
                 seconds = time.perf_counter() - start
         except gaugec.GaugeError as error:
-            _err().print(Text(str(error)))
+            _complain(str(error))
             failed = True
             continue
-        _show_verification(name, result, seconds, explain)
+        show_verification(console(), name, result, seconds, explain)
         failed = failed or not result.ok
     sys.exit(REFUSED if failed else 0)
-
-
-def _show_verification(name: str, result: Any, seconds: float, explain: bool) -> None:
-    out = _out()
-    theorems = tuple(result.theorems)
-    width = max((len(theorem.verdict) for theorem in theorems), default=0)
-    out.print(Text(name, "bold"))
-    for theorem in theorems:
-        verdict = (theorem.verdict.ljust(width), _STYLES.get(theorem.verdict, "bold"))
-        out.print(Text.assemble("  ", verdict, "  ", theorem.name, (f"  {theorem.seconds:.2f} s", "dim")))
-        for title, lines in _details(theorem, explain):
-            out.print(Text(_indent([f"{title}{line}" for line in lines], width + 4), "dim"))
-    proved = sum(theorem.verdict == "proved" for theorem in theorems)
-    out.print(f"{proved} of {_count(len(theorems), 'gauge')} proved, {seconds:.1f} s")
-
-
-def _details(theorem: Any, explain: bool) -> Iterator[tuple[str, list[str]]]:
-    """What stands under a theorem's line: title and lines, only where there is something to say."""
-    if theorem.verdict != "proved" and theorem.reason:
-        yield "", [theorem.reason]
-    if theorem.verdict == "refused" and theorem.counterexample:
-        yield "", ["counterexample:", _indent([theorem.counterexample], 2)]
-    if theorem.conditions:
-        yield "if ", ["; ".join(str(condition) for condition in theorem.conditions)]
-    if explain and theorem.steps:
-        yield "", [str(step) for step in theorem.steps]
 
 
 @main.command("compile")
@@ -219,37 +166,22 @@ def compile_(spec: str, model: str, output: str, explain: bool, loss: str | None
     MODEL is package.module:factory; the factory returns (model, args) or (model, args, kwargs), the example inputs that
     the model is traced with. The model may live on the meta device.
     """
-    with _refusals(), _working(f"compiling {spec}"):
+    with _refusals(), working(f"compiling {spec}"):
         work = _workload(model)
         start = time.perf_counter()
         compiled = gaugec.compile(spec, work.model, work.args, work.kwargs, loss=loss)
         seconds = time.perf_counter() - start
-    out = _out()
+    out = console()
     try:
         compiled.save(output)
     except OSError as error:
-        _err().print(Text(f"gaugec: cannot write {output}: {error.strerror or error}"))
+        _complain(f"gaugec: cannot write {output}: {error.strerror or error}")
         sys.exit(MISUSED)
     if explain:
         out.print(Text(str(compiled.report())))
     else:
-        _show_sites(compiled)
-    out.print(f"{output}: {_count(len(compiled.sites), 'site')}, {seconds:.1f} s")
-
-
-def _show_sites(compiled: Any) -> None:
-    """One line a gauge: how many sites, how many copies of the group, the verdicts; then what was refused."""
-    out = _out()
-    gauges = list(dict.fromkeys(site.gauge for site in compiled.sites))
-    width = max((len(name) for name in gauges), default=0)
-    for name in gauges:
-        sites = [site for site in compiled.sites if site.gauge == name]
-        verdicts = ", ".join(sorted({site.verdict for site in sites}))
-        groups = ", ".join(sorted({f"{site.group}({site.size})" for site in sites}))
-        copies = sum(site.copies for site in sites)
-        out.print(f"{name.ljust(width)}  {_count(len(sites), 'site')} of {groups}, {copies} in all, {verdicts}")
-    for refusal in getattr(compiled, "refusals", ()):
-        out.print(Text(f"refused: {refusal}", "yellow"))
+        show_sites(out, compiled)
+    out.print(f"{output}: {count(len(compiled.sites), 'site')}, {seconds:.1f} s")
 
 
 @main.command()
@@ -257,16 +189,16 @@ def _show_sites(compiled: Any) -> None:
 @click.option("--recheck", is_flag=True, help="Prove again what the file's certificate claims.")
 def report(file: str, recheck: bool) -> None:
     """Say what a compiled file holds. The file is Python and is run: open only what you trust."""
-    out = _out()
+    out = console()
     try:
         compiled = importlib.import_module("gaugec.runtime").load(file)
     except Exception as error:
-        _err().print(Text(f"gaugec: {file} is not a compiled gauge: {type(error).__name__}: {_first_line(error)}"))
+        _complain(f"gaugec: {file} is not a compiled gauge: {type(error).__name__}: {_first_line(error)}")
         sys.exit(MISUSED)
     out.print(Text(str(compiled.report())))
     if not recheck:
         return
-    with _refusals(), _working(f"proving {file} again"):
+    with _refusals(), working(f"proving {file} again"):
         result = importlib.import_module("gaugec.driver").recheck(file)
     out.print(Text(str(result)))
     sys.exit(0 if result.ok else REFUSED)
@@ -282,7 +214,7 @@ def demo(out: str, steps: int, seed: int) -> None:
         importlib.import_module("transformers")
         importlib.import_module("matplotlib")
     except ImportError as error:
-        _err().print(Text(f"gaugec: the demo needs {error.name}: pip install 'gaugec[demo]'"))
+        _complain(f"gaugec: the demo needs {error.name}: pip install 'gaugec[demo]'")
         sys.exit(MISUSED)
     with _refusals():
         importlib.import_module("gaugec.demo").run(Path(out), steps=steps, seed=seed)

@@ -1,0 +1,83 @@
+"""What the command line and the demo show a person: verifications, sites, a spinner.
+
+Plain lines in a pipe and under NO_COLOR; colour and a spinner on a terminal. Nothing is computed here, only shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+_STYLES = {"proved": "green", "approximate": "yellow", "train mode only": "yellow", "refused": "red"}
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return a console that neither wraps nor colours what it does not understand."""
+    return Console(highlight=False, soft_wrap=True, stderr=stderr)
+
+
+@contextmanager
+def working(what: str) -> Iterator[None]:
+    """Show a spinner on a terminal while something takes its time; nothing in a pipe."""
+    screen = console(stderr=True)
+    if screen.is_terminal:
+        with screen.status(what):
+            yield
+    else:
+        yield
+
+
+def count(number: int, noun: str) -> str:
+    """`1 site`, `2 sites`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def indent(lines: Iterable[str], by: int) -> str:
+    """Join `lines`, each of which may hold several, with `by` spaces before every one."""
+    return "\n".join(" " * by + line for text in lines for line in str(text).splitlines())
+
+
+def show_verification(out: Console, name: str, result: Any, seconds: float, explain: bool = False) -> None:
+    """Print one line a theorem with its verdict, under it why and on what conditions; `explain` adds the steps."""
+    theorems = tuple(result.theorems)
+    width = max((len(theorem.verdict) for theorem in theorems), default=0)
+    out.print(Text(name, "bold"))
+    for theorem in theorems:
+        verdict = (theorem.verdict.ljust(width), _STYLES.get(theorem.verdict, "bold"))
+        out.print(Text.assemble("  ", verdict, "  ", theorem.name, (f"  {theorem.seconds:.2f} s", "dim")))
+        details = list(_details(theorem, explain))
+        if details:
+            out.print(Text(indent(details, width + 4), "dim"))
+    proved = sum(theorem.verdict == "proved" for theorem in theorems)
+    out.print(f"{proved} of {count(len(theorems), 'gauge')} proved, {seconds:.1f} s")
+
+
+def _details(theorem: Any, explain: bool) -> Iterator[str]:
+    """What stands under a theorem's line, only where there is something to say."""
+    if theorem.verdict != "proved" and theorem.reason:
+        yield theorem.reason
+    if theorem.verdict == "refused" and theorem.counterexample:
+        yield "counterexample:\n" + indent([theorem.counterexample], 2)
+    if theorem.conditions:
+        yield "if " + "; ".join(str(condition) for condition in theorem.conditions)
+    if explain:
+        yield from map(str, theorem.steps)
+
+
+def show_sites(out: Console, compiled: Any) -> None:
+    """Print one line a gauge: its sites, its groups, how many copies of them, the verdicts; then what was refused."""
+    gauges = list(dict.fromkeys(site.gauge for site in compiled.sites))
+    width = max((len(name) for name in gauges), default=0)
+    for name in gauges:
+        sites = [site for site in compiled.sites if site.gauge == name]
+        groups = ", ".join(sorted({f"{site.group}({site.size})" for site in sites}))
+        verdicts = ", ".join(sorted({site.verdict for site in sites}))
+        copies = sum(site.copies for site in sites)
+        shared = f" in {copies} copies" if copies > len(sites) else ""
+        out.print(f"  {name.ljust(width)}  {count(len(sites), 'site')}{shared} of {groups}, {verdicts}")
+    for refusal in compiled.refusals:
+        out.print(Text(indent([f"refused: {refusal}"], 2), "yellow"))

@@ -1,0 +1,151 @@
+"""The command line: exit codes, what is printed where, no traceback, nothing fancy in a pipe."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from gaugec.cli import main
+
+SOUND = """
+gauge unit_scale(n, d, f):
+    "A ReLU unit's scale may move from what writes it to what reads it."
+    given  x[n, d]
+    param  W1[f, d], W2[d, f]
+    model  y = relu(x @ W1.T) @ W2.T
+    for every c in positive(f):
+        W1 -> diag(c) @ W1
+        W2 -> W2 @ diag(1/c)
+    keeps  y
+    fix    rownorm(W1) == colnorm(W2)
+"""
+
+MODELS = """
+import torch
+
+class Net(torch.nn.Module):
+    def __init__(self, act):
+        super().__init__()
+        self.up, self.down, self.act = torch.nn.Linear(5, 7, bias=False), torch.nn.Linear(7, 3, bias=False), act
+
+    def forward(self, x):
+        return self.down(self.act(self.up(x)))
+
+def relu(): return Net(torch.relu), (torch.randn(4, 5),)
+def gelu(): return Net(torch.nn.functional.gelu), (torch.randn(4, 5),)
+def with_kwargs(): return Net(torch.relu), (), {"x": torch.randn(4, 5)}
+def broken(): raise ValueError("no weights here\\nnor there")
+def wrong(): return Net(torch.relu)
+def shuffled(): return (torch.randn(4, 5),), Net(torch.relu)
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "sound.gauge").write_text(SOUND)
+    (tmp_path / "unsound.gauge").write_text(SOUND.replace("relu(", "gelu("))
+    (tmp_path / "typo.gauge").write_text(SOUND.replace("W1.T) @", "W3.T) @"))
+    (tmp_path / "models_of_test.py").write_text(MODELS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    sys.modules.pop("models_of_test", None)
+    return tmp_path
+
+
+def call(*words: str) -> Result:
+    return CliRunner().invoke(main, list(words))
+
+
+def test_list_names_the_shipped_architectures() -> None:
+    result = call("list")
+    assert result.exit_code == 0, result.output
+    assert {"llama", "relu_mlp"} <= {line.split()[0] for line in result.stdout.splitlines()}
+
+
+def test_verify_a_sound_spec() -> None:
+    result = call("verify", "sound.gauge")
+    assert result.exit_code == 0, result.output
+    assert "unit_scale" in result.stdout
+    assert "1 of 1 gauge proved" in result.stdout
+
+
+def test_verify_an_unsound_spec_shows_a_counterexample() -> None:
+    result = call("verify", "unsound.gauge", "sound.gauge")
+    assert result.exit_code == 1
+    assert "refused" in result.stdout
+    assert "counterexample" in result.stdout
+    assert "1 of 1 gauge proved" in result.stdout, "the second spec is still proved"
+
+
+def test_a_wrong_spec_is_drawn_not_thrown() -> None:
+    result = call("verify", "typo.gauge")
+    assert result.exit_code == 1
+    assert "typo.gauge:6:" in result.stderr
+    assert "^" in result.stderr
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["verify", "lama"], "neither a shipped spec nor a file"),
+        (["verify", "lllama"], "Did you mean 'llama'?"),
+        (["verify"], "SPEC"),
+        (["compile", "sound.gauge", "models_of_test", "-o", "x.py"], "should read package.module:factory"),
+        (["compile", "sound.gauge", "nowhere:f", "-o", "x.py"], "ModuleNotFoundError: No module named 'nowhere'"),
+        (["compile", "sound.gauge", "models_of_test:none", "-o", "x.py"], "AttributeError"),
+        (["compile", "sound.gauge", "models_of_test:broken", "-o", "x.py"], "ValueError: no weights here\n"),
+        (["compile", "sound.gauge", "models_of_test:wrong", "-o", "x.py"], "returns (model, args)"),
+        (["compile", "sound.gauge", "models_of_test:shuffled", "-o", "x.py"], "where the model should be"),
+        (["compile", "sound.gauge", "models_of_test:relu", "-o", "no/such/x.py"], "cannot write no/such/x.py"),
+        (["report", "models_of_test.py"], "is not a compiled gauge"),
+        (["report", "missing.py"], "missing.py"),
+    ],
+)
+def test_misuse_is_exit_code_2_and_one_plain_message(words: list[str], says: str) -> None:
+    result = call(*words)
+    assert result.exit_code == 2, result.output
+    assert says in result.stderr
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("factory", ["relu", "with_kwargs"])
+def test_compile_then_report(folder: Path, factory: str) -> None:
+    result = call("compile", "sound.gauge", f"models_of_test:{factory}", "-o", "net.py", "--explain")
+    assert result.exit_code == 0, result.output
+    assert "unit_scale" in result.stdout
+    assert (folder / "net.py").is_file()
+    result = call("report", "net.py")
+    assert result.exit_code == 0, result.output
+    assert "unit_scale" in result.stdout
+    result = call("report", "net.py", "--recheck")
+    assert result.exit_code == 0, result.output
+
+
+def test_recheck_refuses_a_certificate_that_was_changed(folder: Path) -> None:
+    assert call("compile", "sound.gauge", "models_of_test:relu", "-o", "net.py").exit_code == 0
+    source = (folder / "net.py").read_text()
+    changed = source.replace("relu(", "gelu(")
+    assert changed != source, "the certificate holds the spec's text"
+    (folder / "net.py").write_text(changed)
+    assert call("report", "net.py", "--recheck").exit_code == 1
+
+
+def test_a_model_without_a_site_is_refused(folder: Path) -> None:
+    result = call("compile", "sound.gauge", "models_of_test:gelu", "-o", "net.py")
+    assert result.exit_code == 1
+    assert "unit_scale" in result.stderr
+    assert not (folder / "net.py").exists()
+
+
+@pytest.mark.parametrize("variables", [{}, {"NO_COLOR": "1"}])
+def test_a_pipe_gets_plain_text(variables: dict[str, str]) -> None:
+    command = [sys.executable, "-m", "gaugec", "verify", "sound.gauge"]
+    done = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, check=True)
+    assert "\x1b" not in done.stdout + done.stderr
+    assert done.stderr == ""

@@ -1,1 +1,66 @@
-"""The language of `.gauge` files: text to tree to checked gauge."""
+"""The language of `.gauge` files: text to tree to checked gauge.
+
+`load` gives a `Spec`; the classes are those of `gaugec.language.tree`; `show` writes an expression back as text.  lark is
+used inside this package and nowhere else.
+"""
+
+from __future__ import annotations
+
+from gaugec.language.load import load, shipped
+from gaugec.language.show import show, show_action, show_fix, show_number, show_shape
+from gaugec.language.tree import (
+    Action,
+    Architecture,
+    Binary,
+    Call,
+    Element,
+    Entry,
+    Expr,
+    File,
+    Fix,
+    Gauge,
+    Given,
+    Model,
+    Name,
+    Negate,
+    Node,
+    Number,
+    Operator,
+    Param,
+    Shape,
+    Spec,
+    Transpose,
+    Use,
+)
+
+__all__ = [
+    "load",
+    "shipped",
+    "show",
+    "show_action",
+    "show_fix",
+    "show_number",
+    "show_shape",
+    "Action",
+    "Architecture",
+    "Binary",
+    "Call",
+    "Element",
+    "Entry",
+    "Expr",
+    "File",
+    "Fix",
+    "Gauge",
+    "Given",
+    "Model",
+    "Name",
+    "Negate",
+    "Node",
+    "Number",
+    "Operator",
+    "Param",
+    "Shape",
+    "Spec",
+    "Transpose",
+    "Use",
+]

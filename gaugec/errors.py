@@ -65,9 +65,7 @@ def _show(character: str) -> str:
 
 def _columns(text: str) -> int:
     """How many terminal columns `text` (printable) takes: wide characters take two, combining marks none."""
-    return sum(
-        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text
-    )
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
 def _cells(line: str, first: int) -> list[str]:
@@ -100,7 +98,8 @@ def draw(span: Span) -> str | None:
     marked = "".join(shown[start - low : end - low])
     carets = "^" * max(1, _columns(marked))
     gutter = f"{span.line:4} | "
-    return f"{gutter}{lead}{''.join(shown)}{tail}".rstrip() + f"\n{' ' * (len(gutter) - 2)}| {' ' * _columns(before)}{carets}"
+    margin = " " * (len(gutter) - 2) + "| "
+    return f"{gutter}{lead}{''.join(shown)}{tail}".rstrip() + f"\n{margin}{' ' * _columns(before)}{carets}"
 
 
 class GaugeError(Exception):

@@ -1,7 +1,7 @@
 """The language of `.gauge` files: text to tree to checked gauge.
 
-`load` gives a `Spec`; the classes are those of `gaugec.language.tree`; `show` writes an expression back as text.  lark is
-used inside this package and nowhere else.
+`load` gives a `Spec`; the classes are those of `gaugec.language.tree`; `show` writes an expression back as text.
+lark is used inside this package and nowhere else.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ _FIX_CALLS = frozenset(("abs", "rownorm", "colnorm"))
 
 
 def check(file: t.File) -> t.File:
-    """Return the file with every expression typed, and each gauge with the operators that it calls; raises SpecError."""
+    """Return the file with every expression typed, each gauge with the operators that it calls; raises SpecError."""
     operators: dict[str, t.Operator] = {}
     for operator in file.operators:
         if signature(operator.name) is not None:
@@ -42,7 +42,7 @@ def check(file: t.File) -> t.File:
 
 def check_operator(operator: t.Operator) -> t.Operator:
     """Return an `op` line with its expression typed; it must be a pointwise function of its argument alone."""
-    scope = Scope("op line", {operator.argument: ()}, only=_OP_CALLS)
+    scope = Scope("an op line", {operator.argument: ()}, only=_OP_CALLS)
     expr = scope.typed(operator.expr)
     if operator.argument not in scope.used:
         message = f"the op '{operator.name}' does not read its argument '{operator.argument}'"
@@ -71,7 +71,8 @@ class _Checker:
     def run(self) -> t.Gauge:
         gauge = self.gauge
         self._dims()
-        for declared in (*gauge.givens, *gauge.params):
+        declarations: list[t.Given | t.Param] = [*gauge.givens, *gauge.params]
+        for declared in declarations:
             self._declare(declared.name, declared.span)
             self._known_dims(declared.shape, declared.marks)
             if isinstance(declared, t.Param) and declared.each and declared.optional:
@@ -110,13 +111,13 @@ class _Checker:
             if dim.startswith("_"):
                 continue
             if dim not in self.gauge.dims:
-                help = nearest(dim, self.gauge.dims, "dims") + f"; a new one is declared in `gauge {self.gauge.name}(…)`"
+                help = f"{nearest(dim, self.gauge.dims, 'dims')}; dims are declared in `gauge {self.gauge.name}(…)`"
                 raise SpecError(f"unknown dim '{dim}'", span, help)
             self.read.add(dim)
 
     def _element(self) -> Group:
         element = self.gauge.element
-        name_span, group_span, *dim_spans = element.marks or (element.span, element.span)
+        name_span, group_span, *dim_spans = element.marks
         self._declare(element.name, name_span)
         group = GROUPS.get(element.group)
         if group is None:
@@ -124,7 +125,7 @@ class _Checker:
         if len(element.dims) != 1:
             message = f"'{element.group}' takes one dim, not {len(element.dims)}"
             raise SpecError(message, group_span, f"write `{element.group}({element.dims[0]})`")
-        self._known_dims(element.dims, dim_spans)  # type: ignore[arg-type]
+        self._known_dims(element.dims, dim_spans)
         return group
 
     # --- lines
@@ -134,13 +135,15 @@ class _Checker:
 
     def _models(self) -> tuple[t.Model, ...]:
         gauge = self.gauge
-        shapes = {declared.name: declared.shape for declared in (*gauge.givens, *gauge.params)}
+        shapes = {given.name: given.shape for given in gauge.givens} | {
+            param.name: param.shape for param in gauge.params
+        }
         hidden = {gauge.element.name: "the group element"}
         models = []
         for index, model in enumerate(gauge.models):
             self._declare(model.name, model.marks[0])
             later = {other.name: "which is computed later" for other in gauge.models[index:]}
-            expr = self._scope("model line", shapes, hidden | later).typed(model.expr)
+            expr = self._scope("a model line", shapes, hidden | later).typed(model.expr)
             for param in gauge.params:
                 if param.optional:
                     _only_added(expr, param.name)
@@ -170,7 +173,8 @@ class _Checker:
             for item in items:
                 if item.name not in self.read:
                     span = item.marks[0] if isinstance(item, t.Model) else item.span
-                    raise SpecError(f"the {kind} '{item.name}' is never used", span, "use it in a model line, or leave it out")
+                    help = "use it in a model line, or leave it out"
+                    raise SpecError(f"the {kind} '{item.name}' is never used", span, help)
 
     def _actions(self, group: Group) -> tuple[t.Action, ...]:
         gauge, element = self.gauge, self.gauge.element
@@ -183,16 +187,18 @@ class _Checker:
             name, where = action.param, action.marks[0]
             if name in done:
                 line = done[name].marks[0].line
-                raise SpecError(f"'{name}' is moved twice", where, f"the first action on it is on line {line}; write one")
+                help = f"the first action on it is on line {line}; write one"
+                raise SpecError(f"'{name}' is moved twice", where, help)
             if name not in params:
                 kind = _kind(gauge, name)
                 message = f"'{name}' is {kind}, and only a param can move" if kind else f"unknown param '{name}'"
                 raise SpecError(message, where, nearest(name, params, "params"))
-            scope = self._scope("action", shapes | {element.name: group.shape(element.dims[0])}, hidden)
+            scope = self._scope("an action", shapes | {element.name: group.shape(element.dims[0])}, hidden)
             scope.used = set()
             expr = scope.typed(action.expr)
             if expr.shape != params[name].shape:
-                message = f"'{name}' has the shape {show_shape(params[name].shape)}, but is moved to {show_shape(expr.shape)}"
+                old, new = show_shape(params[name].shape), show_shape(expr.shape)
+                message = f"'{name}' has the shape {old}, but is moved to {new}"
                 raise SpecError(message, action.expr.span, "an action keeps its param's shape")
             if element.name not in scope.used:
                 message = f"the action on '{name}' does not use the group element '{element.name}'"
@@ -212,7 +218,8 @@ class _Checker:
         if not gauge.fixes:
             if group.fix == "required":
                 help = "choose one with a fix line: `fix abs(g) == 1`, or `fix rownorm(W1) == colnorm(W2)`"
-                raise SpecError(f"a gauge of {name} needs a fix line: the frame has no representative", element.span, help)
+                message = f"a gauge of {name} needs a fix line: the frame has no representative"
+                raise SpecError(message, element.span, help)
             return ()
         if group.fix == "forbidden":
             help = "leave the fix line out: a compact group needs no frame"
@@ -222,7 +229,7 @@ class _Checker:
         (fix,) = gauge.fixes
         hidden = {given.name: "which is data" for given in gauge.givens}
         hidden |= {model.name: "which is computed" for model in gauge.models} | {element.name: "the group element"}
-        scope = self._scope("fix line", {param.name: param.shape for param in gauge.params}, hidden)
+        scope = self._scope("a fix line", {param.name: param.shape for param in gauge.params}, hidden)
         scope.used, scope.only = set(), _FIX_CALLS
         left, right = scope.typed(fix.left), scope.typed(fix.right)
         wanted = group.shape(element.dims[0])
@@ -232,9 +239,12 @@ class _Checker:
             message = f"a fix line of {name} has the shape {show_shape(wanted)}, not {found}"
             raise SpecError(message, fix.span, "write one equation for each entry of the group element")
         if not scope.used & {action.param for action in gauge.actions}:
-            raise SpecError("the fix line reads nothing that the gauge moves", fix.span, "fix the size of a moved param")
+            help = "fix the size of a moved param"
+            raise SpecError("the fix line reads nothing that the gauge moves", fix.span, help)
         for param in gauge.params:
-            if param.optional and param.name in scope.used and (_vanishes(left, param.name) or _vanishes(right, param.name)):
+            if not param.optional or param.name not in scope.used:
+                continue
+            if _vanishes(left, param.name) or _vanishes(right, param.name):
                 message = f"a model may lack '{param.name}', and then the fix line has nothing to solve"
                 raise SpecError(message, fix.span, "an absent param is zero: fix another, or their sum")
         return (replace(fix, left=left, right=right),)
@@ -242,7 +252,7 @@ class _Checker:
 
 def _kind(gauge: t.Gauge, name: str) -> str:
     for kind, items in (("a given", gauge.givens), ("computed by a model line", gauge.models)):
-        if any(item.name == name for item in items):  # type: ignore[attr-defined]
+        if any(item.name == name for item in items):
             return kind
     return "the group element" if name == gauge.element.name else "a dim" if name in gauge.dims else ""
 

@@ -91,7 +91,7 @@ class _Loader:
     """Reads each file once; remembers what it read for the hash."""
 
     files: dict[str, t.File] = field(default_factory=dict)
-    digest: "hashlib._Hash" = field(default_factory=hashlib.sha256)
+    digest: hashlib._Hash = field(default_factory=hashlib.sha256)
 
     def spec(self, source: _Source) -> t.Spec:
         file = self._file(source, None)

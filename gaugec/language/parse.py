@@ -12,12 +12,15 @@ import re
 import unicodedata
 from fractions import Fraction
 from importlib import resources
+from typing import Any
 
 import lark
 
 from gaugec.errors import Span, SpecError, register_source
 from gaugec.language import tree as t
 from gaugec.language import words
+
+_Node = Any  # lark's Tree or Token: the grammar says which stands where
 
 MAX_CHARACTERS = 1_000_000
 MAX_DEPTH = 100  # nested expressions; every later stage may recurse over a tree
@@ -53,7 +56,7 @@ def parse(text: str, file: str) -> t.File:
     return _Builder(file).file(_read(text, file))
 
 
-def _read(text: str, file: str) -> lark.Tree[lark.Token]:
+def _read(text: str, file: str) -> _Node:
     try:
         return _grammar().parse(text)
     except lark.UnexpectedToken as error:
@@ -62,7 +65,7 @@ def _read(text: str, file: str) -> lark.Tree[lark.Token]:
         end = token.end_pos if token.end_pos is not None else len(text)
         failure = words.unexpected_token(text, file, token.type, start, end, error.accepts or set())
     except lark.UnexpectedCharacters as error:
-        failure = words.unexpected_character(text, file, error.pos_in_stream)
+        failure = words.unexpected_character(text, file, error.pos_in_stream or 0)
     raise failure  # outside the handler: the reader shall not see lark's error as its context
 
 
@@ -72,10 +75,11 @@ class _Builder:
     def __init__(self, file: str) -> None:
         self._file = file
 
-    def _span(self, node: lark.Tree[lark.Token] | lark.Token) -> Span:
-        at = node if isinstance(node, lark.Token) else node.meta
-        line, column, end_line, end_column = (getattr(at, key, None) for key in ("line", "column", "end_line", "end_column"))
-        return Span(self._file, line or 1, column or 1, end_line or line or 1, end_column or column or 1)
+    def _span(self, node: _Node) -> Span:
+        at: Any = node if isinstance(node, lark.Token) else node.meta
+        if getattr(at, "line", None) is None:  # an empty file
+            return Span(self._file, 1, 1, 1, 1)
+        return Span(self._file, at.line, at.column, at.end_line, at.end_column)
 
     def _name(self, token: lark.Token) -> str:
         if len(token) > MAX_NAME:
@@ -85,7 +89,7 @@ class _Builder:
     def _names(self, tokens: list[lark.Token]) -> tuple[tuple[str, ...], tuple[Span, ...]]:
         return tuple(self._name(token) for token in tokens), tuple(self._span(token) for token in tokens)
 
-    def file(self, root: lark.Tree[lark.Token]) -> t.File:
+    def file(self, root: _Node) -> t.File:
         gauges: list[t.Gauge] = []
         operators: list[t.Operator] = []
         architectures: list[t.Architecture] = []
@@ -99,20 +103,21 @@ class _Builder:
         if len(architectures) > 1:
             span = architectures[1].marks[0]
             raise SpecError("a file holds at most one architecture", span, "write one file an architecture")
-        return t.File(tuple(gauges), tuple(operators), architectures[0] if architectures else None, span=self._span(root))
+        architecture = architectures[0] if architectures else None
+        return t.File(tuple(gauges), tuple(operators), architecture, span=self._span(root))
 
-    def _doc(self, node: lark.Tree[lark.Token]) -> str:
+    def _doc(self, node: _Node) -> str:
         return " ".join(" ".join(str(token)[1:-1].split()) for token in node.children)
 
-    def _architecture(self, node: lark.Tree[lark.Token]) -> t.Architecture:
+    def _architecture(self, node: _Node) -> t.Architecture:
         name, doc, *uses = node.children
-        marks = (self._span(name),)
-        return t.Architecture(self._name(name), self._doc(doc), tuple(map(self._use, uses)), span=self._span(node), marks=marks)
+        lines = tuple(self._use(use) for use in uses)
+        return t.Architecture(self._name(name), self._doc(doc), lines, span=self._span(node), marks=(self._span(name),))
 
-    def _use(self, node: lark.Tree[lark.Token]) -> t.Use:
+    def _use(self, node: _Node) -> t.Use:
         names = [c for c in node.children if isinstance(c, lark.Token) and c.type == "NAME"]
         flags = [c for c in node.children if isinstance(c, lark.Token) and c.type != "NAME"]
-        sources = [c.children[0] for c in node.children if isinstance(c, lark.Tree)]
+        sources: list[Any] = [c.children[0] for c in node.children if isinstance(c, lark.Tree)]
         for index, flag in enumerate(flags):
             if flag in flags[:index]:
                 raise SpecError(f"'{flag}' stands twice behind this line", self._span(flag), "leave one out")
@@ -126,12 +131,12 @@ class _Builder:
             marks=marks,
         )
 
-    def _operator(self, node: lark.Tree[lark.Token]) -> t.Operator:
+    def _operator(self, node: _Node) -> t.Operator:
         name, argument, body = node.children
         marks = (self._span(name), self._span(argument))
         return t.Operator(self._name(name), self._name(argument), self._whole(body), span=self._span(node), marks=marks)
 
-    def _gauge(self, node: lark.Tree[lark.Token]) -> t.Gauge:
+    def _gauge(self, node: _Node) -> t.Gauge:
         name, dims, doc, *clauses = node.children
         where = self._span(name)
         names, marks = self._names(dims.children if dims else [])
@@ -184,33 +189,34 @@ class _Builder:
             marks=(where, *marks, *kept_marks),
         )
 
-    def _shape(self, owner: lark.Token, node: lark.Tree[lark.Token]) -> tuple[t.Shape, tuple[Span, ...]]:
+    def _shape(self, owner: lark.Token, node: _Node) -> tuple[t.Shape, tuple[Span, ...]]:
         axes = [axis.children[0] for axis in node.children if axis is not None]
         dims = [f"_{owner}{i}" if axis.type == "BLANK" else self._name(axis) for i, axis in enumerate(axes)]
         return tuple(dims), tuple(self._span(axis) for axis in axes)
 
-    def _given(self, node: lark.Tree[lark.Token]) -> t.Given:
+    def _given(self, node: _Node) -> t.Given:
         name, shape = node.children
         dims, marks = self._shape(name, shape)
         return t.Given(self._name(name), dims, span=self._span(name), marks=marks)
 
-    def _param(self, node: lark.Tree[lark.Token]) -> t.Param:
+    def _param(self, node: _Node) -> t.Param:
         each, name, shape, optional = node.children
         dims, marks = self._shape(name, shape)
-        return t.Param(self._name(name), dims, optional is not None, each is not None, span=self._span(name), marks=marks)
+        flags = (optional is not None, each is not None)
+        return t.Param(self._name(name), dims, *flags, span=self._span(name), marks=marks)
 
-    def _forall(self, node: lark.Tree[lark.Token]) -> tuple[t.Element, list[t.Action]]:
+    def _forall(self, node: _Node) -> tuple[t.Element, list[t.Action]]:
         name, group, dims, *actions = node.children
         args, arg_marks = self._names(dims.children)
         marks = (self._span(name), self._span(group), *arg_marks)
         element = t.Element(self._name(name), self._name(group), args, span=marks[0].to(marks[-1]), marks=marks)
         return element, [self._action(action) for action in actions]
 
-    def _action(self, node: lark.Tree[lark.Token]) -> t.Action:
+    def _action(self, node: _Node) -> t.Action:
         name, body = node.children
         return t.Action(self._name(name), self._whole(body), span=self._span(node), marks=(self._span(name),))
 
-    def _whole(self, node: lark.Tree[lark.Token]) -> t.Expr:
+    def _whole(self, node: _Node) -> t.Expr:
         """Build an expression, after a walk without recursion has shown that it is not too deep to recurse over."""
         stack = [(node, 1)]
         while stack:
@@ -221,7 +227,7 @@ class _Builder:
             stack += [(child, depth + 1) for child in part.children if isinstance(child, lark.Tree)]
         return self._expr(node)
 
-    def _expr(self, node: lark.Tree[lark.Token]) -> t.Expr:
+    def _expr(self, node: _Node) -> t.Expr:
         span, parts = self._span(node), node.children
         match node.data:
             case "number":
@@ -241,7 +247,7 @@ class _Builder:
                 left, sign, right = parts
                 return t.Binary(str(sign), self._expr(left), self._expr(right), span=span, marks=(self._span(sign),))
 
-    def _call(self, node: lark.Tree[lark.Token]) -> t.Call:
+    def _call(self, node: _Node) -> t.Call:
         name, *arguments = node.children
         args: list[t.Expr] = []
         options: list[tuple[str, Fraction]] = []
@@ -252,13 +258,14 @@ class _Builder:
                     raise SpecError(f"the option '{key}' is given twice", self._span(argument), "leave one out")
                 options.append((key, self._signed(argument.children[1])))
             elif options:
-                raise SpecError("a value stands behind an option", self._span(argument), "options come last: `f(x, eps=0)`")
+                help = "options come last: `f(x, eps=0)`"
+                raise SpecError("a value stands behind an option", self._span(argument), help)
             else:
                 args.append(self._expr(argument))
         marks = (self._span(name),)
         return t.Call(self._name(name), tuple(args), tuple(options), span=self._span(node), marks=marks)
 
-    def _signed(self, node: lark.Tree[lark.Token]) -> Fraction:
+    def _signed(self, node: _Node) -> Fraction:
         minus, top, bottom = node.children
         value = self._number(top)
         if bottom is not None:

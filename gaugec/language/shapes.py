@@ -1,4 +1,4 @@
-"""Shapes of expressions: numpy's broadcasting for signs, torch.matmul's rule for `@`, one rule per operator of the table.
+"""Shapes of expressions: numpy's broadcasting for signs, torch.matmul's rule for `@`, one rule an operator.
 
 `Scope.typed` returns the expression with every `.shape` filled in and every exponent folded to a Number, or raises a
 SpecError that shows both shapes.  Dims are symbols: two of them are equal only when they are the same name.
@@ -65,7 +65,7 @@ def broadcast(a: t.Shape, b: t.Shape) -> t.Shape | None:
 class Scope:
     """What an expression may read.
 
-    what: the kind of line, for messages ("model line").
+    what: the kind of line, for messages ("a model line").
     values: shape by name; hidden: names that exist but not for this line, with the reason; dims: for `ones`.
     operators: names of the file's `op` lines.  only: the operators that the line may call, None for all of the table.
     used: filled with the names and dims that were read; called: with the `op`s.
@@ -112,7 +112,7 @@ class Scope:
             self.used.add(name)
             return self.values[name]
         if name in self.hidden:
-            raise SpecError(f"a {self.what} cannot read '{name}', {self.hidden[name]}", expr.span, self._readable())
+            raise SpecError(f"{self.what} cannot read '{name}', {self.hidden[name]}", expr.span, self._readable())
         if name in self.dims:
             raise SpecError(f"'{name}' is a dim, not a value", expr.span, f"`ones({name})` is a vector of ones")
         if self._is_operator(name):
@@ -129,7 +129,8 @@ class Scope:
         left = self.typed(expr.left)
         exponent = constant(expr.right)
         if exponent is None:
-            raise SpecError("an exponent is a number", expr.right.span, "write `x**2` or `x**(1/2)`; e to the x is `exp(x)`")
+            help = "write `x**2` or `x**(1/2)`; e to the x is `exp(x)`"
+            raise SpecError("an exponent is a number", expr.right.span, help)
         if abs(exponent) > MAX_EXPONENT or exponent.denominator > MAX_EXPONENT:
             raise SpecError(f"an exponent is at most {MAX_EXPONENT}", expr.right.span, "write a smaller one")
         if exponent <= 0 and constant(left) == 0:
@@ -172,7 +173,8 @@ class Scope:
             known = [*SPELLINGS, _MAX, *self.operators]
             raise SpecError(f"unknown operator '{name}'", where, nearest(name, known, "operators"))
         if self.only is not None and name not in self.only:
-            raise SpecError(f"'{name}' cannot stand in a {self.what}", where, f"it knows {', '.join(sorted(self.only))}")
+            help = f"it knows {', '.join(sorted(self.only))}"
+            raise SpecError(f"'{name}' cannot stand in {self.what}", where, help)
         if self.only is None and rule in _FIX_RULES:
             message = f"'{name}' can stand only in a fix line"
             raise SpecError(message, where, "it is a norm to solve the representative from")
@@ -275,7 +277,8 @@ def _advise(op: str, left: t.Expr, right: t.Expr) -> str:
         return "the last axis of the left is summed with the second to last of the right"
     if op in "*/" and len(a) == 2 and len(b) == 1 and a[0] == b[0]:
         inverse = "1/" if op == "/" else ""
-        return f"axes are lined up from the last; to scale the rows write `diag({inverse}{_short(right)}) @ {_short(left)}`"
+        scaled = f"diag({inverse}{_short(right)}) @ {_short(left)}"
+        return f"axes are lined up from the last; to scale the rows write `{scaled}`"
     if op == "*" and len(b) == 2 and len(a) == 1 and b[0] == a[0]:
         return f"axes are lined up from the last; to scale the rows write `diag({_short(left)}) @ {_short(right)}`"
     return "axes are lined up from the last, and every pair of them must be the same dim"
@@ -285,6 +288,7 @@ def _short(expr: t.Expr, suffix: str = "") -> str:
     text = show(expr)
     if suffix and isinstance(expr, t.Transpose):
         return show(expr.x)
-    if isinstance(expr, t.Binary) and (suffix or expr.op in "+-") or isinstance(expr, t.Negate) and suffix:
+    loose = isinstance(expr, t.Binary) and (suffix or expr.op in "+-")
+    if loose or (isinstance(expr, t.Negate) and suffix):
         text = f"({text})"
     return text + suffix if len(text) <= 40 else "…" + suffix

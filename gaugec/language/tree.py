@@ -91,7 +91,7 @@ class Given(Node):
 
 @dataclass(frozen=True)
 class Param(Node):
-    """A parameter; `optional` where a model may lack it (it is zero then), `each` for every reader.  Marks: the dims."""
+    """A parameter; `optional`: a model may lack it (it is zero then); `each`: every reader.  Marks: the dims."""
 
     name: str
     shape: Shape

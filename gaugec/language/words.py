@@ -5,6 +5,7 @@ The parser knows only which tokens it would have taken; this module turns that i
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Set
 from typing import NamedTuple
@@ -20,7 +21,7 @@ _TOKEN = re.compile(
 )
 _LINE = {
     "": "a file holds `gauge name(n, d):`, `op name(x) = …` and `architecture name:`",
-    "gauge": "a gauge starts with `gauge name(n, d):`, then its text in quotes, then given, param, model, for every, keeps",
+    "gauge": "a gauge is `gauge name(n, d):`, a text in quotes, and lines of given, param, model, for every, keeps",
     "given": "a given line looks like `given x[n, d], t[n]`",
     "param": "a param line looks like `param W[k, d], b[k]?, each V[_, d]`",
     "each": "a param line looks like `param W[k, d], b[k]?, each V[_, d]`",
@@ -29,13 +30,14 @@ _LINE = {
     "keeps": "a keeps line names what must not change: `keeps y`",
     "fix": "a fix line is an equation: `fix abs(g) == 1`",
     "op": "an op line looks like `op relu2(x) = max(x, 0)**2`",
-    "architecture": "an architecture is `architecture name:`, its text in quotes, and lines like `use norm_gain from norms`",
+    "architecture": "an architecture is `architecture name:`, a text in quotes, and lines as `use norm_gain from norms`",
     "use": "a use line looks like `use norm_gain, unit_scale from norms optional`",
 }
 _EXPRESSION = frozenset(("NAME", "NUMBER", "LPAR"))
 _SIGNS = frozenset(("PLUS", "MINUS", "STAR", "SLASH", "AT", "POWER", "_TRANSPOSE"))
-_CLAUSES = frozenset(("GIVEN", "PARAM", "MODEL", "FOR", "KEEPS", "FIX"))
-_ITEMS = frozenset(("GAUGE", "ARCHITECTURE", "OP"))
+_CLAUSES = frozenset(("_GIVEN", "_PARAM", "_MODEL", "_FOR", "_KEEPS", "_FIX"))
+_ITEMS = frozenset(("_GAUGE", "_ARCHITECTURE", "_OP"))
+_KEYWORDS = _CLAUSES | _ITEMS | {"_USE", "_EVERY", "_IN", "_FROM", "EACH", "OPTIONAL", "APPROXIMATE"}
 _WORDS = {
     "NAME": "a name",
     "NUMBER": "a number",
@@ -46,7 +48,7 @@ _WORDS = {
     "RSQB": "']'",
     "COLON": "':'",
     "COMMA": "','",
-    "EQUAL": "'='",
+    "_EQUAL": "'='",
     "_EQUALS": "'=='",
     "_ARROW": "'->'",
     "SLASH": "'/'",
@@ -99,7 +101,7 @@ def _expected(accepts: Set[str]) -> str:
     if rest >= _EXPRESSION:
         words.append("an expression")
         rest -= _EXPRESSION | {"MINUS"}
-    if rest >= {"PLUS", "STAR", "AT"}:
+    if rest >= {"PLUS", "MINUS"}:  # the parser may have closed a product before it refused: then no "STAR" is left
         words.append("an operator")
         rest -= _SIGNS
     tail = []
@@ -107,9 +109,9 @@ def _expected(accepts: Set[str]) -> str:
         tail.append("the next line of the gauge")
         rest -= _CLAUSES | _ITEMS | {"$END"}
     elif rest >= _ITEMS:
-        tail.append("the next gauge, op or architecture")
+        tail.append("a gauge, an op or an architecture")
         rest -= _ITEMS | {"$END"}
-    words += sorted(_WORDS.get(word, f"'{word.lower()}'") for word in rest)
+    words += sorted(_WORDS.get(word, f"'{word.lower().lstrip('_')}'") for word in rest)
     return any_of(words + tail) if words + tail else "nothing"
 
 
@@ -121,16 +123,30 @@ def unexpected_token(text: str, file: str, kind: str, start: int, end: int, acce
     found = text[start:end]
     before = _before(text, start)
     here = place(text, file, start, end)
-    cut_short = bool(before.token) and (at_end or "\n" in text[before.end : start])
+    # Where the line before could have ended, what is wrong is the word that follows it.
+    complete = bool(accepts & (_CLAUSES | _ITEMS)) and not at_end
+    cut_short = bool(before.token) and not complete and (at_end or "\n" in text[before.end : start])
     help = _LINE[before.clause]
+    if kind == "NAME" and "NAME" not in accepts:
+        words = [word.lower().lstrip("_") for word in accepts & _KEYWORDS]
+        close = difflib.get_close_matches(found, words, n=1, cutoff=0.6)
+        if close:
+            return SpecError(f"unknown word {quote(found)}", here, f"did you mean '{close[0]}'?")
+    if accepts == {"_ARROW"}:  # a word under 'for every' that starts no line is taken for a param that moves
+        close = difflib.get_close_matches(before.token, RESERVED, n=1, cutoff=0.6)
+        if close and found != "=":
+            at = place(text, file, before.end - len(before.token), before.end)
+            return SpecError(f"unknown word {quote(before.token)}", at, f"did you mean '{close[0]}'?")
     if not cut_short:
+        if found == ")" and "RPAR" not in accepts and "PLUS" in accepts:
+            return SpecError("this ')' closes nothing", here, "leave it out, or open a bracket before it")
         if found in RESERVED and "NAME" in accepts:
             return SpecError(f"'{found}' is a word of the language and cannot be a name", here, "choose another name")
         if found == "=" and "_EQUALS" in accepts:
             return SpecError("a fix line compares with '=='", here, help)
         if found in ("=", "==") and "_ARROW" in accepts:
             return SpecError("an action is written with '->'", here, "write `W -> R @ W`")
-        if found == "==" and "EQUAL" in accepts:
+        if found == "==" and "_EQUAL" in accepts:
             return SpecError("a name is given its meaning with one '='", here, help)
         if found == "[" and "PLUS" in accepts:
             message = "a value is used whole: a shape in brackets stands only where a name is declared"
@@ -163,7 +179,8 @@ def unexpected_character(text: str, file: str, start: int) -> SpecError:
     if character == "." and after.isdigit():
         return SpecError("a number starts with a digit", here, "write 0 before the point")
     if character == ".":
-        return SpecError("only `.T`, the transpose, may follow a value", here, "functions are written `f(x)`, the transpose `x.T`")
+        message = "only `.T`, the transpose, may follow a value"
+        return SpecError(message, here, "a function is written `f(x)`, the transpose `x.T`")
     if character == "_":
         message = "a name starts with a letter; '_' alone is a dim without a name"
         return SpecError(message, here, "begin the name with a letter")

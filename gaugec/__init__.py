@@ -11,14 +11,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gaugec.driver import compile, load, verify
+    from gaugec.driver import compile, verify
     from gaugec.errors import GaugeError, MatchError, ProofError, SpecError
+    from gaugec.language import load
 
 __version__ = "0.1.0"
 __all__ = ["load", "verify", "compile", "GaugeError", "SpecError", "ProofError", "MatchError"]
 
 _HOMES = {
-    "load": "gaugec.driver",
+    "load": "gaugec.language",
     "verify": "gaugec.driver",
     "compile": "gaugec.driver",
     "GaugeError": "gaugec.errors",

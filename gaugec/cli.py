@@ -7,9 +7,7 @@ done by `gaugec.driver`; here is only what a person types and reads. Not here: p
 
 from __future__ import annotations
 
-import difflib
 import importlib
-import importlib.resources
 import sys
 import time
 from collections.abc import Iterator
@@ -52,29 +50,29 @@ def _complain(message: str) -> None:
 # --- arguments
 
 
-def _shipped() -> list[str]:
-    """The names of the specs inside the package, sorted."""
-    folder = importlib.resources.files("gaugec.specs")
-    return sorted(entry.name.removesuffix(".gauge") for entry in folder.iterdir() if entry.name.endswith(".gauge"))
-
-
 class SpecName(click.ParamType):
-    """A shipped spec's name or the path of a `.gauge` file; anything else is a usage error that offers a near name."""
+    """A shipped spec's name or the path of a `.gauge` file; naming one that does not exist is misuse."""
 
     name = "spec"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return `value` when it names a spec that exists."""
-        names = _shipped()
-        if value in names or Path(value).is_file():
-            return str(value)
-        near = difflib.get_close_matches(value, names, 1)
-        hint = f" Did you mean {near[0]!r}?" if near else " `gaugec list` shows the shipped ones."
-        self.fail(f"{value!r} is neither a shipped spec nor a file.{hint}", param, ctx)
+        if value not in shipped() and not Path(value).is_file():
+            try:
+                gaugec.load(value)
+            except gaugec.SpecError as error:
+                self.fail(f"{error.message}; {error.help}", param, ctx)
+        return str(value)
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
         """Offer the shipped names."""
-        return [click.shell_completion.CompletionItem(name) for name in _shipped() if name.startswith(incomplete)]
+        return [click.shell_completion.CompletionItem(name) for name in shipped() if name.startswith(incomplete)]
+
+
+def shipped() -> tuple[str, ...]:
+    """Return the names of the specs inside the package, sorted."""
+    names: tuple[str, ...] = importlib.import_module("gaugec.language").shipped()
+    return names
 
 
 def _workload(name: str) -> Workload:
@@ -122,15 +120,13 @@ def list_() -> None:
     """Show the specs that the package ships."""
     out = console()
     with _refusals():
-        specs = [gaugec.load(name) for name in _shipped()]
-    width = max((len(spec.name) for spec in specs), default=0)
+        specs = [gaugec.load(name) for name in shipped()]
+    width = max(len(spec.name) for spec in specs)
     for spec in specs:
-        out.print(Text.assemble((spec.name.ljust(width), "bold"), "  ", _headline(spec)))
-
-
-def _headline(spec: Any) -> str:
-    names = ", ".join(entry.gauge.name for entry in spec.entries)
-    return f"{spec.doc} ({names})" if spec.doc else names
+        gauges = ", ".join(entry.gauge.name for entry in spec.entries)
+        out.print(Text.assemble((spec.name.ljust(width), "bold"), "  ", spec.doc or gauges))
+        if spec.doc:
+            out.print(Text(" " * (width + 2) + gauges, "dim"))
 
 
 @main.command()

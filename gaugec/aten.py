@@ -349,26 +349,18 @@ def _einsum(b: Builder, shape: tuple[int, ...], equation: str, xs: Sequence[Ref]
 
 @row("mean")
 def _mean(b: Builder, shape: tuple[int, ...], x: Ref, dims: Any = None, keepdim: bool = False, **_: Any) -> Ref:
-    positions = _positions(x, dims)
-    count = math.prod(x.shape[i] for i in positions)
-    return _total(b, shape, x, positions, Fraction(1, max(count, 1)))
+    return b.reshape(b.total(x, _positions(x, dims), mean=True), shape)
 
 
 @row("sum")
 def _sum(b: Builder, shape: tuple[int, ...], x: Ref, dims: Any = None, keepdim: bool = False, **_: Any) -> Ref:
-    return _total(b, shape, x, _positions(x, dims), Fraction(1))
+    return b.reshape(b.total(x, _positions(x, dims)), shape)
 
 
 def _positions(x: Ref, dims: Any) -> list[int]:
     if isinstance(dims, int):
         dims = [dims]
     return [d % len(x.shape) for d in dims] if dims else list(range(len(x.shape)))
-
-
-def _total(b: Builder, shape: tuple[int, ...], x: Ref, positions: list[int], coefficient: Fraction) -> Ref:
-    letters = "abcdefghijklmnop"[: len(x.shape)]
-    kept = "".join(letter for i, letter in enumerate(letters) if i not in positions)
-    return b.reshape(b.einsum([x], [letters], kept, coefficient), shape)
 
 
 @row("amax", "amin")
@@ -381,11 +373,10 @@ def _extreme(b: Builder, shape: tuple[int, ...], x: Ref, dims: Any = (), keepdim
 def _var_mean(b: Builder, shape: Any, x: Ref, dims: Any = None, correction: Any = None, keepdim: bool = False) -> Any:
     positions = _positions(x, dims)
     count = math.prod(x.shape[i] for i in positions)
-    keep = tuple(1 if i in positions else n for i, n in enumerate(x.shape))
-    mean = _total(b, keep, x, positions, Fraction(1, count))
+    mean = b.total(x, positions, mean=True)
     centred = b.add(x, mean, coefficients=[Fraction(1), Fraction(-1)])
     less = 1 if correction is None else int(correction)
-    variance = _total(b, keep, b.mul(centred, centred), positions, Fraction(1, count - less))
+    variance = b.mul(b.total(b.mul(centred, centred), positions), coefficient=Fraction(1, max(count - less, 1)))
     return b.reshape(variance, shape[0]), b.reshape(mean, shape[1])
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
-from gaugec.aten import HALF, _total, number, row
+from gaugec.aten import HALF, number, row
 from gaugec.building import Builder, Ref
 
 
@@ -44,16 +44,12 @@ def _index_select(b: Builder, shape: tuple[int, ...], x: Ref, dim: int, ids: Ref
 # -- norms -------------------------------------------------------------------------------------------------------
 def centred(b: Builder, x: Ref, positions: list[int]) -> Ref:
     """x minus its mean over the axes."""
-    keep = tuple(1 if i in positions else n for i, n in enumerate(x.shape))
-    count = math.prod(x.shape[i] for i in positions)
-    return b.add(x, _total(b, keep, x, positions, Fraction(1, count)), coefficients=[Fraction(1), Fraction(-1)])
+    return b.add(x, b.total(x, positions, mean=True), coefficients=[Fraction(1), Fraction(-1)])
 
 
 def over_root(b: Builder, x: Ref, positions: list[int], eps: Fraction) -> Ref:
     """x divided by the root of its mean square over the axes (plus eps)."""
-    keep = tuple(1 if i in positions else n for i, n in enumerate(x.shape))
-    count = math.prod(x.shape[i] for i in positions)
-    square = _total(b, keep, b.mul(x, x), positions, Fraction(1, count))
+    square = b.total(b.mul(x, x), positions, mean=True)
     return b.mul(x, b.power(b.add(square, constant=eps) if eps else square, -HALF))
 
 
@@ -105,9 +101,9 @@ def _batch_norm(
     count = math.prod(x.shape[i] for i in positions)
     m = number(momentum)
     if training:
-        average = _total(b, (x.shape[1],), x, positions, Fraction(1, count))
+        average = b.reshape(b.total(x, positions, mean=True), (x.shape[1],))
         shifted = centred(b, x, positions)
-        spread = _total(b, (x.shape[1],), b.mul(shifted, shifted), positions, Fraction(1, count))
+        spread = b.reshape(b.total(b.mul(shifted, shifted), positions, mean=True), (x.shape[1],))
     else:
         average, spread = mean, var
         shifted = b.add(x, b.reshape(mean, column), coefficients=[Fraction(1), Fraction(-1)])
@@ -195,8 +191,7 @@ def _log_softmax(b: Builder, shape: tuple[int, ...], x: Ref, dim: int, *_: Any, 
 @row("logsumexp")
 def _logsumexp(b: Builder, shape: tuple[int, ...], x: Ref, dims: Any, keepdim: bool = False) -> Ref:
     positions = [d % len(x.shape) for d in ([dims] if isinstance(dims, int) else dims)]
-    keep = tuple(1 if i in positions else n for i, n in enumerate(x.shape))
-    return b.reshape(b.map("log", _total(b, keep, b.map("exp", x), positions, Fraction(1))), shape)
+    return b.reshape(b.map("log", b.total(b.map("exp", x), positions)), shape)
 
 
 @row("scaled_dot_product_attention")

@@ -51,7 +51,8 @@ class RawNode:
 class Builder:
     """Collects nodes.  All methods take and give `Ref`s; a view that digits cannot say becomes an opaque node."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, symbolic: bool = False) -> None:
+        self.symbolic = symbolic
         self.nodes: list[RawNode] = []
         self.boolean: set[int] = set()
         self.place = ""
@@ -105,6 +106,27 @@ class Builder:
         summed = tuple(v for letter, (axis, _) in seen.items() if letter not in out for v in axis)
         shape = tuple(seen[letter][1] for letter in out)
         return self._add(RawNode("einsum", axes, shape, refs, summed=summed, coefficients=(coefficient,)))
+
+    def total(self, ref: Ref, positions: Sequence[int], *, mean: bool = False) -> Ref:
+        """The sum or mean over axes, which stay with length 1.
+
+        In a symbolic graph the mean divides by a node for the size, not by the label that stands for it.
+        """
+        drop = {p % len(ref.shape) for p in positions}
+        letters = "abcdefghijklmnop"[: len(ref.shape)]
+        kept = "".join(letter for i, letter in enumerate(letters) if i not in drop)
+        count = 1
+        for i in drop:
+            count *= ref.shape[i]
+        coefficient = Fraction(1, max(count, 1)) if mean and not self.symbolic else Fraction(1)
+        made = self.einsum([ref], [letters], kept, coefficient)
+        shape = tuple(1 if i in drop else n for i, n in enumerate(ref.shape))
+        made = self.reshape(made, shape)
+        if mean and self.symbolic:
+            over = tuple(Variable(v.space) for i in sorted(drop) for v in ref.axes[i])
+            size = self._add(RawNode("einsum", (), (), summed=over, coefficients=(Fraction(1),)))
+            made = self.mul(made, self.power(size, Fraction(-1)))
+        return made
 
     def _broadcast(self, operands: Sequence[Ref]) -> tuple[list[Ref], Axes, tuple[int, ...]]:
         """Aligns operands from the right, as numpy broadcasts."""

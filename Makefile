@@ -28,7 +28,8 @@ demo: $(READY) ## prove, compile and train a small real Llama; results in gaugec
 	@"$(BIN)/gaugec" demo $(ARGS)
 
 test: $(READY) ## the tests; ARGS="-k name" goes to pytest
-	@$(APART) "$(BIN)/pytest" -c "$(CURDIR)/pyproject.toml" --rootdir="$(CURDIR)" -n auto --dist loadfile -q $(ARGS) "$(CURDIR)/tests"
+	@$(APART) export OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} # one process a core instead
+	"$(BIN)/pytest" -c "$(CURDIR)/pyproject.toml" --rootdir="$(CURDIR)" -n auto --maxprocesses=8 --dist loadfile -q $(ARGS) "$(CURDIR)/tests"
 
 lint: $(READY) ## ruff, the import contracts, mypy
 	@"$(BIN)/ruff" check -q .

@@ -17,6 +17,7 @@ from gaugec.language.shapes import Scope, broadcast, constant, nearest, signatur
 from gaugec.language.show import show_shape
 from gaugec.operators import SPELLINGS
 
+MAX_NAMES = 100  # dims, givens, params, model values and the element of one gauge
 _POINTWISE = frozenset(name for name, rule in SPELLINGS.items() if rule == "pointwise") | {"max"}
 _OP_CALLS = _POINTWISE - {"dropout"}  # an operator of the spec is a function: it draws nothing
 _FIX_CALLS = frozenset(("abs", "rownorm", "colnorm"))
@@ -93,6 +94,8 @@ class _Checker:
     # --- declarations
 
     def _declare(self, name: str, span: Span | None) -> None:
+        if len(self.places) >= MAX_NAMES:
+            raise SpecError(f"a gauge declares at most {MAX_NAMES} names", span, "write it as several gauges")
         if name in self.places:
             raise _twice(name, span, self.places[name])
         if signature(name) is not None or name in self.operators:

@@ -62,8 +62,9 @@ def _shipped_folder() -> Traversable:
 
 
 def _shipped(name: str) -> _Source | None:
-    where = _shipped_folder().joinpath(name + SUFFIX)
-    return _Source(f"gaugec/specs/{name}{SUFFIX}", where, None, name) if where.is_file() else None
+    if name not in shipped():
+        return None
+    return _Source(f"gaugec/specs/{name}{SUFFIX}", _shipped_folder().joinpath(name + SUFFIX), None, name)
 
 
 def _find(text: str, plain: bool) -> _Source:

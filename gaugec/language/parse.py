@@ -24,6 +24,7 @@ _Node = Any  # lark's Tree or Token: the grammar says which stands where
 
 MAX_CHARACTERS = 1_000_000
 MAX_DEPTH = 100  # nested expressions; every later stage may recurse over a tree
+MAX_PARTS = 2000  # names, numbers and signs of one expression
 MAX_DIGITS = 50
 MAX_EXPONENT = 64
 MAX_NAME = 64
@@ -219,11 +220,16 @@ class _Builder:
     def _whole(self, node: _Node) -> t.Expr:
         """Build an expression, after a walk without recursion has shown that it is not too deep to recurse over."""
         stack = [(node, 1)]
+        parts = 0
         while stack:
             part, depth = stack.pop()
+            parts += 1
             if depth > MAX_DEPTH:
                 message = f"the expression is nested more than {MAX_DEPTH} deep"
                 raise SpecError(message, self._span(part), "name a part of it with a model line of its own")
+            if parts > MAX_PARTS:
+                message = f"the expression has more than {MAX_PARTS:,} parts"
+                raise SpecError(message, self._span(node), "name a part of it with a model line of its own")
             stack += [(child, depth + 1) for child in part.children if isinstance(child, lark.Tree)]
         return self._expr(node)
 

@@ -281,6 +281,8 @@ def _advise(op: str, left: t.Expr, right: t.Expr) -> str:
         return f"axes are lined up from the last; to scale the rows write `{scaled}`"
     if op == "*" and len(b) == 2 and len(a) == 1 and b[0] == a[0]:
         return f"axes are lined up from the last; to scale the rows write `diag({_short(left)}) @ {_short(right)}`"
+    if op == "*" and len(a) >= 2 and len(b) >= 2 and a[-1] == b[-2]:
+        return f"'*' multiplies entry by entry; `{_short(left)} @ {_short(right)}` is the product of matrices"
     return "axes are lined up from the last, and every pair of them must be the same dim"
 
 

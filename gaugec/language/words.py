@@ -30,7 +30,7 @@ _LINE = {
     "keeps": "a keeps line names what must not change: `keeps y`",
     "fix": "a fix line is an equation: `fix abs(g) == 1`",
     "op": "an op line looks like `op relu2(x) = max(x, 0)**2`",
-    "architecture": "an architecture is `architecture name:`, a text in quotes, and lines as `use norm_gain from norms`",
+    "architecture": "an architecture is `architecture name:`, a text in quotes, lines like `use norm_gain from norms`",
     "use": "a use line looks like `use norm_gain, unit_scale from norms optional`",
 }
 _EXPRESSION = frozenset(("NAME", "NUMBER", "LPAR"))
@@ -151,7 +151,9 @@ def unexpected_token(text: str, file: str, kind: str, start: int, end: int, acce
         if found == "[" and "PLUS" in accepts:
             message = "a value is used whole: a shape in brackets stands only where a name is declared"
             return SpecError(message, here, "leave the brackets out")
-        if "PLUS" in accepts and kind in ("NAME", "NUMBER", "LPAR"):
+        if complete and kind == "NAME" and re.match(r"\s*->", text[end : end + 80]):
+            return SpecError("an action stands outside of a 'for every' line", here, _LINE["for"])
+        if "PLUS" in accepts and kind in ("NAME", "NUMBER", "LPAR") and "\n" not in text[before.end : start]:
             message = f"two values stand side by side: {quote(before.token)} and {quote(found)}"
             return SpecError(message, here, "write '*' or '@' between them")
     message = f"expected {_expected(accepts)}"

@@ -1,1 +1,8 @@
 """What a compiled gauge needs while training: optimizers, linear algebra, loading. Imports torch, never the compiler."""
+
+from __future__ import annotations
+
+from gaugec.runtime.adamw import DDCAdamW
+from gaugec.runtime.loading import Gauge, load
+
+__all__ = ["DDCAdamW", "Gauge", "load"]

@@ -1,0 +1,482 @@
+"""From a plan to the source of a PyTorch module: one template, the same bytes for the same plan.
+
+Text that comes from a spec or a model reaches comments, docstrings and string literals only, and cannot leave them.
+
+Not here: decisions. Everything that the source says was decided by plan and derive.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import Any
+
+import jinja2
+
+from gaugec.errors import GaugeError
+from gaugec.plans import Actor, Component, Part, Plan, Solve
+
+WIDTH = 120
+_ROUNDS = 4
+
+
+def emit(plan: Plan, metadata: Mapping[str, Any]) -> str:
+    """Return the source; metadata (strings, numbers, None, and lists and dicts of them) becomes a literal in it."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("gaugec", "templates"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,
+    )
+    components = [_Writer(i, component).context() for i, component in enumerate(plan.components)]
+    source = environment.get_template("gauge.py.jinja").render(
+        components=components, metadata=literal(dict(metadata), len("METADATA: dict[str, Any] = "))
+    )
+    compile(source, "<gauge>", "exec", dont_inherit=True)  # a syntax check: nothing is run
+    return source
+
+
+# --- text
+
+
+def words(text: str) -> str:
+    """One line of plain text, safe inside a docstring or a comment: no quote, backslash or control character."""
+    text = " ".join(text.split()).replace("\\", "/").replace('"', "'")
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def quote(text: str) -> str:
+    """A Python string literal in double quotes, printable ASCII only."""
+    out = []
+    for c in text:
+        if c in '"\\':
+            out.append("\\" + c)
+        elif " " <= c <= "~":
+            out.append(c)
+        else:
+            code = ord(c)
+            out.append(f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}")
+    return '"' + "".join(out) + '"'
+
+
+def literal(value: Any, column: int = 0, indent: int = 0) -> str:
+    """A literal as a formatter would lay it out: on one line if it fits, else one entry a line."""
+    if value is None or isinstance(value, bool | int | float):
+        return repr(value)
+    if isinstance(value, str):
+        return _long(value, column, indent)
+    flat = _flat(value)
+    if "\n" not in flat and column + len(flat) < WIDTH:
+        return flat
+    if not value:
+        return flat
+    pad = " " * (indent + 4)
+    lines = []
+    if isinstance(value, Mapping):
+        for key, entry in value.items():
+            head = f"{quote(str(key))}: "
+            lines.append(f"{pad}{head}{literal(entry, indent + 4 + len(head), indent + 4)},")
+        opening, closing = "{", "}"
+    else:
+        lines = [f"{pad}{literal(entry, indent + 4, indent + 4)}," for entry in value]
+        opening, closing = ("(", ")") if isinstance(value, tuple) else ("[", "]")
+    return "\n".join([opening, *lines, " " * indent + closing])
+
+
+def _long(text: str, column: int, indent: int) -> str:
+    whole = quote(text)
+    if column + len(whole) < WIDTH:
+        return whole
+    room = WIDTH - indent - 8
+    pieces, piece = [], ""
+    for c in text:
+        if len(quote(piece + c)) > room:
+            pieces.append(piece)
+            piece = ""
+        piece += c
+    pad = " " * (indent + 4)
+    return "\n".join(["(", *(pad + quote(each) for each in [*pieces, piece]), " " * indent + ")"])
+
+
+def _flat(value: Any) -> str:
+    if isinstance(value, str):
+        return quote(value)
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{quote(str(key))}: {_flat(entry)}" for key, entry in value.items()) + "}"
+    if isinstance(value, tuple):
+        inner = ", ".join(_flat(entry) for entry in value)
+        return f"({inner},)" if len(value) == 1 else f"({inner})"
+    if isinstance(value, list):
+        return "[" + ", ".join(_flat(entry) for entry in value) + "]"
+    if value is None or isinstance(value, bool | int | float):
+        return repr(value)
+    raise GaugeError(f"a {type(value).__name__} cannot be written into a compiled gauge")
+
+
+def _call(head: str, name: str, arguments: Sequence[str], indent: int = 0) -> str:
+    """`head name(arguments)` on one line if it fits, else one argument a line."""
+    line = f"{head}{name}({', '.join(arguments)})"
+    if indent + len(line) <= WIDTH:
+        return line
+    pad = " " * (indent + 4)
+    return "\n".join([f"{head}{name}(", *(f"{pad}{each}," for each in arguments), " " * indent + ")"])
+
+
+def _number(value: Fraction) -> str:
+    return repr(float(value))
+
+
+# --- one component
+
+
+class _Writer:
+    """Turns one component into lines of source."""
+
+    def __init__(self, index: int, component: Component) -> None:
+        self.index = index
+        self.component = component
+        self.actors = {actor.name: actor for actor in component.actors}
+        self.shift = self._shifts()
+
+    def _shifts(self) -> dict[str, float]:
+        shifts: dict[str, set[float]] = {}
+        for actor in self.component.actors:
+            for part in actor.parts:
+                shifts.setdefault(part.slot, set()).add(part.shift_by)
+        for values in shifts.values():
+            if len(values) > 1:
+                raise GaugeError("a gain that is stored as an offset is moved by another gauge too: not supported")
+        return {slot: values.pop() for slot, values in shifts.items()}
+
+    def name(self, part: str) -> str:
+        return f"C{self.index}{part}"
+
+    def context(self) -> dict[str, Any]:
+        """What the template reads; every entry under a function's name is a list of its lines."""
+        component = self.component
+        slots = [slot for slot, _ in component.slots]
+        coupled = {name for cross in component.crosses for name in (cross.left, cross.right)}
+        if component.gram == "free":
+            coupled = set(self.actors)
+        return {
+            "index": self.index,
+            "doc": self.doc(),
+            "slots": literal(dict(component.slots), 39, 4),
+            "kinds": literal({a.name: (_kind(a), a.copies, a.size) for a in component.actors}, 48, 4),
+            "moves": literal({a.name: tuple(dict.fromkeys(p.slot for p in a.parts)) for a in component.actors}, 39, 4),
+            "instances": self.instances(),
+            "parts": [self.table(part, actor) for actor in component.actors for part in actor.parts],
+            "pools": [self.pool_table(pool) for pool in component.pools],
+            "alive": self.alive(),
+            "frame": self.frame(),
+            "point": [f"{quote(slot)}: {self.moved(slot)}," for slot in slots],
+            "canonical": self.stretches("point", lambda part: part.power),
+            "pull": self.stretches("out", lambda part: part.tangent.pull),
+            "pool": self.pool(),
+            "unpool": self.unpool(),
+            "lift": self.lift(),
+            "covertical": self.covertical(),
+            "blocks": self.blocks(),
+            "gram": self.gram(coupled),
+            "inverse_alone": [self.inverse(actor) for actor in component.actors if actor.name not in coupled],
+            "inverse_coupled": [self.inverse(actor) for actor in component.actors if actor.name in coupled],
+            "coupled": _flat(tuple(actor.name for actor in component.actors if actor.name in coupled)) if coupled else "",
+            "free": component.gram == "free",
+            "act": self.act(),
+            "unmoved": [f"{quote(slot)}: {self.unmoved(slot)}," for slot in slots],
+        }
+
+    def doc(self) -> list[str]:
+        lines = []
+        for actor in self.component.actors:
+            head = f"{actor.name}: {words(actor.gauge)}, {actor.group} on {actor.copies} x {actor.size}"
+            text = words(actor.theorem)
+            if actor.verdict != "proved":
+                text += f" ({words(actor.verdict)})"
+            if actor.equation:
+                text += f" Canonical form: {words(actor.equation)}."
+            lines += textwrap.wrap(
+                f"{head}. {text}", WIDTH - 6, subsequent_indent="    ", break_long_words=True, break_on_hyphens=False
+            )
+        return lines
+
+    def instances(self) -> list[str]:
+        lines = []
+        for names, place in zip(self.component.instances, self.component.places):
+            if place:
+                lines += [f"# {line}" for line in textwrap.wrap(words(place), WIDTH - 12)]
+            lines.append(literal(names, 8, 8) + ",")
+        return lines
+
+    def table(self, part: Part, actor: Actor) -> str:
+        role = words(part.role)[:60]
+        arguments = [quote(part.slot), *(_flat(x) for x in (part.offset, part.copies, part.group, part.pair, part.rest))]
+        return _call("", f"{self.name(part.name)} = Slice", arguments) + f"  # {role}"
+
+    def pool_table(self, pool: Any) -> str:
+        pieces = tuple((offset, axes) for offset, axes in pool.pieces)
+        lines = [f"{self.name('POOL_' + pool.slot)} = ("]
+        lines += [_call("    ", "Piece", [_flat(offset), _flat(axes)], 0) + "," for offset, axes in pieces]
+        return "\n".join([*lines, ")"])
+
+    def moved(self, slot: str) -> str:
+        shift = self.shift[slot]
+        return f"params[{quote(slot)}]" + (f" + {shift!r}" if shift else ".clone()")
+
+    def unmoved(self, slot: str) -> str:
+        shift = self.shift[slot]
+        return f"point[{quote(slot)}]" + (f" - {shift!r}" if shift else "")
+
+    def scaling(self) -> list[Actor]:
+        return [actor for actor in self.component.actors if actor.kind == "scale"]
+
+    # frames
+
+    def norms(self, solve: Solve, values: str) -> list[str]:
+        return [
+            f"n{i} = linalg.norm({values}, {_tuple([self.name(part) for part in parts])})"
+            for i, parts in enumerate(solve.norms)
+        ]
+
+    def alive(self) -> list[str]:
+        lines: list[str] = []
+        for step in self.component.frames:
+            for solve in step.rounds or step.start:
+                lines += self.norms(solve, "point")
+                lines.append(f"live[{quote(solve.actor)}] = linalg.alive({solve.formula})")
+        return lines
+
+    def frame(self) -> dict[str, Any]:
+        """Lines of `frame`, and which slots it has to copy because a later frame reads them moved."""
+        slot_of = {part.name: part.slot for actor in self.component.actors for part in actor.parts}
+        reads: list[tuple[str, set[str]]] = []
+        for step in self.component.frames:
+            for solve in (*step.start, *step.rounds):
+                reads.append((solve.actor, {slot_of[part] for parts in solve.norms for part in parts}))
+        used = set().union(*(slots for _, slots in reads)) if reads else set()
+        moved: set[str] = set()
+        copied: set[str] = set()
+        for actor, slots in reads:
+            copied |= slots & moved
+            moved |= {part.slot for part in self.actors[actor].parts}
+        lines: list[str] = []
+        for step in self.component.frames:
+            for solve in step.start:
+                lines += [f"# {solve.actor}: {words(self.actors[solve.actor].equation)}" + (", one-sided" if step.rounds else "")]
+                lines += self.norms(solve, "point")
+                name = quote(solve.actor)
+                lines.append(f"out.scales[{name}] = linalg.settle({solve.formula}, live[{name}])")
+                lines += self.stretch("point", self.actors[solve.actor], f"out.scales[{name}]", copied)
+            if step.rounds:
+                lines.append(f"for _ in range({_ROUNDS}):  # any fixed number of rounds is exact")
+                for solve in step.rounds:
+                    name = quote(solve.actor)
+                    inner = self.norms(solve, "point")
+                    inner.append(f"scale = linalg.settle({solve.formula}, live[{name}])")
+                    inner.append(f"out.scales[{name}] = out.scales[{name}] * scale")
+                    inner += self.stretch("point", self.actors[solve.actor], "scale", copied)
+                    lines += ["    " + line for line in inner]
+        order = [slot for slot, _ in self.component.slots if slot in used]
+        point = [
+            f"{quote(slot)}: {self.moved(slot) if slot in copied or self.shift[slot] else f'params[{quote(slot)}]'},"
+            for slot in order
+        ]
+        return {"point": point, "lines": lines}
+
+    def stretch(self, values: str, actor: Actor, scale: str, slots: set[str]) -> list[str]:
+        return [
+            f"linalg.stretch({values}, {self.name(part.name)}, {scale}, {_number(part.power)})"
+            for part in actor.parts
+            if part.slot in slots
+        ]
+
+    def stretches(self, values: str, power: Any) -> list[str]:
+        return [
+            f"linalg.stretch({values}, {self.name(part.name)}, frame.scales[{quote(actor.name)}], {_number(power(part))})"
+            for actor in self.scaling()
+            for part in actor.parts
+        ]
+
+    # pools
+
+    def pool(self) -> list[str]:
+        pools = {pool.slot: pool for pool in self.component.pools}
+        lines = []
+        for slot, _ in self.component.slots:
+            key = quote(slot)
+            if slot not in pools:
+                lines.append(f"{key}: squares[{key}],")
+            else:
+                function = "pool" if pools[slot].cover else "blur"
+                lines.append(f"{key}: linalg.{function}(squares[{key}], {self.name('POOL_' + slot)}),")
+        return lines
+
+    def unpool(self) -> list[str]:
+        pools = {pool.slot: pool for pool in self.component.pools if pool.cover}
+        lines = []
+        for slot, shape in self.component.slots:
+            key = quote(slot)
+            if slot not in pools:
+                lines.append(f"{key}: pooled[{key}],")
+            else:
+                table = self.name("POOL_" + slot)
+                lines.append(f"{key}: linalg.unpool(pooled[{key}], {table}, {_flat(shape)}),")
+        return lines
+
+    # tangents
+
+    def lift(self) -> list[str]:
+        lines = []
+        for actor in self.component.actors:
+            a = f"coefficients[{quote(actor.name)}]"
+            for part in actor.parts:
+                name, weight = self.name(part.name), part.tangent.weight
+                alpha = "alpha" if weight == 1 else "-alpha" if weight == -1 else f"{_number(weight)} * alpha"
+                match part.tangent.kind:
+                    case "scale":
+                        lines.append(f"linalg.add_scaled(values, point, {name}, {a}, {alpha})")
+                    case "shift":
+                        lines.append(f"linalg.add_constant(values, {name}, {a}, {alpha})")
+                    case "plane":
+                        lines.append(f"linalg.add_turn(values, point, {name}, {a}, {alpha})")
+                    case _:
+                        generator = f"-{a}.mT" if part.tangent.dual else a
+                        lines.append(f"linalg.add_rotation(values, point, {name}, {generator}, {alpha})")
+        return lines
+
+    def covertical(self) -> list[str]:
+        lines = []
+        for actor in self.component.actors:
+            terms = []
+            for part in actor.parts:
+                name = self.name(part.name)
+                match part.tangent.kind:
+                    case "scale":
+                        terms.append((part.tangent.weight, f"linalg.product(update, point, {name})"))
+                    case "shift":
+                        terms.append((part.tangent.weight, f"linalg.total(update, {name})"))
+                    case "plane":
+                        terms.append((Fraction(1), f"linalg.torque(update, point, {name})"))
+                    case _:
+                        moment = f"linalg.moment(update, point, {name})"
+                        terms.append((Fraction(1), f"-{moment}.mT" if part.tangent.dual else moment))
+            total = _sum(terms)
+            if actor.kind == "rotate":
+                skew = "skew_ones" if actor.group == "orthogonal_ones" else "skew"
+                lines += _assign(f"{quote(actor.name)}: linalg.{skew}(", total, "),")
+            else:
+                lines += _assign(f"{quote(actor.name)}: (" if len(terms) > 1 else f"{quote(actor.name)}: ", total,
+                                 ")," if len(terms) > 1 else ",")
+        return lines
+
+    def blocks(self) -> list[str]:
+        """The diagonal blocks of the Gram matrix and what inverts them."""
+        lines = []
+        for actor in self.component.actors:
+            k = actor.name[1:]
+            names = [self.name(part.name) for part in actor.parts]
+            match actor.kind:
+                case "scale" | "turn":
+                    terms = [(part.tangent.weight**2, f"linalg.squares(point, {n})") for part, n in zip(actor.parts, names)]
+                    lines += _assign(f"d{k} = (" if len(terms) > 1 else f"d{k} = ", _sum(terms), ")" if len(terms) > 1 else "")
+                    lines.append(f"i{k} = linalg.inverse(d{k})")
+                case "shift":
+                    count = sum(part.tangent.weight**2 * _count(part) for part in actor.parts)
+                    lines.append(f"d{k} = {_number(Fraction(count))}")
+                    lines.append(f"i{k} = 1 / d{k}")
+                case _:
+                    terms = [(Fraction(1), f"linalg.moment(point, point, {n})") for n in names]
+                    lines += _assign(f"s{k} = (" if len(terms) > 1 else f"s{k} = ", _sum(terms), ")" if len(terms) > 1 else "")
+                    ones = "_ones" if actor.group == "orthogonal_ones" else ""
+                    lines.append(f"f{k} = linalg.factor{ones}(s{k})")
+        for j, cross in enumerate(self.component.crosses):
+            square = ".square()" if cross.field == "square" else ""
+            arguments = [f"point[{quote(cross.slot)}]{square}", *(_flat(x) for x in (cross.offset, cross.kept, cross.summed))]
+            lines.append(_call(f"q{j} = ", "linalg.block", arguments, 8))
+        return lines
+
+    def inverse(self, actor: Actor) -> str:
+        k, key = actor.name[1:], quote(actor.name)
+        value = f"linalg.sylvester(f{k}, right[{key}])" if actor.kind == "rotate" else f"right[{key}] * i{k}"
+        return f"{key}: {value},"
+
+    def gram(self, coupled: set[str]) -> dict[str, list[str]]:
+        if self.component.gram != "blocks":
+            return {"diagonal": [], "cross": []}
+        diagonal = []
+        for actor in self.component.actors:
+            if actor.name not in coupled:
+                continue
+            k, key = actor.name[1:], quote(actor.name)
+            skew = "skew_ones" if actor.group == "orthogonal_ones" else "skew"
+            value = f"linalg.{skew}(a[{key}] @ s{k})" if actor.kind == "rotate" else f"d{k} * a[{key}]"
+            diagonal.append(f"{key}: {value},")
+        cross = []
+        for j, each in enumerate(self.component.crosses):
+            sides = ((each.left, each.left_view), (each.right, each.right_view))
+            for (to, to_view), (source, source_view) in (sides, sides[::-1]):
+                formula = f"z{each.letters},z{source_view[2]}->z{to_view[2]}"
+                arguments = [f"out[{quote(to)}]", f"a[{quote(source)}]", f"q{j}", quote(formula),
+                             _flat(to_view[:2]), _flat(source_view[:2]), _number(each.weight)]
+                cross.append(_call("", "linalg.couple", arguments, 12))
+        return {"diagonal": diagonal, "cross": cross}
+
+    def act(self) -> list[str]:
+        lines = []
+        for actor in self.component.actors:
+            e = f"element[{quote(actor.name)}]"
+            for part in actor.parts:
+                name = self.name(part.name)
+                match actor.kind:
+                    case "scale":
+                        lines.append(f"linalg.stretch(point, {name}, {e}, {_number(part.power)})")
+                    case "shift":
+                        lines.append(f"linalg.add_constant(point, {name}, {e}, {_number(part.tangent.weight)})")
+                    case "turn":
+                        lines.append(f"linalg.turn(point, {name}, {e})")
+                    case _:
+                        lines.append(f"linalg.rotate(point, {name}, {e})")
+        return lines
+
+
+def _kind(actor: Actor) -> str:
+    return "rotate ones" if actor.group == "orthogonal_ones" else actor.kind
+
+
+def _count(part: Part) -> int:
+    out = 1
+    for n, _ in part.rest:
+        out *= n
+    return out
+
+
+def _tuple(names: Sequence[str]) -> str:
+    return f"({names[0]},)" if len(names) == 1 else f"({', '.join(names)})"
+
+
+def _sum(terms: Sequence[tuple[Fraction, str]]) -> list[str]:
+    """Terms of a signed sum, each with the operator in front."""
+    out = []
+    for i, (weight, text) in enumerate(terms):
+        negative = weight < 0
+        if text.startswith("-"):
+            negative, text = not negative, text[1:]
+        size = abs(weight)
+        body = text if size == 1 else f"{_number(size)} * {text}"
+        sign = ("-" if negative else "") if i == 0 else ("- " if negative else "+ ")
+        out.append(sign + body)
+    return out
+
+
+def _assign(head: str, terms: Sequence[str], tail: str, indent: int = 12) -> list[str]:
+    line = head + " ".join(terms) + tail
+    if len(line) + indent <= WIDTH:
+        if head.endswith("= (") and tail == ")":
+            return [head[:-1] + " ".join(terms)]
+        if head.endswith(": (") and tail == "),":
+            return [head[:-1] + " ".join(terms) + ","]
+        return [line]
+    return [head, *("    " + term for term in terms), tail]

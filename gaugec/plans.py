@@ -1,0 +1,174 @@
+"""What travels from derive to plan to emit: shared data, the standard library only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from gaugec.sites import Site
+
+Axes = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Formula:
+    """A scale solved from norms: `text` reads n0, n1, ..., the joint norms of `roles`, in float64 tensor code."""
+
+    roles: tuple[str, ...]
+    text: str
+
+
+@dataclass(frozen=True)
+class Tangent:
+    """The derivative at the identity of what an element does to one binding.
+
+    kind: "scale": weight * a * X; "matrix": A X, or -A^T X when dual; "plane": a * (-x2, x1) on pairs; "shift": weight * a.
+    pull: the power of the scale that brings a gradient to canonical coordinates.
+    """
+
+    kind: str
+    weight: Fraction
+    dual: bool
+    pull: Fraction
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What derive found for one structure of a gauge.
+
+    tangents: one for each binding of the site.
+    frame: the scale that the `fix` line asks for; None where no frame is needed.
+    sided: the scales of the one-sided forms, left == 1 and right == 1; where a cycle of frames has to be broken.
+    equation: the `fix` line as text, for people.
+    pools: "axis", "pair" or "nothing".
+    """
+
+    tangents: tuple[Tangent, ...]
+    frame: Formula | None
+    sided: tuple[Formula | None, Formula | None]
+    equation: str
+    pools: str
+
+
+Key = tuple[object, ...]
+
+
+def structure(site: Site) -> Key:
+    """What two sites share when the same rule serves both."""
+    return (site.gauge, site.group, site.fix, tuple((binding.role, binding.move) for binding in site.bindings))
+
+
+@dataclass(frozen=True)
+class Derived:
+    """Rules by `structure(site)`."""
+
+    rules: dict[Key, Rule]
+
+    def rule(self, site: Site) -> Rule:
+        """Return the rule of a site that derive has seen."""
+        return self.rules[structure(site)]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One binding in a component, as the emitted file's table has it; `group` is the axis of the coefficient."""
+
+    name: str
+    role: str
+    slot: str
+    offset: int
+    copies: Axes
+    group: Axes
+    pair: Axes
+    rest: Axes
+    power: Fraction
+    tangent: Tangent
+    shift_by: float
+
+
+@dataclass(frozen=True)
+class Actor:
+    """One gauge in a component: kind "scale", "rotate", "turn" or "shift"; coefficient [batch, copies, size]."""
+
+    name: str
+    kind: str
+    gauge: str
+    group: str
+    theorem: str
+    verdict: str
+    copies: int
+    size: int
+    equation: str
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True)
+class Solve:
+    """One line of a frame: the scale of `actor` from norms, each the joint norm of the named parts."""
+
+    actor: str
+    formula: str
+    norms: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class FrameStep:
+    """Either one closed form, or a cycle: one-sided forms in order, then rounds of the full ones from there."""
+
+    start: tuple[Solve, ...]
+    rounds: tuple[Solve, ...] = ()
+
+
+@dataclass(frozen=True)
+class Cross:
+    """A block of the Gram matrix between two gauges: entries of `field` of a slot, by strides.
+
+    field: "square" or "value" of the canonical parameter.
+    kept, summed: axes of the field; left, right: offset and axes of the coefficients, aligned with the letters.
+    """
+
+    left: str
+    right: str
+    slot: str
+    field: str
+    weight: Fraction
+    offset: int
+    kept: Axes
+    summed: Axes
+    left_view: tuple[int, Axes, str]
+    right_view: tuple[int, Axes, str]
+    letters: str
+
+
+@dataclass(frozen=True)
+class Pool:
+    """How the squares of a slot are averaged: pieces (offset, ((size, stride, pooled), ...)) that cover it, or overlap."""
+
+    slot: str
+    pieces: tuple[tuple[int, tuple[tuple[int, int, bool], ...]], ...]
+    cover: bool
+
+
+@dataclass(frozen=True)
+class Component:
+    """Gauges that share parameters, and every place of the model that looks the same.
+
+    slots: slot name and shape; instances: parameter names in the order of the slots; places: one text per instance.
+    gram: "closed" (no cross blocks), "blocks" or "free" (through the tangents themselves).
+    """
+
+    slots: tuple[tuple[str, tuple[int, ...]], ...]
+    instances: tuple[tuple[str, ...], ...]
+    places: tuple[str, ...]
+    actors: tuple[Actor, ...]
+    frames: tuple[FrameStep, ...]
+    crosses: tuple[Cross, ...]
+    pools: tuple[Pool, ...]
+    gram: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that emit needs."""
+
+    components: tuple[Component, ...]

@@ -1,0 +1,84 @@
+"""What match hands on: sites, every binding in one canonical form.
+
+A binding is brought to three axes [C, K, M] = copies, group axis, the rest, by strides on the contiguous parameter.
+Each of the C copies has its own element of the group.  Shared data: the standard library only, no function of a stage.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gaugec.language.tree import Fix
+
+Axes = tuple[tuple[int, int], ...]  # (size, stride) in elements, row-major
+
+
+@dataclass(frozen=True)
+class Move:
+    """What an element does to one binding X[c, k, m].
+
+    kind: "scale": X -> s[c, k]**exponent * X; "rotate": X[c] -> R[c] X; "shift": X -> X + a[c, m], constant along k.
+    exponent: of a scale.
+    dual: of a rotation: X[c] -> R[c]^{-T} X (the same for orthogonal groups).
+    """
+
+    kind: str
+    exponent: Fraction = Fraction(1)
+    dual: bool = False
+
+
+@dataclass(frozen=True)
+class Binding:
+    """One moved slice of a parameter.
+
+    role: the formula's parameter name (for docs only).
+    parameter: canonical name in `model.named_parameters()`.
+    offset: where the slice starts, in elements.
+    copies, group, rest: axes as (size, stride), row-major; the products of the sizes are C, K and M.
+    move: what the element does here.
+    shift_by: affine gains: the moved quantity is parameter + shift_by (w -> c(w + 1) - 1 has 1.0).
+    """
+
+    role: str
+    parameter: str
+    offset: int
+    copies: Axes
+    group: Axes
+    rest: Axes
+    move: Move
+    shift_by: float = 0.0
+
+
+@dataclass(frozen=True)
+class Site:
+    """One instance of a gauge.
+
+    gauge, index: the gauge's name and the number of the site among its sites.
+    group: row name in groups.py.
+    copies, size: C and K (translation: a has shape [C, M]).
+    pairing: torus: "halves" (j, j + r/2) or "interleaved" (2j, 2j + 1); else "".
+    rotary: torus: how many leading coordinates of K rotate; else 0.
+    bindings: all moved parameters of the site.
+    fix: the spec's equations of the representative.
+    verdict: "proved", "approximate" or "train mode only".
+    place: module path, for people.
+    theorem: the gauge's docstring.
+    certificate: the proof's steps.
+    """
+
+    gauge: str
+    index: int
+    group: str
+    copies: int
+    size: int
+    pairing: str
+    rotary: int
+    bindings: tuple[Binding, ...]
+    fix: tuple[Fix, ...]
+    verdict: str
+    place: str
+    theorem: str
+    certificate: tuple[tuple[str, str], ...]

@@ -1,0 +1,447 @@
+"""Linear algebra of compiled gauges, as pure functions.
+
+Every tensor has a batch axis in front: parameters of equal shape are stacked, and what is computed from them is
+[batch, copies, size, ...].  A `Slice` says by strides which elements of a parameter an action moves, and how they are
+laid out as copies, group axis and rest.
+
+Not here: any gauge, any parameter name, any state.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+Axes = tuple[tuple[int, int], ...]
+Tensors = dict[str, Tensor]
+View = tuple[int, Axes]
+
+CAP = 1e8  # a frame's scale stays between 1/CAP and CAP
+LOST = 1e-12  # a scale outside LOST..1/LOST at construction is singular
+
+
+class Slice(NamedTuple):
+    """Elements of a parameter: slot, offset, and the axes (size, stride) of copies, group, rotary pair and rest.
+
+    A coefficient has shape [batch, copies, group]; everything that follows is summed over or broadcast.
+    """
+
+    slot: str
+    offset: int
+    copies: Axes
+    group: Axes
+    pair: Axes
+    rest: Axes
+
+
+@dataclass
+class Frame:
+    """What brings parameters to canonical coordinates.
+
+    scales: gauge -> [batch, copies, size] float64, multiplies the moved quantity (to a power that the action tells).
+    off: gauges that are not in force, because a parameter that they move is frozen.
+    """
+
+    scales: Tensors = field(default_factory=dict)
+    off: frozenset[str] = frozenset()
+
+
+def _product(axes: Axes) -> int:
+    return math.prod(size for size, _ in axes)
+
+
+def cut(values: Mapping[str, Tensor], part: Slice) -> Tensor:
+    """Return the slice as a view [batch, *copies, *group, *pair, *rest] of the contiguous tensor values[part.slot]."""
+    x = values[part.slot]
+    axes = part.copies + part.group + part.pair + part.rest
+    sizes = [x.shape[0], *(size for size, _ in axes)]
+    strides = [x.stride(0), *(stride for _, stride in axes)]
+    return x.as_strided(sizes, strides, x.storage_offset() + part.offset)
+
+
+def spread(coefficient: Tensor, part: Slice) -> Tensor:
+    """Reshape a coefficient [batch, copies, group] so that it broadcasts against `cut`."""
+    sizes = [size for size, _ in part.copies + part.group]
+    return coefficient.reshape(coefficient.shape[0], *sizes, *(1 for _ in part.pair + part.rest))
+
+
+def fold(x: Tensor, part: Slice, dtype: torch.dtype | None = torch.float64) -> Tensor:
+    """Sum a view of `cut`'s shape over pair and rest: [batch, copies, group]."""
+    inner = len(part.pair) + len(part.rest)
+    if inner:
+        x = x.sum(tuple(range(x.dim() - inner, x.dim())))
+    return x.reshape(x.shape[0], _product(part.copies), _product(part.group)).to(dtype)
+
+
+def squares(values: Mapping[str, Tensor], part: Slice) -> Tensor:
+    """Sum of squares over pair and rest, [batch, copies, group] in float64."""
+    return fold(cut(values, part).square(), part)
+
+
+def norm(values: Mapping[str, Tensor], parts: Sequence[Slice]) -> Tensor:
+    """Joint norm of the slices over everything but copies and group: [batch, copies, group] in float64."""
+    return torch.stack([squares(values, part) for part in parts]).sum(0).sqrt()
+
+
+def alive(scale: Tensor) -> Tensor:
+    """Where a solved scale is finite and positive; elsewhere the orbit is singular."""
+    return (scale > LOST) & (scale < 1 / LOST)
+
+
+def settle(scale: Tensor, live: Tensor) -> Tensor:
+    """Make a solved scale safe to use: 1 where not live, else kept between 1/CAP and CAP.
+
+    The floor keeps a step finite when a unit dies in training; away from it nothing is changed.
+    """
+    scale = torch.nan_to_num(scale, nan=1.0, posinf=CAP).clamp(1 / CAP, CAP)
+    return torch.where(live, scale, torch.ones_like(scale))
+
+
+def rows(values: Mapping[str, Tensor], part: Slice) -> Tensor:
+    """Return the slice as matrices [batch, copies, group, rest] (a copy where the strides ask for one)."""
+    x = cut(values, part)
+    return x.reshape(x.shape[0], _product(part.copies), _product(part.group), -1)
+
+
+def add_rows(values: Mapping[str, Tensor], part: Slice, matrices: Tensor, alpha: float = 1.0) -> None:
+    """Add alpha * matrices [batch, copies, group, rest] to the slice, in place."""
+    x = cut(values, part)
+    x.add_(matrices.reshape(x.shape), alpha=alpha)
+
+
+def rotate(values: Mapping[str, Tensor], part: Slice, element: Tensor) -> None:
+    """Multiply the slice by matrices [batch, copies, group, group] from the left, in place."""
+    x = cut(values, part)
+    x.copy_((element.to(x.dtype) @ rows(values, part)).reshape(x.shape))
+
+
+def add_rotation(
+    values: Mapping[str, Tensor], point: Mapping[str, Tensor], part: Slice, generator: Tensor, alpha: float
+) -> None:
+    """Add alpha * generator @ (the slice of point) to the slice of values, in place."""
+    x = rows(point, part)
+    add_rows(values, part, generator.to(x.dtype) @ x, alpha)
+
+
+def add_scaled(
+    values: Mapping[str, Tensor], point: Mapping[str, Tensor], part: Slice, coefficient: Tensor, alpha: float
+) -> None:
+    """Add alpha * coefficient * (the slice of point) to the slice of values, in place."""
+    x = cut(point, part)
+    cut(values, part).addcmul_(x, spread(coefficient, part).to(x.dtype), value=alpha)
+
+
+def add_constant(values: Mapping[str, Tensor], part: Slice, coefficient: Tensor, alpha: float) -> None:
+    """Add alpha * coefficient, constant along the rest, to the slice of values, in place."""
+    x = cut(values, part)
+    x.add_(spread(coefficient, part).to(x.dtype), alpha=alpha)
+
+
+def product(values: Mapping[str, Tensor], point: Mapping[str, Tensor], part: Slice) -> Tensor:
+    """The transpose of `add_scaled`: [batch, copies, group] in float64."""
+    return fold(cut(values, part) * cut(point, part), part)
+
+
+def total(values: Mapping[str, Tensor], part: Slice) -> Tensor:
+    """The transpose of `add_constant`: [batch, copies, group] in float64."""
+    return fold(cut(values, part), part)
+
+
+def planes(values: Mapping[str, Tensor], part: Slice) -> tuple[Tensor, Tensor]:
+    """Return the first and second coordinates of every rotary pair, as views."""
+    x = cut(values, part)
+    axis = 1 + len(part.copies) + len(part.group)
+    return x.select(axis, 0), x.select(axis, 1)
+
+
+def plane(part: Slice) -> Slice:
+    """The slice of one coordinate of every pair: `spread` and `fold` for what `planes` returns."""
+    return part._replace(pair=())
+
+
+def skew(x: Tensor) -> Tensor:
+    """Skew part of matrices [..., k, k]."""
+    return (x - x.mT) / 2
+
+
+def skew_ones(x: Tensor) -> Tensor:
+    """Skew part of matrices [..., k, k] after the vector of ones is taken out of rows and columns."""
+    x = x - x.mean(-1, keepdim=True)
+    return skew(x - x.mean(-2, keepdim=True))
+
+
+def factor(gram: Tensor) -> tuple[Tensor, Tensor]:
+    """Prepare `sylvester` for positive semidefinite Gram matrices [..., k, k]."""
+    values, vectors = torch.linalg.eigh(gram)
+    values = values.clamp_min(0)
+    total = values.unsqueeze(-1) + values.unsqueeze(-2)
+    floor = values[..., -1:, None] * (4 * values.shape[-1] * torch.finfo(values.dtype).eps)
+    return vectors, torch.where(total > floor, 2 / total, torch.zeros_like(total))
+
+
+def factor_ones(gram: Tensor) -> tuple[Tensor, Tensor]:
+    """Prepare `sylvester` for generators that leave the vector of ones where it is."""
+    basis = ones_basis(gram.shape[-1], gram)
+    vectors, weight = factor(basis.mT @ gram @ basis)
+    return basis @ vectors, weight
+
+
+def sylvester(factors: tuple[Tensor, Tensor], right: Tensor) -> Tensor:
+    """Skew A with skew(A S) = right, S the factored Gram matrix; directions in which S has no weight get 0."""
+    vectors, weight = factors
+    return vectors @ ((vectors.mT @ right @ vectors) * weight) @ vectors.mT
+
+
+def inverse(x: Tensor) -> Tensor:
+    """1/x where x > 0, else 0: the pseudo-inverse of a diagonal Gram block."""
+    return torch.where(x > 0, 1 / x, torch.zeros_like(x))
+
+
+def ones_basis(size: int, like: Tensor) -> Tensor:
+    """Orthonormal columns [size, size - 1] that span the complement of the vector of ones (a Householder reflection)."""
+    v = torch.full((size,), 1 / math.sqrt(size), dtype=like.dtype, device=like.device)
+    v[0] += 1
+    reflection = torch.eye(size, dtype=like.dtype, device=like.device) - torch.outer(v, v) * (2 / (v @ v))
+    return reflection[:, 1:]
+
+
+def _dot(x: Tensors, y: Tensors) -> Tensor:
+    return torch.stack([(x[name] * y[name]).flatten(1).sum(1) for name in x]).sum(0)
+
+
+def _axpy(x: Tensors, y: Tensors, scale: Tensor) -> Tensors:
+    return {name: x[name] + y[name] * scale.view(-1, *(1 for _ in range(x[name].dim() - 1))) for name in x}
+
+
+def solve(
+    gram: Callable[[Tensors], Tensors],
+    right: Tensors,
+    precondition: Callable[[Tensors], Tensors],
+    size: Tensor,
+    tolerance: float,
+    off: Collection[str] = (),
+    rounds: int = 100,
+) -> Tensors:
+    """Solve the joint normal equations gram(a) = right by preconditioned conjugate gradients, batch by batch.
+
+    right: gauge -> [batch, ...] in float64; the system may be singular, as long as it is consistent.
+    size: [batch], the norm of the step; stops when the vertical part left is below tolerance * size.
+    off: gauges whose coefficients stay 0.
+    """
+
+    def masked(function: Callable[[Tensors], Tensors], x: Tensors) -> Tensors:
+        y = function(x)
+        return {name: torch.zeros_like(value) if name in off else value for name, value in y.items()} if off else y
+
+    right = masked(lambda x: x, right)
+    answer = {name: torch.zeros_like(value) for name, value in right.items()}
+    residual = right
+    z = masked(precondition, residual)
+    direction = z
+    rho = _dot(residual, z)
+    floor = (tolerance * size) ** 2
+    for _ in range(rounds):
+        busy = rho > floor
+        if not bool(busy.any()):
+            break
+        image = masked(gram, direction)
+        curve = _dot(direction, image)
+        step = torch.where(busy & (curve > 0), rho / curve, torch.zeros_like(rho))
+        answer = _axpy(answer, direction, step)
+        residual = _axpy(residual, image, -step)
+        z = masked(precondition, residual)
+        new = _dot(residual, z)
+        ratio = torch.where(busy & (rho > 0), new / rho, torch.zeros_like(rho))
+        direction = _axpy(z, direction, ratio)
+        rho = new
+    return answer
+
+
+def without(coefficients: Tensors, off: Collection[str]) -> Tensors:
+    """Set the coefficients of gauges that are not in force to 0."""
+    if not off:
+        return coefficients
+    return {name: torch.zeros_like(value) if name in off else value for name, value in coefficients.items()}
+
+
+def tolerance(values: Mapping[str, Tensor]) -> float:
+    """How much of a step may stay vertical: 1e-13 in float64, 1e-6 below it."""
+    return 1e-13 if all(value.dtype == torch.float64 for value in values.values()) else 1e-6
+
+
+def size(values: Mapping[str, Tensor]) -> Tensor:
+    """Joint Euclidean norm of every member of the batch: [batch] in float64."""
+    return torch.stack([x.flatten(1).square().sum(1, dtype=torch.float64) for x in values.values()]).sum(0).sqrt()
+
+
+def stretch(values: Mapping[str, Tensor], part: Slice, scale: Tensor, power: float = 1.0) -> None:
+    """Multiply the slice by scale**power, in place; scale is [batch, copies, group]."""
+    x = cut(values, part)
+    x.mul_(spread(scale.pow(power), part).to(x.dtype))
+
+
+def turn(values: Mapping[str, Tensor], part: Slice, angle: Tensor) -> None:
+    """Rotate every rotary pair by its angle [batch, copies, planes], in place."""
+    first, second = planes(values, part)
+    angle = spread(angle, plane(part))
+    cosine, sine = angle.cos().to(first.dtype), angle.sin().to(first.dtype)
+    turned = first * cosine - second * sine
+    second.copy_(second * cosine + first * sine)
+    first.copy_(turned)
+
+
+def add_turn(
+    values: Mapping[str, Tensor], point: Mapping[str, Tensor], part: Slice, angle: Tensor, alpha: float
+) -> None:
+    """Add alpha times the tangent of `turn` at point to the slice of values, in place."""
+    first, second = planes(point, part)
+    angle = spread(angle, plane(part)).to(first.dtype)
+    out_first, out_second = planes(values, part)
+    out_first.addcmul_(second, angle, value=-alpha)
+    out_second.addcmul_(first, angle, value=alpha)
+
+
+def torque(values: Mapping[str, Tensor], point: Mapping[str, Tensor], part: Slice) -> Tensor:
+    """The transpose of `add_turn`: [batch, copies, planes] in float64."""
+    first, second = planes(point, part)
+    left, right = planes(values, part)
+    return fold(right * first, plane(part)) - fold(left * second, plane(part))
+
+
+def moment(values: Mapping[str, Tensor], point: Mapping[str, Tensor], part: Slice) -> Tensor:
+    """values point^T over the rest: [batch, copies, group, group] in float64."""
+    return (rows(values, part) @ rows(point, part).mT).double()
+
+
+def block(field: Tensor, offset: int, kept: Axes, summed: Axes) -> Tensor:
+    """View a contiguous field by strides, [batch, *kept], summed over the rest: a cross block of the Gram matrix."""
+    axes = kept + summed
+    view = field.as_strided(
+        [field.shape[0], *(n for n, _ in axes)],
+        [field.stride(0), *(stride for _, stride in axes)],
+        field.storage_offset() + offset,
+    )
+    return view.sum(tuple(range(1 + len(kept), view.dim()))) if summed else view
+
+
+def digits(coefficient: Tensor, view: View) -> Tensor:
+    """View a contiguous coefficient [batch, copies, size] by (offset, axes)."""
+    offset, axes = view
+    return coefficient.as_strided(
+        [coefficient.shape[0], *(n for n, _ in axes)],
+        [coefficient.stride(0), *(stride for _, stride in axes)],
+        coefficient.storage_offset() + offset,
+    )
+
+
+def couple(out: Tensor, coefficient: Tensor, cross: Tensor, formula: str, to: View, source: View, weight: float) -> None:
+    """Add weight times one cross block of the Gram matrix, applied to a coefficient, to another, in place."""
+    x = digits(coefficient.contiguous(), source).to(cross.dtype)
+    digits(out, to).add_(torch.einsum(formula, cross, x), alpha=weight)
+
+
+def tangents(
+    lift: Callable[[Tensors, Tensors], Tensors], point: Tensors, kinds: Mapping[str, tuple[str, int, int]]
+) -> Tensors:
+    """Every tangent vector of the orbit at point: slot -> [number, batch, *shape].
+
+    lift(point, coefficients) is linear in the coefficients; kinds: gauge -> (kind, copies, size).
+    """
+    like = next(iter(point.values()))
+    batch = like.shape[0]
+    zero = {name: coefficient(kind, copies, size, batch, like.device) for name, (kind, copies, size) in kinds.items()}
+    vectors = []
+    for name, (kind, copies, size) in kinds.items():
+        for copy in range(copies):
+            for generator in _generators(kind, size):
+                one = zero[name].clone()
+                one[:, copy] = generator.to(one.device)
+                vectors.append(lift(point, {**zero, name: one}))
+    return {slot: torch.stack([vector[slot] for vector in vectors]) for slot in point}
+
+
+def coefficient(kind: str, copies: int, size: int, batch: int, device: torch.device | None = None) -> Tensor:
+    """A zero coefficient of a gauge: [batch, copies, size], and one more axis for rotations; float64."""
+    shape = (batch, copies, size, size) if kind.startswith("rotate") else (batch, copies, size)
+    return torch.zeros(shape, dtype=torch.float64, device=device)
+
+
+def _generators(kind: str, size: int) -> list[Tensor]:
+    if not kind.startswith("rotate"):
+        return list(torch.eye(size, dtype=torch.float64))
+    basis = torch.eye(size, dtype=torch.float64)
+    if kind == "rotate ones":
+        basis = ones_basis(size, basis)
+    columns = basis.mT
+    pairs = [(i, j) for i in range(len(columns)) for j in range(i)]
+    return [torch.outer(columns[i], columns[j]) - torch.outer(columns[j], columns[i]) for i, j in pairs]
+
+
+def random_element(kind: str, copies: int, size: int, batch: int, generator: torch.Generator | None) -> Tensor:
+    """A random element in float64: scales e^(0.7 N), rotations of both determinants, angles and shifts."""
+    if kind == "rotate":
+        return random_rotation((batch, copies, size, size), generator)
+    if kind == "rotate ones":
+        inner = random_rotation((batch, copies, size - 1, size - 1), generator)
+        basis = ones_basis(size, inner)
+        return basis @ inner @ basis.mT + 1 / size
+    normal = torch.randn(batch, copies, size, generator=generator, dtype=torch.float64)
+    return {"scale": (0.7 * normal).exp(), "turn": math.pi * normal, "shift": normal}[kind]
+
+
+class Piece(NamedTuple):
+    """A slice of a parameter whose squares are averaged over some axes: axes are (size, stride, pooled)."""
+
+    offset: int
+    axes: tuple[tuple[int, int, bool], ...]
+
+
+def _piece(x: Tensor, piece: Piece) -> Tensor:
+    return x.as_strided(
+        [x.shape[0], *(n for n, _, _ in piece.axes)],
+        [x.stride(0), *(stride for _, stride, _ in piece.axes)],
+        x.storage_offset() + piece.offset,
+    )
+
+
+def pool(squares: Tensor, pieces: Sequence[Piece]) -> Tensor:
+    """Average over the pooled axes of each piece: [batch, what is left, piece after piece]."""
+    out = []
+    for piece in pieces:
+        x = _piece(squares, piece)
+        axes = [i + 1 for i, (_, _, pooled) in enumerate(piece.axes) if pooled]
+        out.append((x.mean(axes) if axes else x).flatten(1))
+    return torch.cat(out, 1) if len(out) > 1 else out[0]
+
+
+def unpool(pooled: Tensor, pieces: Sequence[Piece], shape: Sequence[int]) -> Tensor:
+    """Spread what `pool` gave over a tensor [batch, *shape]; the pieces cover it."""
+    out = pooled.new_empty(pooled.shape[0], *shape)
+    start = 0
+    for piece in pieces:
+        sizes = [1 if pooled_axis else n for n, _, pooled_axis in piece.axes]
+        count = math.prod(sizes)
+        _piece(out, piece).copy_(pooled[:, start : start + count].reshape(-1, *sizes))
+        start += count
+    return out
+
+
+def blur(squares: Tensor, pieces: Sequence[Piece]) -> Tensor:
+    """Average over the pooled axes of each piece in turn and write the average back; for pieces that overlap."""
+    squares = squares.clone()
+    for piece in pieces:
+        x = _piece(squares, piece)
+        axes = [i + 1 for i, (_, _, pooled) in enumerate(piece.axes) if pooled]
+        x.copy_(x.mean(axes, keepdim=True).expand_as(x))
+    return squares
+
+
+def random_rotation(shape: Sequence[int], generator: torch.Generator | None) -> Tensor:
+    """Orthogonal matrices [*shape], float64, both determinants."""
+    q, r = torch.linalg.qr(torch.randn(*shape, generator=generator, dtype=torch.float64))
+    return q * r.diagonal(dim1=-2, dim2=-1).sign().unsqueeze(-2)

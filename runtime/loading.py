@@ -1,0 +1,150 @@
+"""A compiled gauge at run time: loaded from its file or its source, with no compiler.
+
+A compiled file is Python and is run when it is loaded: load only what you trust.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.abc
+import importlib.util
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+CONTRACT = (
+    "shapes",
+    "elements",
+    "moves",
+    "instances",
+    "alive",
+    "frame",
+    "canonical",
+    "pull",
+    "push",
+    "pool",
+    "unpool",
+    "project",
+    "act",
+    "random_element",
+    "tangents",
+)
+
+
+class _Source(importlib.abc.InspectLoader):
+    def __init__(self, source: str) -> None:
+        self.source = source
+
+    def get_source(self, fullname: str) -> str:
+        return self.source
+
+
+def load(path: str | Path) -> Gauge:
+    """Return the gauge that a compiled file holds; the file is run.
+
+    Raises OSError where it cannot be read, ValueError where it is no compiled gauge or lacks a function.
+    """
+    return Gauge(Path(path).read_text(encoding="utf-8"), str(path))
+
+
+def plain(name: str) -> str:
+    """A parameter's name without the prefixes that DDP and torch.compile add."""
+    name = name.replace("_orig_mod.", "")
+    while name.startswith("module."):
+        name = name.removeprefix("module.")
+    return name
+
+
+class Gauge:
+    """The components of a compiled gauge, and what a person may ask of them.
+
+    source: the text of the module; metadata: what the compiler wrote down about it; components: see `CONTRACT`.
+    """
+
+    def __init__(self, source: str, origin: str = "<compiled gauge>") -> None:
+        name = "gaugec_compiled_" + hashlib.sha256(source.encode()).hexdigest()[:16]
+        spec = importlib.util.spec_from_loader(name, _Source(source), origin=origin)
+        if spec is None or spec.loader is None:
+            raise ValueError(f"{origin} cannot be loaded")
+        module: ModuleType = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        components = getattr(module, "COMPONENTS", None)
+        if not isinstance(components, tuple):
+            raise ValueError(f"{origin} is not a compiled gauge: it has no COMPONENTS")
+        check(components, origin)
+        self.source = source
+        self.components: tuple[Any, ...] = components
+        self.metadata: dict[str, Any] = dict(getattr(module, "METADATA", {}))
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Names of all parameters that a gauge moves."""
+        return tuple(name for component in self.components for names in component.instances for name in names)
+
+    def save(self, path: str | Path) -> None:
+        """Write the source to a file."""
+        Path(path).write_text(self.source, encoding="utf-8")
+
+    def places(self) -> Iterator[tuple[str, Any, tuple[str, ...]]]:
+        """Every component at every place: a key, the component, its parameter names in the order of its slots."""
+        for i, component in enumerate(self.components):
+            for j, names in enumerate(component.instances):
+                yield f"{i}.{j}", component, names
+
+    def random_element(self, generator: torch.Generator | None = None) -> dict[str, dict[str, Tensor]]:
+        """A random element of the whole gauge group in float64: place -> gauge -> [1, copies, size, ...]."""
+        return {key: component.random_element(1, generator) for key, component, _ in self.places()}
+
+    def identity(self) -> dict[str, dict[str, Tensor]]:
+        """The element that moves nothing."""
+        return {
+            key: {name: _identity(*kind) for name, kind in component.elements.items()}
+            for key, component, _ in self.places()
+        }
+
+    def act(self, params: Mapping[str, Tensor], element: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """Return the parameters moved by an element, by the names that they came with; pure.
+
+        A missing place or gauge of the element stands for the identity.  Raises KeyError for a missing parameter.
+        """
+        out = dict(params)
+        known = {plain(name): name for name in params} | {name: name for name in params}
+        for key, component, names in self.places():
+            if key not in element:
+                continue
+            found = [known[name] for name in names]
+            batch = {slot: params[name].detach().contiguous().unsqueeze(0) for slot, name in zip(component.shapes, found)}
+            whole = {name: _identity(*kind) for name, kind in component.elements.items()} | dict(element[key])
+            device = next(iter(batch.values())).device
+            moved = component.act(batch, {name: value.to(device) for name, value in whole.items()})
+            out.update({name: moved[slot].squeeze(0) for slot, name in zip(component.shapes, found)})
+        return out
+
+    def report(self) -> str:
+        """What the file holds, in words."""
+        lines = []
+        for i, component in enumerate(self.components):
+            count = len(component.instances)
+            lines.append(f"component {i}, in {count} place{'s' if count != 1 else ''}: {', '.join(component.shapes)}")
+            doc = (component.__doc__ or "").split("\n\n", 1)[-1]
+            lines += ["  " + line.strip() for line in doc.splitlines() if line.strip()]
+        return "\n".join(lines)
+
+
+def check(components: tuple[Any, ...], origin: str = "this gauge") -> None:
+    """Raise ValueError unless every component has everything that the optimizers call."""
+    for i, component in enumerate(components):
+        missing = [name for name in CONTRACT if not hasattr(component, name)]
+        if missing:
+            raise ValueError(f"{origin}: component {i} has no {', '.join(missing)}; compile the gauge again")
+
+
+def _identity(kind: str, copies: int, size: int) -> Tensor:
+    if kind.startswith("rotate"):
+        return torch.eye(size, dtype=torch.float64).expand(1, copies, size, size).clone()
+    fill = 1.0 if kind == "scale" else 0.0
+    return torch.full((1, copies, size), fill, dtype=torch.float64)

@@ -1,0 +1,485 @@
+"""The index normal form of a tensor graph's nodes.
+
+`Evaluator.value(world, node, index)` is the element of a node at an index as a polynomial of `gaugec.algebra`.  A
+`World` says what is read at a leaf: the leaf itself, or what the gauge has made of it.  Comparing two worlds is a proof.
+
+A variable that straddles the pieces of a `cat` (or the two halves of a rotary pair) is split: a summed one here, a free
+one by the caller, who proves each part.  What this module does not do: it knows no law, only rules that stand on laws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from gaugec import laws
+from gaugec.algebra import (
+    Algebra,
+    Factors,
+    Index,
+    Monomial,
+    NeedSplit,
+    Number,
+    Polynomial,
+    Symbol,
+    Undecided,
+    joined,
+    number,
+    plain,
+    scaled,
+    shifted,
+    substituted,
+    variable,
+)
+from gaugec.tensor import Graph, Ix, Node
+
+Leaf = Callable[["Evaluator", Node, tuple[Index, ...]], "Polynomial | None"]
+
+
+@dataclass(frozen=True, eq=False)
+class World:
+    """What the leaves are: `leaf` returns a leaf's moved value, or None where it is itself."""
+
+    name: str
+    leaf: Leaf
+    inverse: Leaf | None = None
+
+
+STILL = World("still", lambda _evaluator, _node, _index: None)
+
+
+def split(algebra: Algebra, need: NeedSplit) -> list[tuple[Index, tuple[int, ...]]]:
+    """The values that replace a split variable, each with the new variables in it."""
+    out: list[tuple[Index, tuple[int, ...]]] = []
+    for start, length, step in need.parts:
+        if length == 1:
+            out.append(((start, ()), ()))
+        elif length > 1:
+            new = algebra.fresh(length)
+            out.append((shifted(scaled(variable(new), step), start), (new,)))
+    return out
+
+
+def cut_at(algebra: Algebra, ix: Index, cuts: tuple[int, ...], where: str) -> NeedSplit:
+    """The split of the leading variable of an index after which it straddles none of the cuts."""
+    offset, terms = ix
+    if not terms:
+        raise Undecided(f"not supported: an index is read outside its range ({where})")
+    stride, v = terms[0]
+    low, high = algebra.span((offset, terms[1:]))
+    size = algebra.sizes[v]
+    at = [0]
+    for c in sorted(cuts):
+        t = -((low - c) // stride) if stride > 0 else 0
+        if stride <= 0 or (t - 1) * stride + high >= c:
+            if size > 64 or algebra.symbolic:
+                raise Undecided(f"not supported: the pieces do not align with the axis that is read ({where})")
+            return NeedSplit(v, tuple((k, 1, 1) for k in range(size)))
+        if at[-1] < t < size:
+            at.append(t)
+    if len(at) == 1:
+        raise Undecided(f"not supported: an index is read outside its range ({where})")
+    return NeedSplit(v, tuple((a, b - a, 1) for a, b in zip(at, [*at[1:], size], strict=True)))
+
+
+@dataclass
+class Evaluator:
+    """Normal forms of one graph's nodes, remembered by (world, node, shape of the index).
+
+    `atoms`: nodes that are opaque symbols.  `moved`: leaves that some world moves.  `without`: add nodes whose constant
+    is taken to be zero (eps).  `root`: the node being proved (never an atom itself).
+    """
+
+    graph: Graph
+    algebra: Algebra
+    atoms: frozenset[int] = frozenset()
+    moved: frozenset[int] = frozenset()
+    without: frozenset[int] = frozenset()
+    root: int = -1
+    memo: dict[object, tuple[Polynomial, tuple[int, ...]]] = field(default_factory=dict)
+    _touched: dict[int, bool] = field(default_factory=dict)
+    _cats: dict[int, bool] = field(default_factory=dict)
+    _numbers: dict[int, int] = field(default_factory=dict)
+    _numbering: dict[object, int] = field(default_factory=dict)
+
+    # --- what depends on what --------------------------------------------------------------------------------------
+    def touched(self, id: int) -> bool:
+        """Whether the node depends on a moved leaf (cut nodes do not, by the induction over what is kept)."""
+        return self._walk(id, self._touched, lambda node: node.id in self.moved, self._closed)
+
+    def has_cat(self, id: int) -> bool:
+        """Whether the node is made piecewise, below pointwise operations only."""
+
+        def stop(node: Node) -> bool:
+            return node.op not in ("map", "add", "cat", "einsum") or bool(node.summed) or node.function == "dropout"
+
+        return self._walk(id, self._cats, lambda node: node.op == "cat", stop)
+
+    def _closed(self, node: Node) -> bool:
+        return node.id in self.atoms and node.id != self.root
+
+    def _walk(
+        self, id: int, known: dict[int, bool], hit: Callable[[Node], bool], stop: Callable[[Node], bool]
+    ) -> bool:
+        todo = [id]
+        while todo:
+            at = todo[-1]
+            if at in known:
+                todo.pop()
+                continue
+            node = self.graph[at]
+            if stop(node) or hit(node):
+                known[at] = hit(node) and not stop(node)
+                continue
+            missing = [a.node for a in node.operands if a.node not in known]
+            if missing:
+                todo.extend(missing)
+            else:
+                known[at] = any(known[a.node] for a in node.operands)
+        return known[id]
+
+    def numbered(self, id: int) -> int:
+        """The first node of the graph with the same definition (value numbering; nothing random is merged)."""
+        todo = [id]
+        while todo:
+            at = todo[-1]
+            if at in self._numbers:
+                todo.pop()
+                continue
+            node = self.graph[at]
+            if node.op in ("leaf", "opaque") or node.function == "dropout":
+                self._numbers[at] = at
+                continue
+            missing = [a.node for a in node.operands if a.node not in self._numbers]
+            if missing:
+                todo.extend(missing)
+                continue
+            key = (
+                node.op,
+                node.function,
+                repr(node.attributes),
+                tuple((m.variable, m.size) for m in node.modes),
+                tuple((self._numbers[a.node], a.index) for a in node.operands),
+                node.sizes,
+                node.summed,
+                node.bound,
+                node.coefficients,
+                node.constant,
+                node.pieces,
+            )
+            self._numbers[at] = self._numbering.setdefault(key, at)
+        return self._numbers[id]
+
+    # --- reading ---------------------------------------------------------------------------------------------------
+    def value(self, world: World, id: int, ixs: tuple[Index, ...]) -> Polynomial:
+        """The element of node `id` at the index in this world.
+
+        Raises `NeedSplit` for a free variable that straddles pieces and `Undecided` where there is no normal form.
+        """
+        if world is not STILL and not self.touched(id):
+            world = STILL
+        names: dict[int, int] = {}
+        for _, terms in ixs:
+            for _, v in terms:
+                names.setdefault(v, len(names))
+        sizes = tuple(self.algebra.sizes[v] for v in names)
+        key = (world.name, id, tuple((o, tuple((s, names[v]) for s, v in terms)) for o, terms in ixs), sizes)
+        known = self.memo.get(key)
+        if known is None:
+            own = [self.algebra.fresh(size) for size in sizes]
+            inner = {v: variable(own[k]) for v, k in names.items()}
+            try:
+                poly = self._value(world, self.graph[id], tuple(substituted(ix, inner) for ix in ixs))
+            except NeedSplit as need:
+                back = {w: v for v, w in zip(names, own, strict=True)}
+                raise NeedSplit(back[need.variable], need.parts) from None
+            known = self.memo[key] = (poly, tuple(own))
+        return self.algebra.substitute(known[0], dict(zip(known[1], map(variable, names), strict=True)))
+
+    def _value(self, world: World, node: Node, ixs: tuple[Index, ...]) -> Polynomial:
+        if self._closed(node):
+            return self._given(world, node, ixs)
+        env = {mode.variable: ix for mode, ix in zip(node.modes, ixs, strict=True)}
+        if node.op == "leaf":
+            return self._leaf(world, node, ixs)
+        if node.op == "einsum":
+            return self._einsum(world, node, env)
+        if node.op == "add":
+            parts = [
+                (c, self._read(world, node, k, env))
+                for k, c in enumerate(node.coefficients or (Fraction(1),) * len(node.operands))
+            ]
+            constant = Fraction(0) if node.id in self.without else node.constant
+            return self.algebra.add(*parts, (1, self.algebra.constant(constant)))
+        if node.op == "map":
+            return self._map(world, node, env, ixs)
+        if node.op == "along":
+            return self._along(world, node, env)
+        if node.op == "cat":
+            return self._cat(world, node, env)
+        if self.touched(node.id):
+            raise Undecided(f"not supported: {_place(node)} meets a moved value and has no row in the operator table")
+        return self._atom(node, ixs)
+
+    def _atom(self, node: Node, ixs: tuple[Index, ...]) -> Polynomial:
+        first = self.graph[self.numbered(node.id)]
+        name = first.name or first.source or first.function or first.op
+        return self.algebra.atom(self.algebra.symbol(("node", first.id), Symbol("node", name)), ixs)
+
+    def _given(self, world: World, node: Node, ixs: tuple[Index, ...]) -> Polynomial:
+        whole = all(
+            (v := plain(ix)) is not None and self.algebra.sizes[v] == mode.size
+            for ix, mode in zip(ixs, node.modes, strict=True)
+        )
+        if whole or not self.has_cat(node.id):
+            return self._atom(node, ixs)
+        return self._pushed(node, ixs)
+
+    def _pushed(self, node: Node, ixs: tuple[Index, ...]) -> Polynomial:
+        """A given read at a part of an axis: the index moves down to where the parts were made."""
+        if not self.has_cat(node.id):
+            return self._atom(node, ixs)
+        env = {mode.variable: ix for mode, ix in zip(node.modes, ixs, strict=True)}
+        if node.op == "cat":
+            at = self._piece(node, env)
+            if at is None:
+                return self._atom(node, ixs)
+            operand, env = at
+            return self._pushed(self.graph[node.operands[operand].node], self._index(node, operand, env))
+        parts = [
+            self._pushed(self.graph[a.node], self._index(node, k, env)) for k, a in enumerate(node.operands)
+        ]
+        if node.op == "add":
+            scales = node.coefficients or (Fraction(1),) * len(parts)
+            return self.algebra.add(*zip(scales, parts, strict=True), (1, self.algebra.constant(node.constant)))
+        if node.op == "einsum":
+            return self.algebra.product(parts, _coefficient(node))
+        return self._function(node, tuple(parts), ixs)
+
+    def _index(self, node: Node, operand: int, env: Mapping[int, Index]) -> tuple[Index, ...]:
+        return tuple(_at(ix, env) for ix in node.operands[operand].index)
+
+    def _read(self, world: World, node: Node, operand: int, env: Mapping[int, Index]) -> Polynomial:
+        return self.value(world, node.operands[operand].node, self._index(node, operand, env))
+
+    # --- one method an op ------------------------------------------------------------------------------------------
+    def _leaf(self, world: World, node: Node, ixs: tuple[Index, ...]) -> Polynomial:
+        if node.function == "delta":
+            return self.algebra.delta(*ixs)
+        if node.function == "constant" and node.name == "1" and self.graph.symbolic:
+            return self.algebra.constant(1)
+        moved = world.leaf(self, node, ixs)
+        if moved is not None:
+            return moved
+        if node.function == "element":
+            raise Undecided("the group's element occurs outside an action")
+        return self._atom(node, ixs)
+
+    def _einsum(self, world: World, node: Node, env: dict[int, Index]) -> Polynomial:
+        def build(at: dict[int, Index]) -> list[Polynomial]:
+            return [self._read(world, node, k, {**env, **at}) for k in range(len(node.operands))]
+
+        return summed(self.algebra, {v: node.sizes[v] for v in node.summed}, build, _coefficient(node))
+
+    def _map(self, world: World, node: Node, env: dict[int, Index], ixs: tuple[Index, ...]) -> Polynomial:
+        parts = tuple(self._read(world, node, k, env) for k in range(len(node.operands)))
+        return self._function(node, parts, ixs)
+
+    def _piece(self, node: Node, env: dict[int, Index]) -> tuple[int, dict[int, Index]] | None:
+        """The operand that an index reads, and the index counted from its start; None where it straddles."""
+        ix = env[node.bound[0]]
+        low, high = self.algebra.span(ix)
+        for k, (start, length) in enumerate(node.pieces):
+            if start <= low and high < start + length:
+                return k, {**env, node.bound[0]: shifted(ix, -start)}
+        return None
+
+    def _cat(self, world: World, node: Node, env: dict[int, Index]) -> Polynomial:
+        at = self._piece(node, env)
+        if at is not None:
+            return self._read(world, node, *at)
+        raise cut_at(self.algebra, env[node.bound[0]], tuple(s for s, _ in node.pieces if s), _place(node))
+
+    def _function(self, node: Node, parts: tuple[Polynomial, ...], ixs: tuple[Index, ...]) -> Polynomial:
+        """A pointwise function of polynomials, after its laws have done what they can."""
+        algebra, attributes = self.algebra, dict(node.attributes)
+        if node.function == "dropout":
+            mask = algebra.symbol(("mask", node.id), Symbol("mask", "dropout mask"))
+            return algebra.product([algebra.atom(mask, ixs), parts[0]])
+        if node.function == "pow" and len(parts) == 1:
+            return power(algebra, parts[0], Fraction(attributes["exponent"]))  # type: ignore[arg-type]
+        if node.function == "exp" and algebra.allow("exp"):
+            factors: Factors = {}
+            for mono, coefficient in parts[0].items():
+                atom = algebra.function("exp", (), ({mono: 1},), positive=True)
+                factors[atom] = factors.get(atom, 0) + coefficient
+            return _monomial(algebra, factors)
+        if node.function == "log" and parts[0] and algebra.allow("log"):
+            positive, rest = common_positive(algebra, parts[0], ())
+            out: list[tuple[Number, Polynomial]] = []
+            for (s, at), e in positive.items():
+                if algebra.symbols[s].name == "exp":
+                    out.append((e, algebra.opened(s, at)))
+                else:
+                    out.append((e, _plain(algebra, "log", (), ({(((s, at, 1),), ()): 1},))))
+            if rest != algebra.constant(1):
+                out.append((1, _plain(algebra, "log", (), (rest,))))
+            return algebra.add(*out)
+        frozen = tuple((k, repr(v)) for k, v in node.attributes)
+        if len(parts) != 1:
+            return _plain(algebra, node.function, frozen, parts)
+        meaning = laws.definition(node.function, attributes)
+        poly = parts[0]
+        positive, rest = common_positive(algebra, poly, ())
+        if (positive or not poly) and (degree := laws.degree(meaning)) is not None and algebra.allow("degree"):
+            algebra.used.setdefault(f"degree of {node.function} is {degree}")
+            if not poly:
+                return {}
+            inside = _plain(algebra, node.function, frozen, (rest,))
+            factors = {atom: number(e * degree) for atom, e in positive.items()}
+            return algebra.product([_monomial(algebra, factors), inside])
+        sign = 1
+        if poly and (even := laws.parity(meaning)) and poly[min(poly)] < 0 and algebra.allow("parity"):
+            sign, poly = even, algebra.add((-1, poly))
+        return algebra.add((sign, _plain(algebra, node.function, frozen, (poly,))))
+
+    def _along(self, world: World, node: Node, env: dict[int, Index]) -> Polynomial:
+        algebra, name = self.algebra, node.function
+        if name == "inverse":
+            source = self.graph[node.operands[0].node]
+            if source.op == "leaf" and source.function == "element" and world.inverse is not None:
+                found = world.inverse(self, source, self._index(node, 0, env))
+                if found is not None:
+                    return found
+            if self.touched(source.id):
+                raise Undecided(f"not supported: the inverse of a moved value ({_place(node)})")
+        kept = {mode.variable for mode in node.modes}
+        local = {v for a in node.operands for v in a.variables}
+        other = tuple(sorted(v for v in local if v not in kept and v not in node.bound))
+        dummies = tuple(algebra.fresh(node.sizes[v]) for v in (*node.bound, *other))
+        inner = {**env, **{v: variable(w) for v, w in zip((*node.bound, *other), dummies, strict=True)}}
+        along = frozenset(dummies[: len(node.bound)])
+        try:
+            parts = [self._read(world, node, k, inner) for k in range(len(node.operands))]
+        except NeedSplit as need:
+            if need.variable in dummies:
+                raise Undecided(f"not supported: the axis of {name} is made of pieces ({_place(node)})") from None
+            raise
+        reads = tuple(env[v] for v in node.bound if v in kept)
+        poly, outside, factor = parts[0], Polynomial(), Factors()
+        if name in ("softmax", "log_softmax", "cross_entropy", "max", "min") and len(node.bound) == 1:
+            stays = {m: c for m, c in poly.items() if _contains(m, along)}
+            if len(stays) < len(poly) and stays and algebra.allow(f"{name} shift"):
+                if name in ("log_softmax", "max", "min"):
+                    outside = {m: c for m, c in poly.items() if m not in stays}
+                poly = stays
+            if name in ("max", "min") and algebra.allow(f"{name} scale"):
+                factor, poly = common_positive(algebra, poly, dummies)
+        frozen = tuple((k, repr(v)) for k, v in node.attributes)
+        atom = algebra.function(name, frozen, (poly, *parts[1:]), dummies=dummies, reads=reads)
+        return algebra.add(
+            (1, algebra.product([_monomial(algebra, factor), _monomial(algebra, {atom: 1})])), (1, outside)
+        )
+
+
+def summed(
+    algebra: Algebra,
+    sizes: Mapping[int, int],
+    build: Callable[[dict[int, Index]], list[Polynomial]],
+    coefficient: Number = 1,
+) -> Polynomial:
+    """coefficient * sum over the names in `sizes` of the product that `build` gives; splits what must be split."""
+    names = {v: algebra.fresh(size) for v, size in sizes.items()}
+    out: Polynomial = {}
+    todo = [({v: variable(w) for v, w in names.items()}, tuple(names.values()))]
+    while todo:
+        at, taken = todo.pop()
+        try:
+            parts = build(at)
+        except NeedSplit as need:
+            if need.variable not in taken:
+                raise
+            rest = tuple(v for v in taken if v != need.variable)
+            for value, new in split(algebra, need):
+                todo.append(({v: substituted(ix, {need.variable: value}) for v, ix in at.items()}, rest + new))
+            continue
+        out = algebra.add((1, out), (1, algebra.product(parts, coefficient, taken)))
+    return out
+
+
+# --- helpers -------------------------------------------------------------------------------------------------------
+def power(algebra: Algebra, poly: Polynomial, exponent: Fraction) -> Polynomial:
+    """A polynomial to a rational power: positive factors leave it, and all factors of one monomial do at an integer."""
+    e = number(exponent)
+    if not poly:
+        if e > 0:
+            return {}
+        raise Undecided("a division by zero")
+    factor, rest = (
+        common_positive(algebra, poly, ()) if algebra.allow("power of a product") else (Factors(), poly)
+    )
+    out = {atom: number(x * e) for atom, x in factor.items()}
+    ((factors, bound), coefficient), *more = rest.items()
+    if not more and not bound and (isinstance(e, int) or (not factors and coefficient == 1)):
+        for s, ix, x in factors:
+            if e < 0:
+                algebra.conditions.setdefault(f"{algebra.symbols[s].name} ≠ 0")
+            out[s, ix] = number(out.get((s, ix), 0) + x * e)
+        scale = number(Fraction(coefficient) ** e) if isinstance(e, int) else 1
+        return algebra.add((scale, _monomial(algebra, out)))
+    if isinstance(e, int) and 1 <= e <= 4:
+        return algebra.product([_monomial(algebra, out), *[rest] * e])
+    base = algebra.function("pow", (), (rest,), kind="base")
+    out[base] = number(out.get(base, 0) + e)
+    return _monomial(algebra, out)
+
+
+def common_positive(
+    algebra: Algebra, poly: Polynomial, dummies: tuple[int, ...]
+) -> tuple[Factors, Polynomial]:
+    """The product of positive factors that all terms share, and the polynomial without it.
+
+    Only factors whose indices are free there: not summed in a term, not what a function acts along.
+    """
+    shared: Factors | None = None
+    for factors, _ in poly:
+        own = {
+            (s, ixs): e
+            for s, ixs, e in factors
+            if algebra.symbols[s].positive and all(v >= 0 and v not in dummies for _, terms in ixs for _, v in terms)
+        }
+        shared = own if shared is None else {a: min(e, own[a]) for a, e in shared.items() if a in own}
+        if not shared:
+            return {}, poly
+    if not shared:
+        return {}, poly
+    inverse = {atom: number(-e) for atom, e in shared.items()}
+    return shared, algebra.product([poly, _monomial(algebra, inverse)])
+
+
+def _monomial(algebra: Algebra, factors: Factors) -> Polynomial:
+    out: Polynomial = {}
+    algebra.collect(out, 1, dict(factors), {})
+    return out
+
+
+def _plain(algebra: Algebra, name: str, attributes: tuple[object, ...], parts: tuple[Polynomial, ...]) -> Polynomial:
+    return _monomial(algebra, {algebra.function(name, attributes, parts): 1})
+
+
+def _contains(mono: Monomial, variables: frozenset[int]) -> bool:
+    return any(v in variables for _, ixs, _ in mono[0] for _, terms in ixs for _, v in terms)
+
+
+def _at(ix: Ix, env: Mapping[int, Index]) -> Index:
+    return joined([(ix.offset, ()), *(scaled(env[v], stride) for stride, v in ix.terms)])
+
+
+def _coefficient(node: Node) -> Number:
+    return number(node.coefficients[0]) if node.coefficients else 1
+
+
+def _place(node: Node) -> str:
+    what = node.source or node.function or node.op
+    return f"{what} at {node.place}" if node.place else what

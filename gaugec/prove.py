@@ -1,0 +1,447 @@
+"""Gauge in, theorem out: the index normal form of what is kept is the same before and after the gauge has acted.
+
+`prove_statement` proves a gauge of a spec for every size, `prove_invariance` the same on a subgraph cut from a model,
+`equivariant` that a value turns with its parameters.  All of them return a `Theorem`, which is false unless its verdict
+is "proved"; nothing here raises for a statement that does not hold, and any exception inside a proof is a refusal.
+
+What this module does not do: it samples nothing (see `gaugec.sample`, which shares no code with it).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+
+from gaugec import laws
+from gaugec.algebra import RULES, Algebra, Index, NeedSplit, Polynomial, Undecided, substituted, variable
+from gaugec.elements import GROUPS, PAIRED, SCALES, Element, Pairing, extent, moved
+from gaugec.movements import Movement, classify
+from gaugec.normal import STILL, Evaluator, World, split
+from gaugec.tensor import Graph, Node, Region, Statement
+
+DEPTH = 30_000
+
+
+@dataclass(frozen=True)
+class Theorem:
+    """What is known of one statement.
+
+    verdict: "proved", "refused", "approximate" (proved but for eps, with the bound in `conditions`) or "not decided".
+    reason: why it is not proved, in a reader's words.  steps: the rules and laws that were used.  movements: role ->
+    how the action moves it.  counterexample, sampled: filled in by whoever runs `gaugec.sample`.
+    """
+
+    name: str
+    verdict: str
+    reason: str = ""
+    steps: tuple[str, ...] = ()
+    conditions: tuple[str, ...] = ()
+    movements: Mapping[str, Movement] = field(default_factory=dict)
+    counterexample: str = ""
+    sampled: int = 0
+    seconds: float = 0.0
+
+    def __bool__(self) -> bool:
+        return self.verdict == "proved"
+
+    def sampled_by(self, samples: int, counterexample: str = "") -> Theorem:
+        """The theorem with the outcome of the component check."""
+        return replace(self, sampled=samples, counterexample=counterexample)
+
+
+class _Refused(Exception):
+    """The statement is not proved; the message says why."""
+
+
+# --- statements ----------------------------------------------------------------------------------------------------
+def prove_statement(statement: Statement) -> Theorem:
+    """Proves that the kept nodes of a gauge do not change and that its action is one.  Never raises."""
+    start = time.monotonic()
+
+    def attempt(without: frozenset[int]) -> Theorem:
+        return _guarded(statement.name, lambda: _statement(statement, without))
+
+    return _with_eps(attempt, statement.graph, statement.kept, statement.group, start)
+
+
+def _statement(statement: Statement, without: frozenset[int]) -> Theorem:
+    graph, group = statement.graph, statement.group
+    algebra = _algebra(graph, group)
+    if not statement.actions:
+        raise _Refused("no parameter is moved")
+    size = graph[statement.element].modes[0].size if graph[statement.element].modes else 1
+    pairing = Pairing("halves", size)
+    roles = {statement.params[role]: role for role in statement.actions}
+
+    def element(tag: str, **more: object) -> Element:
+        return Element(algebra, group, size, pairing, tag, **more)  # type: ignore[arg-type]
+
+    def acting(name: str, by: Element, inner: World | None) -> World:
+        """Reads an action's node: the element is `by`; a parameter is itself, or what `inner` has made of it."""
+
+        def leaf(evaluator: Evaluator, node: Node, ixs: tuple[Index, ...]) -> Polynomial | None:
+            if node.id == statement.element:
+                if len(ixs) == 2:
+                    return by.matrix((), *ixs)
+                return by.shift(ixs) if group == "translation" else by.scale((), ixs[0], Fraction(1))
+            return inner.leaf(evaluator, node, ixs) if inner is not None and node.id in roles else None
+
+        def inverse(evaluator: Evaluator, node: Node, ixs: tuple[Index, ...]) -> Polynomial | None:
+            return by.matrix((), *ixs, inverse=True) if node.id == statement.element and len(ixs) == 2 else None
+
+        return World(name, leaf, inverse)
+
+    def after(name: str, action: World) -> World:
+        """Reads the model: a moved parameter is the value of its action."""
+
+        def leaf(evaluator: Evaluator, node: Node, ixs: tuple[Index, ...]) -> Polynomial | None:
+            role = roles.get(node.id)
+            return None if role is None else evaluator.value(action, statement.actions[role], ixs)
+
+        return World(name, leaf)
+
+    g, h = element(""), element("'")
+    acted = acting("g", g, None)
+    still = after("identity", acting("one", element("", kind="identity"), None)) if group in PAIRED else STILL
+    atoms = frozenset(statement.kept)
+    evaluator = Evaluator(graph, algebra, atoms, frozenset({*roles, statement.element}), without)
+    for id in sorted(statement.kept):
+        evaluator.root = id
+        _same(evaluator, (after("moved", acted), id), (still, id), _named(graph[id], statement))
+    evaluator = replace_root(evaluator)
+    for role, action in statement.actions.items():
+        if [m.size for m in graph[action].modes] != [m.size for m in graph[statement.params[role]].modes]:
+            raise _Refused(f"the action on {role} changes its shape")
+        one = acting("one", element("", kind="identity"), None)
+        _same(evaluator, (one, action), (STILL, statement.params[role]), f"{role} under the group's identity")
+    first = after("first", acted)
+    reason = ""
+    for order in ((h, g), (g, h)):
+        product = element("", kind="product", factors=order)
+        try:
+            for role, action in statement.actions.items():
+                twice, once = acting("twice", h, first), acting(f"product{order[0].tag}", product, None)
+                _same(evaluator, (twice, action), (once, action), f"{role}, moved twice and by the product,")
+            break
+        except _Refused as refusal:
+            reason = reason or f"this is no action of the group: {refusal}"
+    else:
+        raise _Refused(reason)
+    whole = acting("whole", element("", whole=True), None)
+    found = {
+        role: classify(evaluator, whole, action, statement.params[role]) for role, action in statement.actions.items()
+    }
+    if all(move.kind == "none" for move in found.values()):
+        raise _Refused("the group's element moves no parameter")
+    return _theorem(statement.name, algebra, found)
+
+
+def replace_root(evaluator: Evaluator) -> Evaluator:
+    """A new evaluator with the same algebra whose nodes are all opened (nothing is kept while actions are read)."""
+    return Evaluator(evaluator.graph, evaluator.algebra, frozenset(), evaluator.moved, evaluator.without)
+
+
+def _named(node: Node, statement: Statement) -> str:
+    return node.place or statement.name
+
+
+# --- models --------------------------------------------------------------------------------------------------------
+_PROOFS: dict[str, Theorem] = {}
+
+
+def prove_invariance(
+    graph: Graph,
+    kept: tuple[int, ...],
+    regions: tuple[Region, ...],
+    group: str,
+    cut: frozenset[int] = frozenset(),
+    pairing: str = "",
+    rotary: int = 0,
+) -> Theorem:
+    """Proves that `kept` do not change when an element of the group moves the regions of their leaves.
+
+    `cut` nodes are opaque; one that depends on a moved leaf other than through a kept node is refused.  `pairing` and
+    `rotary` (0: the whole axis) are those of `Site`.  Equal structures are proved once.  Never raises.
+    """
+    key = structure(graph, kept, regions, cut, (group, pairing, rotary))
+    known = _PROOFS.get(key)
+    if known is not None:
+        return known
+    start = time.monotonic()
+
+    def attempt(without: frozenset[int]) -> Theorem:
+        def prove() -> Theorem:
+            evaluator, act, still = _worlds(graph, kept, regions, group, cut, (pairing, rotary), without)
+            for id in sorted(kept):
+                evaluator.root = id
+                _same(evaluator, (act, id), (still, id), _where(graph[id]))
+            return _theorem("", evaluator.algebra, {})
+
+        return _guarded("", prove)
+
+    theorem = _with_eps(attempt, graph, kept, group, start)
+    if theorem.verdict != "not decided":
+        _PROOFS[key] = theorem
+    return theorem
+
+
+def equivariant(
+    graph: Graph,
+    output: Region,
+    regions: tuple[Region, ...],
+    group: str,
+    cut: frozenset[int] = frozenset(),
+    pairing: str = "",
+    rotary: int = 0,
+) -> Theorem:
+    """Proves that node `output.leaf` moves as `output` says (its digits describe the node's modes).  Never raises."""
+    start = time.monotonic()
+
+    def prove() -> Theorem:
+        id = output.leaf
+        evaluator, act, still = _worlds(graph, (), (*regions, output), group, cut, (pairing, rotary), frozenset())
+        evaluator.moved = frozenset(region.leaf for region in regions)
+        evaluator.root = id
+        by = _element(evaluator.algebra, (*regions, output), group, pairing, rotary)
+
+        def expected(ixs: tuple[Index, ...]) -> Polynomial:
+            def read(at: tuple[Index, ...]) -> Polynomial:
+                return evaluator.value(still, id, at)
+
+            value = moved(evaluator, output, by, ixs, read, _where(graph[id]))
+            return read(ixs) if value is None else value
+
+        _equal(evaluator, graph[id], lambda ixs: evaluator.value(act, id, ixs), expected, _where(graph[id]))
+        return _theorem("", evaluator.algebra, {})
+
+    return _finish(_guarded("", prove), start)
+
+
+def _element(algebra: Algebra, regions: tuple[Region, ...], group: str, pairing: str, rotary: int) -> Element:
+    """The site's element; raises when the regions do not agree on its size and copies."""
+    if group not in GROUPS:
+        raise Undecided(f"not supported: the group {group}")
+    if len({extent(region, "copy") for region in regions}) > 1:
+        raise _Refused("the moved parameters do not agree on the number of copies")
+    if len({extent(region, "rest" if region.kind == "shift" else "group") for region in regions}) > 1:
+        raise _Refused("the moved parameters do not agree on the length of the axis that the group moves")
+    size = extent(regions[0], "group") if regions else 1
+    wanted = {"translation": {"shift"}}.get(group, {"scale"} if group in SCALES else {"rotate"})
+    if {region.kind for region in regions} - wanted:
+        raise Undecided(f"not supported: such a movement under the group {group}")
+    return Element(algebra, group, size, Pairing(pairing or "halves", rotary or size))
+
+
+def _worlds(
+    graph: Graph,
+    kept: tuple[int, ...],
+    regions: tuple[Region, ...],
+    group: str,
+    cut: frozenset[int],
+    pairs: tuple[str, int],
+    without: frozenset[int],
+) -> tuple[Evaluator, World, World]:
+    """The evaluator, the world after the element has acted, and the world before."""
+    algebra = _algebra(graph, group)
+    by = _element(algebra, regions, group, *pairs)
+    table: dict[int, list[Region]] = {}
+    for region in regions:
+        table.setdefault(region.leaf, []).append(region)
+    evaluator = Evaluator(graph, algebra, frozenset(cut) | frozenset(kept), frozenset(table), without)
+    for id in sorted(cut - set(kept)):
+        if id in table or any(evaluator.touched(access.node) for access in graph[id].operands):
+            raise _Refused(f"{_where(graph[id])} is held fixed but depends on a moved parameter")
+
+    def world(name: str, element: Element) -> World:
+        def leaf(evaluator: Evaluator, node: Node, ixs: tuple[Index, ...]) -> Polynomial | None:
+            def read(at: tuple[Index, ...]) -> Polynomial:
+                return evaluator._atom(node, at)
+
+            found = [
+                value
+                for region in table.get(node.id, ())
+                if (value := moved(evaluator, region, element, ixs, read, node.name or "a parameter")) is not None
+            ]
+            if len(found) > 1:
+                raise Undecided(f"not supported: two moved slices of {node.name} overlap")
+            return found[0] if found else None
+
+        return World(name, leaf)
+
+    still = STILL
+    if group in PAIRED:
+        still = world("before", Element(algebra, group, by.extent, by.pairing, kind="identity"))
+    return evaluator, world("after", by), still
+
+
+def structure(
+    graph: Graph, kept: tuple[int, ...], regions: tuple[Region, ...], cut: frozenset[int], more: object = ()
+) -> str:
+    """A hash of all that a proof reads, without node numbers and names: equal hashes are the same statement."""
+    evaluator = Evaluator(graph, Algebra(symbolic=graph.symbolic), frozenset(cut) | frozenset(kept))
+    numbers: dict[int, int] = {}
+    lines: list[str] = []
+    todo = list(reversed(kept))
+    while todo:
+        at = todo[-1]
+        if at in numbers:
+            todo.pop()
+            continue
+        node = graph[at]
+        closed = at in cut and at not in kept
+        opened = not closed or evaluator.has_cat(at)
+        missing = [a.node for a in node.operands if opened and a.node not in numbers]
+        if missing:
+            todo.extend(reversed(missing))
+            continue
+        numbers[at] = len(numbers)
+        same = numbers.get(evaluator.numbered(at), -1)
+        own = (
+            node.op,
+            node.function,
+            repr(node.attributes),
+            [(m.variable, m.size) for m in node.modes],
+            [(numbers[a.node], a.index) for a in node.operands] if opened else (),
+            node.sizes,
+            node.summed,
+            node.bound,
+            node.coefficients,
+            node.constant,
+            node.pieces,
+        )
+        lines.append(f"{closed} {same} {own if opened else own[3]!r}")
+    moved_ = sorted((numbers.get(r.leaf, -1), repr(replace(r, leaf=0))) for r in regions)
+    text = "\n".join([*lines, repr([numbers[id] for id in kept]), repr(moved_), repr(more), repr(graph.symbolic)])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+# --- comparing -----------------------------------------------------------------------------------------------------
+def _same(evaluator: Evaluator, left: tuple[World, int], right: tuple[World, int], name: str) -> None:
+    """Raises unless two nodes are equal in their worlds, at every index."""
+
+    def read(side: tuple[World, int]) -> Callable[[tuple[Index, ...]], Polynomial]:
+        return lambda ixs: evaluator.value(side[0], side[1], ixs)
+
+    _equal(evaluator, evaluator.graph[left[1]], read(left), read(right), name)
+
+
+def _equal(
+    evaluator: Evaluator,
+    node: Node,
+    left: Callable[[tuple[Index, ...]], Polynomial],
+    right: Callable[[tuple[Index, ...]], Polynomial],
+    name: str,
+) -> None:
+    algebra = evaluator.algebra
+    todo: list[tuple[Index, ...]] = [tuple(variable(algebra.fresh(mode.size)) for mode in node.modes)]
+    while todo:
+        ixs = todo.pop()
+        try:
+            difference = algebra.minus(left(ixs), right(ixs))
+        except NeedSplit as need:
+            if all(v != need.variable for ix in ixs for _, v in ix[1]):
+                raise Undecided("not supported: an axis inside a function is made of pieces") from None
+            for value, _ in split(algebra, need):
+                todo.append(tuple(substituted(ix, {need.variable: value}) for ix in ixs))
+            continue
+        if difference:
+            mono = max(difference, key=lambda m: (any(algebra.symbols[f[0]].kind == "element" for f in m[0]), m))
+            count = f" and {len(difference) - 1} more" if len(difference) > 1 else ""
+            raise _Refused(f"{name} changes: left over is {algebra.words(mono, difference[mono])}{count}")
+
+
+# --- verdicts ------------------------------------------------------------------------------------------------------
+def _algebra(graph: Graph, group: str) -> Algebra:
+    if group not in GROUPS:
+        raise Undecided(f"not supported: the group {group}")
+    algebra = Algebra(symbolic=graph.symbolic, ones=group == "orthogonal_ones")
+    if not algebra.allow("linearity"):
+        raise _Refused("sympy could not prove that products distribute over sums")
+    return algebra
+
+
+def _theorem(name: str, algebra: Algebra, found: Mapping[str, Movement]) -> Theorem:
+    steps = tuple(f"{rule}: {RULES[rule].says}" if rule in RULES else rule for rule in algebra.used)
+    conditions = list(algebra.conditions)
+    if any(symbol.tag == "c" for symbol in algebra.symbols):
+        conditions.insert(0, "c > 0")
+    return Theorem(name, "proved", steps=steps, conditions=tuple(conditions), movements=found)
+
+
+@contextmanager
+def _deep() -> Iterator[None]:
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(before, DEPTH))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)
+
+
+def _guarded(name: str, prove: Callable[[], Theorem]) -> Theorem:
+    """Runs a proof; whatever it raises becomes a refusal."""
+    try:
+        with _deep():
+            return prove()
+    except _Refused as refusal:
+        return Theorem(name, "refused", str(refusal))
+    except Undecided as undecided:
+        decided = str(undecided).startswith("not ")
+        return Theorem(name, "not decided" if decided else "refused", str(undecided))
+    except RecursionError:
+        return Theorem(name, "not decided", "not decided: the graph is too deep")
+    except Exception as error:  # a proof that breaks is not a proof
+        return Theorem(name, "refused", f"the proof broke off: {type(error).__name__}: {error}")
+
+
+def _with_eps(
+    attempt: Callable[[frozenset[int]], Theorem], graph: Graph, kept: tuple[int, ...], group: str, start: float
+) -> Theorem:
+    """Proves; a scale that fails is tried again with every eps under a root taken to be zero."""
+    theorem = attempt(frozenset())
+    if not theorem and group in SCALES:
+        eps = {id: graph[id].constant for id in _eps_nodes(graph, kept)}
+        if eps and (again := attempt(frozenset(eps))):
+            values = ", ".join(sorted({f"{float(abs(value)):g}" for value in eps.values()}))
+            bound = f"exact at eps = 0; here eps = {values}: the square deviates by eps(c^2 - 1)/(c^2 ms + eps)"
+            conditions = (*again.conditions, bound, "ms ≠ 0")
+            theorem = replace(again, verdict="approximate", reason=bound, conditions=conditions)
+    return _finish(theorem, start)
+
+
+def _eps_nodes(graph: Graph, kept: tuple[int, ...]) -> list[int]:
+    """The additions of a positive constant right under a negative fractional power, below what is kept."""
+    seen: set[int] = set()
+    todo, found = list(kept), []
+    while todo:
+        at = todo.pop()
+        if at in seen:
+            continue
+        seen.add(at)
+        node = graph[at]
+        todo.extend(access.node for access in node.operands)
+        exponent = dict(node.attributes).get("exponent")
+        if node.function == "pow" and isinstance(exponent, Fraction | float | int) and exponent < 0:
+            below = graph[node.operands[0].node]
+            if below.op == "add" and below.constant > 0 and Fraction(exponent).denominator == 2:
+                found.append(below.id)
+    return sorted(set(found))
+
+
+def _finish(theorem: Theorem, start: float) -> Theorem:
+    return replace(theorem, seconds=time.monotonic() - start)
+
+
+def _where(node: Node) -> str:
+    return node.place or node.name or node.source or node.function or f"node {node.id}"
+
+
+def forget() -> None:
+    """Forgets all proofs and laws (for tests that break a law on purpose)."""
+    _PROOFS.clear()
+    laws.forget()

@@ -28,6 +28,7 @@ MAX_PARTS = 2000  # names, numbers and signs of one expression
 MAX_DIGITS = 50
 MAX_EXPONENT = 64
 MAX_NAME = 64
+MAX_AXES = 8  # fewer than ten, so that the names of `_` dims ("_W0") never meet
 
 # Characters that make a text look unlike what it is: controls, lone surrogates, and marks that reorder a line.
 _FORBIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -192,6 +193,8 @@ class _Builder:
 
     def _shape(self, owner: lark.Token, node: _Node) -> tuple[t.Shape, tuple[Span, ...]]:
         axes = [axis.children[0] for axis in node.children if axis is not None]
+        if len(axes) > MAX_AXES:
+            raise SpecError(f"a value has at most {MAX_AXES} axes", self._span(axes[MAX_AXES]), "write it with fewer")
         dims = [f"_{owner}{i}" if axis.type == "BLANK" else self._name(axis) for i, axis in enumerate(axes)]
         return tuple(dims), tuple(self._span(axis) for axis in axes)
 

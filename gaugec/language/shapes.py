@@ -269,6 +269,8 @@ def _sign(expr: t.Binary) -> Span | None:
 def _advise(op: str, left: t.Expr, right: t.Expr) -> str:
     """Say what the reader may have meant by a product or sum that does not fit."""
     a, b = left.shape, right.shape
+    if len({dim for dim in a + b if dim.startswith("_")}) > 1:
+        return "every '_' is a dim of its own: declare a name for one that is shared"
     if op == "@":
         if len(b) >= 2 and a[-1] == b[-1]:
             return f"torch keeps weights as [out, in]: `{_short(left)} @ {_short(right, '.T')}` fits"

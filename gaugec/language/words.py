@@ -103,7 +103,7 @@ def _expected(accepts: Set[str]) -> str:
         rest -= _EXPRESSION | {"MINUS"}
     if rest >= {"PLUS", "MINUS"}:  # the parser may have closed a product before it refused: then no "STAR" is left
         words.append("an operator")
-        rest -= _SIGNS
+        rest -= _SIGNS | {"LPAR", "_EQUAL"}  # what makes a call or an option of a name goes without saying
     tail = []
     if rest >= _CLAUSES:
         tail.append("the next line of the gauge")

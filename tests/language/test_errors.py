@@ -660,6 +660,14 @@ def test_other_bounds():
     assert failure(GOOD.replace("x[n, d]", many)).message == "a gauge declares at most 100 names"
 
 
+def test_fresh_dims():
+    error = failure(GOOD.replace("x[n, d]", "x[_, d], z[_, d]").replace("x * g", "x * g + z").replace("(n, d)", "(d)"))
+    assert error.message == "'+' cannot join [_, d] and [_, d]"
+    assert error.help == "every '_' is a dim of its own: declare a name for one that is shared"
+    error = failure(GOOD.replace("x[n, d]", "x[n, d, d, d, d, d, d, d, d]"))
+    assert error.message == "a value has at most 8 axes"
+
+
 def test_the_nesting_allowed_is_enough():
     check(parse(GOOD.replace("x * g", "x" + " * g" * 96), "t.gauge"))
 

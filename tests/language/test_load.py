@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.resources
 from pathlib import Path
 
 import pytest
 
 from gaugec.errors import SpecError
-from gaugec.language import load
+from gaugec.language import load, shipped
 
 GAUGE = """\
 gauge {name}(n, d):
@@ -157,6 +158,17 @@ def test_names_that_are_not_there():
         load(3)  # type: ignore[arg-type]
     with pytest.raises(TypeError):
         load(b"llama")  # type: ignore[arg-type]
+
+
+def test_a_source_tree_that_is_not_installed(monkeypatch: pytest.MonkeyPatch):
+    def missing(name: str) -> None:
+        raise ModuleNotFoundError(name)
+
+    expected = load("llama")
+    monkeypatch.setattr(importlib.resources, "files", missing)
+    assert "llama" in shipped()
+    load("norms")  # the grammar is cached by now: only the specs are looked up again
+    assert load("llama") == expected
 
 
 def test_the_hash_follows_every_text_and_not_the_place(tmp_path: Path):

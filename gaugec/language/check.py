@@ -38,6 +38,10 @@ def check(file: t.File) -> t.File:
             raise _twice(item.name, item.marks[0], places[item.name])
         places[item.name] = item.marks[0]
     gauges = tuple(check_gauge(gauge, operators) for gauge in file.gauges)
+    called = {operator.name for gauge in gauges for operator in gauge.operators}
+    for operator in operators.values():
+        if gauges and operator.name not in called:
+            raise SpecError(f"the op '{operator.name}' is never used", operator.marks[0], "call it in a model line")
     return replace(file, gauges=gauges, operators=tuple(operators.values()))
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import lark
 
-from gaugec.errors import Span, SpecError, register_source
+from gaugec.errors import Span, SpecError, printable, register_source
 from gaugec.language import tree as t
 from gaugec.language import words
 
@@ -49,7 +49,9 @@ def parse(text: str, file: str) -> t.File:
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     register_source(file, text)
     if len(text) > MAX_CHARACTERS:
-        raise SpecError(f"{file}: the text is longer than {MAX_CHARACTERS:,} characters", help="split it into files")
+        raise SpecError(
+            f"{printable(file)}: the text is longer than {MAX_CHARACTERS:,} characters", help="split it into files"
+        )
     bad = _FORBIDDEN.search(text)
     if bad:
         code = f"U+{ord(bad[0]):04X} {unicodedata.name(bad[0], '')}".strip()

@@ -603,6 +603,7 @@ FILES = [
     ("op f(x) = dropout(x)", 1, 11, "'dropout' cannot stand in an op line", None),
     ("op f(x) = f(x)", 1, 11, "unknown operator 'f'", None),
     (GOOD + GOOD, 12, 7, "'g1' is declared twice", "the first is on line 1; every name has one meaning"),
+    (GOOD + "op square(x) = x**2", 12, 4, "the op 'square' is never used", "call it in a model line"),
     (GOOD + "op g(x) = x", 4, 12, "'g' is an operator and cannot be a value", None),
 ]
 

@@ -106,6 +106,17 @@ class Node:
     place: str = ""
     source: str = ""
 
+    def size(self, operand: int, variable: int) -> int:
+        """How many values a variable takes where operand `operand` is read (a piece of a cat has its own length)."""
+        if self.op == "cat" and variable == self.bound[0]:
+            return self.pieces[operand][1]
+        return self.sizes[variable]
+
+    def span(self, operand: int, ix: Ix) -> tuple[int, int]:
+        """The least and the greatest index that operand `operand` reads with `ix`."""
+        ends = [stride * (self.size(operand, variable) - 1) for stride, variable in ix.terms]
+        return ix.offset + sum(min(0, end) for end in ends), ix.offset + sum(max(0, end) for end in ends)
+
 
 @dataclass(frozen=True)
 class Graph:
@@ -198,3 +209,17 @@ class Statement:
     optional: frozenset[str] = frozenset()
     each: frozenset[str] = frozenset()
     axes: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Movement:
+    """What an action does to one role, classified from its normal form.
+
+    kind "scale": x -> c[axis] ** exponent * x; "rotate": x -> R x along `axis` (`dual`: inv(R) transposed);
+    "shift": x -> x + a, constant along `axis`; "general": an action that the matcher cannot follow yet.
+    """
+
+    kind: str
+    axis: int = 0
+    exponent: Fraction = Fraction(1)
+    dual: bool = False

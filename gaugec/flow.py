@@ -1,0 +1,376 @@
+"""The forward flow of moved values through a tensor graph: the rules, one a node kind, for formulas and models alike.
+
+A moved value has a `State`: along which of its modes the group acts, and which value of the formula it plays (`tag`).
+A rule reads the states of a node's operands and answers with an `Outcome`: the value moves on unchanged in kind
+(neutral), it passes a step that the formula must have too (`key`), or it is kept.  What an operand must do that does
+not move yet is a `Demand`.  The rules are a filter and the source of messages: what they accept is proved afterwards.
+
+What this module does not do: it binds no parameter and proves nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+from gaugec.tensor import Access, Node
+
+Key = tuple[object, ...]
+Law = Callable[[str, tuple[tuple[str, object], ...]], "Fraction | None"]
+
+
+class Blocked(Exception):
+    """The moved value meets something that the gauge cannot pass; the message says what."""
+
+    def __init__(self, message: str, node: Node | None = None) -> None:
+        super().__init__(message)
+        self.node = node
+
+
+class Demote(Exception):
+    """A digit of the moved axis cannot be one on which the group acts as a whole."""
+
+    def __init__(self, digit: int, reason: str) -> None:
+        super().__init__(reason)
+        self.digit = digit
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Where a digit of the moved axis is in a value: mode `position`, elements start .. start + length."""
+
+    position: int
+    start: int
+    length: int
+
+
+@dataclass(frozen=True)
+class State:
+    """How a value moves.
+
+    digits: digit number -> its place in this value.  tag: the value of the formula that it plays.
+    exponent: of a scale.  dual: of a rotation.  zone: inside a rotary embedding that is spelled out.
+    """
+
+    digits: Mapping[int, Extent]
+    tag: object
+    exponent: Fraction = Fraction(1)
+    dual: bool = False
+    zone: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a node does with moved operands: the state of its value (None: kept) and the step it took (None: neutral)."""
+
+    state: State | None
+    key: Key | None = None
+
+
+@dataclass(frozen=True)
+class Demand:
+    """Operand `operand` of the node must move too: as `partner` in the same step, along `variables` (digit -> variable)."""
+
+    operand: int
+    kind: str
+    mine: State
+    variables: Mapping[int, int]
+
+
+@dataclass(frozen=True)
+class Context:
+    """What stays the same during one flow.
+
+    kind: "scale", "rotate" or "shift".  torus: rotary planes are allowed to be taken apart and put together.
+    group: digits along which the element acts.  copies: digits each value of which has an element.  degree, forgets: proved laws of functions.
+    depends: node id -> does it depend on any parameter.
+    """
+
+    kind: str
+    torus: bool
+    group: frozenset[int]
+    copies: frozenset[int]
+    degree: Law
+    forgets: Callable[[str], bool]
+    depends: Mapping[int, bool]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One operand as the node reads it: digit -> variable; `partial` when it reads a slice of a digit."""
+
+    operand: int
+    state: State
+    variables: Mapping[int, int]
+    partial: bool
+
+
+def read(node: Node, position: int, access: Access, state: State, context: Context, modes: Sequence[int]) -> Seen | None:
+    """Reads a moved operand; None when the access misses the moved part.  `modes`: sizes of the operand's modes."""
+    variables: dict[int, int] = {}
+    partial = False
+    for digit, extent in state.digits.items():
+        ix = access.index[extent.position]
+        low, high = node.span(position, ix)
+        if high < extent.start or low >= extent.start + extent.length:
+            return None
+        whole = low == extent.start and high == extent.start + extent.length - 1
+        if whole and len(ix.terms) == 1 and ix.terms[0][0] == 1:
+            variables[digit] = ix.terms[0][1]
+            continue
+        inside = low >= extent.start and high < extent.start + extent.length
+        if context.torus and inside and digit not in context.copies and len(ix.terms) <= 1:
+            partial = True
+            if ix.terms:
+                variables[digit] = ix.terms[0][1]
+            continue
+        if digit in context.copies or not inside:
+            raise Blocked(f"it reads a part of the moved axis ({low}..{high} of {modes[extent.position]})", node)
+        raise Blocked("it reads the moved axis in another order or in part", node)
+    if len(set(variables.values())) != len(variables):
+        raise Blocked("it reads a diagonal of the moved axis", node)
+    return Seen(position, state, variables, partial)
+
+
+def step(node: Node, states: Sequence[State | None], sizes: Sequence[Sequence[int]], context: Context) -> Outcome | Demand | None:
+    """Applies the rule of a node.  None: no operand is read where it moves.
+
+    Raises:
+        Blocked: the gauge ends here.
+        Demote: a digit must leave the group.
+    """
+    seen = [
+        read(node, i, access, state, context, sizes[i])
+        for i, (access, state) in enumerate(zip(node.operands, states, strict=True))
+        if state is not None
+    ]
+    moved = [s for s in seen if s is not None]
+    if not moved:
+        return None
+    rule = {"einsum": _einsum, "add": _add, "map": _map, "along": _along, "cat": _cat}.get(node.op)
+    if rule is None:
+        raise Blocked(f"no rule is known for {node.function or node.source or node.op}", node)
+    return rule(node, moved, context)
+
+
+def _out(node: Node, seen: Seen, context: Context, *, zone: bool = False) -> dict[int, Extent]:
+    """Where the digits are in the node's value."""
+    places = {mode.variable: i for i, mode in enumerate(node.modes)}
+    digits: dict[int, Extent] = {}
+    for digit, variable in seen.variables.items():
+        if variable not in places:
+            raise Blocked("the moved axis is summed away", node)
+        position = places[variable]
+        digits[digit] = Extent(position, 0, node.modes[position].size)
+    return digits
+
+
+def _elsewhere(node: Node, seen: Seen, variable: int) -> list[int]:
+    """The other operands that read a variable."""
+    return [i for i, a in enumerate(node.operands) if i != seen.operand and variable in a.variables]
+
+
+def played(state: State) -> object:
+    """The value of the formula that a state plays; one that has been through a rotary embedding is another value."""
+    return ("turned", state.tag) if state.zone else state.tag
+
+
+def _tags(moved: Sequence[Seen]) -> tuple[object, ...]:
+    return tuple(sorted((played(s.state) for s in moved), key=repr))
+
+
+# -- contraction -------------------------------------------------------------------------------------------------
+def _einsum(node: Node, moved: list[Seen], context: Context) -> Outcome | Demand:
+    if context.kind == "shift":
+        return _einsum_shift(node, moved)
+    if len(moved) == 1:
+        return _einsum_one(node, moved[0], context)
+    return _einsum_two(node, moved, context)
+
+
+def _einsum_shift(node: Node, moved: list[Seen]) -> Outcome:
+    if len(moved) > 1:
+        raise Blocked("two shifted values are multiplied", node)
+    (seen,) = moved
+    for variable in seen.variables.values():
+        if variable in node.summed or _elsewhere(node, seen, variable):
+            raise Blocked("the axis along which the shift is constant is weighted or summed", node)
+    places = {mode.variable: i for i, mode in enumerate(node.modes)}
+    digits = {d: Extent(places[v], 0, node.modes[places[v]].size) for d, v in seen.variables.items()}
+    weighed = bool(set(node.operands[seen.operand].variables) & set(node.summed))
+    state, tag = replace(seen.state, digits=digits), seen.state.tag
+    if weighed and isinstance(tag, tuple) and tag[0] == "role":
+        return Outcome(state, ("apply", tag))
+    return Outcome(state)
+
+
+def _einsum_one(node: Node, seen: Seen, context: Context) -> Outcome | Demand:
+    acting = {d: v for d, v in seen.variables.items() if d not in context.copies}
+    summed = [d for d, v in acting.items() if v in node.summed]
+    if summed and not seen.partial:
+        for digit in acting:
+            if digit not in summed:
+                raise Demote(digit, "it stays while the rest of the moved axis is contracted")
+        partner = _partner(node, seen, acting, context)
+        if partner is None:
+            raise Blocked("the moved axis is contracted with values that do not move", node)
+        return Demand(partner, "contract", seen.state, seen.variables)
+    for digit, variable in seen.variables.items():
+        if digit in context.copies and variable in node.summed:
+            raise Demote(digit, "values with different group elements are added up")
+    zone, gate = seen.state.zone or seen.partial, False
+    own = set(node.operands[seen.operand].variables)
+    weighed = bool(own & set(node.summed))
+    for digit, variable in acting.items():
+        others = _elsewhere(node, seen, variable)
+        if not others:
+            continue
+        if context.kind == "scale":
+            gate = True
+        elif context.torus and not any(context.depends[node.operands[i].node] for i in others):
+            zone = True
+        else:
+            raise Demote(digit, "it is weighted by values that vary along it")
+    state = replace(seen.state, digits=_out(node, seen, context), zone=zone)
+    if gate:
+        return Outcome(state, ("weigh" if weighed else "gate", played(seen.state)))
+    if weighed and isinstance(seen.state.tag, tuple) and seen.state.tag[0] == "role":
+        return Outcome(state, ("apply", seen.state.tag))
+    return Outcome(state)
+
+
+def _partner(node: Node, seen: Seen, acting: Mapping[int, int], context: Context) -> int | None:
+    """The operand that is contracted with the moved axis and could move: it depends on parameters."""
+    found = [
+        i
+        for i, access in enumerate(node.operands)
+        if i != seen.operand and all(v in access.variables for v in acting.values()) and context.depends[access.node]
+    ]
+    others = {i for v in acting.values() for i in _elsewhere(node, seen, v)}
+    return found[0] if len(found) == 1 and others == set(found) else None
+
+
+def _einsum_two(node: Node, moved: list[Seen], context: Context) -> Outcome:
+    first = moved[0]
+    acting = {d: v for d, v in first.variables.items() if d not in context.copies}
+    for other in moved[1:]:
+        for digit, variable in first.variables.items():
+            if other.variables.get(digit) != variable:
+                if digit in context.copies:
+                    raise Demote(digit, "its two factors have different copies")
+                raise Blocked("two moved axes meet that are not one index", node)
+        if set(other.variables) != set(first.variables):
+            raise Blocked("two moved values meet whose moved axes differ", node)
+    inside = {s.operand for s in moved}
+    rest = {i for v in acting.values() for i, a in enumerate(node.operands) if v in a.variables and i not in inside}
+    if context.kind == "scale":
+        exponent = sum((s.state.exponent for s in moved), Fraction(0))
+        if exponent == 0:
+            return Outcome(None, ("contract", *_tags(moved)))
+        if any(v in node.summed for v in acting.values()):
+            raise Blocked("the scales do not cancel where the moved axis is summed", node)
+        if rest:
+            raise Blocked("a product of moved values is gated", node)
+        return Outcome(replace(first.state, digits=_out(node, first, context), exponent=exponent, tag=None), ("product", *_tags(moved)))
+    if rest or len(moved) != 2:
+        raise Blocked("more than two values meet along the moved axis", node)
+    for digit, variable in acting.items():
+        if variable not in node.summed:
+            raise Demote(digit, "both factors keep it")
+    return Outcome(None, ("contract", *_tags(moved)))
+
+
+# -- the other kinds ---------------------------------------------------------------------------------------------
+def _add(node: Node, moved: list[Seen], context: Context) -> Outcome | Demand:
+    if context.kind == "shift":
+        states = [Outcome(replace(s.state, digits=_out(node, s, context))) for s in moved]
+        first = states[0].state
+        assert first is not None
+        if any(o.state is None or o.state.digits != first.digits for o in states):
+            raise Blocked("values that are shifted along different axes are added", node)
+        return _joined(states, moved)
+    if node.constant:
+        raise Blocked(f"the constant {float(node.constant):g} is added to the moved value", node)
+    inside = {s.operand for s in moved}
+    for i, access in enumerate(node.operands):
+        if i not in inside:
+            seen = moved[0]
+            if not context.depends[access.node]:
+                raise Blocked("a value that does not move is added to one that does", node)
+            return Demand(i, "add", seen.state, seen.variables)
+    digits = [_out(node, s, context) for s in moved]
+    one = moved[0].state
+    for s, d in zip(moved[1:], digits[1:]):
+        if d != digits[0] or s.state.exponent != one.exponent or s.state.dual != one.dual:
+            raise Blocked("the values that are added move differently", node)
+    zone = any(s.state.zone or s.partial for s in moved)
+    states = [Outcome(replace(s.state, digits=d, zone=zone)) for s, d in zip(moved, digits)]
+    return _joined(states, moved)
+
+
+def _joined(states: list[Outcome], moved: list[Seen]) -> Outcome:
+    tags = {s.state.tag for s in moved}
+    state = states[0].state
+    assert state is not None
+    if len(tags) == 1:
+        return Outcome(state)
+    return Outcome(replace(state, tag=None), ("add", *sorted(tags, key=repr)))
+
+
+def _map(node: Node, moved: list[Seen], context: Context) -> Outcome:
+    if context.kind != "scale":
+        raise Blocked(f"{node.function} acts on each coordinate by itself", node)
+    if len(moved) != 1 or len(node.operands) != 1:
+        raise Blocked(f"{node.function} of several values", node)
+    (seen,) = moved
+    degree = context.degree(node.function, node.attributes)
+    if degree is None:
+        raise Blocked(f"{node.function} has no law that lets a positive scale through", node)
+    state = replace(seen.state, digits=_out(node, seen, context), exponent=seen.state.exponent * degree, tag=None)
+    return Outcome(state, ("map", node.function, node.attributes, seen.state.tag))
+
+
+def _along(node: Node, moved: list[Seen], context: Context) -> Outcome:
+    if len(moved) != 1 or moved[0].operand != 0:
+        raise Blocked(f"{node.function} of several moved values", node)
+    (seen,) = moved
+    acting = set(seen.variables.values())
+    if context.kind == "shift":
+        if set(node.bound) != acting:
+            raise Blocked(f"{node.function} is not taken along the axis of the shift", node)
+        if not context.forgets(node.function):
+            raise Blocked(f"{node.function} has no law that forgets a shift", node)
+        return Outcome(None, ("along", node.function, seen.state.tag))
+    if acting & set(node.bound) or context.kind == "rotate":
+        raise Blocked(f"{node.function} mixes or bends the moved axis", node)
+    degree = context.degree(node.function, node.attributes)
+    if degree is None:
+        raise Blocked(f"{node.function} has no law that lets a positive scale through", node)
+    if degree == 1:
+        return Outcome(replace(seen.state, digits=_out(node, seen, context)))
+    state = replace(seen.state, digits=_out(node, seen, context), exponent=seen.state.exponent * degree, tag=None)
+    return Outcome(state, ("along", node.function, seen.state.tag))
+
+
+def _cat(node: Node, moved: list[Seen], context: Context) -> Outcome | Demand:
+    if len({s.operand for s in moved}) != len(node.operands):
+        raise Blocked("a moved value is joined with one that does not move", node)
+    along = node.bound[0]
+    one = moved[0].state
+    for s in moved:
+        if s.state.tag != one.tag or s.state.exponent != one.exponent or s.state.dual != one.dual:
+            raise Blocked("values that move differently are joined", node)
+    if any(along in s.variables.values() for s in moved) or any(s.partial for s in moved):
+        if not context.torus:
+            raise Blocked("pieces of the moved axis are put together in another way", node)
+    places = {mode.variable: i for i, mode in enumerate(node.modes)}
+    digits: dict[int, Extent] = {}
+    for digit in sorted(context.group | context.copies):
+        variables = {s.variables.get(digit, along) for s in moved}
+        if len(variables) != 1:
+            raise Blocked("pieces of the moved axis are put together in another way", node)
+        position = places[variables.pop()]
+        digits[digit] = Extent(position, 0, node.modes[position].size)
+    zone = any(s.state.zone or s.partial for s in moved) or any(along in s.variables.values() for s in moved)
+    return Outcome(replace(one, digits=digits, zone=zone))

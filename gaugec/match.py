@@ -1,0 +1,503 @@
+"""Finds every site of a gauge in a model's tensor graph, or says why there is none.
+
+From each axis of each parameter the moved values are followed forward (`gaugec.flow`) in step with the formula; what
+must move with them is bound on demand; digits of the axis that cannot belong to one group element become copies or
+bystanders; and this repeats until nothing changes.  What remains is a candidate: the caller proves it on the subgraph.
+
+What this module does not do: it looks at no name and no module class, and it proves nothing.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+
+from gaugec.flow import Blocked, Context, Demand, Demote, Extent, Key, Law, Outcome, State, played, step
+from gaugec.tensor import Access, Digit, Graph, Movement, Node, Region, Statement
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """A gauge as the matcher reads it: the steps of its formula with the optional roles `absent` left out."""
+
+    statement: Statement
+    movements: Mapping[str, Movement]
+    absent: frozenset[str]
+    keys: frozenset[Key]
+    kept: frozenset[Key]
+    kind: str
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The moved roles that must be bound, in the order of the spec's actions."""
+        return tuple(role for role in self.movements if role not in self.absent)
+
+
+@dataclass
+class Bound:
+    """A parameter that plays a role; `digits`: digit -> where it is; shift_by: the moved quantity is x + shift_by."""
+
+    role: str
+    digits: dict[int, Extent]
+    shift_by: Fraction | None = None
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A closed flow: what moves, what is kept, and how the digits of the moved axis take part."""
+
+    bound: dict[int, Bound]
+    moved: frozenset[int]
+    kept: tuple[int, ...]
+    cut: frozenset[int]
+    group: tuple[int, ...]
+    copies: tuple[int, ...]
+    sizes: dict[int, int]
+    pattern: Pattern
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a parameter's axis is no site: falsy, with its reason.
+
+    leaf, axis: where the search began; node: where it ended; progress: how far it came (for choosing what to show).
+    """
+
+    leaf: int
+    axis: int
+    reason: str
+    node: int | None = None
+    progress: int = 0
+    roles: tuple[tuple[str, int], ...] = ()
+
+    def __bool__(self) -> bool:
+        return False
+
+
+def patterns(
+    statement: Statement, movements: Mapping[str, Movement], degree: Law, forgets: Callable[[str], bool]
+) -> tuple[list[Pattern], str]:
+    """The formula's steps, once for every choice of absent optional roles; and why there are none, if so."""
+    kinds = {movement.kind for movement in movements.values()}
+    if len(kinds) != 1 or "general" in kinds:
+        return [], "its action is not yet supported: the matcher follows scales, rotations and shifts of whole axes"
+    (kind,) = kinds
+    found: list[Pattern] = []
+    reason = ""
+    optional = [role for role in statement.params if role in statement.optional]
+    for count in range(len(optional) + 1):
+        for absent in itertools.combinations(optional, count):
+            try:
+                found.append(_pattern(statement, movements, frozenset(absent), kind, degree, forgets))
+            except (Blocked, Demote) as error:
+                reason = reason or f"the formula itself does not follow the rules of matching: {error}"
+    unique: dict[tuple[object, ...], Pattern] = {}
+    for pattern in found:
+        moved = tuple(r for r in pattern.roles)
+        unique.setdefault((moved, pattern.keys), pattern)
+    return list(unique.values()), reason
+
+
+def _pattern(
+    statement: Statement,
+    movements: Mapping[str, Movement],
+    absent: frozenset[str],
+    kind: str,
+    degree: Law,
+    forgets: Callable[[str], bool],
+) -> Pattern:
+    graph = statement.graph
+    gone = {statement.params[role] for role in absent}
+    context = Context(kind, statement.group == "torus", frozenset({0}), frozenset(), degree, forgets, dependence(graph))
+    states: dict[int, State] = {}
+    for role, movement in movements.items():
+        if role not in absent:
+            leaf = graph[statement.params[role]]
+            extent = Extent(movement.axis, 0, leaf.modes[movement.axis].size)
+            states[leaf.id] = State({0: extent}, ("role", role), movement.exponent, movement.dual)
+    wanted = _ancestors(graph, statement.kept)
+    keys: set[Key] = set()
+    kept: set[Key] = set()
+    for node in graph:
+        if node.id not in wanted or node.op == "leaf":
+            continue
+        if node.op == "add" and any(a.node in gone for a in node.operands):
+            pairs = [(a, c) for a, c in zip(node.operands, node.coefficients) if a.node not in gone]
+            node = replace(node, operands=tuple(a for a, _ in pairs), coefficients=tuple(c for _, c in pairs))
+        outcome = step(node, [states.get(a.node) for a in node.operands], _sizes(graph, node), context)
+        if isinstance(outcome, Demand):
+            raise Blocked("a value of the formula that does not move meets one that does")
+        if outcome is None:
+            continue
+        if outcome.key is not None:
+            keys.add(outcome.key)
+        if outcome.state is None:
+            assert outcome.key is not None
+            kept.add(outcome.key)
+        else:
+            states[node.id] = outcome.state if outcome.key is None else replace(outcome.state, tag=outcome.key)
+    if not kept:
+        raise Blocked("nothing in the formula is kept")
+    return Pattern(statement, dict(movements), absent, frozenset(keys), frozenset(kept), kind)
+
+
+def dependence(graph: Graph) -> dict[int, bool]:
+    """Node id -> does it depend on a parameter."""
+    depends: dict[int, bool] = {}
+    for node in graph:
+        own = node.op == "leaf" and node.function == "param"
+        depends[node.id] = own or any(depends[access.node] for access in node.operands)
+    return depends
+
+
+def _ancestors(graph: Graph, roots: Sequence[int]) -> set[int]:
+    seen: set[int] = set()
+    pending = list(roots)
+    while pending:
+        id = pending.pop()
+        if id not in seen:
+            seen.add(id)
+            pending.extend(access.node for access in graph[id].operands)
+    return seen
+
+
+def _sizes(graph: Graph, node: Node) -> list[list[int]]:
+    return [[mode.size for mode in graph[access.node].modes] for access in node.operands]
+
+
+@dataclass
+class Matcher:
+    """Searches one model's graph; `blocked`: leaf id -> why it may not move; `said`: leaf id -> its name for people."""
+
+    graph: Graph
+    blocked: Mapping[int, str]
+    said: Mapping[int, str]
+    degree: Law
+    forgets: Callable[[str], bool]
+    depends: dict[int, bool] = field(default_factory=dict)
+    cuts: dict[int, set[tuple[int, int]]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.depends = dependence(self.graph)
+        for node in self.graph:
+            for operand, access in enumerate(node.operands):
+                for mode, ix in zip(self.graph[access.node].modes, access.index):
+                    low, high = node.span(operand, ix)
+                    if len(ix.terms) == 1 and ix.terms[0][0] == 1 and high - low + 1 < mode.size:
+                        self.cuts.setdefault(mode.space, set()).add((low, high - low + 1))
+
+    # -- seeds ------------------------------------------------------------------------------------------------
+    def find(self, all_patterns: Sequence[Pattern]) -> tuple[list[Candidate], list[Refusal]]:
+        """Every candidate site, in the order of the parameters, and what was refused on the way."""
+        candidates: list[Candidate] = []
+        refusals: list[Refusal] = []
+        taken: set[tuple[object, ...]] = set()
+        for leaf in self.graph.leaves("param"):
+            for axis, digits in self._seeds(leaf):
+                tried: list[Refusal] = []
+                for pattern in all_patterns:
+                    found = self._grow(pattern, leaf, axis, digits)
+                    if isinstance(found, Candidate):
+                        mark = _mark(found)
+                        if mark not in taken:
+                            taken.add(mark)
+                            candidates.append(found)
+                        tried = []
+                        break
+                    tried.append(found)
+                if tried:
+                    refusals.append(max(tried, key=lambda r: r.progress))
+        return candidates, refusals
+
+    def _seeds(self, leaf: Node) -> Iterator[tuple[int, dict[int, Extent]]]:
+        for axis in range(len(leaf.shape)):
+            positions = [i for i, mode in enumerate(leaf.modes) if mode.axis == axis]
+            if not positions:
+                continue
+            whole = {n: Extent(p, 0, leaf.modes[p].size) for n, p in enumerate(positions)}
+            yield axis, whole
+            for n, p in enumerate(positions):
+                for start, length in sorted(self.cuts.get(leaf.modes[p].space, ())):
+                    yield axis, {**whole, n: Extent(p, start, length)}
+
+    # -- growing one site -------------------------------------------------------------------------------------
+    def _grow(self, pattern: Pattern, leaf: Node, axis: int, digits: dict[int, Extent]) -> Candidate | Refusal:
+        role = pattern.roles[0]
+        group, copies = set(digits), set[int]()
+        progress = 0
+        bound: dict[int, Bound] = {leaf.id: Bound(role, dict(digits))}
+        if not _fits(pattern, role, leaf, axis):
+            return Refusal(leaf.id, axis, f"its axes are not those of {role}", None, -1)
+        if leaf.id in self.blocked:
+            return Refusal(leaf.id, axis, self.blocked[leaf.id], None, 0)
+        node: int | None = None
+        why = ""
+        for _ in range(200):
+            try:
+                again = _Flow(self, pattern, bound, frozenset(group), frozenset(copies)).run()
+                progress = max(progress, len(bound))
+                if again is not None:
+                    return self._candidate(pattern, bound, again, tuple(sorted(group)), tuple(sorted(copies)), digits)
+                continue
+            except Demote as error:
+                why = str(error)
+                digit = error.digit
+                if digit in group and pattern.kind == "rotate":
+                    group.discard(digit)
+                    copies.add(digit)
+                else:
+                    group.discard(digit)
+                    copies.discard(digit)
+                progress = max(progress, len(bound))
+                bound = {leaf.id: Bound(role, {d: e for d, e in digits.items() if d in group | copies})}
+                if not group:
+                    return Refusal(leaf.id, axis, f"no axis is left on which one element acts: {why}", node, progress, _roles(bound))
+            except Blocked as error:
+                node = error.node.id if error.node is not None else None
+                progress = max(progress, len(bound)) + (1 if len(bound) > 1 else 0)
+                return Refusal(leaf.id, axis, str(error), node, progress, _roles(bound))
+        return Refusal(leaf.id, axis, "the search for a closed site did not end", node, progress, _roles(bound))
+
+    def _candidate(
+        self,
+        pattern: Pattern,
+        bound: dict[int, Bound],
+        flow: _Flow,
+        group: tuple[int, ...],
+        copies: tuple[int, ...],
+        digits: dict[int, Extent],
+    ) -> Candidate:
+        moved = frozenset(flow.states)
+        inside = moved | flow.kept
+        cut = frozenset(a.node for id in inside for a in self.graph[id].operands) - moved
+        sizes = {digit: extent.length for digit, extent in digits.items()}
+        return Candidate(bound, moved, tuple(sorted(flow.kept)), cut, group, copies, sizes, pattern)
+
+
+def _mark(found: Candidate) -> tuple[object, ...]:
+    """What a candidate moves, however it was found (queries from keys or keys from queries)."""
+    marks: list[tuple[object, ...]] = []
+    for leaf, bound in found.bound.items():
+        places = {d: (e.position, e.start, e.length) for d, e in bound.digits.items()}
+        parts = (tuple(sorted(places[d] for d in part if d in places)) for part in (found.group, found.copies))
+        marks.append((leaf, *parts))
+    return tuple(sorted(marks))
+
+
+def _fits(pattern: Pattern, role: str, leaf: Node, axis: int) -> bool:
+    """Has the leaf axes beside the acting one exactly when the role has?  (A vector plays a vector.)"""
+    beside = any(mode.axis != axis for mode in leaf.modes)
+    return beside == (len(pattern.statement.axes[role]) > 1)
+
+
+def _roles(bound: Mapping[int, Bound]) -> tuple[tuple[str, int], ...]:
+    return tuple((b.role, leaf) for leaf, b in bound.items())
+
+
+class _Flow:
+    """One forward pass with the bindings known so far."""
+
+    def __init__(
+        self, matcher: Matcher, pattern: Pattern, bound: dict[int, Bound], group: frozenset[int], copies: frozenset[int]
+    ) -> None:
+        self.matcher, self.pattern, self.bound = matcher, pattern, bound
+        self.graph = matcher.graph
+        self.context = Context(
+            pattern.kind, pattern.statement.group == "torus", group, copies, matcher.degree, matcher.forgets, matcher.depends
+        )
+        self.states: dict[int, State] = {}
+        self.kept: set[int] = set()
+        self.steps: set[Key] = set()
+
+    def run(self) -> _Flow | None:
+        """Follows everything.  None: a parameter was bound, or unbound; run again.
+
+        Raises:
+            Blocked, Demote: see `gaugec.flow`.
+        """
+        alive = self.context.group | self.context.copies
+        for leaf, bound in self.bound.items():
+            movement = self.pattern.movements[bound.role]
+            digits = {d: e for d, e in bound.digits.items() if d in alive}
+            self.states[leaf] = State(digits, ("role", bound.role), movement.exponent, movement.dual)
+        pending = [user for leaf in self.bound for user in self.graph.users[leaf]]
+        heapq.heapify(pending)
+        done: set[int] = set()
+        while pending:
+            id = heapq.heappop(pending)
+            if id in done:
+                continue
+            done.add(id)
+            node = self.graph[id]
+            outcome = self._step(node)
+            if outcome is None:
+                continue
+            if isinstance(outcome, Demand):
+                self._bind(node, outcome)
+                return None
+            if not self._settle(node, outcome):
+                for user in self.graph.users[id]:
+                    heapq.heappush(pending, user)
+        self._closed()
+        return self
+
+    def _step(self, node: Node) -> Outcome | Demand | None:
+        states = [self.states.get(a.node) for a in node.operands]
+        if node.op == "add" and node.constant and len(node.operands) == 1 and self.context.kind == "scale":
+            bound = self.bound.get(node.operands[0].node)
+            if bound is not None and node.coefficients == (Fraction(1),):
+                if bound.shift_by is None:
+                    bound.shift_by = node.constant
+                if bound.shift_by == node.constant:
+                    node = replace(node, constant=Fraction(0))
+        elif any(self.bound[a.node].shift_by for a in node.operands if a.node in self.bound):
+            raise Blocked("a gain is used both with and without a constant added", node)
+        return step(node, states, _sizes(self.graph, node), self.context)
+
+    def _settle(self, node: Node, outcome: Outcome) -> bool:
+        """Records an outcome; True when the node is kept.  Refuses a step that the formula has not."""
+        if outcome.key is not None and outcome.key not in self.pattern.keys:
+            raise Blocked(_unexpected(outcome.key, node), node)
+        if outcome.key is not None:
+            self.steps.add(outcome.key)
+        if outcome.state is None:
+            self.kept.add(node.id)
+            return True
+        tag = outcome.state.tag if outcome.key is None else outcome.key
+        self.states[node.id] = replace(outcome.state, tag=tag)
+        return False
+
+    def _closed(self) -> None:
+        """The first three conditions of soundness: every use inside, nothing moved leaves, all roles bound.
+
+        Raises:
+            Blocked: one of them fails.
+        """
+        for id in self.states:
+            node = self.graph[id]
+            if id in self.graph.outputs:
+                raise Blocked("the moved value is an output of the model", node)
+            if id in self.graph.buffers:
+                raise Blocked("the moved value is written to a buffer by the forward", node)
+            for user in self.graph.users[id]:
+                if user not in self.states and user not in self.kept and not self._misses(self.graph[user], id):
+                    raise Blocked("the moved value is used outside the site", self.graph[user])
+        if not self.kept or not {k for k in self.steps if k in self.pattern.kept}:
+            raise Blocked("nothing reads the moved value: the site has no reader")
+        counts = {role: sum(b.role == role for b in self.bound.values()) for role in self.pattern.roles}
+        for role, count in counts.items():
+            if count == 0:
+                raise Blocked(f"no parameter plays {role}")
+            if count > 1 and role not in self.pattern.statement.each:
+                raise Blocked(f"{count} parameters would play {role}, which the formula has once")
+
+    def _misses(self, node: Node, id: int) -> bool:
+        """Does a node read only the part of a value that does not move?"""
+        outcome = self._step(node)
+        return outcome is None
+
+    # -- binding ----------------------------------------------------------------------------------------------
+    def _bind(self, node: Node, demand: Demand) -> None:
+        mine = played(demand.mine)
+        wanted: list[object] = []
+        for key in sorted(self.pattern.keys, key=repr):
+            if key[0] == demand.kind and mine in key[1:]:
+                others = list(key[1:])
+                others.remove(mine)
+                wanted.extend(others)
+        if not wanted:
+            raise Blocked(_unexpected((demand.kind, mine), node), node)
+        access = node.operands[demand.operand]
+        for digit, variable in demand.variables.items():
+            if variable not in access.variables:
+                raise Demote(digit, "a value that must move with it does not have it")
+        roles = [role for tag in wanted for role in _roles_in(tag)]
+        leaf, digits = self._trace_back(node, access, dict(demand.variables))
+        if leaf in self.matcher.blocked:
+            raise Blocked(f"{self.matcher.said[leaf]} cannot be moved: {self.matcher.blocked[leaf]}", node)
+        if leaf in self.bound:
+            raise Blocked(f"{self.matcher.said[leaf]} would have to move in two ways", node)
+        free = [r for r in roles if r in self.pattern.statement.each or all(b.role != r for b in self.bound.values())]
+        for role in free:
+            movement = self.pattern.movements[role]
+            axis = self.graph[leaf].modes[next(iter(digits.values())).position].axis
+            if not _fits(self.pattern, role, self.graph[leaf], axis):
+                continue
+            needed = -demand.mine.exponent if demand.kind == "contract" else demand.mine.exponent
+            if self.pattern.kind != "scale" or movement.exponent == needed or self.graph[access.node].op != "leaf":
+                self.bound[leaf] = Bound(role, digits)
+                return
+        raise Blocked(f"{self.matcher.said[leaf]} must move, and the formula has no role left for it", node)
+
+    def _trace_back(self, node: Node, access: Access, variables: dict[int, int]) -> tuple[int, dict[int, Extent]]:
+        """Follows an operand back to the parameter from which its digits come."""
+        for _ in range(1000):
+            source = self.graph[access.node]
+            places: dict[int, tuple[int, int, int]] = {}
+            for digit, variable in variables.items():
+                for position, ix in enumerate(access.index):
+                    if variable in ix.variables:
+                        low, high = node.span(list(node.operands).index(access), ix)
+                        places[digit] = (position, low, high - low + 1)
+            if len(places) != len(variables):
+                missing = next(d for d in variables if d not in places)
+                raise Demote(missing, "a value that must move with it does not have it")
+            if source.op == "leaf":
+                if source.function != "param":
+                    raise Blocked("a value that must move is not made by a parameter", node)
+                return source.id, {d: Extent(p, start, length) for d, (p, start, length) in places.items()}
+            if source.op not in ("einsum", "add", "cat", "map"):
+                raise Blocked(f"a value that must move comes out of {source.function or source.source}", source)
+            inner = {d: source.modes[p].variable for d, (p, _, _) in places.items()}
+            choices = [a for a in source.operands if self.matcher.depends[a.node] and set(inner.values()) & set(a.variables)]
+            if source.op == "einsum" and len(choices) != 1:
+                raise Blocked("a value that must move is not made by one parameter", source)
+            if not choices:
+                raise Blocked("a value that must move is not made by a parameter", source)
+            full = [a for a in choices if set(inner.values()) <= set(a.variables)]
+            node, access, variables = source, (full or choices)[0], inner
+        raise Blocked("a value that must move is too far from its parameter", node)
+
+
+def _roles_in(tag: object) -> list[str]:
+    if isinstance(tag, tuple):
+        if len(tag) == 2 and tag[0] == "role":
+            return [str(tag[1])]
+        return [role for part in tag for role in _roles_in(part)]
+    return []
+
+
+def _unexpected(key: Key, node: Node) -> str:
+    words = {
+        "gate": "the moved value is multiplied by values that vary along its axis",
+        "weigh": "the moved value is mixed with weights that vary along its axis",
+        "apply": "the moved parameter is applied to data",
+        "add": "another value is added to the moved one",
+        "contract": "the moved axis is contracted",
+        "product": "moved values are multiplied together",
+    }
+    what = words.get(str(key[0]), f"the moved value passes {key[1] if len(key) > 1 else key[0]}")
+    return f"{what} at {node.source or node.op}, where the formula has no such step"
+
+
+def regions(graph: Graph, candidate: Candidate) -> tuple[Region, ...]:
+    """The moved parameters of a candidate, as the prover reads them."""
+    made: list[Region] = []
+    for leaf, bound in sorted(candidate.bound.items()):
+        movement = candidate.pattern.movements[bound.role]
+        by_position = {extent.position: digit for digit, extent in bound.digits.items()}
+        digits: list[Digit] = []
+        for position, mode in enumerate(graph[leaf].modes):
+            digit = by_position.get(position)
+            if digit is None:
+                digits.append(Digit("rest", 0, mode.size))
+                continue
+            extent = bound.digits[digit]
+            part = "group" if digit in candidate.group else "copy" if digit in candidate.copies else "rest"
+            digits.append(Digit(part, extent.start, extent.length, 1, digit))
+        shift = bound.shift_by or Fraction(0)
+        made.append(Region(leaf, tuple(digits), movement.kind, movement.exponent, movement.dual, shift))
+    return tuple(made)

@@ -26,6 +26,7 @@ class Blocked(Exception):
     def __init__(self, message: str, node: Node | None = None) -> None:
         super().__init__(message)
         self.node = node
+        self.near = False
 
 
 class Demote(Exception):

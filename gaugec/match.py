@@ -76,6 +76,11 @@ class Refusal:
     def __bool__(self) -> bool:
         return False
 
+    @property
+    def near(self) -> bool:
+        """Was some branch of the moved value kept, so that this is a site but for one obstacle?"""
+        return self.progress >= 10
+
 
 def patterns(
     statement: Statement, movements: Mapping[str, Movement], degree: Law, forgets: Callable[[str], bool]
@@ -257,7 +262,7 @@ class Matcher:
                     return Refusal(leaf.id, axis, f"no axis is left on which one element acts: {why}", node, progress, _roles(bound))
             except Blocked as error:
                 node = error.node.id if error.node is not None else None
-                progress = max(progress, len(bound)) + (1 if len(bound) > 1 else 0)
+                progress = max(progress, len(bound)) + (10 if error.near else 0)
                 return Refusal(leaf.id, axis, str(error), node, progress, _roles(bound))
         return Refusal(leaf.id, axis, "the search for a closed site did not end", node, progress, _roles(bound))
 
@@ -326,21 +331,31 @@ class _Flow:
         pending = [user for leaf in self.bound for user in self.graph.users[leaf]]
         heapq.heapify(pending)
         done: set[int] = set()
+        first: Blocked | None = None
         while pending:
             id = heapq.heappop(pending)
             if id in done:
                 continue
             done.add(id)
             node = self.graph[id]
-            outcome = self._step(node)
-            if outcome is None:
+            try:
+                outcome = self._step(node)
+                if outcome is None:
+                    continue
+                if isinstance(outcome, Demand):
+                    self._bind(node, outcome)
+                    return None
+                if self._settle(node, outcome):
+                    continue
+            except Blocked as error:
+                # the other branches are still followed: how far they come tells how near a miss this is
+                first = first or error
                 continue
-            if isinstance(outcome, Demand):
-                self._bind(node, outcome)
-                return None
-            if not self._settle(node, outcome):
-                for user in self.graph.users[id]:
-                    heapq.heappush(pending, user)
+            for user in self.graph.users[id]:
+                heapq.heappush(pending, user)
+        if first is not None:
+            first.near = bool(self.kept)
+            raise first
         self._closed()
         return self
 

@@ -217,9 +217,11 @@ class Movement:
 
     kind "scale": x -> c[axis] ** exponent * x; "rotate": x -> R x along `axis` (`dual`: inv(R) transposed);
     "shift": x -> x + a, constant along `axis`; "general": an action that the matcher cannot follow yet.
+    `shift_by`: the moved quantity is x + shift_by.
     """
 
     kind: str
     axis: int = 0
     exponent: Fraction = Fraction(1)
     dual: bool = False
+    shift_by: Fraction = Fraction(0)

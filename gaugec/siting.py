@@ -1,0 +1,93 @@
+"""From a proved candidate to a site: every binding as strides on the contiguous parameter, in canonical form.
+
+What this module does not do: it searches and proves nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+from gaugec.language.tree import Gauge
+from gaugec.match import Candidate, Matcher, regions
+from gaugec.sites import Axes, Binding, Move, Site
+from gaugec.tensor import Graph, Node
+
+
+def pairings(matcher: Matcher, candidate: Candidate) -> Iterator[tuple[str, int]]:
+    """How a torus may pair the coordinates of its axis, the largest torus first; ("", 0) for every other group."""
+    if candidate.pattern.statement.group not in ("torus", "positive_pairs"):
+        yield "", 0
+        return
+    size = math.prod(candidate.sizes[digit] for digit in candidate.group)
+    rotary = {size}
+    for node in matcher.graph:
+        for space in {m.space for m in node.modes if m.size == size} if node.id in candidate.moved else ():
+            for start, length in matcher.cuts.get(space, ()):
+                if start == 0:
+                    rotary |= {length, 2 * length}
+    for r in sorted((r for r in rotary if r <= size and r % 2 == 0 and r > 0), reverse=True):
+        yield "halves", r
+        yield "interleaved", r
+
+
+def make_site(
+    graph: Graph,
+    candidate: Candidate,
+    names: Mapping[int, str],
+    gauge: Gauge,
+    index: int,
+    pairing: tuple[str, int],
+    verdict: str,
+    certificate: Sequence[tuple[str, str]],
+) -> Site:
+    """The site of a candidate whose invariance has been proved."""
+    statement = candidate.pattern.statement
+    bindings: list[Binding] = []
+    order = {role: n for n, role in enumerate(candidate.pattern.roles)}
+    for region in regions(graph, candidate):
+        bound = candidate.bound[region.leaf]
+        node = graph[region.leaf]
+        parts: dict[str, dict[int, tuple[int, int]]] = {"copy": {}, "group": {}, "rest": {}}
+        offset = 0
+        for position, (digit, mode) in enumerate(zip(region.digits, node.modes, strict=True)):
+            stride = mode.stride * math.prod(node.shape[mode.axis + 1 :])
+            offset += digit.start * stride
+            key = digit.order if digit.part != "rest" else position
+            parts[digit.part][key] = (digit.length, stride * digit.step)
+        copies, group, rest = (_axes(parts[part]) for part in ("copy", "group", "rest"))
+        move = Move(region.kind, region.exponent, region.dual)
+        bindings.append(
+            Binding(bound.role, names[region.leaf], offset, copies, group, rest, move, float(region.shift_by))
+        )
+    bindings.sort(key=lambda b: (order[b.role], list(names.values()).index(b.parameter)))
+    return Site(
+        gauge=gauge.name,
+        index=index,
+        group=statement.group,
+        copies=math.prod(n for n, _ in bindings[0].copies),
+        size=math.prod(n for n, _ in bindings[0].group),
+        pairing=pairing[0],
+        rotary=pairing[1],
+        bindings=tuple(bindings),
+        fix=gauge.fixes,
+        verdict=verdict,
+        place=_place([graph[id] for id in (*candidate.moved, *candidate.kept)]),
+        theorem=gauge.doc,
+        certificate=tuple(certificate),
+    )
+
+
+def _axes(parts: Mapping[int, tuple[int, int]]) -> Axes:
+    return tuple(axis for _, axis in sorted(parts.items()) if axis[0] != 1)
+
+
+def _place(nodes: Sequence[Node]) -> str:
+    """The module path that all of a site's operations share."""
+    paths = [node.place.split(".") for node in nodes if node.place]
+    shared: list[str] = []
+    for parts in zip(*paths):
+        if len(set(parts)) > 1:
+            break
+        shared.append(parts[0])
+    return ".".join(shared)

@@ -1,7 +1,7 @@
 """The group's element inside a proof: its entries as atoms, the identity, products, and what it does to a region.
 
-One class serves every group.  Orthogonal and invertible elements are atoms R[copies; i, j] (and the inverse); scales are
-positive atoms c; translations are atoms a; a torus is written in pair coordinates, C and S with C^2 + S^2 = 1, where an
+One class serves every group.  Orthogonal and invertible elements are atoms R[copies; i, j] (and the inverse); scales
+are positive atoms c; translations are atoms a; a torus is written in pair coordinates, C and S with C^2 + S^2 = 1, where an
 index that is not known to lie in one half of a pair is split first.
 
 What this module does not do: it compares nothing and proves nothing (see `gaugec.prove`).
@@ -13,8 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
-from gaugec.algebra import (
-    Algebra,
+from gaugec.algebra import Algebra
+from gaugec.normal import Evaluator, cut_at, summed
+from gaugec.tensor import Digit, Region
+from gaugec.terms import (
     Index,
     NeedSplit,
     Polynomial,
@@ -27,8 +29,6 @@ from gaugec.algebra import (
     shifted,
     variable,
 )
-from gaugec.normal import Evaluator, cut_at, summed
-from gaugec.tensor import Digit, Region
 
 MATRICES = frozenset({"orthogonal", "orthogonal_ones", "invertible", "torus"})
 SCALES = frozenset({"positive", "positive_pairs"})
@@ -96,14 +96,12 @@ class Element:
     def _symbol(self, part: str) -> int:
         name = {"Ri": "inv(R)"}.get(part, part)
         attributes = (self.orthogonal, self.tag) if part in ("R", "Ri") else ()
-        row = Symbol(
-            "element", name + self.tag, part, attributes=attributes, extent=self.extent, positive=part == "c"
-        )
+        row = Symbol("element", name + self.tag, part, attributes=attributes, extent=self.extent, positive=part == "c")
         return self.algebra.symbol(("element", self.tag, part), row)
 
     def scale(self, copies: tuple[Index, ...], at: Index, exponent: Fraction) -> Polynomial:
         """c[copies, at] ** exponent; of a pair's scale for `positive_pairs`."""
-        if self.group == "positive_pairs":
+        if self.group == "positive_pairs" and not self.whole:
             pair = self.pairing.part(self.algebra, at)
             if pair is None:
                 return self.algebra.constant(1)

@@ -258,9 +258,7 @@ def _orthogonal() -> bool:
     q = sympy.MatrixSymbol("Q", n, n)
     one = sympy.Identity(n)
     known = sympy.Q.orthogonal(q)
-    return all(
-        sympy.simplify(sympy.expand(sympy.refine(value, known))) == one for value in (q.T * q, q * q.T)
-    )
+    return all(sympy.simplify(sympy.expand(sympy.refine(value, known))) == one for value in (q.T * q, q * q.T))
 
 
 def _inverse() -> bool:

@@ -6,35 +6,33 @@ kinds is "general", which is a fact about the kind and no failure of the proof.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from gaugec.algebra import Algebra, Index, Number, Polynomial, plain, variable
+from gaugec.algebra import Algebra
 from gaugec.normal import Evaluator, World
+from gaugec.tensor import Movement
+from gaugec.terms import Index, Number, Polynomial, plain, variable
 
 
 @dataclass(frozen=True)
-class Movement:
-    """kind "scale", "rotate", "shift", "none" (the action is the identity) or "general".
+class Motion(Movement):
+    """A `Movement` with what else the action's normal form says.
 
-    axes: the parameter's axes along which the element acts (scale, rotate), or along which the shift is constant.
-    exponents: of a scale, one an axis.  dual: a rotation by the transposed inverse (for orthogonal groups the same).
-    inverse: a rotation by the inverse element instead of the element.  element_axes: of a shift, the parameter's axis
-    that each axis of the element runs along.  shift_by: the moved quantity is parameter + shift_by (affine scales).
-    coefficient: of a shift.
+    kind is "scale", "rotate", "shift", "none" (the action is the identity) or "general" (two axes at once, and all that
+    fits nothing else).  inverse: a rotation by the inverse element instead of the element.  element_axes: of a shift,
+    the parameter's axis that each axis of the element runs along.  shift_by: the moved quantity is parameter + shift_by
+    (affine scales).  coefficient: of a shift.
     """
 
-    kind: str
-    axes: tuple[int, ...] = ()
-    exponents: tuple[Fraction, ...] = ()
-    dual: bool = False
     inverse: bool = False
     element_axes: tuple[int, ...] = ()
     shift_by: Fraction = Fraction(0)
     coefficient: Fraction = Fraction(1)
 
 
-def classify(evaluator: Evaluator, world: World, action: int, leaf: int) -> Movement:
+def classify(evaluator: Evaluator, world: World, action: int, leaf: int) -> Motion:
     """The movement of parameter `leaf` by the node `action`, read in a world where the element is not in pairs."""
     algebra, node = evaluator.algebra, evaluator.graph[leaf]
     free = [algebra.fresh(mode.size) for mode in node.modes]
@@ -43,7 +41,7 @@ def classify(evaluator: Evaluator, world: World, action: int, leaf: int) -> Move
     poly = evaluator.value(world, action, at)
     own = evaluator._atom(node, at)
     if poly == own:
-        return Movement("none")
+        return Motion("none")
     (((own_factor,), _),) = own
     rest = algebra.minus(poly, own)
     shift = _shift(algebra, rest, axis)
@@ -52,10 +50,10 @@ def classify(evaluator: Evaluator, world: World, action: int, leaf: int) -> Move
     scale = _scale(algebra, poly, own_factor[:2], axis)
     if scale is not None:
         return scale
-    return _rotate(algebra, poly, own_factor[:2], axis) or Movement("general")
+    return _rotate(algebra, poly, own_factor[:2], axis) or Motion("general")
 
 
-def _shift(algebra: Algebra, rest: Polynomial, axis: dict[int, int]) -> Movement | None:
+def _shift(algebra: Algebra, rest: Polynomial, axis: dict[int, int]) -> Motion | None:
     if len(rest) != 1:
         return None
     (((factors, bound), coefficient),) = rest.items()
@@ -65,13 +63,15 @@ def _shift(algebra: Algebra, rest: Polynomial, axis: dict[int, int]) -> Movement
     if any(v not in axis for v in where) or len(set(where)) != len(where):
         return None
     runs = tuple(axis[v] for v in where if v is not None)
-    constant = tuple(sorted(set(axis.values()) - set(runs)))
-    return Movement("shift", axes=constant, element_axes=runs, coefficient=Fraction(coefficient))
+    constant = set(axis.values()) - set(runs)
+    if len(constant) != 1:
+        return Motion("general", element_axes=runs)
+    return Motion("shift", constant.pop(), element_axes=runs, coefficient=Fraction(coefficient))
 
 
 def _scale(
     algebra: Algebra, poly: Polynomial, own: tuple[int, tuple[Index, ...]], axis: dict[int, int]
-) -> Movement | None:
+) -> Motion | None:
     """p * product of c^e, or the affine (p + s) * product of c^e - s."""
     found: dict[bool, tuple[dict[int, Fraction], Number]] = {}
     constant: Number = 0
@@ -104,13 +104,15 @@ def _scale(
             return None
     if constant != -by:
         return None
-    axes = tuple(sorted(scales))
-    return Movement("scale", axes=axes, exponents=tuple(scales[a] for a in axes), shift_by=Fraction(by))
+    if len(scales) != 1:
+        return Motion("general")
+    ((at, exponent),) = scales.items()
+    return Motion("scale", at, exponent, shift_by=Fraction(by))
 
 
 def _rotate(
     algebra: Algebra, poly: Polynomial, own: tuple[int, tuple[Index, ...]], axis: dict[int, int]
-) -> Movement | None:
+) -> Motion | None:
     if len(poly) != 1:
         return None
     (((factors, bound), coefficient),) = poly.items()
@@ -135,4 +137,19 @@ def _rotate(
     v = plain(free)
     if v is None:
         return None
-    return Movement("rotate", axes=(axis[v],), dual=dual, inverse=inverse)
+    return Motion("rotate", axis[v], dual=dual, inverse=inverse)
+
+
+def oriented(found: Mapping[str, Motion], orthogonal: bool) -> dict[str, Motion]:
+    """The motions with the element replaced by its inverse where every rotation uses that; plain for orthogonal ones.
+
+    An action by the inverse of every element is the same family of moves, so the matcher need not know of it.
+    """
+    turns = [motion for motion in found.values() if motion.kind == "rotate"]
+    if orthogonal:  # the inverse transposed is the element itself; one's transpose is its inverse
+        turned = {role: replace(m, dual=False) if m.kind == "rotate" else m for role, m in found.items()}
+    else:
+        turned = dict(found)
+    if turns and all(motion.inverse for motion in turns):
+        return {role: replace(m, inverse=False) if m.kind == "rotate" else m for role, m in turned.items()}
+    return {role: Motion("general") if m.kind == "rotate" and m.inverse else m for role, m in turned.items()}

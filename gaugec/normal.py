@@ -1,7 +1,7 @@
 """The index normal form of a tensor graph's nodes.
 
 `Evaluator.value(world, node, index)` is the element of a node at an index as a polynomial of `gaugec.algebra`.  A
-`World` says what is read at a leaf: the leaf itself, or what the gauge has made of it.  Comparing two worlds is a proof.
+`World` says what is read at a leaf: the leaf itself, or what the gauge has made of it.  Two equal worlds are a proof.
 
 A variable that straddles the pieces of a `cat` (or the two halves of a rotary pair) is split: a summed one here, a free
 one by the caller, who proves each part.  What this module does not do: it knows no law, only rules that stand on laws.
@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from gaugec import laws
-from gaugec.algebra import (
-    Algebra,
+from gaugec.algebra import Algebra
+from gaugec.tensor import Graph, Ix, Node
+from gaugec.terms import (
     Factors,
     Index,
     Monomial,
@@ -32,7 +33,6 @@ from gaugec.algebra import (
     substituted,
     variable,
 )
-from gaugec.tensor import Graph, Ix, Node
 
 Leaf = Callable[["Evaluator", Node, tuple[Index, ...]], "Polynomial | None"]
 
@@ -119,9 +119,7 @@ class Evaluator:
     def _closed(self, node: Node) -> bool:
         return node.id in self.atoms and node.id != self.root
 
-    def _walk(
-        self, id: int, known: dict[int, bool], hit: Callable[[Node], bool], stop: Callable[[Node], bool]
-    ) -> bool:
+    def _walk(self, id: int, known: dict[int, bool], hit: Callable[[Node], bool], stop: Callable[[Node], bool]) -> bool:
         todo = [id]
         while todo:
             at = todo[-1]
@@ -247,9 +245,7 @@ class Evaluator:
                 return self._atom(node, ixs)
             operand, env = at
             return self._pushed(self.graph[node.operands[operand].node], self._index(node, operand, env))
-        parts = [
-            self._pushed(self.graph[a.node], self._index(node, k, env)) for k, a in enumerate(node.operands)
-        ]
+        parts = [self._pushed(self.graph[a.node], self._index(node, k, env)) for k, a in enumerate(node.operands)]
         if node.op == "add":
             scales = node.coefficients or (Fraction(1),) * len(parts)
             return self.algebra.add(*zip(scales, parts, strict=True), (1, self.algebra.constant(node.constant)))
@@ -308,7 +304,7 @@ class Evaluator:
             mask = algebra.symbol(("mask", node.id), Symbol("mask", "dropout mask"))
             return algebra.product([algebra.atom(mask, ixs), parts[0]])
         if node.function == "pow" and len(parts) == 1:
-            return power(algebra, parts[0], Fraction(attributes["exponent"]))  # type: ignore[arg-type]
+            return power(algebra, parts[0], Fraction(str(attributes["exponent"])))
         if node.function == "exp" and algebra.allow("exp"):
             factors: Factors = {}
             for mono, coefficient in parts[0].items():
@@ -416,9 +412,7 @@ def power(algebra: Algebra, poly: Polynomial, exponent: Fraction) -> Polynomial:
         if e > 0:
             return {}
         raise Undecided("a division by zero")
-    factor, rest = (
-        common_positive(algebra, poly, ()) if algebra.allow("power of a product") else (Factors(), poly)
-    )
+    factor, rest = common_positive(algebra, poly, ()) if algebra.allow("power of a product") else (Factors(), poly)
     out = {atom: number(x * e) for atom, x in factor.items()}
     ((factors, bound), coefficient), *more = rest.items()
     if not more and not bound and (isinstance(e, int) or (not factors and coefficient == 1)):
@@ -435,9 +429,7 @@ def power(algebra: Algebra, poly: Polynomial, exponent: Fraction) -> Polynomial:
     return _monomial(algebra, out)
 
 
-def common_positive(
-    algebra: Algebra, poly: Polynomial, dummies: tuple[int, ...]
-) -> tuple[Factors, Polynomial]:
+def common_positive(algebra: Algebra, poly: Polynomial, dummies: tuple[int, ...]) -> tuple[Factors, Polynomial]:
     """The product of positive factors that all terms share, and the polynomial without it.
 
     Only factors whose indices are free there: not summed in a term, not what a function acts along.

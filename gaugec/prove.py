@@ -18,11 +18,13 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from gaugec import laws
-from gaugec.algebra import RULES, Algebra, Index, NeedSplit, Polynomial, Undecided, substituted, variable
+from gaugec.algebra import Algebra
 from gaugec.elements import GROUPS, PAIRED, SCALES, Element, Pairing, extent, moved
-from gaugec.movements import Movement, classify
+from gaugec.movements import Motion, classify, oriented
 from gaugec.normal import STILL, Evaluator, World, split
+from gaugec.rules import RULES
 from gaugec.tensor import Graph, Node, Region, Statement
+from gaugec.terms import Index, NeedSplit, Polynomial, Undecided, substituted, variable
 
 DEPTH = 30_000
 
@@ -41,17 +43,13 @@ class Theorem:
     reason: str = ""
     steps: tuple[str, ...] = ()
     conditions: tuple[str, ...] = ()
-    movements: Mapping[str, Movement] = field(default_factory=dict)
+    movements: Mapping[str, Motion] = field(default_factory=dict)
     counterexample: str = ""
     sampled: int = 0
     seconds: float = 0.0
 
     def __bool__(self) -> bool:
         return self.verdict == "proved"
-
-    def sampled_by(self, samples: int, counterexample: str = "") -> Theorem:
-        """The theorem with the outcome of the component check."""
-        return replace(self, sampled=samples, counterexample=counterexample)
 
 
 class _Refused(Exception):
@@ -138,7 +136,7 @@ def _statement(statement: Statement, without: frozenset[int]) -> Theorem:
     }
     if all(move.kind == "none" for move in found.values()):
         raise _Refused("the group's element moves no parameter")
-    return _theorem(statement.name, algebra, found)
+    return _theorem(statement.name, algebra, oriented(found, g.orthogonal))
 
 
 def replace_root(evaluator: Evaluator) -> Evaluator:
@@ -365,7 +363,7 @@ def _algebra(graph: Graph, group: str) -> Algebra:
     return algebra
 
 
-def _theorem(name: str, algebra: Algebra, found: Mapping[str, Movement]) -> Theorem:
+def _theorem(name: str, algebra: Algebra, found: Mapping[str, Motion]) -> Theorem:
     steps = tuple(f"{rule}: {RULES[rule].says}" if rule in RULES else rule for rule in algebra.used)
     conditions = list(algebra.conditions)
     if any(symbol.tag == "c" for symbol in algebra.symbols):

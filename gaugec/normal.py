@@ -9,9 +9,11 @@ one by the caller, who proves each part.  What this module does not do: it knows
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Protocol
 
 from gaugec import laws
 from gaugec.algebra import Algebra
@@ -44,6 +46,15 @@ class World:
     name: str
     leaf: Leaf
     inverse: Leaf | None = None
+
+
+class Carrier(Protocol):
+    """How a node moves as a whole; see `gaugec.carry`."""
+
+    free: tuple[int, ...]
+
+    def moved(self, algebra: Algebra, own: Polynomial, ixs: tuple[Index, ...], sizes: tuple[int, ...]) -> Polynomial:
+        """The moved value at an index."""
 
 
 STILL = World("still", lambda _evaluator, _node, _index: None)
@@ -84,11 +95,25 @@ def cut_at(algebra: Algebra, ix: Index, cuts: tuple[int, ...], where: str) -> Ne
 
 
 @dataclass
+class Shared:
+    """What every proof on one graph shares: value numbers, and which nodes are made piecewise."""
+
+    graph: weakref.ref[Graph]
+    cats: dict[int, bool] = field(default_factory=dict)
+    numbers: dict[int, int] = field(default_factory=dict)
+    numbering: dict[object, int] = field(default_factory=dict)
+
+
+_SHARED: dict[int, Shared] = {}
+
+
+@dataclass
 class Evaluator:
     """Normal forms of one graph's nodes, remembered by (world, node, shape of the index).
 
     `atoms`: nodes that are opaque symbols.  `moved`: leaves that some world moves.  `without`: add nodes whose constant
-    is taken to be zero (eps).  `root`: the node being proved (never an atom itself).
+    is taken to be zero (eps).  `root`: the node being proved (never an atom itself).  `carried`: nodes that are atoms in
+    the two worlds named by `carrying`, and how each moves in the first of them (see `gaugec.carry`).
     """
 
     graph: Graph
@@ -98,15 +123,24 @@ class Evaluator:
     without: frozenset[int] = frozenset()
     root: int = -1
     memo: dict[object, tuple[Polynomial, tuple[int, ...]]] = field(default_factory=dict)
-    _touched: dict[int, bool] = field(default_factory=dict)
-    _cats: dict[int, bool] = field(default_factory=dict)
-    _numbers: dict[int, int] = field(default_factory=dict)
-    _numbering: dict[object, int] = field(default_factory=dict)
+    carrying: tuple[str, str] = ("", "")
+    carried: dict[int, Carrier] = field(default_factory=dict)
+    _reached: set[int] | None = None
 
     # --- what depends on what --------------------------------------------------------------------------------------
     def touched(self, id: int) -> bool:
-        """Whether the node depends on a moved leaf (cut nodes do not, by the induction over what is kept)."""
-        return self._walk(id, self._touched, lambda node: node.id in self.moved, self._closed)
+        """Whether a moved leaf reaches the node; nothing flows on from a cut or kept node (an induction over these)."""
+        if self._reached is None:
+            reached = set(self.moved)
+            todo = list(self.moved)
+            while todo:
+                for user in self.graph.users[todo.pop()]:
+                    if user not in reached:
+                        reached.add(user)
+                        if user not in self.atoms:
+                            todo.append(user)
+            self._reached = reached
+        return id in self._reached
 
     def has_cat(self, id: int) -> bool:
         """Whether the node is made piecewise, below pointwise operations only."""
@@ -114,21 +148,14 @@ class Evaluator:
         def stop(node: Node) -> bool:
             return node.op not in ("map", "add", "cat", "einsum") or bool(node.summed) or node.function == "dropout"
 
-        return self._walk(id, self._cats, lambda node: node.op == "cat", stop)
-
-    def _closed(self, node: Node) -> bool:
-        return node.id in self.atoms and node.id != self.root
-
-    def _walk(self, id: int, known: dict[int, bool], hit: Callable[[Node], bool], stop: Callable[[Node], bool]) -> bool:
+        known = self._shared().cats
         todo = [id]
         while todo:
             at = todo[-1]
-            if at in known:
-                todo.pop()
-                continue
             node = self.graph[at]
-            if stop(node) or hit(node):
-                known[at] = hit(node) and not stop(node)
+            if at in known or stop(node) or node.op == "cat":
+                known.setdefault(at, node.op == "cat")
+                todo.pop()
                 continue
             missing = [a.node for a in node.operands if a.node not in known]
             if missing:
@@ -137,19 +164,31 @@ class Evaluator:
                 known[at] = any(known[a.node] for a in node.operands)
         return known[id]
 
+    def _shared(self) -> Shared:
+        """What is known of the graph itself, for every proof on it."""
+        found = _SHARED.get(id(self.graph))
+        if found is None or found.graph() is not self.graph:
+            found = _SHARED[id(self.graph)] = Shared(weakref.ref(self.graph))
+        return found
+
+    def _closed(self, node: Node) -> bool:
+        return node.id in self.atoms and node.id != self.root
+
     def numbered(self, id: int) -> int:
         """The first node of the graph with the same definition (value numbering; nothing random is merged)."""
+        shared = self._shared()
+        numbers, numbering = shared.numbers, shared.numbering
         todo = [id]
         while todo:
             at = todo[-1]
-            if at in self._numbers:
+            if at in numbers:
                 todo.pop()
                 continue
             node = self.graph[at]
             if node.op in ("leaf", "opaque") or node.function == "dropout":
-                self._numbers[at] = at
+                numbers[at] = at
                 continue
-            missing = [a.node for a in node.operands if a.node not in self._numbers]
+            missing = [a.node for a in node.operands if a.node not in numbers]
             if missing:
                 todo.extend(missing)
                 continue
@@ -158,7 +197,7 @@ class Evaluator:
                 node.function,
                 repr(node.attributes),
                 tuple((m.variable, m.size) for m in node.modes),
-                tuple((self._numbers[a.node], a.index) for a in node.operands),
+                tuple((numbers[a.node], a.index) for a in node.operands),
                 node.sizes,
                 node.summed,
                 node.bound,
@@ -166,8 +205,8 @@ class Evaluator:
                 node.constant,
                 node.pieces,
             )
-            self._numbers[at] = self._numbering.setdefault(key, at)
-        return self._numbers[id]
+            numbers[at] = numbering.setdefault(key, at)
+        return numbers[id]
 
     # --- reading ---------------------------------------------------------------------------------------------------
     def value(self, world: World, id: int, ixs: tuple[Index, ...]) -> Polynomial:
@@ -177,6 +216,12 @@ class Evaluator:
         """
         if world is not STILL and not self.touched(id):
             world = STILL
+        if id in self.carried and id != self.root and world.name in self.carrying:
+            own = self._atom(self.graph[id], tuple(map(variable, self.carried[id].free)))
+            if world.name == self.carrying[1]:
+                return self._atom(self.graph[id], ixs)
+            sizes = tuple(mode.size for mode in self.graph[id].modes)
+            return self.carried[id].moved(self.algebra, own, ixs, sizes)
         names: dict[int, int] = {}
         for _, terms in ixs:
             for _, v in terms:
@@ -185,14 +230,14 @@ class Evaluator:
         key = (world.name, id, tuple((o, tuple((s, names[v]) for s, v in terms)) for o, terms in ixs), sizes)
         known = self.memo.get(key)
         if known is None:
-            own = [self.algebra.fresh(size) for size in sizes]
-            inner = {v: variable(own[k]) for v, k in names.items()}
+            fresh = [self.algebra.fresh(size) for size in sizes]
+            inner = {v: variable(fresh[k]) for v, k in names.items()}
             try:
                 poly = self._value(world, self.graph[id], tuple(substituted(ix, inner) for ix in ixs))
             except NeedSplit as need:
-                back = {w: v for v, w in zip(names, own, strict=True)}
+                back = {w: v for v, w in zip(names, fresh, strict=True)}
                 raise NeedSplit(back[need.variable], need.parts) from None
-            known = self.memo[key] = (poly, tuple(own))
+            known = self.memo[key] = (poly, tuple(fresh))
         return self.algebra.substitute(known[0], dict(zip(known[1], map(variable, names), strict=True)))
 
     def _value(self, world: World, node: Node, ixs: tuple[Index, ...]) -> Polynomial:

@@ -19,6 +19,7 @@ from fractions import Fraction
 
 from gaugec import laws
 from gaugec.algebra import Algebra
+from gaugec.carry import carry
 from gaugec.elements import GROUPS, PAIRED, SCALES, Element, Pairing, extent, moved
 from gaugec.movements import Motion, classify, oriented
 from gaugec.normal import STILL, Evaluator, World, split
@@ -61,13 +62,13 @@ def prove_statement(statement: Statement) -> Theorem:
     """Proves that the kept nodes of a gauge do not change and that its action is one.  Never raises."""
     start = time.monotonic()
 
-    def attempt(without: frozenset[int]) -> Theorem:
-        return _guarded(statement.name, lambda: _statement(statement, without))
+    def attempt(without: frozenset[int], whole: bool) -> Theorem:
+        return _guarded(statement.name, lambda: _statement(statement, without, whole))
 
     return _with_eps(attempt, statement.graph, statement.kept, statement.group, start)
 
 
-def _statement(statement: Statement, without: frozenset[int]) -> Theorem:
+def _statement(statement: Statement, without: frozenset[int], whole_sums: bool) -> Theorem:
     graph, group = statement.graph, statement.group
     algebra = _algebra(graph, group)
     if not statement.actions:
@@ -108,9 +109,12 @@ def _statement(statement: Statement, without: frozenset[int]) -> Theorem:
     still = after("identity", acting("one", element("", kind="identity"), None)) if group in PAIRED else STILL
     atoms = frozenset(statement.kept)
     evaluator = Evaluator(graph, algebra, atoms, frozenset({*roles, statement.element}), without)
+    act = after("moved", acted)
+    if whole_sums:
+        carry(evaluator, act, still, statement.kept)
     for id in sorted(statement.kept):
         evaluator.root = id
-        _same(evaluator, (after("moved", acted), id), (still, id), _named(graph[id], statement))
+        _same(evaluator, (act, id), (still, id), _named(graph[id], statement))
     evaluator = replace_root(evaluator)
     for role, action in statement.actions.items():
         if [m.size for m in graph[action].modes] != [m.size for m in graph[statement.params[role]].modes]:
@@ -172,9 +176,11 @@ def prove_invariance(
         return known
     start = time.monotonic()
 
-    def attempt(without: frozenset[int]) -> Theorem:
+    def attempt(without: frozenset[int], whole: bool) -> Theorem:
         def prove() -> Theorem:
             evaluator, act, still = _worlds(graph, kept, regions, group, cut, (pairing, rotary), without)
+            if whole:
+                carry(evaluator, act, still, kept)
             for id in sorted(kept):
                 evaluator.root = id
                 _same(evaluator, (act, id), (still, id), _where(graph[id]))
@@ -202,8 +208,7 @@ def equivariant(
 
     def prove() -> Theorem:
         id = output.leaf
-        evaluator, act, still = _worlds(graph, (), (*regions, output), group, cut, (pairing, rotary), frozenset())
-        evaluator.moved = frozenset(region.leaf for region in regions)
+        evaluator, act, still = _worlds(graph, (), regions, group, cut, (pairing, rotary), frozenset(), (output,))
         evaluator.root = id
         by = _element(evaluator.algebra, (*regions, output), group, pairing, rotary)
 
@@ -243,16 +248,17 @@ def _worlds(
     cut: frozenset[int],
     pairs: tuple[str, int],
     without: frozenset[int],
+    more: tuple[Region, ...] = (),
 ) -> tuple[Evaluator, World, World]:
     """The evaluator, the world after the element has acted, and the world before."""
     algebra = _algebra(graph, group)
-    by = _element(algebra, regions, group, *pairs)
+    by = _element(algebra, (*regions, *more), group, *pairs)
     table: dict[int, list[Region]] = {}
     for region in regions:
         table.setdefault(region.leaf, []).append(region)
     evaluator = Evaluator(graph, algebra, frozenset(cut) | frozenset(kept), frozenset(table), without)
     for id in sorted(cut - set(kept)):
-        if id in table or any(evaluator.touched(access.node) for access in graph[id].operands):
+        if evaluator.touched(id):
             raise _Refused(f"{_where(graph[id])} is held fixed but depends on a moved parameter")
 
     def world(name: str, element: Element) -> World:
@@ -398,13 +404,26 @@ def _guarded(name: str, prove: Callable[[], Theorem]) -> Theorem:
 
 
 def _with_eps(
-    attempt: Callable[[frozenset[int]], Theorem], graph: Graph, kept: tuple[int, ...], group: str, start: float
+    attempt: Callable[[frozenset[int], bool], Theorem],
+    graph: Graph,
+    kept: tuple[int, ...],
+    group: str,
+    start: float,
 ) -> Theorem:
     """Proves; a scale that fails is tried again with every eps under a root taken to be zero."""
-    theorem = attempt(frozenset())
+
+    def both(without: frozenset[int]) -> Theorem:
+        """First with sums that move as a whole, then with all terms written out."""
+        theorem = attempt(without, True) if group not in PAIRED else None
+        if theorem:
+            return theorem
+        full = attempt(without, False)
+        return theorem if theorem is not None and full.verdict == "not decided" else full
+
+    theorem = both(frozenset())
     if not theorem and group in SCALES:
         eps = {id: graph[id].constant for id in _eps_nodes(graph, kept)}
-        if eps and (again := attempt(frozenset(eps))):
+        if eps and (again := both(frozenset(eps))):
             values = ", ".join(sorted({f"{float(abs(value)):g}" for value in eps.values()}))
             bound = f"exact at eps = 0; here eps = {values}: the square deviates by eps(c^2 - 1)/(c^2 ms + eps)"
             conditions = (*again.conditions, bound, "ms ≠ 0")

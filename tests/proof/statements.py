@@ -62,7 +62,14 @@ SOUND: dict[str, tuple[str, ...]] = {
         "y",
         "op relu2(x) = max(x, 0)**2",
     ),
-    "leaky": (*MLP, TWO.format(f="leaky"), "c in positive(f)", SCALED, "y", "op leaky(x) = max(x, 0) - max(-x, 0) / 100"),
+    "leaky": (
+        *MLP,
+        TWO.format(f="leaky"),
+        "c in positive(f)",
+        SCALED,
+        "y",
+        "op leaky(x) = max(x, 0) - max(-x, 0) / 100",
+    ),
     "swiglu": (
         "n, d, e, f",
         "x[n, d], gate[n, f]",

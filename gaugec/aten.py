@@ -275,7 +275,7 @@ def _dropout(b: Builder, shape: Any, x: Ref, p: Any, train: Any = True) -> Any:
     several = isinstance(shape, list)
     if p == 0 or train is False:
         return (x, b.opaque("dropout mask", [], x.shape)) if several else x
-    result = b.mul(x, b.leaf("input", "dropout", x.shape))
+    result = b.mul(x, b.leaf("input", "dropout", x.shape, random=True))
     return (result, b.opaque("dropout mask", [], x.shape)) if several else result
 
 

@@ -219,7 +219,7 @@ def _attention(
         scores = b.add(scores, b.leaf("constant", f"causal{scores.shape[-2:]}", scores.shape[-2:]))
     weights = b.along("softmax", scores, [-1], keep=True)
     if dropout:
-        weights = b.mul(weights, b.leaf("input", "dropout", weights.shape))
+        weights = b.mul(weights, b.leaf("input", "dropout", weights.shape, random=True))
     return b.einsum([weights, v], [batch + "qk", batch + "ke"], batch + "qe")
 
 

@@ -70,9 +70,10 @@ class Builder:
         axes = tuple(tuple(Variable(v.resolve().space) for v in axis) for axis in node.axes)
         return Ref(id, tuple((0, ((1, v),)) for axis in axes for v in axis), axes, node.shape)
 
-    def leaf(self, kind: str, name: str, shape: Sequence[int]) -> Ref:
-        """A parameter, input, constant or group element of the given shape."""
-        return self._add(RawNode("leaf", _axes(shape), tuple(shape), function=kind, name=name))
+    def leaf(self, kind: str, name: str, shape: Sequence[int], *, random: bool = False) -> Ref:
+        """A parameter, input, constant or group element of the given shape; `random`: drawn anew in every forward."""
+        marks: tuple[tuple[str, object], ...] = (("random", True),) if random else ()
+        return self._add(RawNode("leaf", _axes(shape), tuple(shape), function=kind, name=name, attributes=marks))
 
     def scalar(self, value: Fraction, shape: Sequence[int] = ()) -> Ref:
         """The constant `value`, broadcast to `shape`."""

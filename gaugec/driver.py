@@ -25,7 +25,7 @@ from gaugec.language.tree import Entry, Gauge, Spec
 from gaugec.match import Candidate, Matcher, Refusal, patterns, regions
 from gaugec.plan import plan
 from gaugec.prove import Theorem, prove_invariance, prove_statement, structure
-from gaugec.sample import sample
+from gaugec.sample import counterexample, sample
 from gaugec.sites import Site
 from gaugec.siting import make_site, pairings
 from gaugec.tensor import Movement, Statement
@@ -78,12 +78,14 @@ def verify(spec: str | Path | Spec) -> Verification:
 def _theorem(entry: Entry) -> Theorem:
     """Prover and component check, which share no code; both must agree before anything is called proved."""
     gauge = entry.gauge
+    dims = all_dims(gauge)
     theorem = prove_statement(lower(gauge))
-    checked = sample(lambda sizes: lower(gauge, sizes), all_dims(gauge), gauge.element.group, refused=not theorem)
-    theorem = replace(theorem, sampled=checked.samples, counterexample=checked.counterexample)
-    if theorem.verdict == "proved" and not checked.agrees:
-        return replace(theorem, verdict="refused", reason=f"the component check disagrees with the proof: {checked.reason}")
-    return theorem
+    if theorem.verdict == "refused":
+        return replace(theorem, counterexample=counterexample(lambda sizes: lower(gauge, sizes), dims))
+    checked = sample(lambda sizes: lower(gauge, sizes), dims) if theorem.verdict == "proved" else None
+    if checked is not None and not checked:
+        return replace(theorem, verdict="refused", reason=f"the component check disagrees with the proof: {checked.message}")
+    return replace(theorem, sampled=checked.samples if checked is not None else 0)
 
 
 def compile(  # noqa: A001  (the public name)

@@ -85,7 +85,7 @@ class Context:
 
     kind: "scale", "rotate" or "shift".  torus: rotary planes are allowed to be taken apart and put together.
     group: digits along which the element acts.  copies: digits each value of which has an element.  degree, forgets: proved laws of functions.
-    depends: node id -> does it depend on any parameter.
+    depends: node id -> does it depend on any parameter.  noise: nodes that are dropout masks.
     """
 
     kind: str
@@ -95,6 +95,7 @@ class Context:
     degree: Law
     forgets: Callable[[str], bool]
     depends: Mapping[int, bool]
+    noise: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -228,7 +229,8 @@ def _einsum_one(node: Node, seen: Seen, context: Context) -> Outcome | Demand:
         if not others:
             continue
         if context.kind == "scale":
-            gate = True
+            # a dropout mask on the axis leaves a scale alone, and is no gate of the formula
+            gate = gate or any(node.operands[i].node not in context.noise for i in others)
         elif context.torus and not any(context.depends[node.operands[i].node] for i in others):
             zone = True
         else:

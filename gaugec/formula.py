@@ -228,7 +228,7 @@ class _Lowering:
         return over_root(self.b, centred(self.b, x, [len(x.shape) - 1]), [len(x.shape) - 1], self._eps(expr))
 
     def _dropout(self, expr: Call, x: Ref) -> Ref:
-        return self.b.mul(x, self.b.leaf("input", "dropout", x.shape))
+        return self.b.mul(x, self.b.leaf("input", "dropout", x.shape, random=True))
 
     def _rope(self, expr: Call, q: Ref) -> Ref:
         b, half = self.b, q.shape[-1] // 2

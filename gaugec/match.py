@@ -116,7 +116,8 @@ def _pattern(
 ) -> Pattern:
     graph = statement.graph
     gone = {statement.params[role] for role in absent}
-    context = Context(kind, statement.group == "torus", frozenset({0}), frozenset(), degree, forgets, dependence(graph))
+    torus = statement.group == "torus"
+    context = Context(kind, torus, frozenset({0}), frozenset(), degree, forgets, dependence(graph), noise(graph))
     states: dict[int, State] = {}
     for role, movement in movements.items():
         if role not in absent:
@@ -158,6 +159,11 @@ def dependence(graph: Graph) -> dict[int, bool]:
     return depends
 
 
+def noise(graph: Graph) -> frozenset[int]:
+    """The leaves that are drawn anew in every forward: dropout masks."""
+    return frozenset(node.id for node in graph if node.op == "leaf" and ("random", True) in node.attributes)
+
+
 def _ancestors(graph: Graph, roots: Sequence[int]) -> set[int]:
     seen: set[int] = set()
     pending = list(roots)
@@ -183,10 +189,12 @@ class Matcher:
     degree: Law
     forgets: Callable[[str], bool]
     depends: dict[int, bool] = field(default_factory=dict)
+    noisy: frozenset[int] = frozenset()
     cuts: dict[int, set[tuple[int, int]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.depends = dependence(self.graph)
+        self.noisy = noise(self.graph)
         for node in self.graph:
             for operand, access in enumerate(node.operands):
                 for mode, ix in zip(self.graph[access.node].modes, access.index):
@@ -310,9 +318,8 @@ class _Flow:
     ) -> None:
         self.matcher, self.pattern, self.bound = matcher, pattern, bound
         self.graph = matcher.graph
-        self.context = Context(
-            pattern.kind, pattern.statement.group == "torus", group, copies, matcher.degree, matcher.forgets, matcher.depends
-        )
+        laws = (matcher.degree, matcher.forgets, matcher.depends, matcher.noisy)
+        self.context = Context(pattern.kind, pattern.statement.group == "torus", group, copies, *laws)
         self.states: dict[int, State] = {}
         self.kept: set[int] = set()
         self.steps: set[Key] = set()

@@ -9,6 +9,7 @@ What this module does not do: it is no proof, and it shares no code with the pro
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -220,17 +221,27 @@ def witness(runner: Runner, shapes: Mapping[str, tuple[int, ...]], sites: Sequen
                 everything = move(everything, site, e)
         by_gauge.append((gauge, change(before, runner.run(alone))))
     error = change(before, runner.run(everything)) if sites else 0.0
+    # The sites of one gauge and one set of roles are alike: a control run for each such kind, and as many more as the
+    # budget allows.  A parameter may be dead by itself (a key's bias under softmax), so a site's control is the largest
+    # change over its parameters.
+    kinds: dict[object, list[int]] = {}
+    for number, site in enumerate(sites):
+        kinds.setdefault((site.gauge, tuple(b.role for b in site.bindings)), []).append(number)
+    order = [number for row in itertools.zip_longest(*kinds.values()) for number in row if number is not None]
     control, runs = math.inf, 0
-    seen: set[tuple[str, str]] = set()
-    jobs = [(site, e, n) for site, e in zip(sites, elements) for n in range(len(site.bindings))]
-    jobs.sort(key=lambda job: (job[0].gauge, job[0].bindings[job[2]].role) in seen or seen.add((job[0].gauge, job[0].bindings[job[2]].role)) or False)
-    for site, e, number in jobs[:budget]:
-        if len(site.bindings) > 1:
-            moved = move(parameters, site, e, only=number)
-        else:
-            moved = _outside(parameters, site, generator)
-        control = min(control, change(before, runner.run(moved)))
-        runs += 1
+    for position, number in enumerate(order):
+        site, e = sites[number], elements[number]
+        if runs >= budget and position >= len(kinds):
+            break
+        moves = range(len(site.bindings)) if len(site.bindings) > 1 else [None]
+        largest = 0.0
+        for only in moves:
+            alone = move(parameters, site, e, only=only) if only is not None else _outside(parameters, site, generator)
+            largest = max(largest, change(before, runner.run(alone)))
+            runs += 1
+            if largest >= 1e-6:
+                break
+        control = min(control, largest)
     return Witness(error, control, runs, tuple(by_gauge))
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import jinja2
 
 from gaugec.errors import GaugeError
-from gaugec.plans import Actor, Component, Part, Plan, Solve
+from gaugec.plans import Actor, Component, Part, Plan, Pool, Solve
 
 WIDTH = 120
 _ROUNDS = 4
@@ -33,7 +33,10 @@ def emit(plan: Plan, metadata: Mapping[str, Any]) -> str:
     )
     components = [_Writer(i, component).context() for i, component in enumerate(plan.components)]
     source = environment.get_template("gauge.py.jinja").render(
-        components=components, metadata=literal(dict(metadata), len("METADATA: dict[str, Any] = "))
+        components=components,
+        pieces=any(component.pools for component in plan.components),
+        listing=_listing([f"Component{i}()" for i in range(len(components))]),
+        metadata=literal(dict(metadata), len("METADATA: dict[str, Any] = ")),
     )
     compile(source, "<gauge>", "exec", dont_inherit=True)  # a syntax check: nothing is run
     return source
@@ -125,6 +128,13 @@ def _call(head: str, name: str, arguments: Sequence[str], indent: int = 0) -> st
     return "\n".join([f"{head}{name}(", *(f"{pad}{each}," for each in arguments), " " * indent + ")"])
 
 
+def _listing(names: Sequence[str]) -> str:
+    line = _tuple(names) if names else "()"
+    if len("COMPONENTS = ") + len(line) <= WIDTH:
+        return line
+    return "\n".join(["(", *(f"    {name}," for name in names), ")"])
+
+
 def _number(value: Fraction) -> str:
     return repr(float(value))
 
@@ -164,13 +174,14 @@ class _Writer:
         return {
             "index": self.index,
             "doc": self.doc(),
-            "slots": literal(dict(component.slots), 39, 4),
-            "kinds": literal({a.name: (_kind(a), a.copies, a.size) for a in component.actors}, 48, 4),
-            "moves": literal({a.name: tuple(dict.fromkeys(p.slot for p in a.parts)) for a in component.actors}, 39, 4),
+            "slots": literal(dict(component.slots), 49, 4),
+            "kinds": literal({a.name: (_kind(a), a.copies, a.size) for a in component.actors}, 58, 4),
+            "moves": literal({a.name: tuple(dict.fromkeys(p.slot for p in a.parts)) for a in component.actors}, 49, 4),
             "instances": self.instances(),
             "parts": [self.table(part, actor) for actor in component.actors for part in actor.parts],
             "pools": [self.pool_table(pool) for pool in component.pools],
             "alive": self.alive(),
+            "powers": self.powers(),
             "frame": self.frame(),
             "point": [f"{quote(slot)}: {self.moved(slot)}," for slot in slots],
             "canonical": self.stretches("point", lambda part: part.power),
@@ -181,8 +192,9 @@ class _Writer:
             "covertical": self.covertical(),
             "blocks": self.blocks(),
             "gram": self.gram(coupled),
-            "inverse_alone": [self.inverse(actor) for actor in component.actors if actor.name not in coupled],
-            "inverse_coupled": [self.inverse(actor) for actor in component.actors if actor.name in coupled],
+            "factors": self.factors(coupled),
+            "inverse_alone": self.inverses(coupled, False, 8),
+            "inverse_coupled": self.inverses(coupled, True, 12),
             "coupled": _flat(tuple(actor.name for actor in component.actors if actor.name in coupled)) if coupled else "",
             "free": component.gram == "free",
             "act": self.act(),
@@ -216,11 +228,15 @@ class _Writer:
         arguments = [quote(part.slot), *(_flat(x) for x in (part.offset, part.copies, part.group, part.pair, part.rest))]
         return _call("", f"{self.name(part.name)} = Slice", arguments) + f"  # {role}"
 
-    def pool_table(self, pool: Any) -> str:
-        pieces = tuple((offset, axes) for offset, axes in pool.pieces)
-        lines = [f"{self.name('POOL_' + pool.slot)} = ("]
-        lines += [_call("    ", "Piece", [_flat(offset), _flat(axes)], 0) + "," for offset, axes in pieces]
-        return "\n".join([*lines, ")"])
+    def pool_table(self, pool: Pool) -> str:
+        pieces = [f"Piece({_flat(offset)}, {_flat(axes)})" for offset, axes in pool.pieces]
+        head = f"{self.name('POOL_' + pool.slot)} = ("
+        if len(pieces) == 1 and len(head + pieces[0]) + 2 <= WIDTH:
+            return f"{head}{pieces[0]},)"
+        lines = []
+        for offset, axes in pool.pieces:
+            lines.append(_call("    ", "Piece", [_flat(offset), _flat(axes)], 4) + ",")
+        return "\n".join([head, *lines, ")"])
 
     def moved(self, slot: str) -> str:
         shift = self.shift[slot]
@@ -234,6 +250,14 @@ class _Writer:
         return [actor for actor in self.component.actors if actor.kind == "scale"]
 
     # frames
+
+    def powers(self) -> str:
+        """The powers of each scale that canonical, pull and push use."""
+        out = {}
+        for actor in self.scaling():
+            used = {float(power) for part in actor.parts for power in (part.power, part.tangent.pull)}
+            out[actor.name] = tuple(sorted(used, reverse=True))
+        return literal(out, 52, 4)
 
     def norms(self, solve: Solve, values: str) -> list[str]:
         return [
@@ -288,14 +312,15 @@ class _Writer:
 
     def stretch(self, values: str, actor: Actor, scale: str, slots: set[str]) -> list[str]:
         return [
-            f"linalg.stretch({values}, {self.name(part.name)}, {scale}, {_number(part.power)})"
+            f"linalg.stretch({values}, {self.name(part.name)}, {_raised(scale, part.power)})"
             for part in actor.parts
             if part.slot in slots
         ]
 
     def stretches(self, values: str, power: Any) -> list[str]:
         return [
-            f"linalg.stretch({values}, {self.name(part.name)}, frame.scales[{quote(actor.name)}], {_number(power(part))})"
+            f"linalg.stretch({values}, {self.name(part.name)}, "
+            f"frame.powers[{quote(actor.name)}][{_number(power(part))}])"
             for actor in self.scaling()
             for part in actor.parts
         ]
@@ -368,40 +393,62 @@ class _Writer:
                 skew = "skew_ones" if actor.group == "orthogonal_ones" else "skew"
                 lines += _assign(f"{quote(actor.name)}: linalg.{skew}(", total, "),")
             else:
-                lines += _assign(f"{quote(actor.name)}: (" if len(terms) > 1 else f"{quote(actor.name)}: ", total,
-                                 ")," if len(terms) > 1 else ",")
+                lines += _assign(f"{quote(actor.name)}: (", total, "),")
         return lines
 
     def blocks(self) -> list[str]:
-        """The diagonal blocks of the Gram matrix and what inverts them."""
+        """What `measure` computes: diagonal blocks of the Gram matrix (d, or S of a rotation) and cross blocks q."""
+        lines = []
+        for actor in self.component.actors:
+            if actor.kind == "shift":
+                continue
+            key, function = ("s", "moment(point, point, {})") if actor.kind == "rotate" else ("d", "squares(point, {})")
+            terms = [(part.tangent.weight**2, "linalg." + function.format(self.name(part.name))) for part in actor.parts]
+            lines += _assign(f'out["{key}{actor.name[1:]}"] = (', _sum(terms), ")", 8)
+        for j, cross in enumerate(self.component.crosses):
+            square = ".square()" if cross.field == "square" else ""
+            shape = (cross.offset, cross.kept, cross.summed)
+            arguments = [f"point[{quote(cross.slot)}]{square}", *(_flat(x) for x in shape)]
+            lines.append(_call(f'out["q{j}"] = ', "linalg.block", arguments, 8))
+        return lines
+
+    def factors(self, coupled: set[str]) -> list[str]:
+        """What `solve` prepares: names for the blocks, and what inverts the diagonal ones."""
         lines = []
         for actor in self.component.actors:
             k = actor.name[1:]
-            names = [self.name(part.name) for part in actor.parts]
-            match actor.kind:
-                case "scale" | "turn":
-                    terms = [(part.tangent.weight**2, f"linalg.squares(point, {n})") for part, n in zip(actor.parts, names)]
-                    lines += _assign(f"d{k} = (" if len(terms) > 1 else f"d{k} = ", _sum(terms), ")" if len(terms) > 1 else "")
-                    lines.append(f"i{k} = linalg.inverse(d{k})")
-                case "shift":
-                    count = sum(part.tangent.weight**2 * _count(part) for part in actor.parts)
-                    lines.append(f"d{k} = {_number(Fraction(count))}")
-                    lines.append(f"i{k} = 1 / d{k}")
-                case _:
-                    terms = [(Fraction(1), f"linalg.moment(point, point, {n})") for n in names]
-                    lines += _assign(f"s{k} = (" if len(terms) > 1 else f"s{k} = ", _sum(terms), ")" if len(terms) > 1 else "")
+            if actor.kind == "shift":
+                count = sum((part.tangent.weight**2 * _count(part) for part in actor.parts), Fraction(0))
+                lines.append(f"d{k} = {_number(count)}")
+            elif actor.kind != "rotate":
+                lines.append(f'd{k} = measured["d{k}"]')
+            else:
+                lines.append(f's{k} = measured["s{k}"]')
+                if actor.name in coupled:
                     ones = "_ones" if actor.group == "orthogonal_ones" else ""
                     lines.append(f"f{k} = linalg.factor{ones}(s{k})")
-        for j, cross in enumerate(self.component.crosses):
-            square = ".square()" if cross.field == "square" else ""
-            arguments = [f"point[{quote(cross.slot)}]{square}", *(_flat(x) for x in (cross.offset, cross.kept, cross.summed))]
-            lines.append(_call(f"q{j} = ", "linalg.block", arguments, 8))
         return lines
 
-    def inverse(self, actor: Actor) -> str:
-        k, key = actor.name[1:], quote(actor.name)
-        value = f"linalg.sylvester(f{k}, right[{key}])" if actor.kind == "rotate" else f"right[{key}] * i{k}"
-        return f"{key}: {value},"
+    def inverse(self, actor: Actor, coupled: set[str]) -> str:
+        """The diagonal block of one gauge, inverted, applied to its right hand side."""
+        k, right = actor.name[1:], f"right[{quote(actor.name)}]"
+        if actor.kind == "shift":
+            return f"{right} / d{k}"
+        if actor.kind != "rotate":
+            return f"{right} * linalg.inverse(d{k})"
+        if actor.name in coupled:
+            return f"linalg.unfactor(f{k}, {right})"
+        ones = "_ones" if actor.group == "orthogonal_ones" else ""
+        return f"linalg.sylvester{ones}(s{k}, {right}, tolerance)"
+
+    def inverses(self, coupled: set[str], inside: bool, indent: int) -> str:
+        """A dict display of `inverse` for the gauges that are coupled, or that are not."""
+        entries = [
+            f"{quote(actor.name)}: {self.inverse(actor, coupled)}"
+            for actor in self.component.actors
+            if (actor.name in coupled) == inside
+        ]
+        return _display(entries, indent, 24)
 
     def gram(self, coupled: set[str]) -> dict[str, list[str]]:
         if self.component.gram != "blocks":
@@ -419,8 +466,15 @@ class _Writer:
             sides = ((each.left, each.left_view), (each.right, each.right_view))
             for (to, to_view), (source, source_view) in (sides, sides[::-1]):
                 formula = f"z{each.letters},z{source_view[2]}->z{to_view[2]}"
-                arguments = [f"out[{quote(to)}]", f"a[{quote(source)}]", f"q{j}", quote(formula),
-                             _flat(to_view[:2]), _flat(source_view[:2]), _number(each.weight)]
+                arguments = [
+                    f"out[{quote(to)}]",
+                    f"a[{quote(source)}]",
+                    f'measured["q{j}"]',
+                    quote(formula),
+                    _flat(to_view[:2]),
+                    _flat(source_view[:2]),
+                    _number(each.weight),
+                ]
                 cross.append(_call("", "linalg.couple", arguments, 12))
         return {"diagonal": diagonal, "cross": cross}
 
@@ -432,7 +486,7 @@ class _Writer:
                 name = self.name(part.name)
                 match actor.kind:
                     case "scale":
-                        lines.append(f"linalg.stretch(point, {name}, {e}, {_number(part.power)})")
+                        lines.append(f"linalg.stretch(point, {name}, {_raised(e, part.power)})")
                     case "shift":
                         lines.append(f"linalg.add_constant(point, {name}, {e}, {_number(part.tangent.weight)})")
                     case "turn":
@@ -444,6 +498,10 @@ class _Writer:
 
 def _kind(actor: Actor) -> str:
     return "rotate ones" if actor.group == "orthogonal_ones" else actor.kind
+
+
+def _raised(scale: str, power: Fraction) -> str:
+    return scale if power == 1 else f"1 / {scale}" if power == -1 else f"{scale}.pow({_number(power)})"
 
 
 def _count(part: Part) -> int:
@@ -472,11 +530,18 @@ def _sum(terms: Sequence[tuple[Fraction, str]]) -> list[str]:
 
 
 def _assign(head: str, terms: Sequence[str], tail: str, indent: int = 12) -> list[str]:
-    line = head + " ".join(terms) + tail
-    if len(line) + indent <= WIDTH:
-        if head.endswith("= (") and tail == ")":
-            return [head[:-1] + " ".join(terms)]
-        if head.endswith(": (") and tail == "),":
-            return [head[:-1] + " ".join(terms) + ","]
-        return [line]
+    """`head terms tail` on one line if it fits (without the parentheses, if they only hold the sum), else on several."""
+    bare = head.endswith(("= (", ": ("))
+    one = (head[:-1] + " ".join(terms) + tail[1:]) if bare else head + " ".join(terms) + tail
+    if len(one) + indent <= WIDTH:
+        return [one]
     return [head, *("    " + term for term in terms), tail]
+
+
+def _display(entries: Sequence[str], indent: int, column: int) -> str:
+    """A dict display, on one line if it fits."""
+    line = "{" + ", ".join(entries) + "}"
+    if column + len(line) <= WIDTH:
+        return line
+    pad = " " * (indent + 4)
+    return "\n".join(["{", *(f"{pad}{entry}," for entry in entries), " " * indent + "}"])

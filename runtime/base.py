@@ -219,7 +219,8 @@ class GaugeOptimizer(torch.optim.Optimizer):
             if all(one["scales"] is not None for one in here):
                 names = here[0]["scales"]
                 scales = {name: torch.cat([one["scales"][name] for one in here]).to(device) for name in names}
-                batch.frame = Frame(scales, batch.off)
+                dtype = next(iter(batch.params().values())).dtype
+                batch.frame = Frame(scales, off=batch.off).ready(batch.component.powers, dtype)
             batch.moments, batch.second = {}, {}
             if batch.step:
                 self._adopt(batch)

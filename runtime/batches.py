@@ -51,7 +51,8 @@ class Batch:
             one.live = {name: value[here] for name, value in self.live.items()}
             if self.frame is not None:
                 scales = {name: value[here] for name, value in self.frame.scales.items()}
-                one.frame = Frame(scales, self.frame.off)
+                powers = {n: {p: value[here] for p, value in each.items()} for n, each in self.frame.powers.items()}
+                one.frame = Frame(scales, powers, self.frame.off)
             one.moments = {slot: value[here] for slot, value in self.moments.items()}
             one.second = {slot: value[here] for slot, value in self.second.items()}
             one.step = self.step

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -25,10 +25,13 @@ CAP = 1e8  # a frame's scale stays between 1/CAP and CAP
 LOST = 1e-12  # a scale outside LOST..1/LOST at construction is singular
 
 
-class Slice(NamedTuple):
+@dataclass(frozen=True)
+class Slice:
     """Elements of a parameter: slot, offset, and the axes (size, stride) of copies, group, rotary pair and rest.
 
     A coefficient has shape [batch, copies, group]; everything that follows is summed over or broadcast.
+    dense: where the slice is one contiguous run, its length, the sizes in the order of the memory, and how to permute
+    them; views and permutations are what a graph compiler can fuse, strides are not.
     """
 
     slot: str
@@ -37,6 +40,21 @@ class Slice(NamedTuple):
     group: Axes
     pair: Axes
     rest: Axes
+    dense: tuple[int, tuple[int, ...], tuple[int, ...]] | None = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Find out whether the slice is dense."""
+        object.__setattr__(self, "dense", _dense(self.copies + self.group + self.pair + self.rest))
+
+
+def _dense(axes: Axes) -> tuple[int, tuple[int, ...], tuple[int, ...]] | None:
+    order = sorted(range(len(axes)), key=lambda i: -axes[i][1])
+    run = 1
+    for i in reversed(order):
+        if axes[i][1] != run:
+            return None
+        run *= axes[i][0]
+    return run, tuple(axes[i][0] for i in order), (0, *(order.index(i) + 1 for i in range(len(axes))))
 
 
 @dataclass
@@ -44,11 +62,18 @@ class Frame:
     """What brings parameters to canonical coordinates.
 
     scales: gauge -> [batch, copies, size] float64, multiplies the moved quantity (to a power that the action tells).
+    powers: gauge -> power -> the scale to that power, in the dtype of the steps.
     off: gauges that are not in force, because a parameter that they move is frozen.
     """
 
     scales: Tensors = field(default_factory=dict)
+    powers: dict[str, dict[float, Tensor]] = field(default_factory=dict)
     off: frozenset[str] = frozenset()
+
+    def ready(self, powers: Mapping[str, Sequence[float]], dtype: torch.dtype) -> Frame:
+        """Compute the powers that the steps until the next frame will need."""
+        self.powers = {name: {p: self.scales[name].pow(p).to(dtype) for p in each} for name, each in powers.items()}
+        return self
 
 
 def _product(axes: Axes) -> int:
@@ -58,10 +83,18 @@ def _product(axes: Axes) -> int:
 def cut(values: Mapping[str, Tensor], part: Slice) -> Tensor:
     """Return the slice as a view [batch, *copies, *group, *pair, *rest] of the contiguous tensor values[part.slot]."""
     x = values[part.slot]
+    if part.dense is not None:
+        run, sizes, order = part.dense
+        x = x.flatten(1)
+        if run != x.shape[1]:
+            x = x[:, part.offset : part.offset + run]
+        return x.view(x.shape[0], *sizes).permute(order)
     axes = part.copies + part.group + part.pair + part.rest
-    sizes = [x.shape[0], *(size for size, _ in axes)]
-    strides = [x.stride(0), *(stride for _, stride in axes)]
-    return x.as_strided(sizes, strides, x.storage_offset() + part.offset)
+    return x.as_strided(
+        [x.shape[0], *(size for size, _ in axes)],
+        [x.stride(0), *(stride for _, stride in axes)],
+        x.storage_offset() + part.offset,
+    )
 
 
 def spread(coefficient: Tensor, part: Slice) -> Tensor:
@@ -161,7 +194,7 @@ def planes(values: Mapping[str, Tensor], part: Slice) -> tuple[Tensor, Tensor]:
 
 def plane(part: Slice) -> Slice:
     """The slice of one coordinate of every pair: `spread` and `fold` for what `planes` returns."""
-    return part._replace(pair=())
+    return replace(part, pair=())
 
 
 def skew(x: Tensor) -> Tensor:
@@ -191,10 +224,45 @@ def factor_ones(gram: Tensor) -> tuple[Tensor, Tensor]:
     return basis @ vectors, weight
 
 
-def sylvester(factors: tuple[Tensor, Tensor], right: Tensor) -> Tensor:
+def unfactor(factors: tuple[Tensor, Tensor], right: Tensor) -> Tensor:
     """Skew A with skew(A S) = right, S the factored Gram matrix; directions in which S has no weight get 0."""
     vectors, weight = factors
     return vectors @ ((vectors.mT @ right @ vectors) * weight) @ vectors.mT
+
+
+def sylvester(gram: Tensor, right: Tensor, tolerance: float, rounds: int = 32) -> Tensor:
+    """Skew A with skew(A S) = right, S the Gram matrix [..., k, k].
+
+    In float64 by eigenvalues.  Where less is asked for, by conjugate gradients in float32 from the diagonal of S, which
+    takes a few products of matrices for the heads of a network; by eigenvalues after all where that does not end.
+    """
+    if tolerance < 1e-9:
+        return unfactor(factor(gram), right)
+    s, r = gram.float(), right.float()
+    diagonal = s.diagonal(dim1=-2, dim2=-1)
+    weight = inverse((diagonal.unsqueeze(-1) + diagonal.unsqueeze(-2)) / 2)
+    a = torch.zeros_like(r)
+    z = r * weight
+    direction = z
+    rho = (r * z).sum((-2, -1), keepdim=True)
+    floor = rho * (tolerance / 2) ** 2
+    for i in range(rounds):
+        if i % 4 == 0 and not bool((rho > floor).any()):
+            return a.to(right.dtype)
+        image = skew(direction @ s)
+        step = (rho / (direction * image).sum((-2, -1), keepdim=True)).nan_to_num(0.0, 0.0, 0.0)
+        a = a + step * direction
+        r = r - step * image
+        z = r * weight
+        new = (r * z).sum((-2, -1), keepdim=True)
+        direction = z + (new / rho).nan_to_num(0.0, 0.0, 0.0) * direction
+        rho = new
+    return unfactor(factor(gram), right)
+
+
+def sylvester_ones(gram: Tensor, right: Tensor, tolerance: float) -> Tensor:
+    """`sylvester` for generators that leave the vector of ones where it is."""
+    return unfactor(factor_ones(gram), right)
 
 
 def inverse(x: Tensor) -> Tensor:
@@ -276,13 +344,14 @@ def tolerance(values: Mapping[str, Tensor]) -> float:
 
 def size(values: Mapping[str, Tensor]) -> Tensor:
     """Joint Euclidean norm of every member of the batch: [batch] in float64."""
-    return torch.stack([x.flatten(1).square().sum(1, dtype=torch.float64) for x in values.values()]).sum(0).sqrt()
+    norms = [torch.linalg.vector_norm(x.flatten(1), dim=1).double() for x in values.values()]
+    return torch.linalg.vector_norm(torch.stack(norms), dim=0)
 
 
-def stretch(values: Mapping[str, Tensor], part: Slice, scale: Tensor, power: float = 1.0) -> None:
-    """Multiply the slice by scale**power, in place; scale is [batch, copies, group]."""
+def stretch(values: Mapping[str, Tensor], part: Slice, scale: Tensor) -> None:
+    """Multiply the slice by scale [batch, copies, group], in place."""
     x = cut(values, part)
-    x.mul_(spread(scale.pow(power), part).to(x.dtype))
+    x.mul_(spread(scale.to(x.dtype), part))
 
 
 def turn(values: Mapping[str, Tensor], part: Slice, angle: Tensor) -> None:

@@ -1,9 +1,9 @@
 """Sums that move as a whole: what keeps a proof linear in the depth of a model.
 
 A residual stream is a sum that grows by two terms a layer; written out, its square has as many terms as there are pairs
-of layers.  Where a sum's moved value is proved to be its old value, scaled or turned, the sum is from there on one atom
-that moves so: its own terms are forgotten, in both worlds.  That proves the statement for any value of the sum, which is
-more than is needed, so nothing false can be proved; what needs the terms is proved without this step.
+of layers.  Where a sum's moved value is proved to be its old value, scaled or turned, the sum is from there on one
+atom that moves so: its own terms are forgotten, in both worlds.  That proves the statement for any value of the sum,
+which is more than is needed, so nothing false can be proved; what needs the terms is proved without this step.
 """
 
 from __future__ import annotations

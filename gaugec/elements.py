@@ -1,8 +1,8 @@
 """The group's element inside a proof: its entries as atoms, the identity, products, and what it does to a region.
 
 One class serves every group.  Orthogonal and invertible elements are atoms R[copies; i, j] (and the inverse); scales
-are positive atoms c; translations are atoms a; a torus is written in pair coordinates, C and S with C^2 + S^2 = 1, where an
-index that is not known to lie in one half of a pair is split first.
+are positive atoms c; translations are atoms a; a torus is written in pair coordinates, C and S with C^2 + S^2 = 1,
+where an index that is not known to lie in one half of a pair is split first.
 
 What this module does not do: it compares nothing and proves nothing (see `gaugec.prove`).
 """
@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from gaugec.algebra import Algebra
-from gaugec.normal import Evaluator, cut_at, summed
+from gaugec.normal import Evaluator
+from gaugec.splits import cut_at, summed
 from gaugec.tensor import Digit, Region
 from gaugec.terms import (
     Index,

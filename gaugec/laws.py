@@ -109,7 +109,8 @@ def degree(term: Term | None) -> Fraction | None:
         at_zero = expression(term, sympy.Integer(0))
         return n if n > 0 and at_zero == 0 else None
 
-    return _remember(("degree", term), prove, None)  # type: ignore[no-any-return]
+    found: Fraction | None = _remember(("degree", term), prove, None)
+    return found
 
 
 def parity(term: Term | None) -> int:

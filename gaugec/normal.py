@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Protocol
 
-from gaugec import laws
 from gaugec.algebra import Algebra
+from gaugec.functions import common_positive, monomial, pointwise
+from gaugec.splits import cut_at, summed
 from gaugec.tensor import Graph, Ix, Node
 from gaugec.terms import (
     Factors,
@@ -51,47 +52,15 @@ class World:
 class Carrier(Protocol):
     """How a node moves as a whole; see `gaugec.carry`."""
 
-    free: tuple[int, ...]
+    @property
+    def free(self) -> tuple[int, ...]:
+        """The variables of its modes."""
 
     def moved(self, algebra: Algebra, own: Polynomial, ixs: tuple[Index, ...], sizes: tuple[int, ...]) -> Polynomial:
         """The moved value at an index."""
 
 
 STILL = World("still", lambda _evaluator, _node, _index: None)
-
-
-def split(algebra: Algebra, need: NeedSplit) -> list[tuple[Index, tuple[int, ...]]]:
-    """The values that replace a split variable, each with the new variables in it."""
-    out: list[tuple[Index, tuple[int, ...]]] = []
-    for start, length, step in need.parts:
-        if length == 1:
-            out.append(((start, ()), ()))
-        elif length > 1:
-            new = algebra.fresh(length)
-            out.append((shifted(scaled(variable(new), step), start), (new,)))
-    return out
-
-
-def cut_at(algebra: Algebra, ix: Index, cuts: tuple[int, ...], where: str) -> NeedSplit:
-    """The split of the leading variable of an index after which it straddles none of the cuts."""
-    offset, terms = ix
-    if not terms:
-        raise Undecided(f"not supported: an index is read outside its range ({where})")
-    stride, v = terms[0]
-    low, high = algebra.span((offset, terms[1:]))
-    size = algebra.sizes[v]
-    at = [0]
-    for c in sorted(cuts):
-        t = -((low - c) // stride) if stride > 0 else 0
-        if stride <= 0 or (t - 1) * stride + high >= c:
-            if size > 64 or algebra.symbolic:
-                raise Undecided(f"not supported: the pieces do not align with the axis that is read ({where})")
-            return NeedSplit(v, tuple((k, 1, 1) for k in range(size)))
-        if at[-1] < t < size:
-            at.append(t)
-    if len(at) == 1:
-        raise Undecided(f"not supported: an index is read outside its range ({where})")
-    return NeedSplit(v, tuple((a, b - a, 1) for a, b in zip(at, [*at[1:], size], strict=True)))
 
 
 @dataclass
@@ -112,8 +81,8 @@ class Evaluator:
     """Normal forms of one graph's nodes, remembered by (world, node, shape of the index).
 
     `atoms`: nodes that are opaque symbols.  `moved`: leaves that some world moves.  `without`: add nodes whose constant
-    is taken to be zero (eps).  `root`: the node being proved (never an atom itself).  `carried`: nodes that are atoms in
-    the two worlds named by `carrying`, and how each moves in the first of them (see `gaugec.carry`).
+    is taken to be zero (eps).  `root`: the node being proved (never an atom itself).  `carried`: nodes that are atoms
+    in the two worlds named by `carrying`, and how each moves in the first of them (see `gaugec.carry`).
     """
 
     graph: Graph
@@ -296,7 +265,7 @@ class Evaluator:
             return self.algebra.add(*zip(scales, parts, strict=True), (1, self.algebra.constant(node.constant)))
         if node.op == "einsum":
             return self.algebra.product(parts, _coefficient(node))
-        return self._function(node, tuple(parts), ixs)
+        return pointwise(self.algebra, node, tuple(parts), ixs)
 
     def _index(self, node: Node, operand: int, env: Mapping[int, Index]) -> tuple[Index, ...]:
         return tuple(_at(ix, env) for ix in node.operands[operand].index)
@@ -325,7 +294,7 @@ class Evaluator:
 
     def _map(self, world: World, node: Node, env: dict[int, Index], ixs: tuple[Index, ...]) -> Polynomial:
         parts = tuple(self._read(world, node, k, env) for k in range(len(node.operands)))
-        return self._function(node, parts, ixs)
+        return pointwise(self.algebra, node, parts, ixs)
 
     def _piece(self, node: Node, env: dict[int, Index]) -> tuple[int, dict[int, Index]] | None:
         """The operand that an index reads, and the index counted from its start; None where it straddles."""
@@ -341,49 +310,6 @@ class Evaluator:
         if at is not None:
             return self._read(world, node, *at)
         raise cut_at(self.algebra, env[node.bound[0]], tuple(s for s, _ in node.pieces if s), _place(node))
-
-    def _function(self, node: Node, parts: tuple[Polynomial, ...], ixs: tuple[Index, ...]) -> Polynomial:
-        """A pointwise function of polynomials, after its laws have done what they can."""
-        algebra, attributes = self.algebra, dict(node.attributes)
-        if node.function == "dropout":
-            mask = algebra.symbol(("mask", node.id), Symbol("mask", "dropout mask"))
-            return algebra.product([algebra.atom(mask, ixs), parts[0]])
-        if node.function == "pow" and len(parts) == 1:
-            return power(algebra, parts[0], Fraction(str(attributes["exponent"])))
-        if node.function == "exp" and algebra.allow("exp"):
-            factors: Factors = {}
-            for mono, coefficient in parts[0].items():
-                atom = algebra.function("exp", (), ({mono: 1},), positive=True)
-                factors[atom] = factors.get(atom, 0) + coefficient
-            return _monomial(algebra, factors)
-        if node.function == "log" and parts[0] and algebra.allow("log"):
-            positive, rest = common_positive(algebra, parts[0], ())
-            out: list[tuple[Number, Polynomial]] = []
-            for (s, at), e in positive.items():
-                if algebra.symbols[s].name == "exp":
-                    out.append((e, algebra.opened(s, at)))
-                else:
-                    out.append((e, _plain(algebra, "log", (), ({(((s, at, 1),), ()): 1},))))
-            if rest != algebra.constant(1):
-                out.append((1, _plain(algebra, "log", (), (rest,))))
-            return algebra.add(*out)
-        frozen = tuple((k, repr(v)) for k, v in node.attributes)
-        if len(parts) != 1:
-            return _plain(algebra, node.function, frozen, parts)
-        meaning = laws.definition(node.function, attributes)
-        poly = parts[0]
-        positive, rest = common_positive(algebra, poly, ())
-        if (positive or not poly) and (degree := laws.degree(meaning)) is not None and algebra.allow("degree"):
-            algebra.used.setdefault(f"degree of {node.function} is {degree}")
-            if not poly:
-                return {}
-            inside = _plain(algebra, node.function, frozen, (rest,))
-            factors = {atom: number(e * degree) for atom, e in positive.items()}
-            return algebra.product([_monomial(algebra, factors), inside])
-        sign = 1
-        if poly and (even := laws.parity(meaning)) and poly[min(poly)] < 0 and algebra.allow("parity"):
-            sign, poly = even, algebra.add((-1, poly))
-        return algebra.add((sign, _plain(algebra, node.function, frozen, (poly,))))
 
     def _along(self, world: World, node: Node, env: dict[int, Index]) -> Polynomial:
         algebra, name = self.algebra, node.function
@@ -420,91 +346,11 @@ class Evaluator:
         frozen = tuple((k, repr(v)) for k, v in node.attributes)
         atom = algebra.function(name, frozen, (poly, *parts[1:]), dummies=dummies, reads=reads)
         return algebra.add(
-            (1, algebra.product([_monomial(algebra, factor), _monomial(algebra, {atom: 1})])), (1, outside)
+            (1, algebra.product([monomial(algebra, factor), monomial(algebra, {atom: 1})])), (1, outside)
         )
 
 
-def summed(
-    algebra: Algebra,
-    sizes: Mapping[int, int],
-    build: Callable[[dict[int, Index]], list[Polynomial]],
-    coefficient: Number = 1,
-) -> Polynomial:
-    """coefficient * sum over the names in `sizes` of the product that `build` gives; splits what must be split."""
-    names = {v: algebra.fresh(size) for v, size in sizes.items()}
-    out: Polynomial = {}
-    todo = [({v: variable(w) for v, w in names.items()}, tuple(names.values()))]
-    while todo:
-        at, taken = todo.pop()
-        try:
-            parts = build(at)
-        except NeedSplit as need:
-            if need.variable not in taken:
-                raise
-            rest = tuple(v for v in taken if v != need.variable)
-            for value, new in split(algebra, need):
-                todo.append(({v: substituted(ix, {need.variable: value}) for v, ix in at.items()}, rest + new))
-            continue
-        out = algebra.add((1, out), (1, algebra.product(parts, coefficient, taken)))
-    return out
-
-
 # --- helpers -------------------------------------------------------------------------------------------------------
-def power(algebra: Algebra, poly: Polynomial, exponent: Fraction) -> Polynomial:
-    """A polynomial to a rational power: positive factors leave it, and all factors of one monomial do at an integer."""
-    e = number(exponent)
-    if not poly:
-        if e > 0:
-            return {}
-        raise Undecided("a division by zero")
-    factor, rest = common_positive(algebra, poly, ()) if algebra.allow("power of a product") else (Factors(), poly)
-    out = {atom: number(x * e) for atom, x in factor.items()}
-    ((factors, bound), coefficient), *more = rest.items()
-    if not more and not bound and (isinstance(e, int) or (not factors and coefficient == 1)):
-        for s, ix, x in factors:
-            if e < 0:
-                algebra.conditions.setdefault(f"{algebra.symbols[s].name} ≠ 0")
-            out[s, ix] = number(out.get((s, ix), 0) + x * e)
-        scale = number(Fraction(coefficient) ** e) if isinstance(e, int) else 1
-        return algebra.add((scale, _monomial(algebra, out)))
-    if isinstance(e, int) and 1 <= e <= 4:
-        return algebra.product([_monomial(algebra, out), *[rest] * e])
-    base = algebra.function("pow", (), (rest,), kind="base")
-    out[base] = number(out.get(base, 0) + e)
-    return _monomial(algebra, out)
-
-
-def common_positive(algebra: Algebra, poly: Polynomial, dummies: tuple[int, ...]) -> tuple[Factors, Polynomial]:
-    """The product of positive factors that all terms share, and the polynomial without it.
-
-    Only factors whose indices are free there: not summed in a term, not what a function acts along.
-    """
-    shared: Factors | None = None
-    for factors, _ in poly:
-        own = {
-            (s, ixs): e
-            for s, ixs, e in factors
-            if algebra.symbols[s].positive and all(v >= 0 and v not in dummies for _, terms in ixs for _, v in terms)
-        }
-        shared = own if shared is None else {a: min(e, own[a]) for a, e in shared.items() if a in own}
-        if not shared:
-            return {}, poly
-    if not shared:
-        return {}, poly
-    inverse = {atom: number(-e) for atom, e in shared.items()}
-    return shared, algebra.product([poly, _monomial(algebra, inverse)])
-
-
-def _monomial(algebra: Algebra, factors: Factors) -> Polynomial:
-    out: Polynomial = {}
-    algebra.collect(out, 1, dict(factors), {})
-    return out
-
-
-def _plain(algebra: Algebra, name: str, attributes: tuple[object, ...], parts: tuple[Polynomial, ...]) -> Polynomial:
-    return _monomial(algebra, {algebra.function(name, attributes, parts): 1})
-
-
 def _contains(mono: Monomial, variables: frozenset[int]) -> bool:
     return any(v in variables for _, ixs, _ in mono[0] for _, terms in ixs for _, v in terms)
 

@@ -9,7 +9,6 @@ What this module does not do: it samples nothing (see `gaugec.sample`, which sha
 
 from __future__ import annotations
 
-import hashlib
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -22,8 +21,10 @@ from gaugec.algebra import Algebra
 from gaugec.carry import carry
 from gaugec.elements import GROUPS, PAIRED, SCALES, Element, Pairing, extent, moved
 from gaugec.movements import Motion, classify, oriented
-from gaugec.normal import STILL, Evaluator, World, split
+from gaugec.normal import STILL, Evaluator, World
 from gaugec.rules import RULES
+from gaugec.splits import split
+from gaugec.structure import eps_nodes, structure
 from gaugec.tensor import Graph, Node, Region, Statement
 from gaugec.terms import Index, NeedSplit, Polynomial, Undecided, substituted, variable
 
@@ -283,47 +284,6 @@ def _worlds(
     return evaluator, world("after", by), still
 
 
-def structure(
-    graph: Graph, kept: tuple[int, ...], regions: tuple[Region, ...], cut: frozenset[int], more: object = ()
-) -> str:
-    """A hash of all that a proof reads, without node numbers and names: equal hashes are the same statement."""
-    evaluator = Evaluator(graph, Algebra(symbolic=graph.symbolic), frozenset(cut) | frozenset(kept))
-    numbers: dict[int, int] = {}
-    lines: list[str] = []
-    todo = list(reversed(kept))
-    while todo:
-        at = todo[-1]
-        if at in numbers:
-            todo.pop()
-            continue
-        node = graph[at]
-        closed = at in cut and at not in kept
-        opened = not closed or evaluator.has_cat(at)
-        missing = [a.node for a in node.operands if opened and a.node not in numbers]
-        if missing:
-            todo.extend(reversed(missing))
-            continue
-        numbers[at] = len(numbers)
-        same = numbers.get(evaluator.numbered(at), -1)
-        own = (
-            node.op,
-            node.function,
-            repr(node.attributes),
-            [(m.variable, m.size) for m in node.modes],
-            [(numbers[a.node], a.index) for a in node.operands] if opened else (),
-            node.sizes,
-            node.summed,
-            node.bound,
-            node.coefficients,
-            node.constant,
-            node.pieces,
-        )
-        lines.append(f"{closed} {same} {own if opened else own[3]!r}")
-    moved_ = sorted((numbers.get(r.leaf, -1), repr(replace(r, leaf=0))) for r in regions)
-    text = "\n".join([*lines, repr([numbers[id] for id in kept]), repr(moved_), repr(more), repr(graph.symbolic)])
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 # --- comparing -----------------------------------------------------------------------------------------------------
 def _same(evaluator: Evaluator, left: tuple[World, int], right: tuple[World, int], name: str) -> None:
     """Raises unless two nodes are equal in their worlds, at every index."""
@@ -422,32 +382,13 @@ def _with_eps(
 
     theorem = both(frozenset())
     if not theorem and group in SCALES:
-        eps = {id: graph[id].constant for id in _eps_nodes(graph, kept)}
+        eps = {id: graph[id].constant for id in eps_nodes(graph, kept)}
         if eps and (again := both(frozenset(eps))):
             values = ", ".join(sorted({f"{float(abs(value)):g}" for value in eps.values()}))
             bound = f"exact at eps = 0; here eps = {values}: the square deviates by eps(c^2 - 1)/(c^2 ms + eps)"
             conditions = (*again.conditions, bound, "ms ≠ 0")
             theorem = replace(again, verdict="approximate", reason=bound, conditions=conditions)
     return _finish(theorem, start)
-
-
-def _eps_nodes(graph: Graph, kept: tuple[int, ...]) -> list[int]:
-    """The additions of a positive constant right under a negative fractional power, below what is kept."""
-    seen: set[int] = set()
-    todo, found = list(kept), []
-    while todo:
-        at = todo.pop()
-        if at in seen:
-            continue
-        seen.add(at)
-        node = graph[at]
-        todo.extend(access.node for access in node.operands)
-        exponent = dict(node.attributes).get("exponent")
-        if node.function == "pow" and isinstance(exponent, Fraction | float | int) and exponent < 0:
-            below = graph[node.operands[0].node]
-            if below.op == "add" and below.constant > 0 and Fraction(exponent).denominator == 2:
-                found.append(below.id)
-    return sorted(set(found))
 
 
 def _finish(theorem: Theorem, start: float) -> Theorem:

@@ -1,8 +1,9 @@
 """The independent check of a gauge: a statement's graph evaluated with numbers, before and after, entry by entry.
 
 Other code than the proof, sharing only the graph: exact fractions where the operators are rational, 60 digits
-otherwise.  `sample` draws group elements of both determinants and parameters of both signs at small, different sizes; the
-result is called *sampled*, never proved.  `counterexample` looks for the smallest case in which a refused gauge fails.
+otherwise.  `sample` draws group elements of both determinants and parameters of both signs at small, different sizes;
+the result is called *sampled*, never proved.  `counterexample` looks for the smallest case in which
+a refused gauge fails.
 
 What this module does not do: it imports no prover, and it knows no law.
 """
@@ -18,21 +19,20 @@ from fractions import Fraction
 
 import mpmath  # type: ignore[import-untyped]
 
-from gaugec.numbers import Evaluation, Table, Value, as_float, inverted, table_of
+from gaugec.exact import compose, element, identity, simplest
+from gaugec.numbers import Evaluation, Table, Value, as_float, table_of
 from gaugec.tensor import Node, Statement
 
-Lower = Callable[[dict[str, int]], Statement]
-MATRICES = ("orthogonal", "orthogonal_ones", "torus", "invertible")
 LEAST = {"orthogonal": 3, "orthogonal_ones": 4, "torus": 4, "positive_pairs": 4, "invertible": 3}
-TRIPLES = ((3, 4, 5), (5, 12, 13), (8, 15, 17), (7, 24, 25))
+Lower = Callable[[dict[str, int]], Statement]
 
 
 @dataclass(frozen=True)
 class Agreement:
     """The outcome of a check; false where a sample failed or none could be drawn.
 
-    samples: how many were compared.  reason: the first failure, in words.  counterexample: the smallest failing case that
-    was found, as text.  sizes: at which sizes.  both: whether every maximum met both of its sides.
+    samples: how many were compared.  reason: the first failure, in words.  counterexample: the smallest failing case
+    that was found, as text.  sizes: at which sizes.  both: whether every maximum met both of its sides.
     """
 
     samples: int
@@ -48,83 +48,6 @@ class Agreement:
 
     def __bool__(self) -> bool:
         return self.agrees
-
-
-# --- elements ------------------------------------------------------------------------------------------------------
-def element(group: str, k: int, rng: random.Random, turn: int = 0) -> Table:
-    """A random element as a table; `turn` alternates the sign of the determinant.  No entry of it is the identity's."""
-    if group == "positive":
-        return _vector([rng.choice(_SCALES) for _ in range(k)])
-    if group == "positive_pairs":
-        half = [rng.choice(_SCALES) for _ in range(k // 2)]
-        return _vector(half + half)
-    if group == "translation":
-        return _vector([Fraction(rng.choice((-3, -2, -1, 1, 2, 3)), rng.choice((1, 2, 3))) for _ in range(k)])
-    if group == "torus":
-        return _planes(k, [rng.choice(TRIPLES) for _ in range(k // 2)], rng)
-    if group == "invertible":
-        while True:
-            rows = [[Fraction(rng.choice((-2, -1, 1, 2, 3)), rng.choice((1, 2))) for _ in range(k)] for _ in range(k)]
-            found = _matrix(rows)
-            try:
-                inverted(found, k)
-            except ZeroDivisionError:
-                continue
-            return found
-    total = group == "orthogonal_ones"
-    result = _matrix([[Fraction(int(i == j)) for j in range(k)] for i in range(k)])
-    for _ in range(2 + turn % 2 if total else k + (k + turn) % 2):
-        while True:
-            v = [Fraction(rng.choice((-2, -1, 1, 2, 3))) for _ in range(k)]
-            if total:
-                v[-1] -= sum(v)
-            if len({abs(x) for x in v}) > 1 and v[-1]:
-                break
-        norm = sum(x * x for x in v)
-        mirror = _matrix([[int(i == j) - 2 * v[i] * v[j] / norm for j in range(k)] for i in range(k)])
-        result = _product(result, mirror, k)
-    return result
-
-
-_SCALES = (Fraction(1, 2), Fraction(2), Fraction(3), Fraction(3, 2), Fraction(2, 3), Fraction(5, 3))
-
-
-def _vector(values: list[Fraction]) -> Table:
-    return {(i,): v for i, v in enumerate(values)}
-
-
-def _matrix(rows: list[list[Fraction]]) -> Table:
-    return {(i, j): v for i, row in enumerate(rows) for j, v in enumerate(row)}
-
-
-def _planes(k: int, triples: list[tuple[int, int, int]], rng: random.Random) -> Table:
-    half = k // 2
-    rows = [[Fraction(0)] * k for _ in range(k)]
-    for p, (a, b, c) in enumerate(triples):
-        cosine, sine = Fraction(rng.choice((a, -a)), c), Fraction(rng.choice((b, -b)), c)
-        rows[p][p] = rows[p + half][p + half] = cosine
-        rows[p][p + half], rows[p + half][p] = -sine, sine
-    return _matrix(rows)
-
-
-def _product(a: Table, b: Table, k: int) -> Table:
-    return {(i, j): sum(a[i, s] * b[s, j] for s in range(k)) for i in range(k) for j in range(k)}
-
-
-def compose(group: str, left: Table, right: Table, k: int) -> Table:
-    """The product of two elements."""
-    if group in MATRICES:
-        return _product(left, right, k)
-    if group == "translation":
-        return {at: left[at] + right[at] for at in left}
-    return {at: left[at] * right[at] for at in left}
-
-
-def identity(group: str, k: int) -> Table:
-    """The group's identity."""
-    if group in MATRICES:
-        return _matrix([[Fraction(int(i == j)) for j in range(k)] for i in range(k)])
-    return _vector([Fraction(int(group != "translation"))] * k)
 
 
 # --- comparing -----------------------------------------------------------------------------------------------------
@@ -312,52 +235,15 @@ def _apart(found: Failure) -> tuple[str, str]:
 _LEVELS = ((0, 1, -1), (0, 1, -1, 2), (0, 1, -1, 2, Fraction(1, 2), 3))
 
 
-def _simple(group: str, k: int) -> list[Table]:
-    """Elements with one entry (or one plane) that is not the identity's, simplest first."""
-    one = identity(group, k)
-    found: list[Table] = []
-    if group in ("positive", "positive_pairs"):
-        found += [{**one, **{(i,): Fraction(v) for i in _pair(group, k)}} for v in (2, Fraction(1, 2), 3)]
-    elif group == "translation":
-        found += [{**one, (0,): Fraction(v)} for v in (1, -1, 2)]
-    elif group == "invertible":
-        found.append({**one, (0, 0): Fraction(2)})
-        if k > 1:
-            found.append({**one, (0, 1): Fraction(1)})
-    elif group == "torus":
-        h = k // 2
-        turned: Table = {(0, 0): Fraction(0), (h, h): Fraction(0), (0, h): Fraction(-1), (h, 0): Fraction(1)}
-        found.append({**one, **turned})
-    elif group == "orthogonal_ones":
-        for i in range(min(k - 1, 2)):
-            swap: Table = {
-                (i, i): Fraction(0),
-                (i + 1, i + 1): Fraction(0),
-                (i, i + 1): Fraction(1),
-                (i + 1, i): Fraction(1),
-            }
-            found.append({**one, **swap})
-    else:
-        found.append({**one, (0, 0): Fraction(-1)})
-        if k > 1:
-            zero: Table = {(0, 0): Fraction(0), (1, 1): Fraction(0)}
-            found.append({**one, **zero, (0, 1): Fraction(-1), (1, 0): Fraction(1)})
-            found.append({**one, **zero, (0, 1): Fraction(1), (1, 0): Fraction(1)})
-    return found
-
-
-def _pair(group: str, k: int) -> tuple[int, ...]:
-    return (0, k // 2) if group == "positive_pairs" else (0,)
-
-
 def counterexample(lower: Lower, dims: tuple[str, ...], *, tries: int = 400, seconds: float = 0.4) -> str:
     """The smallest concrete case in which the gauge fails, as text; "" where none was found within the limits."""
-    until = time.monotonic() + seconds
+    start = time.monotonic()
     try:
         with mpmath.workdps(60):
             cases = list(_small(lower, dims))
             # what is kept first: that a map is no action of the group is harder to read
             for law, (statement, sizes) in itertools.product((False, True), cases):
+                until = start + (seconds if law else seconds / 2)
                 found = _search(statement, sizes, law, max(8, tries // 20), until)
                 if found:
                     return found
@@ -368,7 +254,7 @@ def counterexample(lower: Lower, dims: tuple[str, ...], *, tries: int = 400, sec
 
 def _search(statement: Statement, sizes: Mapping[str, int], law: bool, turns: int, until: float) -> str:
     rng = random.Random(0)
-    simple = _simple(statement.group, _length(statement))
+    simple = simplest(statement.group, _length(statement))
     for level in _LEVELS:
         for turn in range(turns):
             if time.monotonic() > until:

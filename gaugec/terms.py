@@ -1,7 +1,7 @@
 """Indices, factors, monomials and symbols: the data of `gaugec.algebra`.
 
 A *symbol* is a tensor without a definition here: a leaf, a cut node, a part of the group's element, the Kronecker
-delta, a size, or a function of a normalised polynomial (interned, so that equal functions of equal arguments are one symbol).
+delta, a size, or a function of a normalised polynomial (interned: equal functions of equal arguments are one symbol).
 A *factor* is (symbol, indices, exponent); a *monomial* is a sorted tuple of factors with the sizes of its summed
 indices; a *polynomial* maps monomials to rational coefficients.  Summed indices are the labels -1, -2, ... in an order
 that does not depend on their names; free indices are non-negative numbers.
@@ -117,7 +117,7 @@ def substituted(ix: Index, values: Mapping[int, Index]) -> Index:
 
 def relabelled(indices: tuple[Index, ...], labels: Mapping[int, int]) -> tuple[Index, ...]:
     """The indices with other names for their variables."""
-    out = []
+    out: list[Index] = []
     for offset, terms in indices:
         if len(terms) == 1:
             stride, v = terms[0]

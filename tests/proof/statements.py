@@ -168,7 +168,8 @@ SOUND: dict[str, tuple[str, ...]] = {
         "n, d, e, f",
         "x[n, e]",
         "E[d, e], U[f, d], V[d, f], P[f, d], Q[d, f], W[e, d]",
-        "h = x @ E.T; j = h + relu(rms_norm(h) @ U.T) @ V.T; l = j + relu(rms_norm(j) @ P.T) @ Q.T; y = rms_norm(l) @ W.T",
+        "h = x @ E.T; j = h + relu(rms_norm(h) @ U.T) @ V.T; l = j + relu(rms_norm(j) @ P.T) @ Q.T;"
+        "y = rms_norm(l) @ W.T",
         "R in orthogonal(d)",
         "E -> R @ E; U -> U @ R.T; V -> R @ V; P -> P @ R.T; Q -> R @ Q; W -> W @ R.T",
         "y",

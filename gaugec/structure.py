@@ -1,0 +1,71 @@
+"""What a proof on a model reads, as a hash: equal layers have equal hashes and are proved once."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from fractions import Fraction
+
+from gaugec.algebra import Algebra
+from gaugec.normal import Evaluator
+from gaugec.tensor import Graph, Region
+
+
+def structure(
+    graph: Graph, kept: tuple[int, ...], regions: tuple[Region, ...], cut: frozenset[int], more: object = ()
+) -> str:
+    """A hash of all that a proof reads, without node numbers and names: equal hashes are the same statement."""
+    evaluator = Evaluator(graph, Algebra(symbolic=graph.symbolic), frozenset(cut) | frozenset(kept))
+    numbers: dict[int, int] = {}
+    lines: list[str] = []
+    todo = list(reversed(kept))
+    while todo:
+        at = todo[-1]
+        if at in numbers:
+            todo.pop()
+            continue
+        node = graph[at]
+        closed = at in cut and at not in kept
+        opened = not closed or evaluator.has_cat(at)
+        missing = [a.node for a in node.operands if opened and a.node not in numbers]
+        if missing:
+            todo.extend(reversed(missing))
+            continue
+        numbers[at] = len(numbers)
+        same = numbers.get(evaluator.numbered(at), -1)
+        own = (
+            node.op,
+            node.function,
+            repr(node.attributes),
+            [(m.variable, m.size) for m in node.modes],
+            [(numbers[a.node], a.index) for a in node.operands] if opened else (),
+            node.sizes,
+            node.summed,
+            node.bound,
+            node.coefficients,
+            node.constant,
+            node.pieces,
+        )
+        lines.append(f"{closed} {same} {own if opened else own[3]!r}")
+    moved_ = sorted((numbers.get(r.leaf, -1), repr(replace(r, leaf=0))) for r in regions)
+    text = "\n".join([*lines, repr([numbers[id] for id in kept]), repr(moved_), repr(more), repr(graph.symbolic)])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def eps_nodes(graph: Graph, kept: tuple[int, ...]) -> list[int]:
+    """The additions of a positive constant right under a negative fractional power, below what is kept."""
+    seen: set[int] = set()
+    todo, found = list(kept), []
+    while todo:
+        at = todo.pop()
+        if at in seen:
+            continue
+        seen.add(at)
+        node = graph[at]
+        todo.extend(access.node for access in node.operands)
+        exponent = dict(node.attributes).get("exponent")
+        if node.function == "pow" and isinstance(exponent, Fraction | float | int) and exponent < 0:
+            below = graph[node.operands[0].node]
+            if below.op == "add" and below.constant > 0 and Fraction(exponent).denominator == 2:
+                found.append(below.id)
+    return sorted(set(found))

@@ -178,7 +178,7 @@ def _add(b: Builder, shape: tuple[int, ...], x: Any, y: Any, alpha: Any = 1) -> 
 
 
 @row("sub")
-def _sub(b: Builder, shape: tuple[int, ...], x: Any, y: Any, alpha: Any = 1) -> Ref:
+def _sub(b: Builder, shape: tuple[int, ...], x: Any, y: Any, alpha: Any = 1) -> Any:
     return _add(b, shape, x, y, -number(alpha))
 
 
@@ -296,7 +296,7 @@ def _chosen(b: Builder, mask: Ref, value: Any) -> Ref:
 
 
 @row("masked_fill")
-def _masked_fill(b: Builder, shape: tuple[int, ...], x: Ref, mask: Ref, value: Any) -> Ref:
+def _masked_fill(b: Builder, shape: tuple[int, ...], x: Ref, mask: Ref, value: Any) -> Any:
     return _where(b, shape, mask, value, x)
 
 

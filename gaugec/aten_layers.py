@@ -61,7 +61,14 @@ def _affine(b: Builder, x: Ref, gain: Any, bias: Any) -> Ref:
 
 @row("layer_norm")
 def _layer_norm(
-    b: Builder, shape: tuple[int, ...], x: Ref, sizes: Sequence[int], gain: Any = None, bias: Any = None, eps: Any = 1e-5, *_: Any
+    b: Builder,
+    shape: tuple[int, ...],
+    x: Ref,
+    sizes: Sequence[int],
+    gain: Any = None,
+    bias: Any = None,
+    eps: Any = 1e-5,
+    *_: Any,
 ) -> Ref:
     positions = list(range(len(x.shape) - len(sizes), len(x.shape)))
     return _affine(b, over_root(b, centred(b, x, positions), positions, number(eps)), gain, bias)
@@ -74,7 +81,9 @@ def _native_layer_norm(b: Builder, shape: Any, x: Ref, sizes: Sequence[int], gai
 
 
 @row("rms_norm")
-def _rms_norm(b: Builder, shape: tuple[int, ...], x: Ref, sizes: Sequence[int], gain: Any = None, eps: Any = None) -> Ref:
+def _rms_norm(
+    b: Builder, shape: tuple[int, ...], x: Ref, sizes: Sequence[int], gain: Any = None, eps: Any = None
+) -> Ref:
     positions = list(range(len(x.shape) - len(sizes), len(x.shape)))
     epsilon = number(eps) if eps is not None else Fraction(2) ** -23
     return _affine(b, over_root(b, x, positions, epsilon), gain, None)
@@ -82,7 +91,14 @@ def _rms_norm(b: Builder, shape: tuple[int, ...], x: Ref, sizes: Sequence[int], 
 
 @row("group_norm")
 def _group_norm(
-    b: Builder, shape: tuple[int, ...], x: Ref, groups: int, gain: Any = None, bias: Any = None, eps: Any = 1e-5, *_: Any
+    b: Builder,
+    shape: tuple[int, ...],
+    x: Ref,
+    groups: int,
+    gain: Any = None,
+    bias: Any = None,
+    eps: Any = 1e-5,
+    *_: Any,
 ) -> Ref:
     n, c, *space = x.shape
     parts = b.reshape(x, (n, groups, c // groups, *space))

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from gaugec.spaces import Inexpressible, Space, Variable, align, leaves, regroup
+from gaugec.spaces import Inexpressible, Space, Variable, align, regroup
 
 Lin = tuple[int, tuple[tuple[int, Variable], ...]]
 Axes = tuple[tuple[Variable, ...], ...]
@@ -101,8 +101,11 @@ class Builder:
                     elif size != 1:
                         align(seen[letter][0], axis)
         except Inexpressible as error:
-            shape = [max(ref.shape[i] for ref, l in zip(refs, labels) for i, c in enumerate(l) if c == x) for x in out]
-            return self.opaque(f"{self.source} ({error})", operands, shape)
+            sizes: dict[str, int] = {}
+            for ref, letters in zip(refs, labels):
+                for letter, size in zip(letters, ref.shape):
+                    sizes[letter] = max(size, sizes.get(letter, 1))
+            return self.opaque(f"{self.source} ({error})", operands, [sizes[letter] for letter in out])
         axes = tuple(seen[letter][0] for letter in out)
         summed = tuple(v for letter, (axis, _) in seen.items() if letter not in out for v in axis)
         shape = tuple(seen[letter][1] for letter in out)
@@ -299,7 +302,8 @@ class Builder:
         for variable in digits[1:]:
             inner *= variable.size
         if length == 1 and digits:
-            rest, lins = start, {}
+            rest = start
+            lins: dict[Variable, Lin] = {}
             for variable in reversed(digits):
                 lins[variable] = (rest % variable.size, ())
                 rest //= variable.size
@@ -367,6 +371,3 @@ def _spread(stride: int, digits: Sequence[Variable]) -> list[tuple[int, Variable
         result.insert(0, (stride, variable))
         stride *= variable.size
     return result
-
-
-

@@ -5,6 +5,7 @@ What this module does not do: it compiles nothing; see `gaugec.driver`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +19,9 @@ from gaugec.witness import Runner, Witness, witness
 class Refused:
     """A place where a gauge nearly held: falsy.
 
-    parameter: from which the search began; reason, operation, place: what ended it and where.
-    outputs: a moved value would have left the model.
+    parameter: from which the search began, and what else would have moved; parameters: their names alone.
+    reason, operation, place: what ended it and where.  outputs: a moved value would have left the model.
+    near: some readers of the moved value were found, so that this is a site but for one obstacle.
     """
 
     gauge: str
@@ -28,6 +30,8 @@ class Refused:
     operation: str
     place: str
     outputs: bool
+    near: bool = True
+    parameters: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return False
@@ -78,7 +82,8 @@ class CompiledGauge(Gauge):
             for site in sites:
                 copies = f" x {site.copies} copies" if site.copies > 1 else ""
                 pairs = f", {site.pairing}" if site.pairing else ""
-                lines.append(f"  site {site.index} {site.place}: {site.group}({site.size}){copies}{pairs}, {site.verdict}")
+                axis = math.prod(n for n, _ in site.bindings[0].rest) if site.group == "translation" else site.size
+                lines.append(f"  site {site.index} {site.place}: {site.group}({axis}){copies}{pairs}, {site.verdict}")
                 lines += [f"    {binding.role} = {binding.parameter}{_part(binding)}" for binding in site.bindings]
             lines += [f"  refused: {refusal}" for refusal in self.refusals if refusal.gauge == theorem.name]
         lines += ["", "parameters that no gauge moves:"]
@@ -88,13 +93,15 @@ class CompiledGauge(Gauge):
 
     def _why(self, name: str) -> str:
         for refusal in self.refusals:
-            if name in refusal.parameter:
+            if refusal.near and name in refusal.parameters:
                 return str(refusal)
         return self._traced.blocked.get(name) or "no gauge of the spec holds there"
 
 
 def _part(binding: Any) -> str:
-    copies, group, rest = ("*".join(str(n) for n, _ in axes) or "1" for axes in (binding.copies, binding.group, binding.rest))
+    copies, group, rest = (
+        "*".join(str(n) for n, _ in axes) or "1" for axes in (binding.copies, binding.group, binding.rest)
+    )
     shift = f", as 1 + w with 1 = {binding.shift_by:g}" if binding.shift_by else ""
     return f" [{copies}, {group}, {rest}]" + (f" from {binding.offset}" if binding.offset else "") + shift
 

@@ -6,7 +6,7 @@ What this module does not do: it decides nothing by itself; each stage is a stra
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -84,11 +84,13 @@ def _theorem(entry: Entry) -> Theorem:
         return replace(theorem, counterexample=counterexample(lambda sizes: lower(gauge, sizes), dims))
     checked = sample(lambda sizes: lower(gauge, sizes), dims) if theorem.verdict == "proved" else None
     if checked is not None and not checked:
-        return replace(theorem, verdict="refused", reason=f"the component check disagrees with the proof: {checked.message}")
+        return replace(
+            theorem, verdict="refused", reason=f"the component check disagrees with the proof: {checked.message}"
+        )
     return replace(theorem, sampled=checked.samples if checked is not None else 0)
 
 
-def compile(  # noqa: A001  (the public name)
+def compile(
     spec: str | Path | Spec,
     model: nn.Module,
     args: Sequence[Any] = (),
@@ -130,7 +132,12 @@ def compile(  # noqa: A001  (the public name)
         "traced": traced.second,
         "sites": [_record(site) for site in sites],
         "refused": [str(refused) for refused in refusals],
-        "witness": {"error": f"{measured.error:.1e}", "control": f"{measured.control:.1e}", "controls": measured.controls, "note": measured.note},
+        "witness": {
+            "error": f"{measured.error:.1e}",
+            "control": f"{measured.control:.1e}",
+            "controls": measured.controls,
+            "note": measured.note,
+        },
         "ungauged": finder.ungauged(sites),
     }
     source = emit(plan(sites, derive(sites), traced.shapes), metadata)
@@ -224,8 +231,10 @@ class _Finder:
             if name != canonical:
                 tied.setdefault(canonical, []).append(name)
         self.said = {
-            leaf: f"{name} (tied to {', '.join(tied[name])})" if name in tied else name for leaf, name in self.names.items()
+            leaf: f"{name} (tied to {', '.join(tied[name])})" if name in tied else name
+            for leaf, name in self.names.items()
         }
+        self.tied = {leaf: ", ".join(tied[name]) for leaf, name in self.names.items() if name in tied}
         blocked = {traced.leaves[name]: why for name, why in traced.blocked.items() if name in traced.leaves}
         self.matcher = Matcher(self.graph, blocked, self.said, _degree, _forgets)
         self.near: dict[str, str] = {}
@@ -236,7 +245,11 @@ class _Finder:
         statement: Statement = lower(gauge)
         all_patterns, why = patterns(statement, _movements(theorem), _degree, _forgets)
         if not all_patterns:
-            raise MatchError(f"{gauge.name} is proved, but not supported yet: {why}", gauge.span, "mark it `optional`, or state it with whole axes")
+            raise MatchError(
+                f"{gauge.name} is proved, but not supported yet: {why}",
+                gauge.span,
+                "mark it `optional`, or state it with whole axes",
+            )
         candidates, refused = self.matcher.find(all_patterns)
         sites: list[Site] = []
         said: list[Refused] = []
@@ -247,16 +260,21 @@ class _Finder:
                 key = structure(self.graph, candidate.kept, regions(self.graph, candidate), candidate.cut, pairing)
                 certificate = [("structure", key), *dict.fromkeys((("step", step) for _, step in steps))]
                 sites.append(
-                    make_site(self.graph, candidate, self.names, gauge, len(sites), pairing, proved.verdict, certificate)
+                    make_site(
+                        self.graph, candidate, self.names, gauge, len(sites), pairing, proved.verdict, certificate
+                    )
                 )
             else:
                 leaf = next(iter(candidate.bound))
                 reason = f"{proved.verdict} on the model: {proved.reason}"
-                said.append(Refused(gauge.name, self.said[leaf], reason, "", self.graph[candidate.kept[0]].place, False))
-        wanted = [refusal for refusal in refused if refusal.near or not sites]
-        wanted.sort(key=lambda refusal: -refusal.progress)
-        said += [self._said(gauge, refusal) for refusal in wanted if refusal.near or refusal.progress > 0]
-        return sites, list(dict.fromkeys(said))[: max(12, len([r for r in wanted if r.near]))]
+                place = self.graph[candidate.kept[0]].place
+                moved = tuple(self.names[id] for id in candidate.bound)
+                said.append(Refused(gauge.name, self.said[leaf], reason, "", place, False, True, moved))
+        near = [refusal for refusal in refused if refusal.near]
+        if not near and not sites:
+            near = sorted((r for r in refused if r.progress > 0), key=lambda refusal: -refusal.progress)[:3]
+        said += [self._said(gauge, refusal) for refusal in near]
+        return sites, list(dict.fromkeys(said))
 
     def _prove(self, candidate: Candidate) -> tuple[Theorem, tuple[str, int]]:
         moved = regions(self.graph, candidate)
@@ -275,14 +293,24 @@ class _Finder:
     def _said(self, gauge: Gauge, refusal: Refusal) -> Refused:
         node = self.graph[refusal.node] if refusal.node is not None else None
         roles = [self.said[leaf] for _, leaf in refusal.roles if leaf != refusal.leaf]
+        reason = refusal.reason
+        tied = [
+            leaf for leaf in dict.fromkeys([refusal.leaf, *(leaf for _, leaf in refusal.roles)]) if leaf in self.tied
+        ]
+        if tied and node is not None:
+            reason += (
+                f"; {self.names[tied[0]]} and {self.tied[tied[0]]} are one tied weight, so every use of it would move"
+            )
         others = f", with {', '.join(roles)}" if roles else ""
         return Refused(
             gauge.name,
             self.said[refusal.leaf] + others,
-            refusal.reason,
+            reason,
             node.source or node.function if node is not None else "",
             node.place if node is not None else "",
             "output of the model" in refusal.reason,
+            refusal.near,
+            tuple(self.names[leaf] for _, leaf in refusal.roles),
         )
 
     def ungauged(self, sites: Sequence[Site]) -> list[str]:

@@ -108,7 +108,9 @@ class Seen:
     partial: bool
 
 
-def read(node: Node, position: int, access: Access, state: State, context: Context, modes: Sequence[int]) -> Seen | None:
+def read(
+    node: Node, position: int, access: Access, state: State, context: Context, modes: Sequence[int]
+) -> Seen | None:
     """Reads a moved operand; None when the access misses the moved part.  `modes`: sizes of the operand's modes."""
     variables: dict[int, int] = {}
     partial = False
@@ -135,7 +137,9 @@ def read(node: Node, position: int, access: Access, state: State, context: Conte
     return Seen(position, state, variables, partial)
 
 
-def step(node: Node, states: Sequence[State | None], sizes: Sequence[Sequence[int]], context: Context) -> Outcome | Demand | None:
+def step(
+    node: Node, states: Sequence[State | None], sizes: Sequence[Sequence[int]], context: Context
+) -> Outcome | Demand | None:
     """Applies the rule of a node.  None: no operand is read where it moves.
 
     Raises:
@@ -275,7 +279,10 @@ def _einsum_two(node: Node, moved: list[Seen], context: Context) -> Outcome:
             raise Blocked("the scales do not cancel where the moved axis is summed", node)
         if rest:
             raise Blocked("a product of moved values is gated", node)
-        return Outcome(replace(first.state, digits=_out(node, first, context), exponent=exponent, tag=None), ("product", *_tags(moved)))
+        return Outcome(
+            replace(first.state, digits=_out(node, first, context), exponent=exponent, tag=None),
+            ("product", *_tags(moved)),
+        )
     if rest or len(moved) != 2:
         raise Blocked("more than two values meet along the moved axis", node)
     for digit, variable in acting.items():

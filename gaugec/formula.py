@@ -36,7 +36,9 @@ def labels(gauge: Gauge) -> dict[str, int]:
     dims = all_dims(gauge)
     primes = list(_PRIMES)
     while len(primes) < len(dims):
-        primes.append(next(n for n in range(primes[-1] + 2, 10**6, 2) if all(n % p for p in range(3, int(n**0.5) + 1, 2))))
+        primes.append(
+            next(n for n in range(primes[-1] + 2, 10**6, 2) if all(n % p for p in range(3, int(n**0.5) + 1, 2)))
+        )
     return {dim: 2 * prime for dim, prime in zip(dims, primes)}
 
 

@@ -119,11 +119,11 @@ def _pattern(
     torus = statement.group == "torus"
     context = Context(kind, torus, frozenset({0}), frozenset(), degree, forgets, dependence(graph), noise(graph))
     states: dict[int, State] = {}
-    for role, movement in movements.items():
+    for number, (role, movement) in enumerate(movements.items()):
         if role not in absent:
             leaf = graph[statement.params[role]]
             extent = Extent(movement.axis, 0, leaf.modes[movement.axis].size)
-            states[leaf.id] = State({0: extent}, ("role", role), movement.exponent, movement.dual)
+            states[leaf.id] = State({0: extent}, ("role", number), movement.exponent, movement.dual)
     wanted = _ancestors(graph, statement.kept)
     keys: set[Key] = set()
     kept: set[Key] = set()
@@ -267,7 +267,14 @@ class Matcher:
                 progress = max(progress, len(bound))
                 bound = {leaf.id: Bound(role, {d: e for d, e in digits.items() if d in group | copies})}
                 if not group:
-                    return Refusal(leaf.id, axis, f"no axis is left on which one element acts: {why}", node, progress, _roles(bound))
+                    return Refusal(
+                        leaf.id,
+                        axis,
+                        f"no axis is left on which one element acts: {why}",
+                        node,
+                        progress,
+                        _roles(bound),
+                    )
             except Blocked as error:
                 node = error.node.id if error.node is not None else None
                 progress = max(progress, len(bound)) + (10 if error.near else 0)
@@ -334,7 +341,8 @@ class _Flow:
         for leaf, bound in self.bound.items():
             movement = self.pattern.movements[bound.role]
             digits = {d: e for d, e in bound.digits.items() if d in alive}
-            self.states[leaf] = State(digits, ("role", bound.role), movement.exponent, movement.dual)
+            number = list(self.pattern.movements).index(bound.role)
+            self.states[leaf] = State(digits, ("role", number), movement.exponent, movement.dual)
         pending = [user for leaf in self.bound for user in self.graph.users[leaf]]
         heapq.heapify(pending)
         done: set[int] = set()
@@ -436,7 +444,8 @@ class _Flow:
         for digit, variable in demand.variables.items():
             if variable not in access.variables:
                 raise Demote(digit, "a value that must move with it does not have it")
-        roles = [role for tag in wanted for role in _roles_in(tag)]
+        named = list(self.pattern.movements)
+        roles = [named[number] for tag in wanted for number in _roles_in(tag)]
         leaf, digits = self._trace_back(node, access, dict(demand.variables))
         if leaf in self.matcher.blocked:
             raise Blocked(f"{self.matcher.said[leaf]} cannot be moved: {self.matcher.blocked[leaf]}", node)
@@ -474,7 +483,9 @@ class _Flow:
             if source.op not in ("einsum", "add", "cat", "map"):
                 raise Blocked(f"a value that must move comes out of {source.function or source.source}", source)
             inner = {d: source.modes[p].variable for d, (p, _, _) in places.items()}
-            choices = [a for a in source.operands if self.matcher.depends[a.node] and set(inner.values()) & set(a.variables)]
+            choices = [
+                a for a in source.operands if self.matcher.depends[a.node] and set(inner.values()) & set(a.variables)
+            ]
             if source.op == "einsum" and len(choices) != 1:
                 raise Blocked("a value that must move is not made by one parameter", source)
             if not choices:
@@ -484,11 +495,12 @@ class _Flow:
         raise Blocked("a value that must move is too far from its parameter", node)
 
 
-def _roles_in(tag: object) -> list[str]:
+def _roles_in(tag: object) -> list[int]:
+    """The numbers of the roles of which a value of the formula is made."""
     if isinstance(tag, tuple):
-        if len(tag) == 2 and tag[0] == "role":
-            return [str(tag[1])]
-        return [role for part in tag for role in _roles_in(part)]
+        if len(tag) == 2 and tag[0] == "role" and isinstance(tag[1], int):
+            return [tag[1]]
+        return [number for part in tag for number in _roles_in(part)]
     return []
 
 

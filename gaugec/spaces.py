@@ -23,7 +23,7 @@ class Inexpressible(Exception):
 class Space:
     """A set of indices 0..size-1; perhaps split into row-major digits, perhaps united with another space."""
 
-    __slots__ = ("size", "parent", "children", "cuts", "number")
+    __slots__ = ("children", "cuts", "number", "parent", "size")
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -56,7 +56,7 @@ class Space:
 class Variable:
     """An index over a space; local to one use of a value, so that two uses never share an index by accident."""
 
-    __slots__ = ("space", "alias", "children")
+    __slots__ = ("alias", "children", "space")
 
     def __init__(self, space: Space) -> None:
         self.space = space

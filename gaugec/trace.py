@@ -161,7 +161,9 @@ def _variations(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[dict[int,
     return tries
 
 
-def _resized(args: tuple[Any, ...], kwargs: dict[str, Any], change: dict[int, int]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _resized(
+    args: tuple[Any, ...], kwargs: dict[str, Any], change: dict[int, int]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
     def resize(x: Any) -> Any:
         if not isinstance(x, torch.Tensor):
             return x
@@ -272,7 +274,9 @@ class _Lowering:
             value = node.meta["val"]
             before = node.args[0].meta["val"]  # type: ignore[union-attr]
             neutral = value.dtype == before.dtype or (
-                value.dtype.is_floating_point and value.dtype.itemsize > 1 and before.dtype.itemsize * before.is_floating_point() != 1
+                value.dtype.is_floating_point
+                and value.dtype.itemsize > 1
+                and before.dtype.itemsize * before.is_floating_point() != 1
             )
             return args[0] if neutral else b.opaque(f"cast to {value.dtype}", [args[0]], shape)
         if name.removeprefix("aten.") in _FREE:
@@ -329,7 +333,11 @@ def _lower(model: nn.Module, program: torch.export.ExportedProgram, loss: str | 
             returned = node.args[0]
     buffers = [lowering.env[name] for name in signature.buffers_to_mutate]
     buffers += [lowering.env[name] for name in getattr(signature, "user_inputs_to_mutate", {})]
-    users = [lowering.env[n.name] for n in returned if n is not None and hasattr(n, "name") and n.name in signature.user_outputs]
+    users = [
+        lowering.env[n.name]
+        for n in returned
+        if n is not None and hasattr(n, "name") and n.name in signature.user_outputs
+    ]
     outputs = [ref for ref in users if isinstance(ref, Ref)]
     if loss is not None:
         outputs = [_with_loss(lowering.builder, outputs), *outputs[1:]]

@@ -110,13 +110,21 @@ class _Neutral(Interpreter):
         name = str(getattr(target, "_overloadpacket", target))
         if name == "aten._assert_tensor_metadata":
             return None
-        if name in ("aten._to_copy", "aten.to") and _floating(args[0]) and _is_float(kwargs.get("dtype", torch.float64)):
+        if (
+            name in ("aten._to_copy", "aten.to")
+            and _floating(args[0])
+            and _is_float(kwargs.get("dtype", torch.float64))
+        ):
             return args[0]
         if name == "aten.type_as" and _floating(args[0]) and _floating(args[1]):
             return args[0]
         if _is_float(kwargs.get("dtype")):
             kwargs = {**kwargs, "dtype": torch.float64}
-        if name in ("aten.softmax", "aten.log_softmax", "aten._softmax") and len(args) > 2 and isinstance(args[2], torch.dtype):
+        if (
+            name in ("aten.softmax", "aten.log_softmax", "aten._softmax")
+            and len(args) > 2
+            and isinstance(args[2], torch.dtype)
+        ):
             args = (*args[:2], None)
         result = super().call_function(target, args, kwargs)
         return result.double() if _floating(result) and name.startswith("aten.") else result
@@ -133,7 +141,9 @@ def _is_float(dtype: Any) -> bool:
 class Runner:
     """Runs one exported program with parameters of the caller's choice; the same random numbers every time."""
 
-    def __init__(self, program: torch.export.ExportedProgram, names: Mapping[str, str], loss: str | None, seed: int = 0) -> None:
+    def __init__(
+        self, program: torch.export.ExportedProgram, names: Mapping[str, str], loss: str | None, seed: int = 0
+    ) -> None:
         self.program, self.names, self.loss = program, names, loss
         self.generator = torch.Generator().manual_seed(seed)
         signature = program.graph_signature
@@ -144,7 +154,9 @@ class Runner:
         for node in program.graph.nodes:
             if node.op != "placeholder" or node.name in self.parameter_of:
                 continue
-            buffer = signature.inputs_to_buffers.get(node.name) or signature.inputs_to_lifted_tensor_constants.get(node.name)
+            buffer = signature.inputs_to_buffers.get(node.name) or signature.inputs_to_lifted_tensor_constants.get(
+                node.name
+            )
             value = state.get(buffer) if buffer is not None else inputs.get(node.name)
             self.fixed[node.name] = self._real(value, node)
 
@@ -203,7 +215,9 @@ def change(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:
     return worst
 
 
-def witness(runner: Runner, shapes: Mapping[str, tuple[int, ...]], sites: Sequence[Site], *, seed: int = 0, budget: int = 48) -> Witness:
+def witness(
+    runner: Runner, shapes: Mapping[str, tuple[int, ...]], sites: Sequence[Site], *, seed: int = 0, budget: int = 48
+) -> Witness:
     """Measures all sites; `budget` bounds the number of control runs (at least one for each gauge and role)."""
     if sum(math.prod(shape) for shape in shapes.values()) > 3e8:
         return Witness(0.0, math.inf, 0, note="not witnessed: more than 3e8 parameters")

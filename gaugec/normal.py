@@ -338,7 +338,7 @@ class Evaluator:
         if name in ("softmax", "log_softmax", "cross_entropy", "max", "min") and len(node.bound) == 1:
             stays = {m: c for m, c in poly.items() if _contains(m, along)}
             if len(stays) < len(poly) and stays and algebra.allow(f"{name} shift"):
-                if name in ("log_softmax", "max", "min"):
+                if name in ("max", "min"):
                     outside = {m: c for m, c in poly.items() if m not in stays}
                 poly = stays
             if name in ("max", "min") and algebra.allow(f"{name} scale"):

@@ -1,0 +1,144 @@
+"""Sound gauges are proved, wrong ones refused, and the component check, which shares no code, says the same."""
+
+from __future__ import annotations
+
+import re
+import time
+from fractions import Fraction
+
+import pytest
+from proof.statements import SOUND, WRONG, gauge, statement
+
+from gaugec.formula import all_dims, lower
+from gaugec.prove import Theorem, prove_statement
+from gaugec.sample import counterexample, sample
+from gaugec.tensor import Statement
+
+EPS = {
+    "rms norm of a scale": "y = rms_norm(E) + x",
+    "layer norm of a scale": "y = layer_norm(E) + x",
+}
+
+
+def whole(statement: Statement) -> Statement:
+    """The statement, unless its graph lacks the size of a summed index."""
+    for node in statement.graph:
+        if any(v >= len(node.sizes) for v in (*node.summed, *node.bound)):
+            pytest.skip("the graph lacks the size of a summed index")
+    return statement
+
+
+def proved(*parts: str) -> Theorem:
+    return prove_statement(whole(statement(*parts)))
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_sound_gauges_are_proved(name: str) -> None:
+    theorem = proved(*SOUND[name])
+    assert theorem, theorem.reason
+    assert theorem.steps and theorem.reason == ""
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_gauges_are_refused(name: str) -> None:
+    theorem = proved(*WRONG[name])
+    assert not theorem
+    assert theorem.verdict == "refused"
+    assert "changes: left over is" in theorem.reason
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_the_component_check_agrees_with_proofs(name: str) -> None:
+    whole(statement(*SOUND[name]))
+    own = gauge(*SOUND[name])
+    agreement = sample(lambda sizes: lower(own, sizes), all_dims(own))
+    assert agreement, agreement.reason
+    assert agreement.samples >= 6 and agreement.both
+    assert len(set(agreement.sizes.values())) == len(agreement.sizes)
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_the_component_check_agrees_with_refusals(name: str) -> None:
+    whole(statement(*WRONG[name]))
+    own = gauge(*WRONG[name])
+    agreement = sample(lambda sizes: lower(own, sizes), all_dims(own), refused=True)
+    assert not agreement and agreement.reason
+    text = agreement.counterexample
+    assert text.startswith("sizes ") and re.search(r"before, .* after$", text), text
+    assert len(text.splitlines()) <= 14
+
+
+@pytest.mark.parametrize("model", EPS.values(), ids=EPS)
+def test_eps_makes_a_scale_approximate(model: str) -> None:
+    parts = ("n, d", "x[n, d]", "E[n, d]", model, "c in positive(n)", "E -> diag(c) @ E", "y")
+    theorem = proved(*parts)
+    assert theorem.verdict == "approximate" and not theorem
+    assert "eps(c^2 - 1)/(c^2 ms + eps)" in theorem.reason
+    assert "1e-06" in theorem.reason
+
+
+def test_eps_does_not_excuse_a_wrong_scale() -> None:
+    parts = ("n, d", "x[n, d]", "E[n, d]", "y = rms_norm(E) + x", "c in positive(d)", "E -> E @ diag(c)", "y")
+    assert proved(*parts).verdict == "refused"
+
+
+def test_movements_are_read_from_the_normal_form() -> None:
+    def moves(name: str) -> dict[str, tuple[object, ...]]:
+        found = proved(*SOUND[name]).movements
+        return {role: (m.kind, m.axis, m.exponent, m.dual) for role, m in found.items()}
+
+    one = Fraction(1)
+    assert moves("norm gain") == {
+        "g": ("scale", 0, one, False),
+        "b": ("scale", 0, one, False),
+        "W": ("scale", 1, -one, False),
+    }
+    assert moves("relu2")["W2"] == ("scale", 1, -2 * one, False)
+    assert moves("values")["Wo"] == ("rotate", 1, one, False)
+    assert moves("values, right action") == moves("values")
+    assert moves("values, invertible")["Wo"] == ("rotate", 1, one, True)
+    assert moves("rope") == {"Wq": ("rotate", 0, one, False), "Wk": ("rotate", 0, one, False)}
+    assert moves("logits") == {"U": ("shift", 0, one, False)}
+    affine = proved(*SOUND["affine gain"]).movements["g"]
+    assert (affine.kind, affine.axis, affine.shift_by) == ("scale", 0, one)
+
+
+def test_conditions_name_what_must_not_vanish() -> None:
+    theorem = proved(*SOUND["norm gain"])
+    assert "c > 0" in theorem.conditions
+    theorem = proved(*SOUND["rotation conjugated by a gain"])
+    assert "g ≠ 0" in theorem.conditions
+
+
+def test_a_proof_does_not_depend_on_label_sizes() -> None:
+    own = gauge(*SOUND["values"])
+    dims = all_dims(own)
+    for start in (6, 200):
+        sizes = {dim: 2 * (start + 3 * k) for k, dim in enumerate(dims)}
+        assert prove_statement(lower(own, sizes))
+
+
+def test_proofs_are_fast() -> None:
+    start = time.monotonic()
+    for name in ("norm gain", "values", "scores", "rope", "relu", "swiglu", "logits"):
+        assert prove_statement(statement(*SOUND[name]))
+    assert time.monotonic() - start < 4
+
+
+def test_a_counterexample_shows_everything() -> None:
+    own = gauge(*WRONG["relu: not inverted"])
+    text = counterexample(lambda sizes: lower(own, sizes), all_dims(own))
+    assert text.splitlines() == [
+        "sizes n = 1, d = 1, e = 1, f = 1",
+        "W1 = [[1]]",
+        "b1 = [1]",
+        "W2 = [[1]]",
+        "c = [2]",
+        "x = [[1]]",
+        "y[0, 0]: 2 before, 8 after",
+    ]
+
+
+def test_a_counterexample_of_a_sound_gauge_is_not_found() -> None:
+    own = gauge(*SOUND["relu"])
+    assert counterexample(lambda sizes: lower(own, sizes), all_dims(own), seconds=0.1) == ""

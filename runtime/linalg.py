@@ -484,7 +484,7 @@ def pool(squares: Tensor, pieces: Sequence[Piece]) -> Tensor:
     for piece in pieces:
         x = _piece(squares, piece)
         axes = [i + 1 for i, (_, _, pooled) in enumerate(piece.axes) if pooled]
-        out.append((x.mean(axes) if axes else x).flatten(1))
+        out.append((x.mean(axes) if axes else x).reshape(x.shape[0], -1))
     return torch.cat(out, 1) if len(out) > 1 else out[0]
 
 

@@ -1,0 +1,691 @@
+"""A compiled gauge: frames and projectors for the parameters of one model.
+
+Written by gaugec; edit the spec, not this file.  Every tensor has a batch axis in front: parameters of equal shape are
+stacked.  The optimizers of gaugec.runtime call the functions of the components and know no gauge themselves.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from gaugec.runtime import linalg
+from gaugec.runtime.linalg import Frame, Piece, Slice, Tensors
+
+METADATA: dict[str, Any] = {"spec": "by hand"}
+
+
+# --- component 0: (slot, offset, copies, group axis, rotary pair, rest), axes as (size, stride)
+
+C0G0P0 = Slice("p0", 0, (), ((12, 1),), (), ())  # g
+C0G0P1 = Slice("p1", 0, (), ((12, 1),), (), ((24, 12),))  # W
+C0G0P2 = Slice("p2", 0, (), ((12, 1),), (), ((8, 12),))  # W
+C0G0P3 = Slice("p3", 0, (), ((12, 1),), (), ((8, 12),))  # W
+C0G1P0 = Slice("p3", 0, ((2, 48),), ((4, 12),), (), ((12, 1),))  # Wv
+C0G1P1 = Slice("p4", 0, ((2, 12),), ((4, 1),), (), ((12, 24), (3, 4)))  # Wo
+C0G2P0 = Slice("p1", 0, ((2, 144),), ((2, 12),), ((2, 24),), ((3, 48), (12, 1)))  # Wq
+C0G2P1 = Slice("p2", 0, ((2, 48),), ((2, 12),), ((2, 24),), ((12, 1),))  # Wk
+C0POOL_p1 = (Piece(0, ((2, 144, False), (2, 12, False), (2, 24, True), (3, 48, False), (12, 1, False))),)
+C0POOL_p2 = (Piece(0, ((2, 48, False), (2, 12, False), (2, 24, True), (12, 1, False))),)
+C0POOL_p3 = (Piece(0, ((2, 48, False), (4, 12, True), (12, 1, False))),)
+C0POOL_p4 = (Piece(0, ((2, 12, False), (4, 1, True), (12, 24, False), (3, 4, False))),)
+
+
+class Component0:
+    """Gauges that share parameters; `instances` lists where.
+
+    g0: norm_gain, positive on 1 x 12. A norm's gain can move into every linear map that reads the norm. Canonical
+        form: abs(g) == 1.
+    g1: value_rotation, orthogonal on 2 x 4. A head's value basis is arbitrary.
+    g2: qk_rotation, torus on 2 x 2. Queries and keys may turn together in every rotary plane.
+    """
+
+    shapes: ClassVar[dict[str, tuple[int, ...]]] = {
+        "p0": (12,),
+        "p1": (24, 12),
+        "p2": (8, 12),
+        "p3": (8, 12),
+        "p4": (12, 24),
+    }
+    elements: ClassVar[dict[str, tuple[str, int, int]]] = {
+        "g0": ("scale", 1, 12),
+        "g1": ("rotate", 2, 4),
+        "g2": ("turn", 2, 2),
+    }
+    powers: ClassVar[dict[str, tuple[float, ...]]] = {"g0": (1.0, -1.0)}
+    moves: ClassVar[dict[str, tuple[str, ...]]] = {
+        "g0": ("p0", "p1", "p2", "p3"),
+        "g1": ("p3", "p4"),
+        "g2": ("p1", "p2"),
+    }
+    instances: ClassVar[tuple[tuple[str, ...], ...]] = (
+        # layers.0.norm1, layers.0.
+        ("layers.0.norm1.weight", "layers.0.q.weight", "layers.0.k.weight", "layers.0.v.weight", "layers.0.o.weight"),
+        # layers.1.norm1, layers.1.
+        ("layers.1.norm1.weight", "layers.1.q.weight", "layers.1.k.weight", "layers.1.v.weight", "layers.1.o.weight"),
+    )
+
+    @staticmethod
+    def alive(params: Tensors) -> Tensors:
+        """Where every scale can be solved for; elsewhere the orbit is singular and the scale stays 1."""
+        live: Tensors = {}
+        point = {
+            "p0": params["p0"],
+        }
+        n0 = linalg.norm(point, (C0G0P0,))
+        live["g0"] = linalg.alive(1 / n0)
+        return live
+
+    @staticmethod
+    def frame(params: Tensors, live: Tensors) -> Frame:
+        """Solve for the scales that bring the parameters to canonical form."""
+        out = Frame()
+        point = {
+            "p0": params["p0"],
+        }
+        # g0: abs(g) == 1
+        n0 = linalg.norm(point, (C0G0P0,))
+        out.scales["g0"] = linalg.settle(1 / n0, live["g0"])
+        return out.ready(Component0.powers, next(iter(params.values())).dtype)
+
+    @staticmethod
+    def canonical(params: Tensors, frame: Frame) -> Tensors:
+        """The moved quantities in canonical coordinates, as new tensors."""
+        point = {
+            "p0": params["p0"].clone(),
+            "p1": params["p1"].clone(),
+            "p2": params["p2"].clone(),
+            "p3": params["p3"].clone(),
+            "p4": params["p4"].clone(),
+        }
+        linalg.stretch(point, C0G0P0, frame.powers["g0"][1.0])
+        linalg.stretch(point, C0G0P1, frame.powers["g0"][-1.0])
+        linalg.stretch(point, C0G0P2, frame.powers["g0"][-1.0])
+        linalg.stretch(point, C0G0P3, frame.powers["g0"][-1.0])
+        return point
+
+    @staticmethod
+    def pull(gradient: Tensors, frame: Frame) -> Tensors:
+        """A gradient in canonical coordinates: the transposed Jacobian of `canonical`, inverted."""
+        out = {slot: value.clone() for slot, value in gradient.items()}
+        linalg.stretch(out, C0G0P0, frame.powers["g0"][-1.0])
+        linalg.stretch(out, C0G0P1, frame.powers["g0"][1.0])
+        linalg.stretch(out, C0G0P2, frame.powers["g0"][1.0])
+        linalg.stretch(out, C0G0P3, frame.powers["g0"][1.0])
+        return out
+
+    @staticmethod
+    def push(update: Tensors, frame: Frame) -> Tensors:
+        """A step from canonical coordinates to the parameters', in place."""
+        out = update
+        linalg.stretch(out, C0G0P0, frame.powers["g0"][-1.0])
+        linalg.stretch(out, C0G0P1, frame.powers["g0"][1.0])
+        linalg.stretch(out, C0G0P2, frame.powers["g0"][1.0])
+        linalg.stretch(out, C0G0P3, frame.powers["g0"][1.0])
+        return out
+
+    @staticmethod
+    def pool(squares: Tensors) -> Tensors:
+        """Average squares over what compact elements mix."""
+        return {
+            "p0": squares["p0"],
+            "p1": linalg.pool(squares["p1"], C0POOL_p1),
+            "p2": linalg.pool(squares["p2"], C0POOL_p2),
+            "p3": linalg.pool(squares["p3"], C0POOL_p3),
+            "p4": linalg.pool(squares["p4"], C0POOL_p4),
+        }
+
+    @staticmethod
+    def unpool(pooled: Tensors) -> Tensors:
+        """Spread what `pool` gave over the parameters' shapes."""
+        return {
+            "p0": pooled["p0"],
+            "p1": linalg.unpool(pooled["p1"], C0POOL_p1, (24, 12)),
+            "p2": linalg.unpool(pooled["p2"], C0POOL_p2, (8, 12)),
+            "p3": linalg.unpool(pooled["p3"], C0POOL_p3, (8, 12)),
+            "p4": linalg.unpool(pooled["p4"], C0POOL_p4, (12, 24)),
+        }
+
+    @staticmethod
+    def lift(values: Tensors, point: Tensors, coefficients: Tensors, alpha: float) -> Tensors:
+        """Add alpha times the vertical vector with these coefficients at point, in place."""
+        linalg.add_scaled(values, point, C0G0P0, coefficients["g0"], alpha)
+        linalg.add_scaled(values, point, C0G0P1, coefficients["g0"], -alpha)
+        linalg.add_scaled(values, point, C0G0P2, coefficients["g0"], -alpha)
+        linalg.add_scaled(values, point, C0G0P3, coefficients["g0"], -alpha)
+        linalg.add_rotation(values, point, C0G1P0, coefficients["g1"], alpha)
+        linalg.add_rotation(values, point, C0G1P1, -coefficients["g1"].mT, alpha)
+        linalg.add_turn(values, point, C0G2P0, coefficients["g2"], alpha)
+        linalg.add_turn(values, point, C0G2P1, coefficients["g2"], alpha)
+        return values
+
+    @staticmethod
+    def vertical(point: Tensors, coefficients: Tensors) -> Tensors:
+        """The tangent vector of the orbit at point that the coefficients name."""
+        zeros = {slot: torch.zeros_like(value) for slot, value in point.items()}
+        return Component0.lift(zeros, point, coefficients, 1.0)
+
+    @staticmethod
+    def covertical(update: Tensors, point: Tensors) -> Tensors:
+        """The transpose of `vertical`: inner products of an update with every tangent vector."""
+        return {
+            "g0": (
+                linalg.product(update, point, C0G0P0)
+                - linalg.product(update, point, C0G0P1)
+                - linalg.product(update, point, C0G0P2)
+                - linalg.product(update, point, C0G0P3)
+            ),
+            "g1": linalg.skew(linalg.moment(update, point, C0G1P0) - linalg.moment(update, point, C0G1P1).mT),
+            "g2": linalg.torque(update, point, C0G2P0) + linalg.torque(update, point, C0G2P1),
+        }
+
+    @staticmethod
+    def tangents(params: Tensors) -> Tensors:
+        """Every tangent vector of the orbit at the parameters: slot -> [number, batch, *shape]."""
+        point = {
+            "p0": params["p0"].clone(),
+            "p1": params["p1"].clone(),
+            "p2": params["p2"].clone(),
+            "p3": params["p3"].clone(),
+            "p4": params["p4"].clone(),
+        }
+        return linalg.tangents(Component0.vertical, point, Component0.elements)
+
+    @staticmethod
+    def measure(update: Tensors, point: Tensors) -> Tensors:
+        """What the joint normal equations are made of: products of the update and of the tangents with the tangents."""
+        out = {f"right {name}": value for name, value in Component0.covertical(update, point).items()}
+        out["d0"] = (
+            linalg.squares(point, C0G0P0)
+            + linalg.squares(point, C0G0P1)
+            + linalg.squares(point, C0G0P2)
+            + linalg.squares(point, C0G0P3)
+        )
+        out["s1"] = linalg.moment(point, point, C0G1P0) + linalg.moment(point, point, C0G1P1)
+        out["d2"] = linalg.squares(point, C0G2P0) + linalg.squares(point, C0G2P1)
+        return out
+
+    @staticmethod
+    def solve(measured: Tensors, point: Tensors, size: Tensor, off: frozenset[str]) -> Tensors:
+        """The coefficients of the vertical part, of all gauges jointly."""
+        right = {name: measured[f"right {name}"] for name in Component0.elements}
+        tolerance = linalg.tolerance(point)
+        d0 = measured["d0"]
+        s1 = measured["s1"]
+        d2 = measured["d2"]
+
+        a: Tensors = {
+            "g0": right["g0"] * linalg.inverse(d0),
+            "g1": linalg.sylvester(s1, right["g1"], tolerance),
+            "g2": right["g2"] * linalg.inverse(d2),
+        }
+        a = linalg.without(a, off)
+        return a
+
+    @staticmethod
+    def project(update: Tensors, point: Tensors, frame: Frame) -> Tensors:
+        """Remove the vertical part of an update at the canonical point, in place."""
+        measured = Component0.measure(update, point)
+        a = Component0.solve(measured, point, linalg.size(update), frame.off)
+        return Component0.lift(update, point, a, -1.0)
+
+    @staticmethod
+    def random_element(batch: int, generator: torch.Generator | None = None) -> Tensors:
+        """A random element of every gauge, in float64."""
+        return {
+            name: linalg.random_element(kind, copies, size, batch, generator)
+            for name, (kind, copies, size) in Component0.elements.items()
+        }
+
+    @staticmethod
+    def act(params: Tensors, element: Tensors) -> Tensors:
+        """Move the parameters by an element, gauge after gauge, as new tensors."""
+        point = {
+            "p0": params["p0"].clone(),
+            "p1": params["p1"].clone(),
+            "p2": params["p2"].clone(),
+            "p3": params["p3"].clone(),
+            "p4": params["p4"].clone(),
+        }
+        linalg.stretch(point, C0G0P0, element["g0"])
+        linalg.stretch(point, C0G0P1, 1 / element["g0"])
+        linalg.stretch(point, C0G0P2, 1 / element["g0"])
+        linalg.stretch(point, C0G0P3, 1 / element["g0"])
+        linalg.rotate(point, C0G1P0, element["g1"])
+        linalg.rotate(point, C0G1P1, element["g1"])
+        linalg.turn(point, C0G2P0, element["g2"])
+        linalg.turn(point, C0G2P1, element["g2"])
+        return {
+            "p0": point["p0"],
+            "p1": point["p1"],
+            "p2": point["p2"],
+            "p3": point["p3"],
+            "p4": point["p4"],
+        }
+
+
+# --- component 1: (slot, offset, copies, group axis, rotary pair, rest), axes as (size, stride)
+
+C1G0P0 = Slice("p0", 0, (), ((12, 1),), (), ())  # g
+C1G0P1 = Slice("p1", 0, (), ((12, 1),), (), ((14, 12),))  # W
+C1G0P2 = Slice("p2", 0, (), ((12, 1),), (), ((14, 12),))  # W
+C1G1P0 = Slice("p2", 0, (), ((14, 12),), (), ((12, 1),))  # W1
+C1G1P1 = Slice("p3", 0, (), ((14, 1),), (), ((12, 14),))  # W2
+
+
+class Component1:
+    """Gauges that share parameters; `instances` lists where.
+
+    g0: norm_gain, positive on 1 x 12. A norm's gain can move into every linear map that reads the norm. Canonical
+        form: abs(g) == 1.
+    g1: swiglu_rescale, positive on 1 x 14. A gated unit's scale can move from the rows of up to the columns of down.
+        Canonical form: rownorm(W1) == colnorm(W2).
+    """
+
+    shapes: ClassVar[dict[str, tuple[int, ...]]] = {"p0": (12,), "p1": (14, 12), "p2": (14, 12), "p3": (12, 14)}
+    elements: ClassVar[dict[str, tuple[str, int, int]]] = {"g0": ("scale", 1, 12), "g1": ("scale", 1, 14)}
+    powers: ClassVar[dict[str, tuple[float, ...]]] = {"g0": (1.0, -1.0), "g1": (1.0, -1.0)}
+    moves: ClassVar[dict[str, tuple[str, ...]]] = {"g0": ("p0", "p1", "p2"), "g1": ("p2", "p3")}
+    instances: ClassVar[tuple[tuple[str, ...], ...]] = (
+        # layers.0.norm2, layers.0.
+        ("layers.0.norm2.weight", "layers.0.gate.weight", "layers.0.up.weight", "layers.0.down.weight"),
+        # layers.1.norm2, layers.1.
+        ("layers.1.norm2.weight", "layers.1.gate.weight", "layers.1.up.weight", "layers.1.down.weight"),
+    )
+
+    @staticmethod
+    def alive(params: Tensors) -> Tensors:
+        """Where every scale can be solved for; elsewhere the orbit is singular and the scale stays 1."""
+        live: Tensors = {}
+        point = {
+            "p0": params["p0"],
+            "p2": params["p2"].clone(),
+            "p3": params["p3"],
+        }
+        n0 = linalg.norm(point, (C1G0P0,))
+        live["g0"] = linalg.alive(1 / n0)
+        n0 = linalg.norm(point, (C1G1P0,))
+        n1 = linalg.norm(point, (C1G1P1,))
+        live["g1"] = linalg.alive(n1.sqrt() / n0.sqrt())
+        return live
+
+    @staticmethod
+    def frame(params: Tensors, live: Tensors) -> Frame:
+        """Solve for the scales that bring the parameters to canonical form."""
+        out = Frame()
+        point = {
+            "p0": params["p0"],
+            "p2": params["p2"].clone(),
+            "p3": params["p3"],
+        }
+        # g0: abs(g) == 1
+        n0 = linalg.norm(point, (C1G0P0,))
+        out.scales["g0"] = linalg.settle(1 / n0, live["g0"])
+        linalg.stretch(point, C1G0P2, 1 / out.scales["g0"])
+        # g1: rownorm(W1) == colnorm(W2)
+        n0 = linalg.norm(point, (C1G1P0,))
+        n1 = linalg.norm(point, (C1G1P1,))
+        out.scales["g1"] = linalg.settle(n1.sqrt() / n0.sqrt(), live["g1"])
+        linalg.stretch(point, C1G1P0, out.scales["g1"])
+        return out.ready(Component1.powers, next(iter(params.values())).dtype)
+
+    @staticmethod
+    def canonical(params: Tensors, frame: Frame) -> Tensors:
+        """The moved quantities in canonical coordinates, as new tensors."""
+        point = {
+            "p0": params["p0"].clone(),
+            "p1": params["p1"].clone(),
+            "p2": params["p2"].clone(),
+            "p3": params["p3"].clone(),
+        }
+        linalg.stretch(point, C1G0P0, frame.powers["g0"][1.0])
+        linalg.stretch(point, C1G0P1, frame.powers["g0"][-1.0])
+        linalg.stretch(point, C1G0P2, frame.powers["g0"][-1.0])
+        linalg.stretch(point, C1G1P0, frame.powers["g1"][1.0])
+        linalg.stretch(point, C1G1P1, frame.powers["g1"][-1.0])
+        return point
+
+    @staticmethod
+    def pull(gradient: Tensors, frame: Frame) -> Tensors:
+        """A gradient in canonical coordinates: the transposed Jacobian of `canonical`, inverted."""
+        out = {slot: value.clone() for slot, value in gradient.items()}
+        linalg.stretch(out, C1G0P0, frame.powers["g0"][-1.0])
+        linalg.stretch(out, C1G0P1, frame.powers["g0"][1.0])
+        linalg.stretch(out, C1G0P2, frame.powers["g0"][1.0])
+        linalg.stretch(out, C1G1P0, frame.powers["g1"][-1.0])
+        linalg.stretch(out, C1G1P1, frame.powers["g1"][1.0])
+        return out
+
+    @staticmethod
+    def push(update: Tensors, frame: Frame) -> Tensors:
+        """A step from canonical coordinates to the parameters', in place."""
+        out = update
+        linalg.stretch(out, C1G0P0, frame.powers["g0"][-1.0])
+        linalg.stretch(out, C1G0P1, frame.powers["g0"][1.0])
+        linalg.stretch(out, C1G0P2, frame.powers["g0"][1.0])
+        linalg.stretch(out, C1G1P0, frame.powers["g1"][-1.0])
+        linalg.stretch(out, C1G1P1, frame.powers["g1"][1.0])
+        return out
+
+    @staticmethod
+    def pool(squares: Tensors) -> Tensors:
+        """Average squares over what compact elements mix."""
+        return {
+            "p0": squares["p0"],
+            "p1": squares["p1"],
+            "p2": squares["p2"],
+            "p3": squares["p3"],
+        }
+
+    @staticmethod
+    def unpool(pooled: Tensors) -> Tensors:
+        """Spread what `pool` gave over the parameters' shapes."""
+        return {
+            "p0": pooled["p0"],
+            "p1": pooled["p1"],
+            "p2": pooled["p2"],
+            "p3": pooled["p3"],
+        }
+
+    @staticmethod
+    def lift(values: Tensors, point: Tensors, coefficients: Tensors, alpha: float) -> Tensors:
+        """Add alpha times the vertical vector with these coefficients at point, in place."""
+        linalg.add_scaled(values, point, C1G0P0, coefficients["g0"], alpha)
+        linalg.add_scaled(values, point, C1G0P1, coefficients["g0"], -alpha)
+        linalg.add_scaled(values, point, C1G0P2, coefficients["g0"], -alpha)
+        linalg.add_scaled(values, point, C1G1P0, coefficients["g1"], alpha)
+        linalg.add_scaled(values, point, C1G1P1, coefficients["g1"], -alpha)
+        return values
+
+    @staticmethod
+    def vertical(point: Tensors, coefficients: Tensors) -> Tensors:
+        """The tangent vector of the orbit at point that the coefficients name."""
+        zeros = {slot: torch.zeros_like(value) for slot, value in point.items()}
+        return Component1.lift(zeros, point, coefficients, 1.0)
+
+    @staticmethod
+    def covertical(update: Tensors, point: Tensors) -> Tensors:
+        """The transpose of `vertical`: inner products of an update with every tangent vector."""
+        return {
+            "g0": (
+                linalg.product(update, point, C1G0P0)
+                - linalg.product(update, point, C1G0P1)
+                - linalg.product(update, point, C1G0P2)
+            ),
+            "g1": linalg.product(update, point, C1G1P0) - linalg.product(update, point, C1G1P1),
+        }
+
+    @staticmethod
+    def tangents(params: Tensors) -> Tensors:
+        """Every tangent vector of the orbit at the parameters: slot -> [number, batch, *shape]."""
+        point = {
+            "p0": params["p0"].clone(),
+            "p1": params["p1"].clone(),
+            "p2": params["p2"].clone(),
+            "p3": params["p3"].clone(),
+        }
+        return linalg.tangents(Component1.vertical, point, Component1.elements)
+
+    @staticmethod
+    def measure(update: Tensors, point: Tensors) -> Tensors:
+        """What the joint normal equations are made of: products of the update and of the tangents with the tangents."""
+        out = {f"right {name}": value for name, value in Component1.covertical(update, point).items()}
+        out["d0"] = linalg.squares(point, C1G0P0) + linalg.squares(point, C1G0P1) + linalg.squares(point, C1G0P2)
+        out["d1"] = linalg.squares(point, C1G1P0) + linalg.squares(point, C1G1P1)
+        out["q0"] = linalg.block(point["p2"].square(), 0, ((12, 1), (14, 12)), ())
+        return out
+
+    @staticmethod
+    def solve(measured: Tensors, point: Tensors, size: Tensor, off: frozenset[str]) -> Tensors:
+        """The coefficients of the vertical part, of all gauges jointly."""
+        right = {name: measured[f"right {name}"] for name in Component1.elements}
+        tolerance = linalg.tolerance(point)
+        d0 = measured["d0"]
+        d1 = measured["d1"]
+
+        a: Tensors = {}
+        a = linalg.without(a, off)
+
+        def inverse(right: Tensors) -> Tensors:
+            return {"g0": right["g0"] * linalg.inverse(d0), "g1": right["g1"] * linalg.inverse(d1)}
+
+        def gram(a: Tensors) -> Tensors:
+            out = {
+                "g0": d0 * a["g0"],
+                "g1": d1 * a["g1"],
+            }
+            linalg.couple(out["g0"], a["g1"], measured["q0"], "zab,zb->za", (0, ((12, 1),)), (0, ((14, 1),)), -1.0)
+            linalg.couple(out["g1"], a["g0"], measured["q0"], "zab,za->zb", (0, ((14, 1),)), (0, ((12, 1),)), -1.0)
+            return out
+
+        right = {name: right[name] for name in ("g0", "g1")}
+        a.update(linalg.solve(gram, right, inverse, size, tolerance, off))
+        return a
+
+    @staticmethod
+    def project(update: Tensors, point: Tensors, frame: Frame) -> Tensors:
+        """Remove the vertical part of an update at the canonical point, in place."""
+        measured = Component1.measure(update, point)
+        a = Component1.solve(measured, point, linalg.size(update), frame.off)
+        return Component1.lift(update, point, a, -1.0)
+
+    @staticmethod
+    def random_element(batch: int, generator: torch.Generator | None = None) -> Tensors:
+        """A random element of every gauge, in float64."""
+        return {
+            name: linalg.random_element(kind, copies, size, batch, generator)
+            for name, (kind, copies, size) in Component1.elements.items()
+        }
+
+    @staticmethod
+    def act(params: Tensors, element: Tensors) -> Tensors:
+        """Move the parameters by an element, gauge after gauge, as new tensors."""
+        point = {
+            "p0": params["p0"].clone(),
+            "p1": params["p1"].clone(),
+            "p2": params["p2"].clone(),
+            "p3": params["p3"].clone(),
+        }
+        linalg.stretch(point, C1G0P0, element["g0"])
+        linalg.stretch(point, C1G0P1, 1 / element["g0"])
+        linalg.stretch(point, C1G0P2, 1 / element["g0"])
+        linalg.stretch(point, C1G1P0, element["g1"])
+        linalg.stretch(point, C1G1P1, 1 / element["g1"])
+        return {
+            "p0": point["p0"],
+            "p1": point["p1"],
+            "p2": point["p2"],
+            "p3": point["p3"],
+        }
+
+
+# --- component 2: (slot, offset, copies, group axis, rotary pair, rest), axes as (size, stride)
+
+C2G0P0 = Slice("p0", 0, (), ((12, 1),), (), ())  # g
+C2G0P1 = Slice("p1", 0, (), ((12, 1),), (), ((17, 12),))  # W
+C2G1P0 = Slice("p1", 0, (), ((12, 1),), (), ((17, 12),))  # U
+
+
+class Component2:
+    """Gauges that share parameters; `instances` lists where.
+
+    g0: norm_gain, positive on 1 x 12. A norm's gain can move into every linear map that reads the norm. Canonical
+        form: abs(g) == 1.
+    g1: logit_shift, translation on 1 x 12. Cross-entropy forgets what is added to every logit of a row.
+    """
+
+    shapes: ClassVar[dict[str, tuple[int, ...]]] = {"p0": (12,), "p1": (17, 12)}
+    elements: ClassVar[dict[str, tuple[str, int, int]]] = {"g0": ("scale", 1, 12), "g1": ("shift", 1, 12)}
+    powers: ClassVar[dict[str, tuple[float, ...]]] = {"g0": (1.0, -1.0)}
+    moves: ClassVar[dict[str, tuple[str, ...]]] = {"g0": ("p0", "p1"), "g1": ("p1",)}
+    instances: ClassVar[tuple[tuple[str, ...], ...]] = (
+        # norm, head
+        ("norm.weight", "head.weight"),
+    )
+
+    @staticmethod
+    def alive(params: Tensors) -> Tensors:
+        """Where every scale can be solved for; elsewhere the orbit is singular and the scale stays 1."""
+        live: Tensors = {}
+        point = {
+            "p0": params["p0"],
+        }
+        n0 = linalg.norm(point, (C2G0P0,))
+        live["g0"] = linalg.alive(1 / n0)
+        return live
+
+    @staticmethod
+    def frame(params: Tensors, live: Tensors) -> Frame:
+        """Solve for the scales that bring the parameters to canonical form."""
+        out = Frame()
+        point = {
+            "p0": params["p0"],
+        }
+        # g0: abs(g) == 1
+        n0 = linalg.norm(point, (C2G0P0,))
+        out.scales["g0"] = linalg.settle(1 / n0, live["g0"])
+        return out.ready(Component2.powers, next(iter(params.values())).dtype)
+
+    @staticmethod
+    def canonical(params: Tensors, frame: Frame) -> Tensors:
+        """The moved quantities in canonical coordinates, as new tensors."""
+        point = {
+            "p0": params["p0"].clone(),
+            "p1": params["p1"].clone(),
+        }
+        linalg.stretch(point, C2G0P0, frame.powers["g0"][1.0])
+        linalg.stretch(point, C2G0P1, frame.powers["g0"][-1.0])
+        return point
+
+    @staticmethod
+    def pull(gradient: Tensors, frame: Frame) -> Tensors:
+        """A gradient in canonical coordinates: the transposed Jacobian of `canonical`, inverted."""
+        out = {slot: value.clone() for slot, value in gradient.items()}
+        linalg.stretch(out, C2G0P0, frame.powers["g0"][-1.0])
+        linalg.stretch(out, C2G0P1, frame.powers["g0"][1.0])
+        return out
+
+    @staticmethod
+    def push(update: Tensors, frame: Frame) -> Tensors:
+        """A step from canonical coordinates to the parameters', in place."""
+        out = update
+        linalg.stretch(out, C2G0P0, frame.powers["g0"][-1.0])
+        linalg.stretch(out, C2G0P1, frame.powers["g0"][1.0])
+        return out
+
+    @staticmethod
+    def pool(squares: Tensors) -> Tensors:
+        """Average squares over what compact elements mix."""
+        return {
+            "p0": squares["p0"],
+            "p1": squares["p1"],
+        }
+
+    @staticmethod
+    def unpool(pooled: Tensors) -> Tensors:
+        """Spread what `pool` gave over the parameters' shapes."""
+        return {
+            "p0": pooled["p0"],
+            "p1": pooled["p1"],
+        }
+
+    @staticmethod
+    def lift(values: Tensors, point: Tensors, coefficients: Tensors, alpha: float) -> Tensors:
+        """Add alpha times the vertical vector with these coefficients at point, in place."""
+        linalg.add_scaled(values, point, C2G0P0, coefficients["g0"], alpha)
+        linalg.add_scaled(values, point, C2G0P1, coefficients["g0"], -alpha)
+        linalg.add_constant(values, C2G1P0, coefficients["g1"], alpha)
+        return values
+
+    @staticmethod
+    def vertical(point: Tensors, coefficients: Tensors) -> Tensors:
+        """The tangent vector of the orbit at point that the coefficients name."""
+        zeros = {slot: torch.zeros_like(value) for slot, value in point.items()}
+        return Component2.lift(zeros, point, coefficients, 1.0)
+
+    @staticmethod
+    def covertical(update: Tensors, point: Tensors) -> Tensors:
+        """The transpose of `vertical`: inner products of an update with every tangent vector."""
+        return {
+            "g0": linalg.product(update, point, C2G0P0) - linalg.product(update, point, C2G0P1),
+            "g1": linalg.total(update, C2G1P0),
+        }
+
+    @staticmethod
+    def tangents(params: Tensors) -> Tensors:
+        """Every tangent vector of the orbit at the parameters: slot -> [number, batch, *shape]."""
+        point = {
+            "p0": params["p0"].clone(),
+            "p1": params["p1"].clone(),
+        }
+        return linalg.tangents(Component2.vertical, point, Component2.elements)
+
+    @staticmethod
+    def measure(update: Tensors, point: Tensors) -> Tensors:
+        """What the joint normal equations are made of: products of the update and of the tangents with the tangents."""
+        out = {f"right {name}": value for name, value in Component2.covertical(update, point).items()}
+        out["d0"] = linalg.squares(point, C2G0P0) + linalg.squares(point, C2G0P1)
+        out["q0"] = linalg.block(point["p1"], 0, ((12, 1),), ((17, 12),))
+        return out
+
+    @staticmethod
+    def solve(measured: Tensors, point: Tensors, size: Tensor, off: frozenset[str]) -> Tensors:
+        """The coefficients of the vertical part, of all gauges jointly."""
+        right = {name: measured[f"right {name}"] for name in Component2.elements}
+        tolerance = linalg.tolerance(point)
+        d0 = measured["d0"]
+        d1 = 17.0
+
+        a: Tensors = {}
+        a = linalg.without(a, off)
+
+        def inverse(right: Tensors) -> Tensors:
+            return {"g0": right["g0"] * linalg.inverse(d0), "g1": right["g1"] / d1}
+
+        def gram(a: Tensors) -> Tensors:
+            out = {
+                "g0": d0 * a["g0"],
+                "g1": d1 * a["g1"],
+            }
+            linalg.couple(out["g0"], a["g1"], measured["q0"], "za,za->za", (0, ((12, 1),)), (0, ((12, 1),)), -1.0)
+            linalg.couple(out["g1"], a["g0"], measured["q0"], "za,za->za", (0, ((12, 1),)), (0, ((12, 1),)), -1.0)
+            return out
+
+        right = {name: right[name] for name in ("g0", "g1")}
+        a.update(linalg.solve(gram, right, inverse, size, tolerance, off))
+        return a
+
+    @staticmethod
+    def project(update: Tensors, point: Tensors, frame: Frame) -> Tensors:
+        """Remove the vertical part of an update at the canonical point, in place."""
+        measured = Component2.measure(update, point)
+        a = Component2.solve(measured, point, linalg.size(update), frame.off)
+        return Component2.lift(update, point, a, -1.0)
+
+    @staticmethod
+    def random_element(batch: int, generator: torch.Generator | None = None) -> Tensors:
+        """A random element of every gauge, in float64."""
+        return {
+            name: linalg.random_element(kind, copies, size, batch, generator)
+            for name, (kind, copies, size) in Component2.elements.items()
+        }
+
+    @staticmethod
+    def act(params: Tensors, element: Tensors) -> Tensors:
+        """Move the parameters by an element, gauge after gauge, as new tensors."""
+        point = {
+            "p0": params["p0"].clone(),
+            "p1": params["p1"].clone(),
+        }
+        linalg.stretch(point, C2G0P0, element["g0"])
+        linalg.stretch(point, C2G0P1, 1 / element["g0"])
+        linalg.add_constant(point, C2G1P0, element["g1"], 1.0)
+        return {
+            "p0": point["p0"],
+            "p1": point["p1"],
+        }
+
+
+COMPONENTS = (Component0(), Component1(), Component2())

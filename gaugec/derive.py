@@ -150,7 +150,9 @@ class _Reader:
             return self._norm(expr.args[0])
         if isinstance(expr, Name):
             raise GaugeError(
-                f"{self.site.gauge}: a positive scale cannot change the sign of {expr.id}", expr.span, help="write abs()"
+                f"{self.site.gauge}: a positive scale cannot change the sign of {expr.id}",
+                expr.span,
+                help="write abs()",
             )
         raise GaugeError(f"{self.site.gauge}: a fix is made of norms, abs, numbers and + - * / **", expr.span)
 

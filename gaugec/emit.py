@@ -8,7 +8,7 @@ Not here: decisions. Everything that the source says was decided by plan and der
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
@@ -16,8 +16,22 @@ import jinja2
 
 from gaugec.errors import GaugeError
 from gaugec.plans import Actor, Component, Part, Plan, Pool, Solve
+from gaugec.source import (
+    WIDTH,
+    call,
+    display,
+    flat,
+    listing,
+    literal,
+    number,
+    quote,
+    raised,
+    signed_sum,
+    spread,
+    tuple_of,
+    words,
+)
 
-WIDTH = 120
 _ROUNDS = 4
 
 
@@ -35,108 +49,11 @@ def emit(plan: Plan, metadata: Mapping[str, Any]) -> str:
     source = environment.get_template("gauge.py.jinja").render(
         components=components,
         pieces=any(component.pools for component in plan.components),
-        listing=_listing([f"Component{i}()" for i in range(len(components))]),
+        listing=listing([f"Component{i}()" for i in range(len(components))]),
         metadata=literal(dict(metadata), len("METADATA: dict[str, Any] = ")),
     )
     compile(source, "<gauge>", "exec", dont_inherit=True)  # a syntax check: nothing is run
     return source
-
-
-# --- text
-
-
-def words(text: str) -> str:
-    """One line of plain text, safe inside a docstring or a comment: no quote, backslash or control character."""
-    text = " ".join(text.split()).replace("\\", "/").replace('"', "'")
-    return "".join(c if c.isprintable() else "?" for c in text)
-
-
-def quote(text: str) -> str:
-    """A Python string literal in double quotes, printable ASCII only."""
-    out = []
-    for c in text:
-        if c in '"\\':
-            out.append("\\" + c)
-        elif " " <= c <= "~":
-            out.append(c)
-        else:
-            code = ord(c)
-            out.append(f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}")
-    return '"' + "".join(out) + '"'
-
-
-def literal(value: Any, column: int = 0, indent: int = 0) -> str:
-    """A literal as a formatter would lay it out: on one line if it fits, else one entry a line."""
-    if value is None or isinstance(value, bool | int | float):
-        return repr(value)
-    if isinstance(value, str):
-        return _long(value, column, indent)
-    flat = _flat(value)
-    if "\n" not in flat and column + len(flat) < WIDTH:
-        return flat
-    if not value:
-        return flat
-    pad = " " * (indent + 4)
-    lines = []
-    if isinstance(value, Mapping):
-        for key, entry in value.items():
-            head = f"{quote(str(key))}: "
-            lines.append(f"{pad}{head}{literal(entry, indent + 4 + len(head), indent + 4)},")
-        opening, closing = "{", "}"
-    else:
-        lines = [f"{pad}{literal(entry, indent + 4, indent + 4)}," for entry in value]
-        opening, closing = ("(", ")") if isinstance(value, tuple) else ("[", "]")
-    return "\n".join([opening, *lines, " " * indent + closing])
-
-
-def _long(text: str, column: int, indent: int) -> str:
-    whole = quote(text)
-    if column + len(whole) < WIDTH:
-        return whole
-    room = WIDTH - indent - 8
-    pieces, piece = [], ""
-    for c in text:
-        if len(quote(piece + c)) > room:
-            pieces.append(piece)
-            piece = ""
-        piece += c
-    pad = " " * (indent + 4)
-    return "\n".join(["(", *(pad + quote(each) for each in [*pieces, piece]), " " * indent + ")"])
-
-
-def _flat(value: Any) -> str:
-    if isinstance(value, str):
-        return quote(value)
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{quote(str(key))}: {_flat(entry)}" for key, entry in value.items()) + "}"
-    if isinstance(value, tuple):
-        inner = ", ".join(_flat(entry) for entry in value)
-        return f"({inner},)" if len(value) == 1 else f"({inner})"
-    if isinstance(value, list):
-        return "[" + ", ".join(_flat(entry) for entry in value) + "]"
-    if value is None or isinstance(value, bool | int | float):
-        return repr(value)
-    raise GaugeError(f"a {type(value).__name__} cannot be written into a compiled gauge")
-
-
-def _call(head: str, name: str, arguments: Sequence[str], indent: int = 0) -> str:
-    """`head name(arguments)` on one line if it fits, else one argument a line."""
-    line = f"{head}{name}({', '.join(arguments)})"
-    if indent + len(line) <= WIDTH:
-        return line
-    pad = " " * (indent + 4)
-    return "\n".join([f"{head}{name}(", *(f"{pad}{each}," for each in arguments), " " * indent + ")"])
-
-
-def _listing(names: Sequence[str]) -> str:
-    line = _tuple(names) if names else "()"
-    if len("COMPONENTS = ") + len(line) <= WIDTH:
-        return line
-    return "\n".join(["(", *(f"    {name}," for name in names), ")"])
-
-
-def _number(value: Fraction) -> str:
-    return repr(float(value))
 
 
 # --- one component
@@ -195,7 +112,9 @@ class _Writer:
             "factors": self.factors(coupled),
             "inverse_alone": self.inverses(coupled, False, 8),
             "inverse_coupled": self.inverses(coupled, True, 12),
-            "coupled": _flat(tuple(actor.name for actor in component.actors if actor.name in coupled)) if coupled else "",
+            "coupled": flat(tuple(actor.name for actor in component.actors if actor.name in coupled))
+            if coupled
+            else "",
             "free": component.gram == "free",
             "act": self.act(),
             "unmoved": [f"{quote(slot)}: {self.unmoved(slot)}," for slot in slots],
@@ -225,17 +144,20 @@ class _Writer:
 
     def table(self, part: Part, actor: Actor) -> str:
         role = words(part.role)[:60]
-        arguments = [quote(part.slot), *(_flat(x) for x in (part.offset, part.copies, part.group, part.pair, part.rest))]
-        return _call("", f"{self.name(part.name)} = Slice", arguments) + f"  # {role}"
+        arguments = [
+            quote(part.slot),
+            *(flat(x) for x in (part.offset, part.copies, part.group, part.pair, part.rest)),
+        ]
+        return call("", f"{self.name(part.name)} = Slice", arguments) + f"  # {role}"
 
     def pool_table(self, pool: Pool) -> str:
-        pieces = [f"Piece({_flat(offset)}, {_flat(axes)})" for offset, axes in pool.pieces]
+        pieces = [f"Piece({flat(offset)}, {flat(axes)})" for offset, axes in pool.pieces]
         head = f"{self.name('POOL_' + pool.slot)} = ("
         if len(pieces) == 1 and len(head + pieces[0]) + 2 <= WIDTH:
             return f"{head}{pieces[0]},)"
         lines = []
         for offset, axes in pool.pieces:
-            lines.append(_call("    ", "Piece", [_flat(offset), _flat(axes)], 4) + ",")
+            lines.append(call("    ", "Piece", [flat(offset), flat(axes)], 4) + ",")
         return "\n".join([head, *lines, ")"])
 
     def moved(self, slot: str) -> str:
@@ -261,7 +183,7 @@ class _Writer:
 
     def norms(self, solve: Solve, values: str) -> list[str]:
         return [
-            f"n{i} = linalg.norm({values}, {_tuple([self.name(part) for part in parts])})"
+            f"n{i} = linalg.norm({values}, {tuple_of([self.name(part) for part in parts])})"
             for i, parts in enumerate(solve.norms)
         ]
 
@@ -289,7 +211,10 @@ class _Writer:
         lines: list[str] = []
         for step in self.component.frames:
             for solve in step.start:
-                lines += [f"# {solve.actor}: {words(self.actors[solve.actor].equation)}" + (", one-sided" if step.rounds else "")]
+                lines += [
+                    f"# {solve.actor}: {words(self.actors[solve.actor].equation)}"
+                    + (", one-sided" if step.rounds else "")
+                ]
                 lines += self.norms(solve, "point")
                 name = quote(solve.actor)
                 lines.append(f"out.scales[{name}] = linalg.settle({solve.formula}, live[{name}])")
@@ -312,7 +237,7 @@ class _Writer:
 
     def stretch(self, values: str, actor: Actor, scale: str, slots: set[str]) -> list[str]:
         return [
-            f"linalg.stretch({values}, {self.name(part.name)}, {_raised(scale, part.power)})"
+            f"linalg.stretch({values}, {self.name(part.name)}, {raised(scale, part.power)})"
             for part in actor.parts
             if part.slot in slots
         ]
@@ -320,7 +245,7 @@ class _Writer:
     def stretches(self, values: str, power: Any) -> list[str]:
         return [
             f"linalg.stretch({values}, {self.name(part.name)}, "
-            f"frame.powers[{quote(actor.name)}][{_number(power(part))}])"
+            f"frame.powers[{quote(actor.name)}][{number(power(part))}])"
             for actor in self.scaling()
             for part in actor.parts
         ]
@@ -348,7 +273,7 @@ class _Writer:
                 lines.append(f"{key}: pooled[{key}],")
             else:
                 table = self.name("POOL_" + slot)
-                lines.append(f"{key}: linalg.unpool(pooled[{key}], {table}, {_flat(shape)}),")
+                lines.append(f"{key}: linalg.unpool(pooled[{key}], {table}, {flat(shape)}),")
         return lines
 
     # tangents
@@ -359,7 +284,7 @@ class _Writer:
             a = f"coefficients[{quote(actor.name)}]"
             for part in actor.parts:
                 name, weight = self.name(part.name), part.tangent.weight
-                alpha = "alpha" if weight == 1 else "-alpha" if weight == -1 else f"{_number(weight)} * alpha"
+                alpha = "alpha" if weight == 1 else "-alpha" if weight == -1 else f"{number(weight)} * alpha"
                 match part.tangent.kind:
                     case "scale":
                         lines.append(f"linalg.add_scaled(values, point, {name}, {a}, {alpha})")
@@ -388,12 +313,12 @@ class _Writer:
                     case _:
                         moment = f"linalg.moment(update, point, {name})"
                         terms.append((Fraction(1), f"-{moment}.mT" if part.tangent.dual else moment))
-            total = _sum(terms)
+            total = signed_sum(terms)
             if actor.kind == "rotate":
                 skew = "skew_ones" if actor.group == "orthogonal_ones" else "skew"
-                lines += _assign(f"{quote(actor.name)}: linalg.{skew}(", total, "),")
+                lines += spread(f"{quote(actor.name)}: solvers.{skew}(", total, "),")
             else:
-                lines += _assign(f"{quote(actor.name)}: (", total, "),")
+                lines += spread(f"{quote(actor.name)}: (", total, "),")
         return lines
 
     def blocks(self) -> list[str]:
@@ -403,13 +328,15 @@ class _Writer:
             if actor.kind == "shift":
                 continue
             key, function = ("s", "moment(point, point, {})") if actor.kind == "rotate" else ("d", "squares(point, {})")
-            terms = [(part.tangent.weight**2, "linalg." + function.format(self.name(part.name))) for part in actor.parts]
-            lines += _assign(f'out["{key}{actor.name[1:]}"] = (', _sum(terms), ")", 8)
+            terms = [
+                (part.tangent.weight**2, "linalg." + function.format(self.name(part.name))) for part in actor.parts
+            ]
+            lines += spread(f'out["{key}{actor.name[1:]}"] = (', signed_sum(terms), ")", 8)
         for j, cross in enumerate(self.component.crosses):
             square = ".square()" if cross.field == "square" else ""
             shape = (cross.offset, cross.kept, cross.summed)
-            arguments = [f"point[{quote(cross.slot)}]{square}", *(_flat(x) for x in shape)]
-            lines.append(_call(f'out["q{j}"] = ', "linalg.block", arguments, 8))
+            arguments = [f"point[{quote(cross.slot)}]{square}", *(flat(x) for x in shape)]
+            lines.append(call(f'out["q{j}"] = ', "linalg.block", arguments, 8))
         return lines
 
     def factors(self, coupled: set[str]) -> list[str]:
@@ -419,14 +346,14 @@ class _Writer:
             k = actor.name[1:]
             if actor.kind == "shift":
                 count = sum((part.tangent.weight**2 * _count(part) for part in actor.parts), Fraction(0))
-                lines.append(f"d{k} = {_number(count)}")
+                lines.append(f"d{k} = {number(count)}")
             elif actor.kind != "rotate":
                 lines.append(f'd{k} = measured["d{k}"]')
             else:
                 lines.append(f's{k} = measured["s{k}"]')
                 if actor.name in coupled:
                     ones = "_ones" if actor.group == "orthogonal_ones" else ""
-                    lines.append(f"f{k} = linalg.factor{ones}(s{k})")
+                    lines.append(f"f{k} = solvers.factor{ones}(s{k})")
         return lines
 
     def inverse(self, actor: Actor, coupled: set[str]) -> str:
@@ -435,11 +362,11 @@ class _Writer:
         if actor.kind == "shift":
             return f"{right} / d{k}"
         if actor.kind != "rotate":
-            return f"{right} * linalg.inverse(d{k})"
+            return f"{right} * solvers.inverse(d{k})"
         if actor.name in coupled:
-            return f"linalg.unfactor(f{k}, {right})"
+            return f"solvers.unfactor(f{k}, {right})"
         ones = "_ones" if actor.group == "orthogonal_ones" else ""
-        return f"linalg.sylvester{ones}(s{k}, {right}, tolerance)"
+        return f"solvers.sylvester{ones}(s{k}, {right}, tolerance)"
 
     def inverses(self, coupled: set[str], inside: bool, indent: int) -> str:
         """A dict display of `inverse` for the gauges that are coupled, or that are not."""
@@ -448,7 +375,7 @@ class _Writer:
             for actor in self.component.actors
             if (actor.name in coupled) == inside
         ]
-        return _display(entries, indent, 24)
+        return display(entries, indent, 24)
 
     def gram(self, coupled: set[str]) -> dict[str, list[str]]:
         if self.component.gram != "blocks":
@@ -459,7 +386,7 @@ class _Writer:
                 continue
             k, key = actor.name[1:], quote(actor.name)
             skew = "skew_ones" if actor.group == "orthogonal_ones" else "skew"
-            value = f"linalg.{skew}(a[{key}] @ s{k})" if actor.kind == "rotate" else f"d{k} * a[{key}]"
+            value = f"solvers.{skew}(a[{key}] @ s{k})" if actor.kind == "rotate" else f"d{k} * a[{key}]"
             diagonal.append(f"{key}: {value},")
         cross = []
         for j, each in enumerate(self.component.crosses):
@@ -471,11 +398,11 @@ class _Writer:
                     f"a[{quote(source)}]",
                     f'measured["q{j}"]',
                     quote(formula),
-                    _flat(to_view[:2]),
-                    _flat(source_view[:2]),
-                    _number(each.weight),
+                    flat(to_view[:2]),
+                    flat(source_view[:2]),
+                    number(each.weight),
                 ]
-                cross.append(_call("", "linalg.couple", arguments, 12))
+                cross.append(call("", "solvers.couple", arguments, 12))
         return {"diagonal": diagonal, "cross": cross}
 
     def act(self) -> list[str]:
@@ -486,9 +413,9 @@ class _Writer:
                 name = self.name(part.name)
                 match actor.kind:
                     case "scale":
-                        lines.append(f"linalg.stretch(point, {name}, {_raised(e, part.power)})")
+                        lines.append(f"linalg.stretch(point, {name}, {raised(e, part.power)})")
                     case "shift":
-                        lines.append(f"linalg.add_constant(point, {name}, {e}, {_number(part.tangent.weight)})")
+                        lines.append(f"linalg.add_constant(point, {name}, {e}, {number(part.tangent.weight)})")
                     case "turn":
                         lines.append(f"linalg.turn(point, {name}, {e})")
                     case _:
@@ -500,48 +427,8 @@ def _kind(actor: Actor) -> str:
     return "rotate ones" if actor.group == "orthogonal_ones" else actor.kind
 
 
-def _raised(scale: str, power: Fraction) -> str:
-    return scale if power == 1 else f"1 / {scale}" if power == -1 else f"{scale}.pow({_number(power)})"
-
-
 def _count(part: Part) -> int:
     out = 1
     for n, _ in part.rest:
         out *= n
     return out
-
-
-def _tuple(names: Sequence[str]) -> str:
-    return f"({names[0]},)" if len(names) == 1 else f"({', '.join(names)})"
-
-
-def _sum(terms: Sequence[tuple[Fraction, str]]) -> list[str]:
-    """Terms of a signed sum, each with the operator in front."""
-    out = []
-    for i, (weight, text) in enumerate(terms):
-        negative = weight < 0
-        if text.startswith("-"):
-            negative, text = not negative, text[1:]
-        size = abs(weight)
-        body = text if size == 1 else f"{_number(size)} * {text}"
-        sign = ("-" if negative else "") if i == 0 else ("- " if negative else "+ ")
-        out.append(sign + body)
-    return out
-
-
-def _assign(head: str, terms: Sequence[str], tail: str, indent: int = 12) -> list[str]:
-    """`head terms tail` on one line if it fits (without the parentheses, if they only hold the sum), else on several."""
-    bare = head.endswith(("= (", ": ("))
-    one = (head[:-1] + " ".join(terms) + tail[1:]) if bare else head + " ".join(terms) + tail
-    if len(one) + indent <= WIDTH:
-        return [one]
-    return [head, *("    " + term for term in terms), tail]
-
-
-def _display(entries: Sequence[str], indent: int, column: int) -> str:
-    """A dict display, on one line if it fits."""
-    line = "{" + ", ".join(entries) + "}"
-    if column + len(line) <= WIDTH:
-        return line
-    pad = " " * (indent + 4)
-    return "\n".join(["{", *(f"{pad}{entry}," for entry in entries), " " * indent + "}"])

@@ -13,7 +13,7 @@ from math import prod
 
 @dataclass(frozen=True)
 class Digit:
-    """One axis of a slice: (size, stride); `step` strides the coefficient (0: constant); `mixed`: the action mixes it."""
+    """One axis of a slice: `step` strides the coefficient (0: constant along it), `mixed`: the action mixes it."""
 
     size: int
     stride: int
@@ -76,7 +76,9 @@ def share(inner: Region, outer: Region) -> Shared | None:
     if rest < 0:
         return None
     base: dict[int, int] = {}
-    places = sorted((i for i in range(len(outer.digits)) if outer.digits[i].size > 1), key=lambda i: -outer.digits[i].stride)
+    places = sorted(
+        (i for i in range(len(outer.digits)) if outer.digits[i].size > 1), key=lambda i: -outer.digits[i].stride
+    )
     for i in places:
         base[i] = min(rest // outer.digits[i].stride, outer.digits[i].size - 1)
         rest -= base[i] * outer.digits[i].stride

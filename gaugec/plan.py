@@ -113,7 +113,16 @@ def _actor(i: int, site: Site, rule: Rule, slots: Mapping[str, str]) -> Actor:
     if len(sizes) != 1 or copies != {site.copies}:
         raise GaugeError(f"{site.gauge} at {site.place}: its bindings disagree about copies or size")
     return Actor(
-        f"g{i}", kind, site.gauge, site.group, site.theorem, site.verdict, site.copies, sizes.pop(), rule.equation, tuple(parts)
+        f"g{i}",
+        kind,
+        site.gauge,
+        site.group,
+        site.theorem,
+        site.verdict,
+        site.copies,
+        sizes.pop(),
+        rule.equation,
+        tuple(parts),
     )
 
 
@@ -171,7 +180,9 @@ def _meet(one: Region, two: Region) -> Shared | None:
     return Shared(seen.offset, seen.axes, seen.outer, seen.inner, seen.outer_start, seen.inner_start)
 
 
-def _overlaps(actor: Actor, other: Actor, left: Sequence[Part], right: Sequence[Part]) -> list[tuple[Part, Part, Shared | None]]:
+def _overlaps(
+    actor: Actor, other: Actor, left: Sequence[Part], right: Sequence[Part]
+) -> list[tuple[Part, Part, Shared | None]]:
     out = []
     for one in left:
         for two in right:
@@ -226,7 +237,8 @@ def _frames(actors: Sequence[Actor], rules: Mapping[str, Rule]) -> tuple[FrameSt
         for other in actors:
             if other.kind == "shift" and _overlaps(actor, other, reads(actor, full[actor.name]), other.parts):
                 raise GaugeError(
-                    f"the fix of {actor.gauge} reads a parameter that {other.gauge} shifts: the frame would follow the shift"
+                    f"the fix of {actor.gauge} reads a parameter that {other.gauge} shifts: "
+                    "the frame would follow the shift"
                 )
     whole = graph(full, list(order))
     condensed = nx.condensation(whole)
@@ -288,7 +300,7 @@ def _crosses(actors: Sequence[Actor], shapes: Mapping[str, tuple[int, ...]]) -> 
 
 
 def _orthogonal(actor: Actor, other: Actor, seen: Shared) -> bool:
-    """A skew generator meets a scale that is constant along what it mixes: sum of A_ij times a symmetric matrix is 0."""
+    """A skew generator meets a scale that is constant along what it mixes: A_ij times a symmetric matrix sums to 0."""
     kinds = {actor.kind, other.kind}
     if kinds not in ({"scale", "rotate"}, {"scale", "turn"}):
         return False
@@ -301,7 +313,9 @@ def _block(actor: Actor, other: Actor, one: Part, two: Part, seen: Shared) -> Cr
     if kinds not in ({"scale"}, {"scale", "shift"}):
         return None
     letters = "abcdefghijklmnopqrstuvwxy"
-    kept, summed, names = [], [], ""
+    kept: list[tuple[int, int]] = []
+    summed: list[tuple[int, int]] = []
+    names = ""
     left: list[tuple[int, int]] = []
     right: list[tuple[int, int]] = []
     left_names = right_names = ""
@@ -350,7 +364,9 @@ def _pools(actors: Sequence[Actor], shapes: Mapping[str, tuple[int, ...]]) -> li
         if not regions:
             continue
         pieces = _cover(regions, prod(shape))
-        flags = [(piece.offset, tuple((d.size, d.stride, d.mixed) for d in piece.digits)) for piece in pieces or regions]
+        flags = [
+            (piece.offset, tuple((d.size, d.stride, d.mixed) for d in piece.digits)) for piece in pieces or regions
+        ]
         out.append(Pool(slot, tuple(flags), pieces is not None))
     return out
 

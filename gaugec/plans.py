@@ -22,7 +22,8 @@ class Formula:
 class Tangent:
     """The derivative at the identity of what an element does to one binding.
 
-    kind: "scale": weight * a * X; "matrix": A X, or -A^T X when dual; "plane": a * (-x2, x1) on pairs; "shift": weight * a.
+    kind: "scale": weight * a * X; "matrix": A X, or -A^T X when dual; "plane": a * (-x2, x1) on every pair;
+    "shift": weight * a.
     pull: the power of the scale that brings a gradient to canonical coordinates.
     """
 
@@ -142,7 +143,10 @@ class Cross:
 
 @dataclass(frozen=True)
 class Pool:
-    """How the squares of a slot are averaged: pieces (offset, ((size, stride, pooled), ...)) that cover it, or overlap."""
+    """How the squares of a slot are averaged: pieces (offset, ((size, stride, pooled), ...)).
+
+    cover: the pieces cover the slot and are disjoint; else they are averaged over one after the other.
+    """
 
     slot: str
     pieces: tuple[tuple[int, tuple[tuple[int, int, bool], ...]], ...]

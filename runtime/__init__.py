@@ -1,4 +1,4 @@
-"""What a compiled gauge needs while training: optimizers, linear algebra, loading. Imports torch, never the compiler."""
+"""What a compiled gauge needs while training: optimizers, linear algebra, loading. Imports torch, no compiler."""
 
 from __future__ import annotations
 

@@ -21,8 +21,9 @@ class DDCAdamW(GaugeOptimizer):
     frame_every: steps between two frames; exact whatever the number.
     pooling: average second moments over what compact elements mix; without it rotations are no longer exact.
 
-    Parameters that no gauge moves take torch.optim.AdamW's step.  Raises ValueError for wrong settings, missing or doubled
-    parameters and wrong shapes, TypeError for parameters without names; warns of gauges that are off (`inactive`).
+    Parameters that no gauge moves take torch.optim.AdamW's step.  Raises ValueError for wrong settings, missing or
+    doubled parameters and wrong shapes, TypeError for parameters without names; warns of gauges that are off
+    (`inactive`) and of singular orbits.
     """
 
     def __init__(

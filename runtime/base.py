@@ -26,7 +26,9 @@ class GaugeOptimizer(torch.optim.Optimizer):
     inactive: what is off and why, one text each; `frame_every` and `pooling` hold for all groups.
     """
 
-    def __init__(self, named_parameters: Groups, gauge: Any, defaults: dict[str, Any], frame_every: int, pooling: bool) -> None:
+    def __init__(
+        self, named_parameters: Groups, gauge: Any, defaults: dict[str, Any], frame_every: int, pooling: bool
+    ) -> None:
         if not isinstance(frame_every, int) or frame_every < 1:
             raise ValueError(f"frame_every is a number of steps, 1 or more, not {frame_every!r}")
         components = getattr(gauge, "components", None)
@@ -91,7 +93,9 @@ class GaugeOptimizer(torch.optim.Optimizer):
                     singular.append(f"{batch.keys[0]}.{name}: {dead}")
         if self.inactive:
             shown = "; ".join(self.inactive[:8])
-            warnings.warn(f"{len(self.inactive)} gauges are off, they would move frozen parameters: {shown}", stacklevel=3)
+            warnings.warn(
+                f"{len(self.inactive)} gauges are off, they would move frozen parameters: {shown}", stacklevel=3
+            )
         if singular:
             self.inactive += [f"{text} units have no canonical form (zero norm)" for text in singular]
             warnings.warn(
@@ -237,7 +241,9 @@ def _named(named_parameters: Groups) -> list[Any]:
         pairs = list(pairs) if not isinstance(pairs, Tensor) else [pairs]
         for pair in pairs:
             if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str)):
-                raise TypeError("a gauge knows parameters by name: pass model.named_parameters(), or groups of (name, parameter)")
+                raise TypeError(
+                    "a gauge knows parameters by name: pass model.named_parameters(), or groups of (name, parameter)"
+                )
         group["params"] = pairs
         if len({id(p) for _, p in pairs}) != len(pairs):
             names: dict[int, str] = {}

@@ -123,7 +123,9 @@ class Gauge:
             if key not in element:
                 continue
             found = [known[name] for name in names]
-            batch = {slot: params[name].detach().contiguous().unsqueeze(0) for slot, name in zip(component.shapes, found)}
+            batch = {
+                slot: params[name].detach().contiguous().unsqueeze(0) for slot, name in zip(component.shapes, found)
+            }
             whole = {name: _identity(*kind) for name, kind in component.elements.items()} | dict(element[key])
             device = next(iter(batch.values())).device
             moved = component.act(batch, {name: value.to(device) for name, value in whole.items()})

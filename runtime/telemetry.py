@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gaugec.runtime import batches, linalg
+from gaugec.runtime import batches, solvers
 from gaugec.runtime.base import GaugeOptimizer
 from gaugec.runtime.linalg import Tensors
 from gaugec.runtime.loading import plain
@@ -42,13 +42,13 @@ def vertical_part(optimizer: GaugeOptimizer, before: Mapping[str, Tensor]) -> fl
 
 
 def vertical(component: Any, update: Tensors, point: Tensors, off: frozenset[str] = frozenset()) -> Tensors:
-    """The vertical part of an update at a canonical point, float64: the component's tangents and conjugate gradients."""
+    """The vertical part of an update at a canonical point, both in float64."""
 
     def gram(a: Tensors) -> Tensors:
         return dict(component.covertical(component.vertical(point, a), point))
 
     right = component.covertical(update, point)
-    a = linalg.solve(gram, right, lambda x: x, linalg.size(update), 1e-15, off, rounds=400)
+    a = solvers.solve(gram, right, lambda x: x, solvers.size(update), 1e-15, off, rounds=400)
     return dict(component.vertical(point, a))
 
 

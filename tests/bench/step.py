@@ -14,7 +14,6 @@ import time
 from pathlib import Path
 
 import torch
-from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "runtime"))
 import handmade
@@ -76,12 +75,17 @@ def main() -> None:
             once(optimizer, cuda)
             times[name] += [once(optimizer, cuda) for _ in range(10)]
     floor = statistics.fmean(times["AdamW fused"])
-    state = {name: sum(x.numel() for s in o.state_dict()["state"].values() for x in s.values()) for name, o in runs.items()}
+    state = {
+        name: sum(x.numel() for s in o.state_dict()["state"].values() for x in s.values()) for name, o in runs.items()
+    }
     print(f"{count / 1e6:.1f}M parameters, {torch.get_num_threads()} threads")
     for name, taken in times.items():
         mean = statistics.fmean(taken)
-        print(f"{name:28} {mean * 1e3:8.1f} ms  median {statistics.median(taken) * 1e3:8.1f}  {mean / floor:5.2f} x fused  "
-              f"{mean / count * 1e9:6.2f} ns/parameter  state {state[name] / state['AdamW fused']:.3f}")
+        print(
+            f"{name:28} {mean * 1e3:8.1f} ms  {mean / floor:5.2f} x fused  "
+            f"median {statistics.median(taken) * 1e3:8.1f} ms  "
+            f"{mean / count * 1e9:6.2f} ns/parameter  state {state[name] / state['AdamW fused']:.3f}"
+        )
 
 
 if __name__ == "__main__":

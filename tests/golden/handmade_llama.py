@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from gaugec.runtime import linalg
+from gaugec.runtime import linalg, solvers
 from gaugec.runtime.linalg import Frame, Piece, Slice, Tensors
 
 METADATA: dict[str, Any] = {"spec": "by hand"}
@@ -177,7 +177,7 @@ class Component0:
                 - linalg.product(update, point, C0G0P2)
                 - linalg.product(update, point, C0G0P3)
             ),
-            "g1": linalg.skew(linalg.moment(update, point, C0G1P0) - linalg.moment(update, point, C0G1P1).mT),
+            "g1": solvers.skew(linalg.moment(update, point, C0G1P0) - linalg.moment(update, point, C0G1P1).mT),
             "g2": linalg.torque(update, point, C0G2P0) + linalg.torque(update, point, C0G2P1),
         }
 
@@ -211,24 +211,24 @@ class Component0:
     def solve(measured: Tensors, point: Tensors, size: Tensor, off: frozenset[str]) -> Tensors:
         """The coefficients of the vertical part, of all gauges jointly."""
         right = {name: measured[f"right {name}"] for name in Component0.elements}
-        tolerance = linalg.tolerance(point)
+        tolerance = solvers.tolerance(point)
         d0 = measured["d0"]
         s1 = measured["s1"]
         d2 = measured["d2"]
 
         a: Tensors = {
-            "g0": right["g0"] * linalg.inverse(d0),
-            "g1": linalg.sylvester(s1, right["g1"], tolerance),
-            "g2": right["g2"] * linalg.inverse(d2),
+            "g0": right["g0"] * solvers.inverse(d0),
+            "g1": solvers.sylvester(s1, right["g1"], tolerance),
+            "g2": right["g2"] * solvers.inverse(d2),
         }
-        a = linalg.without(a, off)
+        a = solvers.without(a, off)
         return a
 
     @staticmethod
     def project(update: Tensors, point: Tensors, frame: Frame) -> Tensors:
         """Remove the vertical part of an update at the canonical point, in place."""
         measured = Component0.measure(update, point)
-        a = Component0.solve(measured, point, linalg.size(update), frame.off)
+        a = Component0.solve(measured, point, solvers.size(update), frame.off)
         return Component0.lift(update, point, a, -1.0)
 
     @staticmethod
@@ -441,34 +441,34 @@ class Component1:
     def solve(measured: Tensors, point: Tensors, size: Tensor, off: frozenset[str]) -> Tensors:
         """The coefficients of the vertical part, of all gauges jointly."""
         right = {name: measured[f"right {name}"] for name in Component1.elements}
-        tolerance = linalg.tolerance(point)
+        tolerance = solvers.tolerance(point)
         d0 = measured["d0"]
         d1 = measured["d1"]
 
         a: Tensors = {}
-        a = linalg.without(a, off)
+        a = solvers.without(a, off)
 
         def inverse(right: Tensors) -> Tensors:
-            return {"g0": right["g0"] * linalg.inverse(d0), "g1": right["g1"] * linalg.inverse(d1)}
+            return {"g0": right["g0"] * solvers.inverse(d0), "g1": right["g1"] * solvers.inverse(d1)}
 
         def gram(a: Tensors) -> Tensors:
             out = {
                 "g0": d0 * a["g0"],
                 "g1": d1 * a["g1"],
             }
-            linalg.couple(out["g0"], a["g1"], measured["q0"], "zab,zb->za", (0, ((12, 1),)), (0, ((14, 1),)), -1.0)
-            linalg.couple(out["g1"], a["g0"], measured["q0"], "zab,za->zb", (0, ((14, 1),)), (0, ((12, 1),)), -1.0)
+            solvers.couple(out["g0"], a["g1"], measured["q0"], "zab,zb->za", (0, ((12, 1),)), (0, ((14, 1),)), -1.0)
+            solvers.couple(out["g1"], a["g0"], measured["q0"], "zab,za->zb", (0, ((14, 1),)), (0, ((12, 1),)), -1.0)
             return out
 
         right = {name: right[name] for name in ("g0", "g1")}
-        a.update(linalg.solve(gram, right, inverse, size, tolerance, off))
+        a.update(solvers.solve(gram, right, inverse, size, tolerance, off))
         return a
 
     @staticmethod
     def project(update: Tensors, point: Tensors, frame: Frame) -> Tensors:
         """Remove the vertical part of an update at the canonical point, in place."""
         measured = Component1.measure(update, point)
-        a = Component1.solve(measured, point, linalg.size(update), frame.off)
+        a = Component1.solve(measured, point, solvers.size(update), frame.off)
         return Component1.lift(update, point, a, -1.0)
 
     @staticmethod
@@ -634,34 +634,34 @@ class Component2:
     def solve(measured: Tensors, point: Tensors, size: Tensor, off: frozenset[str]) -> Tensors:
         """The coefficients of the vertical part, of all gauges jointly."""
         right = {name: measured[f"right {name}"] for name in Component2.elements}
-        tolerance = linalg.tolerance(point)
+        tolerance = solvers.tolerance(point)
         d0 = measured["d0"]
         d1 = 17.0
 
         a: Tensors = {}
-        a = linalg.without(a, off)
+        a = solvers.without(a, off)
 
         def inverse(right: Tensors) -> Tensors:
-            return {"g0": right["g0"] * linalg.inverse(d0), "g1": right["g1"] / d1}
+            return {"g0": right["g0"] * solvers.inverse(d0), "g1": right["g1"] / d1}
 
         def gram(a: Tensors) -> Tensors:
             out = {
                 "g0": d0 * a["g0"],
                 "g1": d1 * a["g1"],
             }
-            linalg.couple(out["g0"], a["g1"], measured["q0"], "za,za->za", (0, ((12, 1),)), (0, ((12, 1),)), -1.0)
-            linalg.couple(out["g1"], a["g0"], measured["q0"], "za,za->za", (0, ((12, 1),)), (0, ((12, 1),)), -1.0)
+            solvers.couple(out["g0"], a["g1"], measured["q0"], "za,za->za", (0, ((12, 1),)), (0, ((12, 1),)), -1.0)
+            solvers.couple(out["g1"], a["g0"], measured["q0"], "za,za->za", (0, ((12, 1),)), (0, ((12, 1),)), -1.0)
             return out
 
         right = {name: right[name] for name in ("g0", "g1")}
-        a.update(linalg.solve(gram, right, inverse, size, tolerance, off))
+        a.update(solvers.solve(gram, right, inverse, size, tolerance, off))
         return a
 
     @staticmethod
     def project(update: Tensors, point: Tensors, frame: Frame) -> Tensors:
         """Remove the vertical part of an update at the canonical point, in place."""
         measured = Component2.measure(update, point)
-        a = Component2.solve(measured, point, linalg.size(update), frame.off)
+        a = Component2.solve(measured, point, solvers.size(update), frame.off)
         return Component2.lift(update, point, a, -1.0)
 
     @staticmethod

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from gaugec.runtime import linalg
+from gaugec.runtime import linalg, solvers
 from gaugec.runtime.linalg import Frame, Slice, Tensors
 
 METADATA: dict[str, Any] = {"spec": "by hand"}
@@ -218,34 +218,34 @@ class Component0:
     def solve(measured: Tensors, point: Tensors, size: Tensor, off: frozenset[str]) -> Tensors:
         """The coefficients of the vertical part, of all gauges jointly."""
         right = {name: measured[f"right {name}"] for name in Component0.elements}
-        tolerance = linalg.tolerance(point)
+        tolerance = solvers.tolerance(point)
         d0 = measured["d0"]
         d1 = measured["d1"]
 
         a: Tensors = {}
-        a = linalg.without(a, off)
+        a = solvers.without(a, off)
 
         def inverse(right: Tensors) -> Tensors:
-            return {"g0": right["g0"] * linalg.inverse(d0), "g1": right["g1"] * linalg.inverse(d1)}
+            return {"g0": right["g0"] * solvers.inverse(d0), "g1": right["g1"] * solvers.inverse(d1)}
 
         def gram(a: Tensors) -> Tensors:
             out = {
                 "g0": d0 * a["g0"],
                 "g1": d1 * a["g1"],
             }
-            linalg.couple(out["g0"], a["g1"], measured["q0"], "zab,zb->za", (0, ((11, 1),)), (0, ((9, 1),)), -1.0)
-            linalg.couple(out["g1"], a["g0"], measured["q0"], "zab,za->zb", (0, ((9, 1),)), (0, ((11, 1),)), -1.0)
+            solvers.couple(out["g0"], a["g1"], measured["q0"], "zab,zb->za", (0, ((11, 1),)), (0, ((9, 1),)), -1.0)
+            solvers.couple(out["g1"], a["g0"], measured["q0"], "zab,za->zb", (0, ((9, 1),)), (0, ((11, 1),)), -1.0)
             return out
 
         right = {name: right[name] for name in ("g0", "g1")}
-        a.update(linalg.solve(gram, right, inverse, size, tolerance, off))
+        a.update(solvers.solve(gram, right, inverse, size, tolerance, off))
         return a
 
     @staticmethod
     def project(update: Tensors, point: Tensors, frame: Frame) -> Tensors:
         """Remove the vertical part of an update at the canonical point, in place."""
         measured = Component0.measure(update, point)
-        a = Component0.solve(measured, point, linalg.size(update), frame.off)
+        a = Component0.solve(measured, point, solvers.size(update), frame.off)
         return Component0.lift(update, point, a, -1.0)
 
     @staticmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -133,29 +134,75 @@ def llama_sites(s: type[Shape] = Shape, plus: float = 0.0) -> list[Site]:
         for name, readings in (("norm1", readers), ("norm2", (("gate", f), ("up", f)))):
             bindings = [vector("g", f"{p}{name}.weight", d, UP, plus)]
             bindings += [linear("W", f"{p}{each}.weight", n, d, DOWN, 1) for each, n in readings]
-            gains.append(site("norm_gain", len(gains), "positive", 1, d, bindings, abs_fix(), theorem=gain_text, place=p + name))
+            gains.append(
+                site("norm_gain", len(gains), "positive", 1, d, bindings, abs_fix(), theorem=gain_text, place=p + name)
+            )
         units.append(
-            site("swiglu_rescale", i, "positive", 1, f,
-                 [linear("W1", p + "up.weight", f, d, UP, 0), linear("W2", p + "down.weight", d, f, DOWN, 1)],
-                 balance_fix(), theorem="A gated unit's scale can move from the rows of up to the columns of down.", place=p)
+            site(
+                "swiglu_rescale",
+                i,
+                "positive",
+                1,
+                f,
+                [linear("W1", p + "up.weight", f, d, UP, 0), linear("W2", p + "down.weight", d, f, DOWN, 1)],
+                balance_fix(),
+                theorem="A gated unit's scale can move from the rows of up to the columns of down.",
+                place=p,
+            )
         )
         wide = s.heads * k
         values.append(
-            site("value_rotation", i, "orthogonal", s.kv, k,
-                 [Binding("Wv", p + "v.weight", 0, ((s.kv, k * d),), ((k, d),), ((d, 1),), ROTATE),
-                  Binding("Wo", p + "o.weight", 0, ((s.kv, rep * k),), ((k, 1),), ((d, wide), (rep, k)), Move("rotate", dual=True))],
-                 theorem="A head's value basis is arbitrary.", place=p)
+            site(
+                "value_rotation",
+                i,
+                "orthogonal",
+                s.kv,
+                k,
+                [
+                    Binding("Wv", p + "v.weight", 0, ((s.kv, k * d),), ((k, d),), ((d, 1),), ROTATE),
+                    Binding(
+                        "Wo",
+                        p + "o.weight",
+                        0,
+                        ((s.kv, rep * k),),
+                        ((k, 1),),
+                        ((d, wide), (rep, k)),
+                        Move("rotate", dual=True),
+                    ),
+                ],
+                theorem="A head's value basis is arbitrary.",
+                place=p,
+            )
         )
         keys.append(
-            site("qk_rotation", i, "torus", s.kv, k,
-                 [Binding("Wq", p + "q.weight", 0, ((s.kv, rep * k * d),), ((k, d),), ((rep, k * d), (d, 1)), ROTATE),
-                  Binding("Wk", p + "k.weight", 0, ((s.kv, k * d),), ((k, d),), ((d, 1),), ROTATE)],
-                 pairing="halves", rotary=k, theorem="Queries and keys may turn together in every rotary plane.", place=p)
+            site(
+                "qk_rotation",
+                i,
+                "torus",
+                s.kv,
+                k,
+                [
+                    Binding("Wq", p + "q.weight", 0, ((s.kv, rep * k * d),), ((k, d),), ((rep, k * d), (d, 1)), ROTATE),
+                    Binding("Wk", p + "k.weight", 0, ((s.kv, k * d),), ((k, d),), ((d, 1),), ROTATE),
+                ],
+                pairing="halves",
+                rotary=k,
+                theorem="Queries and keys may turn together in every rotary plane.",
+                place=p,
+            )
         )
     head = [vector("g", "norm.weight", d, UP, plus), linear("W", "head.weight", s.vocab, d, DOWN, 1)]
     gains.append(site("norm_gain", len(gains), "positive", 1, d, head, abs_fix(), theorem=gain_text, place="norm"))
-    shift = site("logit_shift", 0, "translation", 1, s.vocab, [linear("U", "head.weight", s.vocab, d, SHIFT, 0)],
-                 theorem="Cross-entropy forgets what is added to every logit of a row.", place="head")
+    shift = site(
+        "logit_shift",
+        0,
+        "translation",
+        1,
+        s.vocab,
+        [linear("U", "head.weight", s.vocab, d, SHIFT, 0)],
+        theorem="Cross-entropy forgets what is added to every logit of a row.",
+        place="head",
+    )
     return [*gains, *units, *values, *keys, shift]
 
 
@@ -167,7 +214,7 @@ class MLP(nn.Module):
 
     def __init__(self, sizes: tuple[int, ...] = (7, 11, 9, 5)) -> None:
         super().__init__()
-        self.maps = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes, sizes[1:]))
+        self.maps = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         for each in self.maps[:-1]:
@@ -180,10 +227,21 @@ def mlp_sites(sizes: tuple[int, ...] = (7, 11, 9, 5)) -> list[Site]:
     for i in range(len(sizes) - 2):
         a, f, b = sizes[i : i + 3]
         out.append(
-            site("relu_rescale", i, "positive", 1, f,
-                 [linear("W1", f"maps.{i}.weight", f, a, UP, 0), vector("b1", f"maps.{i}.bias", f, UP),
-                  linear("W2", f"maps.{i + 1}.weight", b, f, DOWN, 1)],
-                 balance_fix(), theorem="A ReLU unit's scale can move across it.", place=f"maps.{i}")
+            site(
+                "relu_rescale",
+                i,
+                "positive",
+                1,
+                f,
+                [
+                    linear("W1", f"maps.{i}.weight", f, a, UP, 0),
+                    vector("b1", f"maps.{i}.bias", f, UP),
+                    linear("W2", f"maps.{i + 1}.weight", b, f, DOWN, 1),
+                ],
+                balance_fix(),
+                theorem="A ReLU unit's scale can move across it.",
+                place=f"maps.{i}",
+            )
         )
     return out
 

@@ -14,21 +14,25 @@ from typing import Any
 
 import pytest
 import torch
-from runtime import handmade
 from torch import nn
 
 from gaugec.derive import derive
-from gaugec.emit import emit, literal, quote, words
+from gaugec.emit import emit
 from gaugec.errors import GaugeError
 from gaugec.plan import plan
 from gaugec.runtime import DDCAdamW, Gauge, load
+from gaugec.source import literal, quote, words
+from runtime import handmade
 
 EVIL = 'x"""\nimport os\n"""\\ \x00\u2028#\r\nraise SystemExit \ud800 {{ 1 }} {% raw %}'
 
 
 @pytest.mark.parametrize(
     ("name", "model", "sites"),
-    [("handmade_llama.py", handmade.Llama, handmade.llama_sites), ("handmade_mlp.py", handmade.MLP, handmade.mlp_sites)],
+    [
+        ("handmade_llama.py", handmade.Llama, handmade.llama_sites),
+        ("handmade_mlp.py", handmade.MLP, handmade.mlp_sites),
+    ],
 )
 def test_golden(name: str, model: Any, sites: Any, golden: Callable[[str, str], None]) -> None:
     text = handmade.source(model(), sites())
@@ -42,8 +46,11 @@ def test_bytes_do_not_depend_on_hashing() -> None:
     tests = str(Path(__file__).parents[1])
     outputs = {
         subprocess.run(
-            [sys.executable, "-c", code], cwd=tests, env={"PYTHONHASHSEED": seed, "PYTHONPATH": tests},
-            capture_output=True, check=True,
+            [sys.executable, "-c", code],
+            cwd=tests,
+            env={"PYTHONHASHSEED": seed, "PYTHONPATH": tests},
+            capture_output=True,
+            check=True,
         ).stdout
         for seed in ("1", "2")
     }
@@ -84,8 +91,15 @@ def emit_with(sites: list[Any], metadata: dict[str, Any]) -> str:
 def test_parameter_names_are_quoted() -> None:
     odd = 'a"; import os #\\é\U0001f600'
     sites = [
-        handmade.site("g", 0, "positive", 1, 3, [handmade.vector("g", odd, 3, handmade.UP),
-                      handmade.linear("W", "w", 4, 3, handmade.DOWN, 1)], handmade.abs_fix())
+        handmade.site(
+            "g",
+            0,
+            "positive",
+            1,
+            3,
+            [handmade.vector("g", odd, 3, handmade.UP), handmade.linear("W", "w", 4, 3, handmade.DOWN, 1)],
+            handmade.abs_fix(),
+        )
     ]
     gauge = Gauge(emit(plan(sites, derive(sites), {odd: (3,), "w": (4, 3)}), {}))
     assert gauge.parameters == (odd, "w")
@@ -95,7 +109,9 @@ def test_parameter_names_are_quoted() -> None:
 def test_literals_are_literals(text: str) -> None:
     assert ast.literal_eval(quote(text)) == text
     assert ast.literal_eval(literal({"k": text, "l": (text,), "n": [1, {"d": text}]}, 20)) == {
-        "k": text, "l": (text,), "n": [1, {"d": text}],
+        "k": text,
+        "l": (text,),
+        "n": [1, {"d": text}],
     }
     ast.parse(f'"""{words(text)}"""\n# {words(text)}\n')
 
@@ -138,7 +154,9 @@ def test_loading_imports_nothing_of_the_compiler(tmp_path: Path) -> None:
         "print(sorted(m for m in sys.modules if m.split('.')[0] in ('lark', 'networkx', 'jinja2') "
         "or m.startswith('gaugec.') and not m.startswith('gaugec.runtime')))"
     )
-    out = subprocess.run([sys.executable, "-c", code, str(tmp_path / "gauge.py")], capture_output=True, text=True, check=True)
+    out = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "gauge.py")], capture_output=True, text=True, check=True
+    )
     assert out.stdout.strip() == "[]"
 
 
@@ -146,7 +164,7 @@ def test_loading_imports_nothing_of_the_compiler(tmp_path: Path) -> None:
 
 
 def fused_attention() -> tuple[list[Any], dict[str, tuple[int, ...]]]:
-    """One parameter [q, k, v rows], 2 heads of 4, rotary on the first two coordinates only, interleaved; a norm before."""
+    """One parameter [q, k, v rows], 2 heads of 4, the first two coordinates rotary, interleaved; a norm before."""
     d, h, k = 6, 2, 4
     n = h * k
 
@@ -187,7 +205,9 @@ def packed_units() -> tuple[list[Any], dict[str, tuple[int, ...]]]:
     down = handmade.Binding("W2", "down", 0, ((e, d * f),), ((f, 1),), ((d, f),), handmade.DOWN)
     reader = handmade.Binding("W", "gate_up", 0, (), ((d, 1),), ((e * 2 * f, d),), handmade.DOWN)
     sites = [
-        handmade.site("gain", 0, "positive", 1, d, [handmade.vector("g", "norm", d, handmade.UP), reader], handmade.abs_fix()),
+        handmade.site(
+            "gain", 0, "positive", 1, d, [handmade.vector("g", "norm", d, handmade.UP), reader], handmade.abs_fix()
+        ),
         handmade.site("units", 0, "positive", e, f, [up, down], handmade.balance_fix()),
     ]
     return sites, {"norm": (d,), "gate_up": (e, 2 * f, d), "down": (e, d, f)}
@@ -208,11 +228,14 @@ def convolutions() -> tuple[list[Any], dict[str, tuple[int, ...]]]:
 
 
 def streams() -> tuple[list[Any], dict[str, tuple[int, ...]]]:
-    """A rotation of the stream on the other axis of a head's rotation: the general path, and two pools on one tensor."""
+    """A rotation of the stream on the other axis of a head's rotation: the general path, two pools on one tensor."""
     d, k, v = 5, 3, 7
     head = [handmade.linear("Wv", "v", k, d, handmade.ROTATE, 0), handmade.linear("Wo", "o", d, k, handmade.ROTATE, 1)]
-    stream = [handmade.linear("E", "e", v, d, handmade.ROTATE, 1), handmade.linear("Wv", "v", k, d, handmade.ROTATE, 1),
-              handmade.linear("Wo", "o", d, k, handmade.ROTATE, 0)]
+    stream = [
+        handmade.linear("E", "e", v, d, handmade.ROTATE, 1),
+        handmade.linear("Wv", "v", k, d, handmade.ROTATE, 1),
+        handmade.linear("Wo", "o", d, k, handmade.ROTATE, 0),
+    ]
     sites = [
         handmade.site("head", 0, "orthogonal", 1, k, head),
         handmade.site("stream", 0, "orthogonal_ones", 1, d, stream),
@@ -238,7 +261,9 @@ def pairs() -> tuple[list[Any], dict[str, tuple[int, ...]]]:
 
 
 @pytest.mark.parametrize(
-    "case", [fused_attention, interleaved_attention, packed_units, convolutions, streams, pairs], ids=lambda f: f.__name__
+    "case",
+    [fused_attention, interleaved_attention, packed_units, convolutions, streams, pairs],
+    ids=lambda f: f.__name__,
 )
 def test_other_layouts(case: Callable[[], Any]) -> None:
     """The projector against a dense basis of the tangents; equivariance of ten steps under gradients that transform."""

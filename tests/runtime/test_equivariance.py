@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from runtime import handmade
 from torch import Tensor, nn
 
 from gaugec.runtime import DDCAdamW, Gauge
 from gaugec.runtime.telemetry import drift, vertical_part
+from runtime import handmade
 
 CASES: dict[str, tuple[Callable[[], nn.Module], Callable[[], list[Any]], Callable[[int], tuple[Tensor, ...]]]] = {
     "llama": (handmade.Llama, handmade.llama_sites, lambda step: (handmade.tokens(step),)),
@@ -64,14 +64,17 @@ def test_two_runs_stay_copies_of_each_other(case: str) -> None:
     other, plain_one = moved(model, gauge, element), copy.deepcopy(model)
     plain_two = copy.deepcopy(other)
     ours = [
-        train(each, DDCAdamW(groups(each), gauge, weight_decay=0.1, frame_every=10), data, 100) for each in (model, other)
+        train(each, DDCAdamW(groups(each), gauge, weight_decay=0.1, frame_every=10), data, 100)
+        for each in (model, other)
     ]
     apart = ((ours[0] - ours[1]).abs() / ours[0].abs()).max()
     assert apart < 1e-12
     end = gauge.act(dict(model.named_parameters()), element)
     for name, p in other.named_parameters():
         assert torch.allclose(end[name], p.detach(), rtol=1e-9, atol=1e-10), name
-    adam = [train(each, torch.optim.AdamW(groups(each), weight_decay=0.1), data, 100) for each in (plain_one, plain_two)]
+    adam = [
+        train(each, torch.optim.AdamW(groups(each), weight_decay=0.1), data, 100) for each in (plain_one, plain_two)
+    ]
     assert ((adam[0] - adam[1]).abs() / adam[0].abs()).max() > 1e-4
 
 
@@ -152,7 +155,10 @@ def test_tangents_are_dead_directions(case: str) -> None:
     model(*data(0)).backward()
     gradients = {name: p.grad for name, p in model.named_parameters()}
     for _, component, names in gauge.places():
-        params = {slot: dict(model.named_parameters())[name].detach().unsqueeze(0) for slot, name in zip(component.shapes, names)}
+        params = {
+            slot: dict(model.named_parameters())[name].detach().unsqueeze(0)
+            for slot, name in zip(component.shapes, names)
+        }
         tangents = component.tangents(params)
         products = sum(
             (tangents[slot][:, 0] * gradients[name]).flatten(1).sum(1) for slot, name in zip(component.shapes, names)
@@ -208,7 +214,9 @@ def test_balance_of_a_chain_gets_close() -> None:
     """The fixed rounds are exact for equivariance whatever their number, and near balance after four."""
     model, gauge, _ = build("mlp")
     (component,) = gauge.components
-    batch = {slot: p.detach().unsqueeze(0) for slot, p in zip(component.shapes, dict(model.named_parameters()).values())}
+    batch = {
+        slot: p.detach().unsqueeze(0) for slot, p in zip(component.shapes, dict(model.named_parameters()).values())
+    }
     point = component.canonical(batch, component.frame(batch, component.alive(batch)))
     first, second = point["p0"][0].norm(dim=1), point["p2"][0].norm(dim=0)
     assert ((first / second).log().abs() < 0.05).all()

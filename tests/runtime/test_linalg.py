@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gaugec.runtime import linalg
+from gaugec.runtime import linalg, solvers
 from gaugec.runtime.linalg import Piece, Slice
 
 few = settings(max_examples=30, deadline=None)
@@ -58,7 +58,7 @@ def test_products_are_transposes(case: tuple[Slice, tuple[int, ...]]) -> None:
     part, shape = case
     point, update = {"p": random(2, *shape)}, {"p": random(2, *shape, seed=1)}
     c, g = math.prod(n for n, _ in part.copies), math.prod(n for n, _ in part.group)
-    a, generator = random(2, c, g, seed=2), linalg.skew(random(2, c, g, g, seed=3))
+    a, generator = random(2, c, g, seed=2), solvers.skew(random(2, c, g, g, seed=3))
 
     def against(values: dict[str, torch.Tensor]) -> torch.Tensor:
         return (values["p"] * update["p"]).sum()
@@ -71,7 +71,7 @@ def test_products_are_transposes(case: tuple[Slice, tuple[int, ...]]) -> None:
     assert torch.allclose(against(out), -(a * linalg.total(update, part)).sum())
     out["p"].zero_()
     linalg.add_rotation(out, point, part, generator, 1.0)
-    assert torch.allclose(against(out), (generator * linalg.skew(linalg.moment(update, point, part))).sum())
+    assert torch.allclose(against(out), (generator * solvers.skew(linalg.moment(update, point, part))).sum())
 
 
 @few
@@ -101,31 +101,31 @@ def test_sylvester_solves(k: int, rank: int, seed: int) -> None:
     """Also where S is singular: then on the range."""
     x = random(3, k, rank, seed=seed)
     s = x @ x.mT
-    right = linalg.skew(linalg.skew(random(3, k, k, seed=seed + 1)) @ s)
+    right = solvers.skew(solvers.skew(random(3, k, k, seed=seed + 1)) @ s)
     for tolerance, close in ((1e-13, 1e-9), (1e-6, 1e-3)):
-        a = linalg.sylvester(s, right, tolerance)
+        a = solvers.sylvester(s, right, tolerance)
         assert torch.allclose(a, -a.mT, atol=1e-9)
-        assert torch.allclose(linalg.skew(a @ s), right, atol=close * (1 + float(right.abs().max())))
+        assert torch.allclose(solvers.skew(a @ s), right, atol=close * (1 + float(right.abs().max())))
         assert a.isfinite().all()
 
 
 def test_sylvester_of_nothing_is_nothing() -> None:
     zero = torch.zeros(2, 4, 4, dtype=torch.float64)
     for tolerance in (1e-13, 1e-6):
-        assert torch.equal(linalg.sylvester(zero, zero, tolerance), zero)
+        assert torch.equal(solvers.sylvester(zero, zero, tolerance), zero)
 
 
 @few
 @given(st.integers(2, 6), st.integers(0, 99))
 def test_ones_stay_where_they_are(k: int, seed: int) -> None:
     ones = torch.ones(k, dtype=torch.float64)
-    basis = linalg.ones_basis(k, ones)
+    basis = solvers.ones_basis(k, ones)
     assert torch.allclose(basis.mT @ basis, torch.eye(k - 1, dtype=torch.float64), atol=1e-12)
     assert torch.allclose(basis.mT @ ones, torch.zeros(k - 1, dtype=torch.float64), atol=1e-12)
-    s, right = random(1, k, 9, seed=seed), linalg.skew_ones(random(1, k, k, seed=seed + 1))
+    s, right = random(1, k, 9, seed=seed), solvers.skew_ones(random(1, k, k, seed=seed + 1))
     s = s @ s.mT
-    a = linalg.sylvester_ones(s, right, 1e-13)
-    assert torch.allclose(linalg.skew_ones(a @ s), right, atol=1e-9)
+    a = solvers.sylvester_ones(s, right, 1e-13)
+    assert torch.allclose(solvers.skew_ones(a @ s), right, atol=1e-9)
     assert torch.allclose(a @ ones, torch.zeros(1, k, dtype=torch.float64), atol=1e-10)
     element = linalg.random_element("rotate ones", 1, k, 1, torch.Generator().manual_seed(seed))[0, 0]
     assert torch.allclose(element @ ones, ones) and torch.allclose(element @ element.mT, torch.eye(k).double())
@@ -138,7 +138,7 @@ def test_conjugate_gradients_also_where_singular(n: int, extra: int, seed: int) 
     g = x.mT @ x
     right = {"a": (g @ random(2, n + extra, 1, seed=seed + 1)).squeeze(-1)}
     diagonal = g.diagonal(dim1=-2, dim2=-1)
-    a = linalg.solve(
+    a = solvers.solve(
         lambda v: {"a": (g @ v["a"].unsqueeze(-1)).squeeze(-1)},
         right,
         lambda r: {"a": r["a"] / diagonal},
@@ -151,7 +151,7 @@ def test_conjugate_gradients_also_where_singular(n: int, extra: int, seed: int) 
 
 def test_gauges_that_are_off_get_nothing() -> None:
     right = {"a": random(1, 1, 3), "b": random(1, 1, 3)}
-    answer = linalg.solve(lambda v: v, right, lambda r: r, torch.ones(1).double(), 1e-12, off={"b"})
+    answer = solvers.solve(lambda v: v, right, lambda r: r, torch.ones(1).double(), 1e-12, off={"b"})
     assert torch.allclose(answer["a"], right["a"]) and not answer["b"].any()
 
 
@@ -161,7 +161,9 @@ def test_pools_average_and_spread() -> None:
     pooled = linalg.pool(x, pieces)
     assert pooled.shape == (2, 8)
     full = linalg.unpool(pooled, pieces, (16,))
-    assert torch.allclose(full[:, :12].view(2, 2, 3, 2), x[:, :12].view(2, 2, 3, 2).mean(2, keepdim=True).expand(2, 2, 3, 2))
+    assert torch.allclose(
+        full[:, :12].view(2, 2, 3, 2), x[:, :12].view(2, 2, 3, 2).mean(2, keepdim=True).expand(2, 2, 3, 2)
+    )
     assert torch.equal(full[:, 12:], x[:, 12:])
     assert torch.allclose(linalg.pool(full, pieces), pooled)
     assert torch.allclose(linalg.blur(x, pieces[:1]), full)

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 import torch
-from runtime import handmade
 from torch import Tensor, nn
 
 from gaugec.runtime import DDCAdamW, Gauge
 from gaugec.runtime.loading import plain
+from runtime import handmade
 
 
 def llama(dtype: torch.dtype = torch.float64) -> tuple[nn.Module, Gauge]:
@@ -141,7 +141,9 @@ def test_parameters_without_names_are_refused() -> None:
 def test_parameters_given_twice_are_refused(grouped: bool) -> None:
     model, gauge = llama()
     pairs = list(model.named_parameters())
-    twice: Any = [{"params": pairs}, {"params": [("again", pairs[0][1])]}] if grouped else [*pairs, ("again", pairs[0][1])]
+    twice: Any = (
+        [{"params": pairs}, {"params": [("again", pairs[0][1])]}] if grouped else [*pairs, ("again", pairs[0][1])]
+    )
     with pytest.raises(ValueError):
         DDCAdamW(twice, gauge)
 

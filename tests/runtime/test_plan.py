@@ -1,0 +1,270 @@
+"""derive and plan: frames solved by sympy, layouts against brute force, orders, cycles, refusals."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from fractions import Fraction
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gaugec.derive import derive
+from gaugec.errors import GaugeError
+from gaugec.language.tree import Binary, Call, Expr, Fix, Name, Number
+from gaugec.layout import Digit, Region, disjoint, gaps, share
+from gaugec.plan import plan
+from gaugec.sites import Move
+from runtime import handmade
+from runtime.handmade import DOWN, ROTATE, SHIFT, UP, linear, norm, one, site, vector
+
+
+def number(value: int | Fraction) -> Number:
+    return Number(Fraction(value))
+
+
+def power(x: Expr, n: int | Fraction) -> Binary:
+    return Binary("**", x, number(n))
+
+
+def scaled(fix: Fix | None, moves: dict[str, Fraction | int] | None = None, group: str = "positive") -> Any:
+    moves = moves or {"W1": 1, "W2": -1}
+    bindings = [linear(role, role.lower(), 3, 4, Move("scale", Fraction(e)), 0) for role, e in moves.items()]
+    return site("gauge", 0, group, 1, 3, bindings, (fix,) if fix else ())
+
+
+W1, W2 = norm("rownorm", "W1"), norm("colnorm", "W2")
+
+
+@pytest.mark.parametrize(
+    ("fix", "moves", "roles", "text"),
+    [
+        (Fix(W1, W2), None, ("W1", "W2"), "n1.sqrt() / n0.sqrt()"),
+        (Fix(W1, one()), None, ("W1",), "1 / n0"),
+        (Fix(one(), W2), None, ("W2",), "n0"),
+        (Fix(norm("abs", "W1"), number(2)), None, ("W1",), "2 / n0"),
+        (Fix(Binary("+", power(Name("W1"), 2), power(Name("b"), 2)), one()), None, ("W1",), "1 / n0"),
+        (
+            Fix(Binary("+", power(Name("W1"), 2), power(Name("b"), 2)), one()),
+            {"W1": 1, "b": 1},
+            ("W1", "b"),
+            "1 / (n0.pow(2) + n1.pow(2)).sqrt()",
+        ),
+        (Fix(Binary("*", W1, power(W2, 3)), Binary("/", one(), number(3))), {"W1": 2, "W2": -1}, ("W1", "W2"), None),
+        (Fix(W1, W2), {"W1": 1, "W2": -2}, ("W1", "W2"), "(n1 / n0).pow(1 / 3)"),
+    ],
+)
+def test_fixes_are_solved(fix: Fix, moves: Any, roles: tuple[str, ...], text: str | None) -> None:
+    """The formula, evaluated, satisfies the equation that it was solved from."""
+    made = scaled(fix, moves)
+    formula = derive([made]).rule(made).frame
+    assert formula is not None and formula.roles == roles
+    sizes = {"W1": 0.7, "W2": 2.3, "b": 1.9}
+    moves = moves or {"W1": 1, "W2": -1}
+
+    class Float(float):
+        def sqrt(self) -> Float:
+            return Float(float(self) ** 0.5)
+
+        def pow(self, n: float) -> Float:
+            return Float(float(self) ** n)
+
+        def __add__(self, x: float) -> Float:
+            return Float(float(self) + float(x))
+
+        def __mul__(self, x: float) -> Float:
+            return Float(float(self) * float(x))
+
+        def __truediv__(self, x: float) -> Float:
+            return Float(float(self) / float(x))
+
+        def __rtruediv__(self, x: float) -> Float:
+            return Float(float(x) / float(self))
+
+    scale = float(eval(formula.text, {f"n{i}": Float(sizes[role]) for i, role in enumerate(formula.roles)}))
+
+    def value(x: Expr) -> float:
+        match x:
+            case Number():
+                return float(x.value)
+            case Name():
+                return sizes[x.id] * scale ** float(moves[x.id]) if x.id in moves else 0.0
+            case Call():
+                return value(x.args[0])
+            case Binary():
+                left, right = value(x.left), value(x.right)
+                return {"+": left + right, "*": left * right, "/": left / (right or 1), "**": left**right}[x.op]
+        raise AssertionError(x)
+
+    assert value(fix.left) == pytest.approx(value(fix.right), rel=1e-12)
+    if text is not None and moves.get("W2") != -2:
+        assert formula.text == text
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (scaled(None), "0 fix lines where one is needed"),
+        (scaled(Fix(W1, Binary("*", number(2), W1))), "no positive solution"),
+        (scaled(Fix(Binary("*", W1, W2), one())), "no positive solution"),
+        (scaled(Fix(norm("rownorm", "W9"), one())), "no positive solution"),
+        (scaled(Fix(Name("W1"), one())), "cannot change the sign of W1"),
+        (scaled(Fix(power(Name("W1"), 3), one())), "cannot tell the sign of W1"),
+        (scaled(Fix(Call("exp", (W1,)), one())), "a fix is made of norms"),
+        (scaled(Fix(Call("rownorm", (W1,)), one())), "a norm in a fix is taken of one parameter"),
+        (scaled(Fix(Binary("+", power(W1, 2), power(W1, 5)), one())), "this fix|sympy cannot solve"),
+        (dataclasses.replace(handmade.llama_sites()[-1], fix=handmade.abs_fix()), "has no frame to solve a fix for"),
+        (dataclasses.replace(handmade.llama_sites()[-1], group="invertible"), "no optimizer is compiled for the group"),
+    ],
+)
+def test_fixes_that_cannot_be_solved_are_refused(made: Any, message: str) -> None:
+    with pytest.raises(GaugeError, match=message):
+        derive([made])
+
+
+def test_tangents_and_pulls() -> None:
+    sites = handmade.llama_sites()
+    rules = derive(sites)
+    gain, unit, value, turn, shift = (rules.rule(sites[i]) for i in (0, 5, 7, 9, 11))
+    assert [(t.kind, t.weight, t.pull) for t in gain.tangents] == [("scale", 1, -1)] + [("scale", -1, 1)] * 3
+    assert [t.weight for t in unit.tangents] == [1, -1]
+    assert [(t.kind, t.dual) for t in value.tangents] == [("matrix", False), ("matrix", True)]
+    assert [t.kind for t in (*turn.tangents, *shift.tangents)] == ["plane", "plane", "shift"]
+    assert [r.pools for r in (gain, unit, value, turn, shift)] == ["nothing", "nothing", "axis", "pair", "nothing"]
+    assert len(rules.rules) == 7  # gains differ by their number of readers
+
+
+def shapes(sites: list[Any]) -> dict[str, tuple[int, ...]]:
+    return {b.parameter: (99, 99) for s in sites for b in s.bindings}
+
+
+def test_equal_layers_are_one_component() -> None:
+    sites = handmade.llama_sites()
+    made = plan(sites, derive(sites), shapes(sites))
+    assert [len(c.instances) for c in made.components] == [2, 2, 1]
+    assert [c.gram for c in made.components] == ["closed", "blocks", "blocks"]
+    assert [[a.gauge for a in c.actors] for c in made.components][1] == ["norm_gain", "swiglu_rescale"]
+    assert [step.start[0].actor for step in made.components[1].frames] == ["g0", "g1"]
+    assert plan(sites, derive(sites), shapes(sites)) == made
+
+
+def test_frames_follow_what_they_read() -> None:
+    """The unit's frame reads what the gain moves, in whatever order the sites come."""
+    sites = [s for s in handmade.llama_sites() if s.gauge in ("norm_gain", "swiglu_rescale")][::-1]
+    made = plan(sites, derive(sites), shapes(sites))
+    component = next(c for c in made.components if len(c.actors) == 2)
+    gauges = {actor.name: actor.gauge for actor in component.actors}
+    assert [gauges[step.start[0].actor] for step in component.frames] == ["norm_gain", "swiglu_rescale"]
+
+
+def test_a_cycle_starts_one_sided() -> None:
+    sites = handmade.mlp_sites((3, 4, 5, 6, 7))
+    (component,) = plan(sites, derive(sites), shapes(sites)).components
+    (step,) = component.frames
+    assert [solve.formula for solve in step.start] == ["1 / n0"] * 3
+    assert [solve.actor for solve in step.start] == ["g0", "g1", "g2"]
+    assert [solve.formula for solve in step.rounds] == ["n1.sqrt() / n0.sqrt()"] * 3
+
+
+def test_a_cycle_that_neither_side_breaks_is_refused() -> None:
+    one_way = site(
+        "a",
+        0,
+        "positive",
+        1,
+        4,
+        [linear("W1", "u", 4, 5, UP, 0), linear("W2", "v", 4, 5, DOWN, 0)],
+        handmade.balance_fix(),
+    )
+    other = site(
+        "b",
+        0,
+        "positive",
+        1,
+        5,
+        [linear("W1", "u", 4, 5, UP, 1), linear("W2", "v", 4, 5, DOWN, 1)],
+        handmade.balance_fix(),
+    )
+    sites = [one_way, other]
+    with pytest.raises(GaugeError, match="in a circle"):
+        plan(sites, derive(sites), shapes(sites))
+
+
+def test_combinations_that_are_not_exact_are_refused() -> None:
+    gain = site(
+        "gain", 0, "positive", 1, 4, [vector("g", "g", 4, UP), linear("W", "w", 3, 4, DOWN, 1)], handmade.abs_fix()
+    )
+    stream = site("stream", 0, "orthogonal", 1, 4, [linear("W", "w", 3, 4, ROTATE, 1)])
+    with pytest.raises(GaugeError, match="gain and stream both move W/W"):
+        plan([gain, stream], derive([gain, stream]), shapes([gain, stream]))
+    shift = site("shift", 0, "translation", 1, 4, [linear("U", "w", 4, 3, SHIFT, 0)])
+    units = site(
+        "units",
+        0,
+        "positive",
+        1,
+        3,
+        [linear("W1", "w", 4, 3, UP, 1), linear("W2", "v", 3, 4, DOWN, 0)],
+        handmade.balance_fix(),
+    )
+    with pytest.raises(GaugeError, match="would follow the shift"):
+        plan([shift, units], derive([shift, units]), shapes([shift, units]))
+
+
+# --- layouts
+
+
+@st.composite
+def regions(draw: st.DrawFn) -> Region:
+    """Digits with strides that multiply up, some of them skipping."""
+    stride, digits = 1, []
+    for _ in range(draw(st.integers(1, 3))):
+        size = draw(st.integers(1, 3))
+        digits.append((size, stride))
+        stride *= size * draw(st.sampled_from([1, 1, 2, 3]))
+    step, out = 1, []
+    for size, at in digits:
+        varies = draw(st.booleans())
+        out.append(Digit(size, at, step if varies else 0, draw(st.booleans())))
+        step *= size if varies else 1
+    order = draw(st.permutations(out))
+    return Region(draw(st.integers(0, 6)), tuple(order))
+
+
+def elements(region: Region) -> dict[int, tuple[int, tuple[bool, ...]]]:
+    """Every element: the coefficient's index."""
+    out = {}
+    for index in itertools.product(*(range(d.size) for d in region.digits)):
+        at = region.offset + sum(i * d.stride for i, d in zip(index, region.digits))
+        out[at] = (sum(i * d.step for i, d in zip(index, region.digits)), ())
+    return out
+
+
+@settings(max_examples=300, deadline=None)
+@given(regions(), regions())
+def test_layouts_against_brute_force(one_region: Region, two: Region) -> None:
+    left, right = elements(one_region), elements(two)
+    if disjoint(one_region, two):
+        assert not set(left) & set(right)
+    seen = share(one_region, two)
+    if seen is None:
+        return
+    assert set(left) <= set(right)
+    for index in itertools.product(*(range(n) for n, _ in seen.axes)):
+        at = seen.offset + sum(i * stride for i, (_, stride) in zip(index, seen.axes))
+        assert left[at][0] == seen.inner_start + sum(i * d.step for i, d in zip(index, seen.inner))
+        assert right[at][0] == seen.outer_start + sum(i * d.step for i, d in zip(index, seen.outer))
+
+
+def test_layouts_that_are_known() -> None:
+    rows = Region(30, (Digit(5, 6, 1), Digit(6, 1)))  # rows 5..10 of [10, 6]
+    columns = Region(0, (Digit(6, 1, 1), Digit(10, 6)))
+    seen = share(rows, columns)
+    assert seen is not None and seen.outer_start == 0 and seen.axes == ((5, 6), (6, 1))
+    assert share(columns, rows) is None
+    third = [Region(4 * i, (Digit(2, 12), Digit(4, 1))) for i in range(3)]
+    assert all(disjoint(a, b) for a, b in itertools.combinations(third, 2))
+    assert gaps([Region(3, (Digit(2, 1),))], 8) == [Region(0, (Digit(3, 1),)), Region(5, (Digit(3, 1),))]
+    assert gaps(third, 24) is None

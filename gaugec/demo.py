@@ -104,8 +104,8 @@ def llama(seed: int = 0) -> torch.nn.Module:
 
 
 def example() -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return the args and kwargs that the demo's model is traced with."""
-    return (), {"input_ids": torch.zeros(2, 8, dtype=torch.long), "use_cache": False}
+    """Return the args and kwargs that the demo's model is traced with: tokens that differ, or no attention shows."""
+    return (), {"input_ids": torch.arange(16).view(2, 8) * 7, "use_cache": False}
 
 
 def batches(text: Tensor, steps: int, seed: int) -> Iterator[Tensor]:

@@ -66,6 +66,8 @@ def _details(theorem: Any, explain: bool) -> Iterator[str]:
         yield "if " + "; ".join(str(condition) for condition in theorem.conditions)
     if explain:
         yield from map(str, theorem.steps)
+        if theorem.sampled:
+            yield f"sampled with exact numbers, {theorem.sampled} times"
 
 
 def show_sites(out: Console, compiled: Any) -> None:

@@ -29,11 +29,9 @@ OPTIMIZERS: dict[str, Make] = {
 }
 
 
-def final_loss(make: Make, rate: float, seed: int, steps: int, text: torch.Tensor) -> float:
+def final_loss(make: Make, gauge: Any, rate: float, seed: int, steps: int, text: torch.Tensor) -> float:
     """Train one model and return the mean loss of its last 20 steps."""
     model = demo.llama(seed)
-    args, kwargs = demo.example()
-    gauge = gaugec.compile(demo.SPEC, model, args, kwargs, loss="cross_entropy")
     optimizer = make(model, gauge, {**demo.ADAM, "lr": rate})
     return statistics.fmean(demo.train(model, optimizer, text, steps, seed)[-20:])
 
@@ -47,10 +45,12 @@ def main() -> None:
     options = parser.parse_args()
 
     text = demo.corpus()
+    args, kwargs = demo.example()
+    gauge = gaugec.compile(demo.SPEC, demo.llama(), args, kwargs, loss="cross_entropy")  # the same for every seed
     best: dict[str, tuple[float, list[float]]] = {}
     for name, make in OPTIMIZERS.items():
         for rate in options.rates:
-            losses = [final_loss(make, rate, seed, options.steps, text) for seed in range(options.seeds)]
+            losses = [final_loss(make, gauge, rate, seed, options.steps, text) for seed in range(options.seeds)]
             print(f"{name} at {rate:g}: {statistics.fmean(losses):.4f}", file=sys.stderr, flush=True)
             if name not in best or statistics.fmean(losses) < statistics.fmean(best[name][1]):
                 best[name] = (rate, losses)

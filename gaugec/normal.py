@@ -205,6 +205,8 @@ class Evaluator:
                 poly = self._value(world, self.graph[id], tuple(substituted(ix, inner) for ix in ixs))
             except NeedSplit as need:
                 back = {w: v for v, w in zip(names, fresh, strict=True)}
+                if need.variable not in back:
+                    raise Undecided("not supported: a split of an index inside a function") from None
                 raise NeedSplit(back[need.variable], need.parts) from None
             known = self.memo[key] = (poly, tuple(fresh))
         return self.algebra.substitute(known[0], dict(zip(known[1], map(variable, names), strict=True)))

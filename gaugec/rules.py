@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gaugec.splits import cut_at
 from gaugec.terms import Factors, Index, Raw, Symbol, plain, shifted, substituted, variable
 
 if TYPE_CHECKING:
@@ -80,13 +81,19 @@ def _delta_rule(algebra: Algebra, factors: Factors, bound: dict[int, int]) -> li
         a, b = algebra.span(left, bound), algebra.span(right, bound)
         if a[1] < b[0] or b[1] < a[0]:
             return []
-        for one, other, room in ((left, right, b), (right, left, a)):
-            v = plain(one)
+        straddles: tuple[Index, int, int] | None = None
+        for one, other, (low, high) in ((left, right, b), (right, left, a)):
+            start = one[0]
+            v = plain(shifted(one, -start))
             if v is None or v not in bound or any(w == v for _, w in other[1]):
                 continue
-            if room[0] >= 0 and room[1] < bound[v]:
+            if start <= low and high < start + bound[v]:
                 sums = {w: size for w, size in bound.items() if w != v}
-                return [(1, _replace(rest, {v: other}), sums)]
+                return [(1, _replace(rest, {v: shifted(other, -start)}), sums)]
+            if not any(w in bound for _, w in other[1]):
+                straddles = other, start, start + bound[v]
+        if straddles is not None:
+            raise cut_at(algebra, straddles[0], straddles[1:], "a diagonal")
         # digit by digit: equal leading strides, the rest smaller than one stride
         if left[1] and right[1] and left[1][0][0] == right[1][0][0] and left[1][0][0] > 1:
             stride = left[1][0][0]

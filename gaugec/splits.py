@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
-from gaugec.algebra import Algebra
 from gaugec.terms import Index, NeedSplit, Number, Polynomial, Undecided, scaled, shifted, substituted, variable
+
+if TYPE_CHECKING:
+    from gaugec.algebra import Algebra
 
 
 def split(algebra: Algebra, need: NeedSplit) -> list[tuple[Index, tuple[int, ...]]]:

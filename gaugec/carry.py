@@ -48,8 +48,10 @@ class Carried:
         return algebra.product([entry, source], summed=(there,))
 
 
-def carry(evaluator: Evaluator, act: World, still: World, kept: tuple[int, ...]) -> None:
-    """Finds, in topological order, the sums below `kept` that move as a whole, and tells the evaluator."""
+def carry(evaluator: Evaluator, act: World, still: World, kept: tuple[int, ...]) -> bool:
+    """Finds, in topological order, the sums below `kept` that move as a whole, and tells the evaluator.
+
+    Returns whether there are any."""
     graph, algebra = evaluator.graph, evaluator.algebra
     evaluator.carrying = (act.name, still.name)
     below: set[int] = set()
@@ -73,6 +75,7 @@ def carry(evaluator: Evaluator, act: World, still: World, kept: tuple[int, ...])
             found = _how(algebra, after, before, free, tuple(mode.size for mode in node.modes))
             if found is not None:
                 evaluator.carried[id] = found
+    return bool(evaluator.carried)
 
 
 def _how(

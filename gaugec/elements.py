@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from math import gcd
 
 from gaugec.algebra import Algebra
 from gaugec.normal import Evaluator
@@ -187,6 +188,53 @@ def extent(region: Region, part: str) -> int:
     return size
 
 
+def located(algebra: Algebra, region: Region, ixs: tuple[Index, ...], name: str) -> tuple[Index, ...] | None:
+    """The value of every digit of a region where its leaf is read at an index; None where the index lies outside.
+
+    Raises `NeedSplit` where a variable runs partly inside, `Undecided` where that cannot be split or told.
+    """
+    values: list[Index | None] = [None] * len(region.digits)
+    straddles: NeedSplit | None = None
+    for mode, ix in enumerate(ixs):
+        mine = [m for m, digit in enumerate(region.digits) if digit.mode == mode]
+        digits = [region.digits[m] for m in mine]
+        base = sum(d.start for d in digits)
+        end = base + sum(d.step * (d.length - 1) for d in digits)
+        low, high = algebra.span(ix)
+        if high < base or low > end:
+            return None
+        grid = gcd(*(d.step for d in digits if d.length > 1))
+        if grid > 1 and any(s % grid for s, _ in ix[1]):
+            raise Undecided(f"not supported: {name} is read across the stride of its slice")
+        if grid > 1 and (ix[0] - base) % grid:
+            return None
+        if low < base or high > end:
+            try:
+                straddles = cut_at(algebra, ix, (base, end + 1), name)
+            except Undecided:
+                raise Undecided(f"not supported: {name} is read partly inside and partly outside the slice") from None
+            continue
+        offset, terms, taken = ix[0] - base, list(ix[1]), 0
+        for m in sorted(mine, key=lambda m: -region.digits[m].step):
+            d = region.digits[m]
+            own = [(s, v) for s, v in terms if len(mine) == 1 or d.step <= s < d.step * d.length]
+            first = offset // d.step
+            if any(s % d.step for s, _ in own):
+                raise Undecided(f"not supported: {name} is read across the digits of its slice")
+            value = index(first, ((s // d.step, v) for s, v in own))
+            bottom, top = algebra.span(value)
+            if bottom < 0 or top >= d.length:
+                raise Undecided(f"not supported: {name} is read across the digits of its slice")
+            offset -= first * d.step
+            taken += len(own)
+            values[m] = value
+        if offset or taken != len(terms):
+            raise Undecided(f"not supported: {name} is read across the digits of its slice")
+    if straddles is not None:
+        raise straddles
+    return tuple(value for value in values if value is not None)
+
+
 def moved(
     evaluator: Evaluator,
     region: Region,
@@ -201,27 +249,9 @@ def moved(
     cannot be split.
     """
     algebra = evaluator.algebra
-    values: list[Index] = []
-    straddles: NeedSplit | None = None
-    for ix, digit in zip(ixs, region.digits, strict=True):
-        step = digit.step
-        low, high = algebra.span(ix)
-        end = digit.start + step * (digit.length - 1)
-        if high < digit.start or low > end:
-            return None
-        if any(s % step for s, _ in ix[1]):
-            raise Undecided(f"not supported: {name} is read across the stride of its slice")
-        if (ix[0] - digit.start) % step:
-            return None
-        if low < digit.start or high > end:
-            try:
-                straddles = cut_at(algebra, ix, (digit.start, end + 1), name)
-            except Undecided:
-                raise Undecided(f"not supported: {name} is read partly inside and partly outside the slice") from None
-        values.append(index((ix[0] - digit.start) // step, ((s // step, v) for s, v in ix[1])))
-    if straddles is not None:
-        raise straddles
-    at = tuple(values)
+    at = located(algebra, region, ixs, name)
+    if at is None:
+        return None
     copies = (flattened(region.digits, at, "copy")[0],)
     group, strides = flattened(region.digits, at, "group")
     if region.kind == "scale":
@@ -236,18 +266,18 @@ def moved(
     if region.kind != "rotate":
         raise Undecided(f"not supported: a movement of kind {region.kind}")
     if element.group == "torus":
-        return _turned(algebra, region, element, ixs, read, copies, (group, strides))
+        return _turned(algebra, region, element, (ixs, at), read, copies, (group, strides))
     lengths = {m: region.digits[m].length for m, _ in strides}
 
     def build(where: dict[int, Index]) -> list[Polynomial]:
         there = joined(scaled(where[m], s) for m, s in strides)
-        source = tuple(
-            shifted(scaled(where[m], d.step), d.start) if m in where else ix
-            for m, (ix, d) in enumerate(zip(ixs, region.digits, strict=True))
-        )
+        source = list(ixs)
+        for mode in {region.digits[m].mode for m in where}:
+            parts = [(m, d) for m, d in enumerate(region.digits) if d.mode == mode]
+            source[mode] = joined(shifted(scaled(where.get(m, at[m]), d.step), d.start) for m, d in parts)
         if region.dual:
-            return [element.matrix(copies, there, group, inverse=True), read(source)]
-        return [element.matrix(copies, group, there), read(source)]
+            return [element.matrix(copies, there, group, inverse=True), read(tuple(source))]
+        return [element.matrix(copies, group, there), read(tuple(source))]
 
     return summed(algebra, lengths, build)
 
@@ -256,13 +286,13 @@ def _turned(
     algebra: Algebra,
     region: Region,
     element: Element,
-    ixs: tuple[Index, ...],
+    where: tuple[tuple[Index, ...], tuple[Index, ...]],
     read: Callable[[tuple[Index, ...]], Polynomial],
     copies: tuple[Index, ...],
     group: tuple[Index, list[tuple[int, int]]],
 ) -> Polynomial:
     """The rotation of one coordinate of a pair: C x0 - S x1, or S x0 + C x1."""
-    at, strides = group
+    (ixs, values), (at, strides) = where, group
     pair = element.pairing.part(algebra, at)
     if pair is None:
         return read(ixs)
@@ -272,9 +302,9 @@ def _turned(
         if by % stride:
             continue
         other = list(ixs)
-        other[m] = shifted(ixs[m], by // stride * digit.step)
-        low, high = algebra.span(other[m])
-        if low >= digit.start and high <= digit.start + digit.step * (digit.length - 1):
+        other[digit.mode] = shifted(ixs[digit.mode], by // stride * digit.step)
+        low, high = algebra.span(shifted(values[m], by // stride))
+        if low >= 0 and high < digit.length:
             cosine, sine = element.angle(copies, pair[0])
             return algebra.add(
                 (1, algebra.product([cosine, read(ixs)])),

@@ -9,11 +9,8 @@ What this module does not do: it samples nothing (see `gaugec.sample`, which sha
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 
 from gaugec import laws
@@ -24,38 +21,10 @@ from gaugec.movements import Motion, classify, oriented
 from gaugec.normal import STILL, Evaluator, World
 from gaugec.rules import RULES
 from gaugec.splits import split
-from gaugec.structure import eps_nodes, structure
+from gaugec.structure import structure
 from gaugec.tensor import Graph, Node, Region, Statement
 from gaugec.terms import Index, NeedSplit, Polynomial, Undecided, substituted, variable
-
-DEPTH = 30_000
-
-
-@dataclass(frozen=True)
-class Theorem:
-    """What is known of one statement.
-
-    verdict: "proved", "refused", "approximate" (proved but for eps, with the bound in `conditions`) or "not decided".
-    reason: why it is not proved, in a reader's words.  steps: the rules and laws that were used.  movements: role ->
-    how the action moves it.  counterexample, sampled: filled in by whoever runs `gaugec.sample`.
-    """
-
-    name: str
-    verdict: str
-    reason: str = ""
-    steps: tuple[str, ...] = ()
-    conditions: tuple[str, ...] = ()
-    movements: Mapping[str, Motion] = field(default_factory=dict)
-    counterexample: str = ""
-    sampled: int = 0
-    seconds: float = 0.0
-
-    def __bool__(self) -> bool:
-        return self.verdict == "proved"
-
-
-class _Refused(Exception):
-    """The statement is not proved; the message says why."""
+from gaugec.verdicts import Effort, Refused, Theorem, finish, guarded, with_eps
 
 
 # --- statements ----------------------------------------------------------------------------------------------------
@@ -63,17 +32,17 @@ def prove_statement(statement: Statement) -> Theorem:
     """Proves that the kept nodes of a gauge do not change and that its action is one.  Never raises."""
     start = time.monotonic()
 
-    def attempt(without: frozenset[int], whole: bool) -> Theorem:
-        return _guarded(statement.name, lambda: _statement(statement, without, whole))
+    def attempt(effort: Effort) -> Theorem:
+        return guarded(statement.name, lambda: _statement(statement, effort))
 
-    return _with_eps(attempt, statement.graph, statement.kept, statement.group, start)
+    return with_eps(attempt, statement.graph, statement.kept, statement.group, start)
 
 
-def _statement(statement: Statement, without: frozenset[int], whole_sums: bool) -> Theorem:
+def _statement(statement: Statement, effort: Effort) -> Theorem:
     graph, group = statement.graph, statement.group
-    algebra = _algebra(graph, group)
+    algebra = _algebra(graph, group, effort.seconds)
     if not statement.actions:
-        raise _Refused("no parameter is moved")
+        raise Refused("no parameter is moved")
     size = graph[statement.element].modes[0].size if graph[statement.element].modes else 1
     pairing = Pairing("halves", size)
     roles = {statement.params[role]: role for role in statement.actions}
@@ -109,17 +78,17 @@ def _statement(statement: Statement, without: frozenset[int], whole_sums: bool) 
     acted = acting("g", g, None)
     still = after("identity", acting("one", element("", kind="identity"), None)) if group in PAIRED else STILL
     atoms = frozenset(statement.kept)
-    evaluator = Evaluator(graph, algebra, atoms, frozenset({*roles, statement.element}), without)
+    evaluator = Evaluator(graph, algebra, atoms, frozenset({*roles, statement.element}), effort.without)
     act = after("moved", acted)
-    if whole_sums:
-        carry(evaluator, act, still, statement.kept)
+    if effort.carries and group not in PAIRED:
+        effort.carried = carry(evaluator, act, still, statement.kept)
     for id in sorted(statement.kept):
         evaluator.root = id
         _same(evaluator, (act, id), (still, id), _named(graph[id], statement))
     evaluator = replace_root(evaluator)
     for role, action in statement.actions.items():
         if [m.size for m in graph[action].modes] != [m.size for m in graph[statement.params[role]].modes]:
-            raise _Refused(f"the action on {role} changes its shape")
+            raise Refused(f"the action on {role} changes its shape")
         one = acting("one", element("", kind="identity"), None)
         _same(evaluator, (one, action), (STILL, statement.params[role]), f"{role} under the group's identity")
     first = after("first", acted)
@@ -131,16 +100,16 @@ def _statement(statement: Statement, without: frozenset[int], whole_sums: bool) 
                 twice, once = acting("twice", h, first), acting(f"product{order[0].tag}", product, None)
                 _same(evaluator, (twice, action), (once, action), f"{role}, moved twice and by the product,")
             break
-        except _Refused as refusal:
+        except Refused as refusal:
             reason = reason or f"this is no action of the group: {refusal}"
     else:
-        raise _Refused(reason)
+        raise Refused(reason)
     whole = acting("whole", element("", whole=True), None)
     found = {
         role: classify(evaluator, whole, action, statement.params[role]) for role, action in statement.actions.items()
     }
     if all(move.kind == "none" for move in found.values()):
-        raise _Refused("the group's element moves no parameter")
+        raise Refused("the group's element moves no parameter")
     return _theorem(statement.name, algebra, oriented(found, g.orthogonal))
 
 
@@ -177,19 +146,19 @@ def prove_invariance(
         return known
     start = time.monotonic()
 
-    def attempt(without: frozenset[int], whole: bool) -> Theorem:
+    def attempt(effort: Effort) -> Theorem:
         def prove() -> Theorem:
-            evaluator, act, still = _worlds(graph, kept, regions, group, cut, (pairing, rotary), without)
-            if whole:
-                carry(evaluator, act, still, kept)
+            evaluator, act, still = _worlds(graph, kept, regions, group, cut, (pairing, rotary), effort)
+            if effort.carries and group not in PAIRED:
+                effort.carried = carry(evaluator, act, still, kept)
             for id in sorted(kept):
                 evaluator.root = id
                 _same(evaluator, (act, id), (still, id), _where(graph[id]))
             return _theorem("", evaluator.algebra, {})
 
-        return _guarded("", prove)
+        return guarded("", prove)
 
-    theorem = _with_eps(attempt, graph, kept, group, start)
+    theorem = with_eps(attempt, graph, kept, group, start)
     if theorem.verdict != "not decided":
         _PROOFS[key] = theorem
     return theorem
@@ -209,7 +178,7 @@ def equivariant(
 
     def prove() -> Theorem:
         id = output.leaf
-        evaluator, act, still = _worlds(graph, (), regions, group, cut, (pairing, rotary), frozenset(), (output,))
+        evaluator, act, still = _worlds(graph, (), regions, group, cut, (pairing, rotary), Effort(), (output,))
         evaluator.root = id
         by = _element(evaluator.algebra, (*regions, output), group, pairing, rotary)
 
@@ -223,7 +192,7 @@ def equivariant(
         _equal(evaluator, graph[id], lambda ixs: evaluator.value(act, id, ixs), expected, _where(graph[id]))
         return _theorem("", evaluator.algebra, {})
 
-    return _finish(_guarded("", prove), start)
+    return finish(guarded("", prove), start)
 
 
 def _element(algebra: Algebra, regions: tuple[Region, ...], group: str, pairing: str, rotary: int) -> Element:
@@ -231,9 +200,9 @@ def _element(algebra: Algebra, regions: tuple[Region, ...], group: str, pairing:
     if group not in GROUPS:
         raise Undecided(f"not supported: the group {group}")
     if len({extent(region, "copy") for region in regions}) > 1:
-        raise _Refused("the moved parameters do not agree on the number of copies")
+        raise Refused("the moved parameters do not agree on the number of copies")
     if len({extent(region, "rest" if region.kind == "shift" else "group") for region in regions}) > 1:
-        raise _Refused("the moved parameters do not agree on the length of the axis that the group moves")
+        raise Refused("the moved parameters do not agree on the length of the axis that the group moves")
     size = extent(regions[0], "group") if regions else 1
     wanted = {"translation": {"shift"}}.get(group, {"scale"} if group in SCALES else {"rotate"})
     if {region.kind for region in regions} - wanted:
@@ -248,19 +217,19 @@ def _worlds(
     group: str,
     cut: frozenset[int],
     pairs: tuple[str, int],
-    without: frozenset[int],
+    effort: Effort,
     more: tuple[Region, ...] = (),
 ) -> tuple[Evaluator, World, World]:
     """The evaluator, the world after the element has acted, and the world before."""
-    algebra = _algebra(graph, group)
+    algebra = _algebra(graph, group, effort.seconds)
     by = _element(algebra, (*regions, *more), group, *pairs)
     table: dict[int, list[Region]] = {}
     for region in regions:
         table.setdefault(region.leaf, []).append(region)
-    evaluator = Evaluator(graph, algebra, frozenset(cut) | frozenset(kept), frozenset(table), without)
+    evaluator = Evaluator(graph, algebra, frozenset(cut) | frozenset(kept), frozenset(table), effort.without)
     for id in sorted(cut - set(kept)):
         if evaluator.touched(id):
-            raise _Refused(f"{_where(graph[id])} is held fixed but depends on a moved parameter")
+            raise Refused(f"{_where(graph[id])} is held fixed but depends on a moved parameter")
 
     def world(name: str, element: Element) -> World:
         def leaf(evaluator: Evaluator, node: Node, ixs: tuple[Index, ...]) -> Polynomial | None:
@@ -316,16 +285,16 @@ def _equal(
         if difference:
             mono = max(difference, key=lambda m: (any(algebra.symbols[f[0]].kind == "element" for f in m[0]), m))
             count = f" and {len(difference) - 1} more" if len(difference) > 1 else ""
-            raise _Refused(f"{name} changes: left over is {algebra.words(mono, difference[mono])}{count}")
+            raise Refused(f"{name} changes: left over is {algebra.words(mono, difference[mono])}{count}")
 
 
-# --- verdicts ------------------------------------------------------------------------------------------------------
-def _algebra(graph: Graph, group: str) -> Algebra:
+# --- shared ------------------------------------------------------------------------------------------------------
+def _algebra(graph: Graph, group: str, seconds: float) -> Algebra:
     if group not in GROUPS:
         raise Undecided(f"not supported: the group {group}")
-    algebra = Algebra(symbolic=graph.symbolic, ones=group == "orthogonal_ones")
+    algebra = Algebra(symbolic=graph.symbolic, ones=group == "orthogonal_ones", seconds=seconds)
     if not algebra.allow("linearity"):
-        raise _Refused("sympy could not prove that products distribute over sums")
+        raise Refused("sympy could not prove that products distribute over sums")
     return algebra
 
 
@@ -335,64 +304,6 @@ def _theorem(name: str, algebra: Algebra, found: Mapping[str, Motion]) -> Theore
     if any(symbol.tag == "c" for symbol in algebra.symbols):
         conditions.insert(0, "c > 0")
     return Theorem(name, "proved", steps=steps, conditions=tuple(conditions), movements=found)
-
-
-@contextmanager
-def _deep() -> Iterator[None]:
-    before = sys.getrecursionlimit()
-    sys.setrecursionlimit(max(before, DEPTH))
-    try:
-        yield
-    finally:
-        sys.setrecursionlimit(before)
-
-
-def _guarded(name: str, prove: Callable[[], Theorem]) -> Theorem:
-    """Runs a proof; whatever it raises becomes a refusal."""
-    try:
-        with _deep():
-            return prove()
-    except _Refused as refusal:
-        return Theorem(name, "refused", str(refusal))
-    except Undecided as undecided:
-        decided = str(undecided).startswith("not ")
-        return Theorem(name, "not decided" if decided else "refused", str(undecided))
-    except RecursionError:
-        return Theorem(name, "not decided", "not decided: the graph is too deep")
-    except Exception as error:  # a proof that breaks is not a proof
-        return Theorem(name, "refused", f"the proof broke off: {type(error).__name__}: {error}")
-
-
-def _with_eps(
-    attempt: Callable[[frozenset[int], bool], Theorem],
-    graph: Graph,
-    kept: tuple[int, ...],
-    group: str,
-    start: float,
-) -> Theorem:
-    """Proves; a scale that fails is tried again with every eps under a root taken to be zero."""
-
-    def both(without: frozenset[int]) -> Theorem:
-        """First with sums that move as a whole, then with all terms written out."""
-        theorem = attempt(without, True) if group not in PAIRED else None
-        if theorem:
-            return theorem
-        full = attempt(without, False)
-        return theorem if theorem is not None and full.verdict == "not decided" else full
-
-    theorem = both(frozenset())
-    if not theorem and group in SCALES:
-        eps = {id: graph[id].constant for id in eps_nodes(graph, kept)}
-        if eps and (again := both(frozenset(eps))):
-            values = ", ".join(sorted({f"{float(abs(value)):g}" for value in eps.values()}))
-            bound = f"exact at eps = 0; here eps = {values}: the square deviates by eps(c^2 - 1)/(c^2 ms + eps)"
-            conditions = (*again.conditions, bound, "ms ≠ 0")
-            theorem = replace(again, verdict="approximate", reason=bound, conditions=conditions)
-    return _finish(theorem, start)
-
-
-def _finish(theorem: Theorem, start: float) -> Theorem:
-    return replace(theorem, seconds=time.monotonic() - start)
 
 
 def _where(node: Node) -> str:

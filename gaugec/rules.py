@@ -82,12 +82,12 @@ def _delta_rule(algebra: Algebra, factors: Factors, bound: dict[int, int]) -> li
         if a[1] < b[0] or b[1] < a[0]:
             return []
         straddles: tuple[Index, int, int] | None = None
-        for one, other, (low, high) in ((left, right, b), (right, left, a)):
+        for one, other, (least, most) in ((left, right, b), (right, left, a)):
             start = one[0]
             v = plain(shifted(one, -start))
             if v is None or v not in bound or any(w == v for _, w in other[1]):
                 continue
-            if start <= low and high < start + bound[v]:
+            if start <= least and most < start + bound[v]:
                 sums = {w: size for w, size in bound.items() if w != v}
                 return [(1, _replace(rest, {v: shifted(other, -start)}), sums)]
             if not any(w in bound for _, w in other[1]):

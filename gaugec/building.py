@@ -208,8 +208,11 @@ class Builder:
 
     def cat(self, operands: Sequence[Ref], axis: int) -> Ref:
         """Joins along an axis."""
+        axis %= len(operands[0].shape)
+        operands = [ref for ref in operands if ref.shape[axis]] or operands[:1]  # empty pieces say nothing
+        if len(operands) == 1:
+            return operands[0]
         refs = [self._fresh(ref) for ref in operands]
-        axis %= len(refs[0].shape)
         total = sum(ref.shape[axis] for ref in refs)
         shape = tuple(total if i == axis else n for i, n in enumerate(refs[0].shape))
         pieces: list[tuple[int, int, Variable | None]] = []

@@ -85,7 +85,7 @@ def _theorem(entry: Entry) -> Theorem:
     checked = sample(lambda sizes: lower(gauge, sizes), dims) if theorem.verdict == "proved" else None
     if checked is not None and not checked:
         return replace(
-            theorem, verdict="refused", reason=f"the component check disagrees with the proof: {checked.message}"
+            theorem, verdict="refused", reason=f"the component check disagrees with the proof: {checked.reason}"
         )
     return replace(theorem, sampled=checked.samples if checked is not None else 0)
 

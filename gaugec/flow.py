@@ -10,13 +10,15 @@ What this module does not do: it binds no parameter and proves nothing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from gaugec.tensor import Access, Node
+from gaugec.tensor import Access, Ix, Node
 
 Key = tuple[object, ...]
+Number = tuple[int, ...]  # a digit of the moved axis; (2, 0) and (2, 1) are what (2,) was split into
 Law = Callable[[str, tuple[tuple[str, object], ...]], "Fraction | None"]
 
 
@@ -32,18 +34,37 @@ class Blocked(Exception):
 class Demote(Exception):
     """A digit of the moved axis cannot be one on which the group acts as a whole."""
 
-    def __init__(self, digit: int, reason: str) -> None:
+    def __init__(self, digit: Number, reason: str) -> None:
         super().__init__(reason)
         self.digit = digit
 
 
+class Refine(Exception):
+    """A digit of the moved axis is read as several: it must be split into `sizes`, outermost first."""
+
+    def __init__(self, digit: Number, sizes: Sequence[int]) -> None:
+        super().__init__(f"a digit of the moved axis splits into {list(sizes)}")
+        self.digit, self.sizes = digit, tuple(sizes)
+
+
 @dataclass(frozen=True)
 class Extent:
-    """Where a digit of the moved axis is in a value: mode `position`, elements start .. start + length."""
+    """Where a digit of the moved axis is in a value: a share of mode `position`, whose index is the sum over the digits
+    that it holds of start + step * t, 0 <= t < length."""
 
     position: int
     start: int
     length: int
+    step: int = 1
+
+
+@dataclass(frozen=True)
+class Spot:
+    """Where a node reads a digit: its local `variable` has the value start + step * t (summed over the digits in it)."""
+
+    variable: int
+    start: int = 0
+    step: int = 1
 
 
 @dataclass(frozen=True)
@@ -54,7 +75,7 @@ class State:
     exponent: of a scale.  dual: of a rotation.  zone: inside a rotary embedding that is spelled out.
     """
 
-    digits: Mapping[int, Extent]
+    digits: Mapping[Number, Extent]
     tag: object
     exponent: Fraction = Fraction(1)
     dual: bool = False
@@ -71,12 +92,12 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Demand:
-    """Operand `operand` of the node must move too: as `partner` in the same step, along `variables` (digit -> variable)."""
+    """Operand `operand` of the node must move too: as `partner` in the same step, along `variables`."""
 
     operand: int
     kind: str
     mine: State
-    variables: Mapping[int, int]
+    variables: Mapping[Number, Spot]
 
 
 @dataclass(frozen=True)
@@ -90,8 +111,8 @@ class Context:
 
     kind: str
     torus: bool
-    group: frozenset[int]
-    copies: frozenset[int]
+    group: frozenset[Number]
+    copies: frozenset[Number]
     degree: Law
     forgets: Callable[[str], bool]
     depends: Mapping[int, bool]
@@ -104,50 +125,81 @@ class Seen:
 
     operand: int
     state: State
-    variables: Mapping[int, int]
+    variables: Mapping[Number, Spot]
     partial: bool
 
 
-def read(
-    node: Node, position: int, access: Access, state: State, context: Context, modes: Sequence[int]
-) -> Seen | None:
-    """Reads a moved operand; None when the access misses the moved part.  `modes`: sizes of the operand's modes."""
-    variables: dict[int, int] = {}
-    partial = False
+def read(node: Node, operand: int, access: Access, state: State, context: Context) -> Seen | None:
+    """Reads a moved operand; None when the access misses the moved part.
+
+    Raises:
+        Blocked: it reads the moved axis in a way that no rule follows.  Refine: it reads a digit as several.
+    """
+    by_mode: dict[int, list[Number]] = {}
     for digit, extent in state.digits.items():
-        ix = access.index[extent.position]
-        low, high = node.span(position, ix)
-        if high < extent.start or low >= extent.start + extent.length:
+        by_mode.setdefault(extent.position, []).append(digit)
+    variables: dict[Number, Spot] = {}
+    partial = False
+    owner: dict[int, int] = {}
+    for position, digits in by_mode.items():
+        found = _read_mode(node, operand, access.index[position], {d: state.digits[d] for d in digits}, context)
+        if found is None:
             return None
-        whole = low == extent.start and high == extent.start + extent.length - 1
-        if whole and len(ix.terms) == 1 and ix.terms[0][0] == 1:
-            variables[digit] = ix.terms[0][1]
-            continue
-        inside = low >= extent.start and high < extent.start + extent.length
-        if context.torus and inside and digit not in context.copies and len(ix.terms) <= 1:
-            partial = True
-            if ix.terms:
-                variables[digit] = ix.terms[0][1]
-            continue
-        if digit in context.copies or not inside:
-            raise Blocked(f"it reads a part of the moved axis ({low}..{high} of {modes[extent.position]})", node)
-        raise Blocked("it reads the moved axis in another order or in part", node)
-    if len(set(variables.values())) != len(variables):
-        raise Blocked("it reads a diagonal of the moved axis", node)
-    return Seen(position, state, variables, partial)
+        spots, part = found
+        partial = partial or part
+        for spot in spots.values():
+            if owner.setdefault(spot.variable, position) != position:
+                raise Blocked("it reads a diagonal of the moved axis", node)
+        variables.update(spots)
+    return Seen(operand, state, variables, partial)
 
 
-def step(
-    node: Node, states: Sequence[State | None], sizes: Sequence[Sequence[int]], context: Context
-) -> Outcome | Demand | None:
+def _read_mode(
+    node: Node, operand: int, ix: Ix, extents: Mapping[Number, Extent], context: Context
+) -> tuple[dict[Number, Spot], bool] | None:
+    """The digits of one mode as a node reads them, and whether it reads a part of a rotary axis."""
+    low, high = node.span(operand, ix)
+    base = sum(e.start for e in extents.values())
+    top = base + sum(e.step * (e.length - 1) for e in extents.values())
+    grid = math.gcd(*(e.step for e in extents.values() if e.length > 1), *(s for s, _ in ix.terms))
+    if high < base or low > top or (grid > 1 and (ix.offset - base) % grid):
+        return None
+    live = {d: e for d, e in extents.items() if e.length > 1}
+    terms = {s: v for s, v in ix.terms}
+    steps = {e.step: (d, e) for d, e in live.items()}
+    if ix.offset == base and len(terms) == len(ix.terms) and len(steps) == len(live):
+        if set(terms) == set(steps) and all(node.size(operand, v) == steps[s][1].length for s, v in ix.terms):
+            return {steps[s][0]: Spot(v) for s, v in ix.terms}, False
+    if len(ix.terms) == 1 and ix.terms[0][0] == 1 and low <= base and top <= high:
+        variable = ix.terms[0][1]
+        spots: dict[Number, Spot] = {}
+        offset = ix.offset
+        for digit, extent in extents.items():
+            spots[digit] = Spot(variable, extent.start - offset, extent.step)
+            offset = 0
+        return spots, False
+    if ix.offset == base and len(live) == 1 and len(ix.terms) > 1:
+        ((digit, extent),) = live.items()
+        sizes = [node.size(operand, v) for _, v in ix.terms]
+        if math.prod(sizes) == extent.length and all(
+            s == extent.step * math.prod(sizes[i + 1 :]) for i, (s, _) in enumerate(ix.terms)
+        ):
+            raise Refine(digit, sizes)
+    inside = low >= base and high <= top
+    if context.torus and inside and len(ix.terms) <= 1 and len(live) == 1 and not set(live) & context.copies:
+        return ({next(iter(live)): Spot(v) for _, v in ix.terms}), True
+    raise Blocked("it reads the moved axis in another order or in part", node)
+
+
+def step(node: Node, states: Sequence[State | None], context: Context) -> Outcome | Demand | None:
     """Applies the rule of a node.  None: no operand is read where it moves.
 
     Raises:
         Blocked: the gauge ends here.
-        Demote: a digit must leave the group.
+        Demote: a digit must leave the group.  Refine: a digit must be split.
     """
     seen = [
-        read(node, i, access, state, context, sizes[i])
+        read(node, i, access, state, context)
         for i, (access, state) in enumerate(zip(node.operands, states, strict=True))
         if state is not None
     ]
@@ -160,15 +212,22 @@ def step(
     return rule(node, moved, context)
 
 
-def _out(node: Node, seen: Seen, context: Context, *, zone: bool = False) -> dict[int, Extent]:
+def _out(node: Node, seen: Seen, context: Context) -> dict[Number, Extent]:
     """Where the digits are in the node's value."""
     places = {mode.variable: i for i, mode in enumerate(node.modes)}
-    digits: dict[int, Extent] = {}
-    for digit, variable in seen.variables.items():
-        if variable not in places:
-            raise Blocked("the moved axis is summed away", node)
-        position = places[variable]
-        digits[digit] = Extent(position, 0, node.modes[position].size)
+    digits: dict[Number, Extent] = {}
+    for digit, spot in seen.variables.items():
+        if spot.variable not in places:
+            if digit in context.group | context.copies:
+                raise Blocked("the moved axis is summed away", node)
+            continue  # a bystander may go
+        position = places[spot.variable]
+        length = (
+            node.modes[position].size if seen.partial and len(seen.variables) == 1 else seen.state.digits[digit].length
+        )
+        if seen.partial:
+            length = min(length, node.modes[position].size)
+        digits[digit] = Extent(position, spot.start, length, spot.step)
     return digits
 
 
@@ -189,21 +248,20 @@ def _tags(moved: Sequence[Seen]) -> tuple[object, ...]:
 # -- contraction -------------------------------------------------------------------------------------------------
 def _einsum(node: Node, moved: list[Seen], context: Context) -> Outcome | Demand:
     if context.kind == "shift":
-        return _einsum_shift(node, moved)
+        return _einsum_shift(node, moved, context)
     if len(moved) == 1:
         return _einsum_one(node, moved[0], context)
     return _einsum_two(node, moved, context)
 
 
-def _einsum_shift(node: Node, moved: list[Seen]) -> Outcome:
+def _einsum_shift(node: Node, moved: list[Seen], context: Context) -> Outcome:
     if len(moved) > 1:
         raise Blocked("two shifted values are multiplied", node)
     (seen,) = moved
-    for variable in seen.variables.values():
-        if variable in node.summed or _elsewhere(node, seen, variable):
+    for spot in seen.variables.values():
+        if spot.variable in node.summed or _elsewhere(node, seen, spot.variable):
             raise Blocked("the axis along which the shift is constant is weighted or summed", node)
-    places = {mode.variable: i for i, mode in enumerate(node.modes)}
-    digits = {d: Extent(places[v], 0, node.modes[places[v]].size) for d, v in seen.variables.items()}
+    digits = _out(node, seen, context)
     weighed = bool(set(node.operands[seen.operand].variables) & set(node.summed))
     state, tag = replace(seen.state, digits=digits), seen.state.tag
     if weighed and isinstance(tag, tuple) and tag[0] == "role":
@@ -212,7 +270,7 @@ def _einsum_shift(node: Node, moved: list[Seen]) -> Outcome:
 
 
 def _einsum_one(node: Node, seen: Seen, context: Context) -> Outcome | Demand:
-    acting = {d: v for d, v in seen.variables.items() if d not in context.copies}
+    acting = {d: s.variable for d, s in seen.variables.items() if d in context.group}
     summed = [d for d, v in acting.items() if v in node.summed]
     if summed and not seen.partial:
         for digit in acting:
@@ -222,8 +280,8 @@ def _einsum_one(node: Node, seen: Seen, context: Context) -> Outcome | Demand:
         if partner is None:
             raise Blocked("the moved axis is contracted with values that do not move", node)
         return Demand(partner, "contract", seen.state, seen.variables)
-    for digit, variable in seen.variables.items():
-        if digit in context.copies and variable in node.summed:
+    for digit, spot in seen.variables.items():
+        if digit in context.copies and spot.variable in node.summed:
             raise Demote(digit, "values with different group elements are added up")
     zone, gate = seen.state.zone or seen.partial, False
     own = set(node.operands[seen.operand].variables)
@@ -247,7 +305,7 @@ def _einsum_one(node: Node, seen: Seen, context: Context) -> Outcome | Demand:
     return Outcome(state)
 
 
-def _partner(node: Node, seen: Seen, acting: Mapping[int, int], context: Context) -> int | None:
+def _partner(node: Node, seen: Seen, acting: Mapping[Number, int], context: Context) -> int | None:
     """The operand that is contracted with the moved axis and could move: it depends on parameters."""
     found = [
         i
@@ -260,14 +318,14 @@ def _partner(node: Node, seen: Seen, acting: Mapping[int, int], context: Context
 
 def _einsum_two(node: Node, moved: list[Seen], context: Context) -> Outcome:
     first = moved[0]
-    acting = {d: v for d, v in first.variables.items() if d not in context.copies}
+    acting = {d: s.variable for d, s in first.variables.items() if d in context.group}
     for other in moved[1:]:
-        for digit, variable in first.variables.items():
-            if other.variables.get(digit) != variable:
+        for digit, spot in first.variables.items():
+            if digit in context.group | context.copies and other.variables.get(digit) != spot:
                 if digit in context.copies:
                     raise Demote(digit, "its two factors have different copies")
                 raise Blocked("two moved axes meet that are not one index", node)
-        if set(other.variables) != set(first.variables):
+        if (set(other.variables) ^ set(first.variables)) & (context.group | context.copies):
             raise Blocked("two moved values meet whose moved axes differ", node)
     inside = {s.operand for s in moved}
     rest = {i for v in acting.values() for i, a in enumerate(node.operands) if v in a.variables and i not in inside}
@@ -297,7 +355,7 @@ def _add(node: Node, moved: list[Seen], context: Context) -> Outcome | Demand:
         states = [Outcome(replace(s.state, digits=_out(node, s, context))) for s in moved]
         first = states[0].state
         assert first is not None
-        if any(o.state is None or o.state.digits != first.digits for o in states):
+        if any(o.state is None or _alive(o.state.digits, context) != _alive(first.digits, context) for o in states):
             raise Blocked("values that are shifted along different axes are added", node)
         return _joined(states, moved)
     if node.constant:
@@ -312,11 +370,20 @@ def _add(node: Node, moved: list[Seen], context: Context) -> Outcome | Demand:
     digits = [_out(node, s, context) for s in moved]
     one = moved[0].state
     for s, d in zip(moved[1:], digits[1:]):
-        if d != digits[0] or s.state.exponent != one.exponent or s.state.dual != one.dual:
+        if (
+            _alive(d, context) != _alive(digits[0], context)
+            or s.state.exponent != one.exponent
+            or s.state.dual != one.dual
+        ):
             raise Blocked("the values that are added move differently", node)
     zone = any(s.state.zone or s.partial for s in moved)
     states = [Outcome(replace(s.state, digits=d, zone=zone)) for s, d in zip(moved, digits)]
     return _joined(states, moved)
+
+
+def _alive(digits: Mapping[Number, Extent], context: Context) -> dict[Number, Extent]:
+    """Without the bystanders."""
+    return {digit: extent for digit, extent in digits.items() if digit in context.group | context.copies}
 
 
 def _joined(states: list[Outcome], moved: list[Seen]) -> Outcome:
@@ -345,9 +412,16 @@ def _along(node: Node, moved: list[Seen], context: Context) -> Outcome:
     if len(moved) != 1 or moved[0].operand != 0:
         raise Blocked(f"{node.function} of several moved values", node)
     (seen,) = moved
-    acting = set(seen.variables.values())
+    acting = {spot.variable for digit, spot in seen.variables.items() if digit in context.group | context.copies}
     if context.kind == "shift":
-        if set(node.bound) != acting:
+        if (
+            set(node.bound) != acting
+            or seen.partial
+            or any(
+                spot.start or spot.step != 1 or e.length != node.sizes[spot.variable]
+                for spot, e in ((spot, seen.state.digits[d]) for d, spot in seen.variables.items())
+            )
+        ):
             raise Blocked(f"{node.function} is not taken along the axis of the shift", node)
         if not context.forgets(node.function):
             raise Blocked(f"{node.function} has no law that forgets a shift", node)
@@ -371,16 +445,19 @@ def _cat(node: Node, moved: list[Seen], context: Context) -> Outcome | Demand:
     for s in moved:
         if s.state.tag != one.tag or s.state.exponent != one.exponent or s.state.dual != one.dual:
             raise Blocked("values that move differently are joined", node)
-    if any(along in s.variables.values() for s in moved) or any(s.partial for s in moved):
-        if not context.torus:
-            raise Blocked("pieces of the moved axis are put together in another way", node)
+    across = [s for s in moved if along in {spot.variable for spot in s.variables.values()}]
+    if (across or any(s.partial for s in moved)) and not context.torus:
+        raise Blocked("pieces of the moved axis are put together in another way", node)
     places = {mode.variable: i for i, mode in enumerate(node.modes)}
-    digits: dict[int, Extent] = {}
-    for digit in sorted(context.group | context.copies):
-        variables = {s.variables.get(digit, along) for s in moved}
-        if len(variables) != 1:
+    digits: dict[Number, Extent] = {}
+    shared = set(one.digits).intersection(*(s.variables for s in moved)) if len(moved) > 1 else set(moved[0].variables)
+    for digit in sorted(context.group | context.copies | shared):
+        spots = {s.variables.get(digit, Spot(along)) for s in moved}
+        if len(spots) != 1:
             raise Blocked("pieces of the moved axis are put together in another way", node)
-        position = places[variables.pop()]
-        digits[digit] = Extent(position, 0, node.modes[position].size)
-    zone = any(s.state.zone or s.partial for s in moved) or any(along in s.variables.values() for s in moved)
+        (spot,) = spots
+        position = places[spot.variable]
+        length = node.modes[position].size if spot.variable == along else one.digits[digit].length
+        digits[digit] = Extent(position, spot.start, length, spot.step)
+    zone = any(s.state.zone or s.partial for s in moved) or bool(across)
     return Outcome(replace(one, digits=digits, zone=zone))

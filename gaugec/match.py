@@ -11,11 +11,27 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
-from gaugec.flow import Blocked, Context, Demand, Demote, Extent, Key, Law, Outcome, State, played, step
+from gaugec.flow import (
+    Blocked,
+    Context,
+    Demand,
+    Demote,
+    Extent,
+    Key,
+    Law,
+    Number,
+    Outcome,
+    Refine,
+    Spot,
+    State,
+    played,
+    step,
+)
 from gaugec.tensor import Access, Digit, Graph, Movement, Node, Region, Statement
 
 
@@ -41,7 +57,7 @@ class Bound:
     """A parameter that plays a role; `digits`: digit -> where it is; shift_by: the moved quantity is x + shift_by."""
 
     role: str
-    digits: dict[int, Extent]
+    digits: dict[Number, Extent]
     shift_by: Fraction | None = None
 
 
@@ -53,9 +69,9 @@ class Candidate:
     moved: frozenset[int]
     kept: tuple[int, ...]
     cut: frozenset[int]
-    group: tuple[int, ...]
-    copies: tuple[int, ...]
-    sizes: dict[int, int]
+    group: tuple[Number, ...]
+    copies: tuple[Number, ...]
+    sizes: dict[Number, int]
     pattern: Pattern
 
 
@@ -117,13 +133,13 @@ def _pattern(
     graph = statement.graph
     gone = {statement.params[role] for role in absent}
     torus = statement.group == "torus"
-    context = Context(kind, torus, frozenset({0}), frozenset(), degree, forgets, dependence(graph), noise(graph))
+    context = Context(kind, torus, frozenset({(0,)}), frozenset(), degree, forgets, dependence(graph), noise(graph))
     states: dict[int, State] = {}
     for number, (role, movement) in enumerate(movements.items()):
         if role not in absent:
             leaf = graph[statement.params[role]]
             extent = Extent(movement.axis, 0, leaf.modes[movement.axis].size)
-            states[leaf.id] = State({0: extent}, ("role", number), movement.exponent, movement.dual)
+            states[leaf.id] = State({(0,): extent}, ("role", number), movement.exponent, movement.dual)
     wanted = _ancestors(graph, statement.kept)
     keys: set[Key] = set()
     kept: set[Key] = set()
@@ -133,7 +149,7 @@ def _pattern(
         if node.op == "add" and any(a.node in gone for a in node.operands):
             pairs = [(a, c) for a, c in zip(node.operands, node.coefficients) if a.node not in gone]
             node = replace(node, operands=tuple(a for a, _ in pairs), coefficients=tuple(c for _, c in pairs))
-        outcome = step(node, [states.get(a.node) for a in node.operands], _sizes(graph, node), context)
+        outcome = step(node, [states.get(a.node) for a in node.operands], context)
         if isinstance(outcome, Demand):
             raise Blocked("a value of the formula that does not move meets one that does")
         if outcome is None:
@@ -175,10 +191,6 @@ def _ancestors(graph: Graph, roots: Sequence[int]) -> set[int]:
     return seen
 
 
-def _sizes(graph: Graph, node: Node) -> list[list[int]]:
-    return [[mode.size for mode in graph[access.node].modes] for access in node.operands]
-
-
 @dataclass
 class Matcher:
     """Searches one model's graph; `blocked`: leaf id -> why it may not move; `said`: leaf id -> its name for people."""
@@ -199,7 +211,8 @@ class Matcher:
             for operand, access in enumerate(node.operands):
                 for mode, ix in zip(self.graph[access.node].modes, access.index):
                     low, high = node.span(operand, ix)
-                    if len(ix.terms) == 1 and ix.terms[0][0] == 1 and high - low + 1 < mode.size:
+                    dense = math.prod(node.size(operand, v) for _, v in ix.terms) == high - low + 1
+                    if dense and high - low + 1 < mode.size:
                         self.cuts.setdefault(mode.space, set()).add((low, high - low + 1))
 
     # -- seeds ------------------------------------------------------------------------------------------------
@@ -225,21 +238,23 @@ class Matcher:
                     refusals.append(max(tried, key=lambda r: r.progress))
         return candidates, refusals
 
-    def _seeds(self, leaf: Node) -> Iterator[tuple[int, dict[int, Extent]]]:
+    def _seeds(self, leaf: Node) -> Iterator[tuple[int, dict[Number, Extent]]]:
         for axis in range(len(leaf.shape)):
             positions = [i for i, mode in enumerate(leaf.modes) if mode.axis == axis]
             if not positions:
                 continue
-            whole = {n: Extent(p, 0, leaf.modes[p].size) for n, p in enumerate(positions)}
+            whole: dict[Number, Extent] = {(n,): Extent(p, 0, leaf.modes[p].size) for n, p in enumerate(positions)}
             yield axis, whole
             for n, p in enumerate(positions):
                 for start, length in sorted(self.cuts.get(leaf.modes[p].space, ())):
-                    yield axis, {**whole, n: Extent(p, start, length)}
+                    yield axis, {**whole, (n,): Extent(p, start, length)}
 
     # -- growing one site -------------------------------------------------------------------------------------
-    def _grow(self, pattern: Pattern, leaf: Node, axis: int, digits: dict[int, Extent]) -> Candidate | Refusal:
+    def _grow(self, pattern: Pattern, leaf: Node, axis: int, digits: dict[Number, Extent]) -> Candidate | Refusal:
         role = pattern.roles[0]
-        group, copies = set(digits), set[int]()
+        group, copies = {d for d, e in digits.items() if e.length > 1}, set[Number]()
+        if not group:
+            return Refusal(leaf.id, axis, "its axis has a single element", None, -1)
         progress = 0
         bound: dict[int, Bound] = {leaf.id: Bound(role, dict(digits))}
         if not _fits(pattern, role, leaf, axis):
@@ -255,6 +270,13 @@ class Matcher:
                 if again is not None:
                     return self._candidate(pattern, bound, again, tuple(sorted(group)), tuple(sorted(copies)), digits)
                 continue
+            except Refine as error:
+                digits = _refined(digits, error)
+                for part in (group, copies):
+                    if error.digit in part:
+                        part.discard(error.digit)
+                        part |= {(*error.digit, n) for n in range(len(error.sizes))}
+                bound = {leaf.id: Bound(role, dict(digits))}
             except Demote as error:
                 why = str(error)
                 digit = error.digit
@@ -265,7 +287,7 @@ class Matcher:
                     group.discard(digit)
                     copies.discard(digit)
                 progress = max(progress, len(bound))
-                bound = {leaf.id: Bound(role, {d: e for d, e in digits.items() if d in group | copies})}
+                bound = {leaf.id: Bound(role, dict(digits))}
                 if not group:
                     return Refusal(
                         leaf.id,
@@ -281,18 +303,41 @@ class Matcher:
                 return Refusal(leaf.id, axis, str(error), node, progress, _roles(bound))
         return Refusal(leaf.id, axis, "the search for a closed site did not end", node, progress, _roles(bound))
 
+    def _cut(self, moved: frozenset[int], kept: frozenset[int]) -> frozenset[int]:
+        """The values at which the proof may stop: read by the site, and untouched by what moves.
+
+        A value that reads only the still part of a moved one (the gate's half of a fused weight) is not one of them: the
+        prover must look into it.
+        """
+        touched = set(moved)
+        for id in range(min(moved), max(kept) + 1):
+            if id not in kept and any(access.node in touched for access in self.graph[id].operands):
+                touched.add(id)
+        pending = list(kept)
+        seen: set[int] = set()
+        cut: set[int] = set()
+        while pending:
+            id = pending.pop()
+            if id in seen:
+                continue
+            seen.add(id)
+            if id in touched or id in kept:
+                pending.extend(access.node for access in self.graph[id].operands)
+            elif self.graph[id].op != "leaf":
+                cut.add(id)
+        return frozenset(cut)
+
     def _candidate(
         self,
         pattern: Pattern,
         bound: dict[int, Bound],
         flow: _Flow,
-        group: tuple[int, ...],
-        copies: tuple[int, ...],
-        digits: dict[int, Extent],
+        group: tuple[Number, ...],
+        copies: tuple[Number, ...],
+        digits: Mapping[Number, Extent],
     ) -> Candidate:
         moved = frozenset(flow.states)
-        inside = moved | flow.kept
-        cut = frozenset(a.node for id in inside for a in self.graph[id].operands) - moved
+        cut = self._cut(moved, frozenset(flow.kept))
         sizes = {digit: extent.length for digit, extent in digits.items()}
         return Candidate(bound, moved, tuple(sorted(flow.kept)), cut, group, copies, sizes, pattern)
 
@@ -301,7 +346,7 @@ def _mark(found: Candidate) -> tuple[object, ...]:
     """What a candidate moves, however it was found (queries from keys or keys from queries)."""
     marks: list[tuple[object, ...]] = []
     for leaf, bound in found.bound.items():
-        places = {d: (e.position, e.start, e.length) for d, e in bound.digits.items()}
+        places = {d: (e.position, e.start, e.length, e.step) for d, e in bound.digits.items()}
         parts = (tuple(sorted(places[d] for d in part if d in places)) for part in (found.group, found.copies))
         marks.append((leaf, *parts))
     return tuple(sorted(marks))
@@ -313,6 +358,18 @@ def _fits(pattern: Pattern, role: str, leaf: Node, axis: int) -> bool:
     return beside == (len(pattern.statement.axes[role]) > 1)
 
 
+def _refined(digits: Mapping[Number, Extent], error: Refine) -> dict[Number, Extent]:
+    """The digits with one of them split."""
+    extent = digits[error.digit]
+    made = {d: e for d, e in digits.items() if d != error.digit}
+    step, start = extent.step * extent.length, extent.start
+    for n, size in enumerate(error.sizes):
+        step //= size
+        made[(*error.digit, n)] = Extent(extent.position, start, size, step)
+        start = 0
+    return dict(sorted(made.items()))
+
+
 def _roles(bound: Mapping[int, Bound]) -> tuple[tuple[str, int], ...]:
     return tuple((b.role, leaf) for leaf, b in bound.items())
 
@@ -321,12 +378,19 @@ class _Flow:
     """One forward pass with the bindings known so far."""
 
     def __init__(
-        self, matcher: Matcher, pattern: Pattern, bound: dict[int, Bound], group: frozenset[int], copies: frozenset[int]
+        self,
+        matcher: Matcher,
+        pattern: Pattern,
+        bound: dict[int, Bound],
+        group: frozenset[Number],
+        copies: frozenset[Number],
     ) -> None:
         self.matcher, self.pattern, self.bound = matcher, pattern, bound
         self.graph = matcher.graph
         laws = (matcher.degree, matcher.forgets, matcher.depends, matcher.noisy)
         self.context = Context(pattern.kind, pattern.statement.group == "torus", group, copies, *laws)
+        self.lengths = {d: e.length for b in bound.values() for d, e in b.digits.items()}
+        self.alive = group | copies
         self.states: dict[int, State] = {}
         self.kept: set[int] = set()
         self.steps: set[Key] = set()
@@ -337,12 +401,10 @@ class _Flow:
         Raises:
             Blocked, Demote: see `gaugec.flow`.
         """
-        alive = self.context.group | self.context.copies
         for leaf, bound in self.bound.items():
             movement = self.pattern.movements[bound.role]
-            digits = {d: e for d, e in bound.digits.items() if d in alive}
             number = list(self.pattern.movements).index(bound.role)
-            self.states[leaf] = State(digits, ("role", number), movement.exponent, movement.dual)
+            self.states[leaf] = State(bound.digits, ("role", number), movement.exponent, movement.dual)
         pending = [user for leaf in self.bound for user in self.graph.users[leaf]]
         heapq.heapify(pending)
         done: set[int] = set()
@@ -385,7 +447,7 @@ class _Flow:
                     node = replace(node, constant=Fraction(0))
         elif any(self.bound[a.node].shift_by for a in node.operands if a.node in self.bound):
             raise Blocked("a gain is used both with and without a constant added", node)
-        return step(node, states, _sizes(self.graph, node), self.context)
+        return step(node, states, self.context)
 
     def _settle(self, node: Node, outcome: Outcome) -> bool:
         """Records an outcome; True when the node is kept.  Refuses a step that the formula has not."""
@@ -441,8 +503,8 @@ class _Flow:
         if not wanted:
             raise Blocked(_unexpected((demand.kind, mine), node), node)
         access = node.operands[demand.operand]
-        for digit, variable in demand.variables.items():
-            if variable not in access.variables:
+        for digit, spot in demand.variables.items():
+            if spot.variable not in access.variables and digit in self.alive:
                 raise Demote(digit, "a value that must move with it does not have it")
         named = list(self.pattern.movements)
         roles = [named[number] for tag in wanted for number in _roles_in(tag)]
@@ -450,7 +512,7 @@ class _Flow:
         if leaf in self.matcher.blocked:
             raise Blocked(f"{self.matcher.said[leaf]} cannot be moved: {self.matcher.blocked[leaf]}", node)
         if leaf in self.bound:
-            raise Blocked(f"{self.matcher.said[leaf]} would have to move in two ways", node)
+            raise Blocked(f"{self.matcher.said[leaf]} would play two roles (a fused weight): not supported", node)
         free = [r for r in roles if r in self.pattern.statement.each or all(b.role != r for b in self.bound.values())]
         for role in free:
             movement = self.pattern.movements[role]
@@ -463,26 +525,30 @@ class _Flow:
                 return
         raise Blocked(f"{self.matcher.said[leaf]} must move, and the formula has no role left for it", node)
 
-    def _trace_back(self, node: Node, access: Access, variables: dict[int, int]) -> tuple[int, dict[int, Extent]]:
+    def _trace_back(
+        self, node: Node, access: Access, variables: dict[Number, Spot]
+    ) -> tuple[int, dict[Number, Extent]]:
         """Follows an operand back to the parameter from which its digits come."""
         for _ in range(1000):
             source = self.graph[access.node]
-            places: dict[int, tuple[int, int, int]] = {}
-            for digit, variable in variables.items():
-                for position, ix in enumerate(access.index):
-                    if variable in ix.variables:
-                        low, high = node.span(list(node.operands).index(access), ix)
-                        places[digit] = (position, low, high - low + 1)
-            if len(places) != len(variables):
-                missing = next(d for d in variables if d not in places)
+            places: dict[Number, Extent] = {}
+            for position, ix in enumerate(access.index):
+                offset = ix.offset
+                for digit, spot in variables.items():
+                    scale = next((s for s, v in ix.terms if v == spot.variable), 0)
+                    if scale and digit not in places:
+                        length = self.lengths[digit]
+                        places[digit] = Extent(position, offset + scale * spot.start, length, scale * spot.step)
+                        offset = 0
+            for missing in sorted((set(variables) - set(places)) & self.alive):
                 raise Demote(missing, "a value that must move with it does not have it")
             if source.op == "leaf":
                 if source.function != "param":
                     raise Blocked("a value that must move is not made by a parameter", node)
-                return source.id, {d: Extent(p, start, length) for d, (p, start, length) in places.items()}
+                return source.id, _with_bystanders(node, access, source, places)
             if source.op not in ("einsum", "add", "cat", "map"):
                 raise Blocked(f"a value that must move comes out of {source.function or source.source}", source)
-            inner = {d: source.modes[p].variable for d, (p, _, _) in places.items()}
+            inner = {d: source.modes[e.position].variable for d, e in places.items() if d in self.alive}
             choices = [
                 a for a in source.operands if self.matcher.depends[a.node] and set(inner.values()) & set(a.variables)
             ]
@@ -491,8 +557,24 @@ class _Flow:
             if not choices:
                 raise Blocked("a value that must move is not made by a parameter", source)
             full = [a for a in choices if set(inner.values()) <= set(a.variables)]
-            node, access, variables = source, (full or choices)[0], inner
+            node, access = source, (full or choices)[0]
+            variables = {d: Spot(source.modes[e.position].variable, e.start, e.step) for d, e in places.items()}
         raise Blocked("a value that must move is too far from its parameter", node)
+
+
+def _with_bystanders(node: Node, access: Access, source: Node, places: dict[Number, Extent]) -> dict[Number, Extent]:
+    """Adds the digits of a parameter's modes that only it has (the query heads of a group in a fused weight)."""
+    made = dict(places)
+    operand = list(node.operands).index(access)
+    for position, ix in enumerate(access.index):
+        mine = [e for e in places.values() if e.position == position]
+        covered = math.prod(e.length for e in mine)
+        if not mine or covered == source.modes[position].size:
+            continue
+        for stride, variable in ix.terms:
+            if all(e.step != stride for e in mine) and len(ix.terms) > 1:
+                made[(1000 + position, stride)] = Extent(position, 0, node.size(operand, variable), stride)
+    return made
 
 
 def _roles_in(tag: object) -> list[int]:
@@ -520,18 +602,21 @@ def _unexpected(key: Key, node: Node) -> str:
 def regions(graph: Graph, candidate: Candidate) -> tuple[Region, ...]:
     """The moved parameters of a candidate, as the prover reads them."""
     made: list[Region] = []
+    numbers = {digit: n for n, digit in enumerate(sorted((*candidate.group, *candidate.copies)))}
     for leaf, bound in sorted(candidate.bound.items()):
         movement = candidate.pattern.movements[bound.role]
-        by_position = {extent.position: digit for digit, extent in bound.digits.items()}
+        order = 0
         digits: list[Digit] = []
         for position, mode in enumerate(graph[leaf].modes):
-            digit = by_position.get(position)
-            if digit is None:
-                digits.append(Digit("rest", 0, mode.size))
-                continue
-            extent = bound.digits[digit]
-            part = "group" if digit in candidate.group else "copy" if digit in candidate.copies else "rest"
-            digits.append(Digit(part, extent.start, extent.length, 1, digit))
+            mine = sorted((d, e) for d, e in bound.digits.items() if e.position == position)
+            if not mine:
+                digits.append(Digit("rest", 0, mode.size, 1, order, position))
+                order += 1
+            for digit, e in mine:
+                part = "group" if digit in candidate.group else "copy" if digit in candidate.copies else "rest"
+                number = numbers[digit] if part != "rest" else order
+                order += part == "rest"
+                digits.append(Digit(part, e.start, e.length, e.step, number, position))
         shift = bound.shift_by or Fraction(0)
         made.append(Region(leaf, tuple(digits), movement.kind, movement.exponent, movement.dual, shift))
     return tuple(made)

@@ -50,11 +50,11 @@ def make_site(
         node = graph[region.leaf]
         parts: dict[str, dict[int, tuple[int, int]]] = {"copy": {}, "group": {}, "rest": {}}
         offset = 0
-        for position, (digit, mode) in enumerate(zip(region.digits, node.modes, strict=True)):
+        for digit in region.digits:
+            mode = node.modes[digit.mode]
             stride = mode.stride * math.prod(node.shape[mode.axis + 1 :])
             offset += digit.start * stride
-            key = digit.order if digit.part != "rest" else position
-            parts[digit.part][key] = (digit.length, stride * digit.step)
+            parts[digit.part][digit.order] = (digit.length, stride * digit.step)
         copies, group, rest = (_axes(parts[part]) for part in ("copy", "group", "rest"))
         move = Move(region.kind, region.exponent, region.dual)
         bindings.append(

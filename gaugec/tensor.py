@@ -157,11 +157,11 @@ class Graph:
 
 @dataclass(frozen=True)
 class Digit:
-    """How one mode of a parameter takes part in a site.
+    """How (a part of) one mode of a parameter takes part in a site.
 
     `part`: "copy" (each value has its own group element), "group" (the element acts along it), "rest" (bystander).
-    The bound region is `start + step * t, 0 <= t < length` of the mode.  `order` sorts the digits of one part (the
-    same order number means the same digit of the site's element in every binding).
+    A mode may hold several digits: its index is the sum over them of start + step * t, 0 <= t < length.  `order` sorts
+    the digits of one part (the same order number means the same digit of the site's element in every binding).
     """
 
     part: str
@@ -169,6 +169,7 @@ class Digit:
     length: int
     step: int = 1
     order: int = 0
+    mode: int = 0
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import pytest
@@ -173,7 +173,7 @@ def test_a_fused_gate_and_up_projection() -> None:
 
 def test_copies_must_agree() -> None:
     a = attention()
-    one = [Digit("rest" if d.part == "copy" else d.part, d.start, d.length, d.step, d.order) for d in a.outward.digits]
+    one = [Digit("rest" if d.part == "copy" else d.part, d.start, d.length, d.step, d.order, d.mode) for d in a.outward.digits]
     wrong = Region(a.outward.leaf, tuple(one), "rotate")
     theorem = prove_invariance(a.graph, (a.out,), (a.values, wrong), "orthogonal", frozenset({a.weights}))
     assert theorem.verdict == "refused" and "copies" in theorem.reason
@@ -197,7 +197,7 @@ def test_a_value_turns_with_its_parameter() -> None:
     for order, mode in enumerate(node.modes):
         part = parts[mode.axis]
         part = ("copy" if mode.size == 2 else "rest") if part == "head" else part
-        digits.append(Digit(part, 0, mode.size, order=order))
+        digits.append(Digit(part, 0, mode.size, order=order, mode=order))
     output = Region(a.q, tuple(digits), "rotate")
     theorem = equivariant(a.graph, output, (a.queries,), "torus", a.cut, "halves")
     assert theorem, theorem.reason

@@ -50,7 +50,7 @@ def _complain(message: str) -> None:
 # --- arguments
 
 
-class SpecName(click.ParamType):
+class SpecName(click.ParamType[str]):
     """A shipped spec's name or the path of a `.gauge` file; naming one that does not exist is misuse."""
 
     name = "spec"

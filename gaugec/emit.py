@@ -97,6 +97,10 @@ class _Writer:
             "instances": self.instances(),
             "parts": [self.table(part, actor) for actor in component.actors for part in actor.parts],
             "pools": [self.pool_table(pool) for pool in component.pools],
+            "pooled": flat(tuple(pool.slot for pool in component.pools)),
+            "offsets": [f"point[{quote(slot)}].add_({shift!r})" for slot, shift in self.shift.items() if shift],
+            "products": self.slots_of("scale"),
+            "squares": self.slots_of("scale", "turn"),
             "alive": self.alive(),
             "powers": self.powers(),
             "frame": self.frame(),
@@ -167,6 +171,11 @@ class _Writer:
     def unmoved(self, slot: str) -> str:
         shift = self.shift[slot]
         return f"point[{quote(slot)}]" + (f" - {shift!r}" if shift else "")
+
+    def slots_of(self, *kinds: str) -> str:
+        """A tuple of the slots that gauges of these kinds move; empty text where there are none."""
+        moved = {part.slot for actor in self.component.actors if actor.kind in kinds for part in actor.parts}
+        return flat(tuple(slot for slot, _ in self.component.slots if slot in moved)) if moved else ""
 
     def scaling(self) -> list[Actor]:
         return [actor for actor in self.component.actors if actor.kind == "scale"]
@@ -265,15 +274,13 @@ class _Writer:
         return lines
 
     def unpool(self) -> list[str]:
-        pools = {pool.slot: pool for pool in self.component.pools if pool.cover}
+        """Entries of the dict that `unpool` returns."""
+        pools = {pool.slot for pool in self.component.pools if pool.cover}
         lines = []
-        for slot, shape in self.component.slots:
-            key = quote(slot)
-            if slot not in pools:
-                lines.append(f"{key}: pooled[{key}],")
-            else:
-                table = self.name("POOL_" + slot)
-                lines.append(f"{key}: linalg.unpool(pooled[{key}], {table}, {flat(shape)}),")
+        for slot, _ in self.component.slots:
+            key, table = quote(slot), self.name("POOL_" + slot)
+            value = f"linalg.unpool(pooled[{key}], {table}, out[{key}])" if slot in pools else f"pooled[{key}]"
+            lines.append(f"{key}: {value},")
         return lines
 
     # tangents
@@ -305,7 +312,7 @@ class _Writer:
                 name = self.name(part.name)
                 match part.tangent.kind:
                     case "scale":
-                        terms.append((part.tangent.weight, f"linalg.product(update, point, {name})"))
+                        terms.append((part.tangent.weight, f"linalg.total(products, {name})"))
                     case "shift":
                         terms.append((part.tangent.weight, f"linalg.total(update, {name})"))
                     case "plane":
@@ -327,15 +334,15 @@ class _Writer:
         for actor in self.component.actors:
             if actor.kind == "shift":
                 continue
-            key, function = ("s", "moment(point, point, {})") if actor.kind == "rotate" else ("d", "squares(point, {})")
+            key, function = ("s", "moment(point, point, {})") if actor.kind == "rotate" else ("d", "total(squares, {})")
             terms = [
                 (part.tangent.weight**2, "linalg." + function.format(self.name(part.name))) for part in actor.parts
             ]
             lines += spread(f'out["{key}{actor.name[1:]}"] = (', signed_sum(terms), ")", 8)
         for j, cross in enumerate(self.component.crosses):
-            square = ".square()" if cross.field == "square" else ""
+            field = "squares" if cross.field == "square" else "point"
             shape = (cross.offset, cross.kept, cross.summed)
-            arguments = [f"point[{quote(cross.slot)}]{square}", *(flat(x) for x in shape)]
+            arguments = [f"{field}[{quote(cross.slot)}]", *(flat(x) for x in shape)]
             lines.append(call(f'out["q{j}"] = ', "linalg.block", arguments, 8))
         return lines
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.optim.adamw import adamw
 
 from gaugec.runtime.base import GaugeOptimizer, Groups
@@ -37,8 +38,8 @@ class DDCAdamW(GaugeOptimizer):
         frame_every: int = 1,
         pooling: bool = True,
     ) -> None:
-        if not lr >= 0 or not eps >= 0 or not weight_decay >= 0:
-            raise ValueError(f"lr, eps and weight_decay are not negative: {lr}, {eps}, {weight_decay}")
+        if not lr >= 0 or not weight_decay >= 0 or not eps > 0:
+            raise ValueError(f"lr and weight_decay are not negative, eps is positive: {lr}, {weight_decay}, {eps}")
         if not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"betas lie in [0, 1): {betas}")
         defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
@@ -49,26 +50,31 @@ class DDCAdamW(GaugeOptimizer):
         zeros = {slot: torch.zeros_like(value) for slot, value in params.items()}
         batch.second = batch.component.pool(zeros) if self.pooling else zeros
 
-    def _direction(self, batch: Batch, gradient: Tensors, point: Tensors) -> Tensors:
-        squares = {slot: g.square() for slot, g in gradient.items()}
-        if self.pooling:
-            squares = batch.component.pool(squares)
-        groups = {slot: self.param_groups[i] for slot, i in batch.groups.items()}
+    def _direction(self, batch: Batch, gradient: Tensors, point: Tensors, out: Tensors) -> Tensors:
+        pooled = set(batch.component.pooled) if self.pooling else set()
+        groups = {slot: self.param_groups[i] for slot, i in batch.groups.items() if batch.slots[slot][0].requires_grad}
+        for slot, x in point.items():
+            rate = float(groups[slot]["lr"]) * groups[slot]["weight_decay"] if slot in groups else 0.0
+            torch.mul(x, -rate, out=out[slot])
         for slot, group in groups.items():
-            first, second = group["betas"]
-            batch.moments[slot].lerp_(gradient[slot], 1 - first)
+            if slot not in pooled:
+                _adam(out[slot], gradient[slot], batch.moments[slot], batch.second[slot], batch.step, group)
+        pooled &= set(groups)
+        if not pooled:
+            return out
+        for slot in pooled:
+            batch.moments[slot].lerp_(gradient[slot], 1 - groups[slot]["betas"][0])
+            gradient[slot].mul_(gradient[slot])
+        squares = batch.component.pool(gradient)
+        roots = dict(batch.second)
+        for slot in pooled:
+            second = groups[slot]["betas"][1]
             batch.second[slot].lerp_(squares[slot], 1 - second)
-        second_moments = batch.component.unpool(batch.second) if self.pooling else batch.second
-        out = {}
-        for slot, group in groups.items():
-            if not batch.slots[slot][0].requires_grad:
-                out[slot] = torch.zeros_like(point[slot])
-                continue
-            first, second = group["betas"]
-            lr = float(group["lr"])
-            root = (second_moments[slot] / (1 - second**batch.step)).sqrt_().add_(group["eps"])
-            step = (batch.moments[slot] * (lr / (1 - first**batch.step))).div_(root)
-            out[slot] = step.add_(point[slot], alpha=lr * group["weight_decay"])
+            roots[slot] = (batch.second[slot] / (1 - second**batch.step)).sqrt_().add_(groups[slot]["eps"])
+        roots = batch.component.unpool(roots, gradient)
+        for slot in pooled:
+            rate = float(groups[slot]["lr"]) / (1 - groups[slot]["betas"][0] ** batch.step)
+            out[slot].addcdiv_(batch.moments[slot], roots[slot], value=-rate)
         return out
 
     def _plain(self) -> None:
@@ -81,11 +87,12 @@ class DDCAdamW(GaugeOptimizer):
                     raise RuntimeError("DDCAdamW does not support sparse gradients")
                 if not self.state[p]:
                     self.state[p] = {
-                        "step": torch.zeros((), dtype=torch.float32),
+                        "step": torch.zeros((), dtype=torch.float32, device=p.device),
                         "exp_avg": torch.zeros_like(p),
                         "exp_avg_sq": torch.zeros_like(p),
                     }
             states = [self.state[p] for p in params]
+            fused = all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in params)
             first, second = group["betas"]
             adamw(
                 params,
@@ -94,7 +101,8 @@ class DDCAdamW(GaugeOptimizer):
                 [state["exp_avg_sq"] for state in states],
                 [],
                 [state["step"] for state in states],
-                foreach=True,
+                foreach=not fused,
+                fused=fused,
                 amsgrad=False,
                 beta1=first,
                 beta2=second,
@@ -115,3 +123,24 @@ class DDCAdamW(GaugeOptimizer):
                 if p.requires_grad:
                     batch.moments[slot][j].copy_(self.state[p]["exp_avg"])
                     batch.second[slot][j].copy_(self.state[p]["exp_avg_sq"])
+
+
+def _adam(x: Tensor, gradient: Tensor, first: Tensor, second: Tensor, step: int, group: dict[str, Any]) -> None:
+    """Subtract an Adam step without decay from x and update the moments, all in place: torch's own fused kernel."""
+    adamw(
+        [x],
+        [gradient],
+        [first],
+        [second],
+        [],
+        [torch.tensor(float(step - 1), device=x.device)],
+        foreach=False,
+        fused=x.device.type in ("cpu", "cuda"),
+        amsgrad=False,
+        beta1=group["betas"][0],
+        beta2=group["betas"][1],
+        lr=group["lr"],
+        weight_decay=0.0,
+        eps=group["eps"],
+        maximize=False,
+    )

@@ -39,6 +39,7 @@ class GaugeOptimizer(torch.optim.Optimizer):
         self.pooling = pooling
         self.inactive: list[str] = []
         self.batches: list[Batch] = []
+        self._rooms: dict[object, tuple[Tensors, Tensors, Tensors]] = {}
         super().__init__(_named(named_parameters), defaults)
         self._bind(gauge)
 
@@ -136,15 +137,25 @@ class GaugeOptimizer(torch.optim.Optimizer):
         if not batch.moments:
             self._begin(batch, params)
         component = batch.component
-        gradient = component.pull(_gradients(batch), batch.frame)
-        point = component.canonical(params, batch.frame)
+        room = self._room(batch, params)
+        gradient = component.pull(_gradients(batch), batch.frame, room[0])
+        point = component.canonical(params, batch.frame, room[1])
         batch.step += 1
-        update = self._direction(batch, gradient, point)
-        update = component.project(update, point, batch.frame)
+        update = self._direction(batch, gradient, point, room[2])
+        update = component.project(update, point, batch.frame, room[0])
         for slot, step in component.push(update, batch.frame).items():
             for j, p in enumerate(batch.slots[slot]):
                 if p.requires_grad:
-                    p.sub_(step[j])
+                    p.add_(step[j])
+
+    def _room(self, batch: Batch, params: Tensors) -> tuple[Tensors, Tensors, Tensors]:
+        """Three sets of tensors like the batch's parameters to work in, shared by batches that look the same."""
+        first = next(iter(params.values()))
+        key = (id(batch.component), len(batch.keys), first.device, tuple(x.dtype for x in params.values()))
+        if key not in self._rooms:
+            one, two, three = ({s: torch.empty_like(x) for s, x in params.items()} for _ in range(3))
+            self._rooms[key] = (one, two, three)
+        return self._rooms[key]
 
     def _frame(self, batch: Batch, params: Tensors) -> Frame:
         frame: Frame = batch.component.frame(params, batch.live)
@@ -155,8 +166,11 @@ class GaugeOptimizer(torch.optim.Optimizer):
         """Zero state; a parameter's state is a view of its batch's."""
         raise NotImplementedError
 
-    def _direction(self, batch: Batch, gradient: Tensors, point: Tensors) -> Tensors:
-        """The step in canonical coordinates, learning rate and decay included; updates the state."""
+    def _direction(self, batch: Batch, gradient: Tensors, point: Tensors, out: Tensors) -> Tensors:
+        """The step in canonical coordinates, to be added, learning rate and decay included, in `out`.
+
+        Updates the state; may overwrite the gradient.
+        """
         raise NotImplementedError
 
     def _plain(self) -> None:
@@ -207,7 +221,7 @@ class GaugeOptimizer(torch.optim.Optimizer):
         params = [p for group in self.param_groups for p in group["params"]]
         for i, p in zip(saved, params):  # torch casts state to the parameter's dtype; take the exact tensors again
             for name, value in state_dict["state"].get(i, {}).items():
-                if isinstance(value, Tensor) and id(p) in self._gauged:
+                if isinstance(value, Tensor) and (id(p) in self._gauged or name == "step"):
                     self.state[p][name] = value.to(p.device, copy=True)
         whole = []
         for batch in self.batches:

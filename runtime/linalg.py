@@ -176,14 +176,31 @@ def add_constant(values: Mapping[str, Tensor], part: Slice, coefficient: Tensor,
     x.add_(spread(coefficient, part).to(x.dtype), alpha=alpha)
 
 
-def product(values: Mapping[str, Tensor], point: Mapping[str, Tensor], part: Slice) -> Tensor:
-    """The transpose of `add_scaled`: [batch, copies, group] in float64."""
-    return fold(cut(values, part) * cut(point, part), part)
+def copies(values: Mapping[str, Tensor], out: Tensors | None) -> Tensors:
+    """Contiguous copies, in `out` where it is given: memory that was used before is far faster than new memory."""
+    if out is None:
+        return {slot: value.clone(memory_format=torch.contiguous_format) for slot, value in values.items()}
+    return {slot: out[slot].copy_(value) for slot, value in values.items()}
+
+
+def products(
+    left: Mapping[str, Tensor], right: Mapping[str, Tensor], slots: Sequence[str], out: Tensors | None
+) -> Tensors:
+    """Products of the tensors of some slots, in `out` where it is given."""
+    if out is None:
+        return {slot: left[slot] * right[slot] for slot in slots}
+    return {slot: torch.mul(left[slot], right[slot], out=out[slot]) for slot in slots}
 
 
 def total(values: Mapping[str, Tensor], part: Slice) -> Tensor:
-    """The transpose of `add_constant`: [batch, copies, group] in float64."""
-    return fold(cut(values, part), part)
+    """Sum over everything but copies and group: [batch, copies, group] in float64; the transpose of `add_constant`."""
+    outer = _outer(part)
+    if outer is None:
+        return fold(cut(values, part), part)
+    run, count = outer
+    x = values[part.slot].flatten(1)[:, part.offset : part.offset + run].view(values[part.slot].shape[0], count, -1)
+    ones = torch.ones(x.shape[0], 1, count, dtype=x.dtype, device=x.device)
+    return (ones @ x).view(x.shape[0], _product(part.copies), -1).double()
 
 
 def planes(values: Mapping[str, Tensor], part: Slice) -> tuple[Tensor, Tensor]:
@@ -196,6 +213,18 @@ def planes(values: Mapping[str, Tensor], part: Slice) -> tuple[Tensor, Tensor]:
 def plane(part: Slice) -> Slice:
     """The slice of one coordinate of every pair: `spread` and `fold` for what `planes` returns."""
     return replace(part, pair=())
+
+
+def _outer(part: Slice) -> tuple[int, int] | None:
+    """Length of the run and of what is summed, where that comes first in memory: a product with ones is faster then."""
+    if part.dense is None or not part.rest or part.pair:
+        return None
+    run, _, order = part.dense
+    kept = len(part.copies) + len(part.group)
+    summed = len(order) - 1 - kept
+    if order[1 : kept + 1] != tuple(range(summed + 1, summed + kept + 1)):
+        return None
+    return run, _product(part.rest)
 
 
 def stretch(values: Mapping[str, Tensor], part: Slice, scale: Tensor) -> None:
@@ -322,12 +351,11 @@ def pool(squares: Tensor, pieces: Sequence[Piece]) -> Tensor:
     return torch.cat(out, 1) if len(out) > 1 else out[0]
 
 
-def unpool(pooled: Tensor, pieces: Sequence[Piece], shape: Sequence[int]) -> Tensor:
-    """Spread what `pool` gave over a tensor [batch, *shape]; the pieces cover it."""
-    out = pooled.new_empty(pooled.shape[0], *shape)
+def unpool(pooled: Tensor, pieces: Sequence[Piece], out: Tensor) -> Tensor:
+    """Spread what `pool` gave over `out` [batch, *shape], in place; the pieces cover it."""
     start = 0
     for piece in pieces:
-        sizes = [1 if pooled_axis else n for n, _, pooled_axis in piece.axes]
+        sizes = [1 if averaged else n for n, _, averaged in piece.axes]
         count = math.prod(sizes)
         _piece(out, piece).copy_(pooled[:, start : start + count].reshape(-1, *sizes))
         start += count

@@ -20,6 +20,7 @@ CONTRACT = (
     "shapes",
     "elements",
     "moves",
+    "pooled",
     "powers",
     "instances",
     "alive",

@@ -54,6 +54,7 @@ class Component0:
         "g1": ("rotate", 2, 4),
         "g2": ("turn", 2, 2),
     }
+    pooled: ClassVar[tuple[str, ...]] = ("p1", "p2", "p3", "p4")
     powers: ClassVar[dict[str, tuple[float, ...]]] = {"g0": (1.0, -1.0)}
     moves: ClassVar[dict[str, tuple[str, ...]]] = {
         "g0": ("p0", "p1", "p2", "p3"),
@@ -91,15 +92,9 @@ class Component0:
         return out.ready(Component0.powers, next(iter(params.values())).dtype)
 
     @staticmethod
-    def canonical(params: Tensors, frame: Frame) -> Tensors:
-        """The moved quantities in canonical coordinates, as new tensors."""
-        point = {
-            "p0": params["p0"].clone(),
-            "p1": params["p1"].clone(),
-            "p2": params["p2"].clone(),
-            "p3": params["p3"].clone(),
-            "p4": params["p4"].clone(),
-        }
+    def canonical(params: Tensors, frame: Frame, out: Tensors | None = None) -> Tensors:
+        """The moved quantities in canonical coordinates, as new tensors or in `out`."""
+        point = linalg.copies(params, out)
         linalg.stretch(point, C0G0P0, frame.powers["g0"][1.0])
         linalg.stretch(point, C0G0P1, frame.powers["g0"][-1.0])
         linalg.stretch(point, C0G0P2, frame.powers["g0"][-1.0])
@@ -107,9 +102,9 @@ class Component0:
         return point
 
     @staticmethod
-    def pull(gradient: Tensors, frame: Frame) -> Tensors:
-        """A gradient in canonical coordinates: the transposed Jacobian of `canonical`, inverted."""
-        out = {slot: value.clone() for slot, value in gradient.items()}
+    def pull(gradient: Tensors, frame: Frame, out: Tensors | None = None) -> Tensors:
+        """A gradient in canonical coordinates, by the inverse transposed Jacobian of `canonical`; in `out` or new."""
+        out = linalg.copies(gradient, out)
         linalg.stretch(out, C0G0P0, frame.powers["g0"][-1.0])
         linalg.stretch(out, C0G0P1, frame.powers["g0"][1.0])
         linalg.stretch(out, C0G0P2, frame.powers["g0"][1.0])
@@ -138,14 +133,14 @@ class Component0:
         }
 
     @staticmethod
-    def unpool(pooled: Tensors) -> Tensors:
-        """Spread what `pool` gave over the parameters' shapes."""
+    def unpool(pooled: Tensors, out: Tensors) -> Tensors:
+        """Spread what `pool` gave over the parameters' shapes, in `out` where it was averaged."""
         return {
             "p0": pooled["p0"],
-            "p1": linalg.unpool(pooled["p1"], C0POOL_p1, (24, 12)),
-            "p2": linalg.unpool(pooled["p2"], C0POOL_p2, (8, 12)),
-            "p3": linalg.unpool(pooled["p3"], C0POOL_p3, (8, 12)),
-            "p4": linalg.unpool(pooled["p4"], C0POOL_p4, (12, 24)),
+            "p1": linalg.unpool(pooled["p1"], C0POOL_p1, out["p1"]),
+            "p2": linalg.unpool(pooled["p2"], C0POOL_p2, out["p2"]),
+            "p3": linalg.unpool(pooled["p3"], C0POOL_p3, out["p3"]),
+            "p4": linalg.unpool(pooled["p4"], C0POOL_p4, out["p4"]),
         }
 
     @staticmethod
@@ -168,14 +163,15 @@ class Component0:
         return Component0.lift(zeros, point, coefficients, 1.0)
 
     @staticmethod
-    def covertical(update: Tensors, point: Tensors) -> Tensors:
-        """The transpose of `vertical`: inner products of an update with every tangent vector."""
+    def covertical(update: Tensors, point: Tensors, out: Tensors | None = None) -> Tensors:
+        """The transpose of `vertical`: inner products of an update with every tangent vector; `out` is room to work."""
+        products = linalg.products(update, point, ("p0", "p1", "p2", "p3"), out)
         return {
             "g0": (
-                linalg.product(update, point, C0G0P0)
-                - linalg.product(update, point, C0G0P1)
-                - linalg.product(update, point, C0G0P2)
-                - linalg.product(update, point, C0G0P3)
+                linalg.total(products, C0G0P0)
+                - linalg.total(products, C0G0P1)
+                - linalg.total(products, C0G0P2)
+                - linalg.total(products, C0G0P3)
             ),
             "g1": solvers.skew(linalg.moment(update, point, C0G1P0) - linalg.moment(update, point, C0G1P1).mT),
             "g2": linalg.torque(update, point, C0G2P0) + linalg.torque(update, point, C0G2P1),
@@ -194,17 +190,22 @@ class Component0:
         return linalg.tangents(Component0.vertical, point, Component0.elements)
 
     @staticmethod
-    def measure(update: Tensors, point: Tensors) -> Tensors:
-        """What the joint normal equations are made of: products of the update and of the tangents with the tangents."""
-        out = {f"right {name}": value for name, value in Component0.covertical(update, point).items()}
+    def measure(update: Tensors, point: Tensors, room: Tensors | None = None) -> Tensors:
+        """What the joint normal equations are made of: products of the update and of the tangents with the tangents.
+
+        room: tensors like the update's to work in; the result may be views of them.
+        """
+        right = Component0.covertical(update, point, room)
+        out = {f"right {name}": value for name, value in right.items()}
+        squares = linalg.products(point, point, ("p0", "p1", "p2", "p3"), room)
         out["d0"] = (
-            linalg.squares(point, C0G0P0)
-            + linalg.squares(point, C0G0P1)
-            + linalg.squares(point, C0G0P2)
-            + linalg.squares(point, C0G0P3)
+            linalg.total(squares, C0G0P0)
+            + linalg.total(squares, C0G0P1)
+            + linalg.total(squares, C0G0P2)
+            + linalg.total(squares, C0G0P3)
         )
         out["s1"] = linalg.moment(point, point, C0G1P0) + linalg.moment(point, point, C0G1P1)
-        out["d2"] = linalg.squares(point, C0G2P0) + linalg.squares(point, C0G2P1)
+        out["d2"] = linalg.total(squares, C0G2P0) + linalg.total(squares, C0G2P1)
         return out
 
     @staticmethod
@@ -225,9 +226,9 @@ class Component0:
         return a
 
     @staticmethod
-    def project(update: Tensors, point: Tensors, frame: Frame) -> Tensors:
-        """Remove the vertical part of an update at the canonical point, in place."""
-        measured = Component0.measure(update, point)
+    def project(update: Tensors, point: Tensors, frame: Frame, room: Tensors | None = None) -> Tensors:
+        """Remove the vertical part of an update at the canonical point, in place; `room` as in `measure`."""
+        measured = Component0.measure(update, point, room)
         a = Component0.solve(measured, point, solvers.size(update), frame.off)
         return Component0.lift(update, point, a, -1.0)
 
@@ -286,6 +287,7 @@ class Component1:
 
     shapes: ClassVar[dict[str, tuple[int, ...]]] = {"p0": (12,), "p1": (14, 12), "p2": (14, 12), "p3": (12, 14)}
     elements: ClassVar[dict[str, tuple[str, int, int]]] = {"g0": ("scale", 1, 12), "g1": ("scale", 1, 14)}
+    pooled: ClassVar[tuple[str, ...]] = ()
     powers: ClassVar[dict[str, tuple[float, ...]]] = {"g0": (1.0, -1.0), "g1": (1.0, -1.0)}
     moves: ClassVar[dict[str, tuple[str, ...]]] = {"g0": ("p0", "p1", "p2"), "g1": ("p2", "p3")}
     instances: ClassVar[tuple[tuple[str, ...], ...]] = (
@@ -332,14 +334,9 @@ class Component1:
         return out.ready(Component1.powers, next(iter(params.values())).dtype)
 
     @staticmethod
-    def canonical(params: Tensors, frame: Frame) -> Tensors:
-        """The moved quantities in canonical coordinates, as new tensors."""
-        point = {
-            "p0": params["p0"].clone(),
-            "p1": params["p1"].clone(),
-            "p2": params["p2"].clone(),
-            "p3": params["p3"].clone(),
-        }
+    def canonical(params: Tensors, frame: Frame, out: Tensors | None = None) -> Tensors:
+        """The moved quantities in canonical coordinates, as new tensors or in `out`."""
+        point = linalg.copies(params, out)
         linalg.stretch(point, C1G0P0, frame.powers["g0"][1.0])
         linalg.stretch(point, C1G0P1, frame.powers["g0"][-1.0])
         linalg.stretch(point, C1G0P2, frame.powers["g0"][-1.0])
@@ -348,9 +345,9 @@ class Component1:
         return point
 
     @staticmethod
-    def pull(gradient: Tensors, frame: Frame) -> Tensors:
-        """A gradient in canonical coordinates: the transposed Jacobian of `canonical`, inverted."""
-        out = {slot: value.clone() for slot, value in gradient.items()}
+    def pull(gradient: Tensors, frame: Frame, out: Tensors | None = None) -> Tensors:
+        """A gradient in canonical coordinates, by the inverse transposed Jacobian of `canonical`; in `out` or new."""
+        out = linalg.copies(gradient, out)
         linalg.stretch(out, C1G0P0, frame.powers["g0"][-1.0])
         linalg.stretch(out, C1G0P1, frame.powers["g0"][1.0])
         linalg.stretch(out, C1G0P2, frame.powers["g0"][1.0])
@@ -380,8 +377,8 @@ class Component1:
         }
 
     @staticmethod
-    def unpool(pooled: Tensors) -> Tensors:
-        """Spread what `pool` gave over the parameters' shapes."""
+    def unpool(pooled: Tensors, out: Tensors) -> Tensors:
+        """Spread what `pool` gave over the parameters' shapes, in `out` where it was averaged."""
         return {
             "p0": pooled["p0"],
             "p1": pooled["p1"],
@@ -406,15 +403,12 @@ class Component1:
         return Component1.lift(zeros, point, coefficients, 1.0)
 
     @staticmethod
-    def covertical(update: Tensors, point: Tensors) -> Tensors:
-        """The transpose of `vertical`: inner products of an update with every tangent vector."""
+    def covertical(update: Tensors, point: Tensors, out: Tensors | None = None) -> Tensors:
+        """The transpose of `vertical`: inner products of an update with every tangent vector; `out` is room to work."""
+        products = linalg.products(update, point, ("p0", "p1", "p2", "p3"), out)
         return {
-            "g0": (
-                linalg.product(update, point, C1G0P0)
-                - linalg.product(update, point, C1G0P1)
-                - linalg.product(update, point, C1G0P2)
-            ),
-            "g1": linalg.product(update, point, C1G1P0) - linalg.product(update, point, C1G1P1),
+            "g0": linalg.total(products, C1G0P0) - linalg.total(products, C1G0P1) - linalg.total(products, C1G0P2),
+            "g1": linalg.total(products, C1G1P0) - linalg.total(products, C1G1P1),
         }
 
     @staticmethod
@@ -429,12 +423,17 @@ class Component1:
         return linalg.tangents(Component1.vertical, point, Component1.elements)
 
     @staticmethod
-    def measure(update: Tensors, point: Tensors) -> Tensors:
-        """What the joint normal equations are made of: products of the update and of the tangents with the tangents."""
-        out = {f"right {name}": value for name, value in Component1.covertical(update, point).items()}
-        out["d0"] = linalg.squares(point, C1G0P0) + linalg.squares(point, C1G0P1) + linalg.squares(point, C1G0P2)
-        out["d1"] = linalg.squares(point, C1G1P0) + linalg.squares(point, C1G1P1)
-        out["q0"] = linalg.block(point["p2"].square(), 0, ((12, 1), (14, 12)), ())
+    def measure(update: Tensors, point: Tensors, room: Tensors | None = None) -> Tensors:
+        """What the joint normal equations are made of: products of the update and of the tangents with the tangents.
+
+        room: tensors like the update's to work in; the result may be views of them.
+        """
+        right = Component1.covertical(update, point, room)
+        out = {f"right {name}": value for name, value in right.items()}
+        squares = linalg.products(point, point, ("p0", "p1", "p2", "p3"), room)
+        out["d0"] = linalg.total(squares, C1G0P0) + linalg.total(squares, C1G0P1) + linalg.total(squares, C1G0P2)
+        out["d1"] = linalg.total(squares, C1G1P0) + linalg.total(squares, C1G1P1)
+        out["q0"] = linalg.block(squares["p2"], 0, ((12, 1), (14, 12)), ())
         return out
 
     @staticmethod
@@ -465,9 +464,9 @@ class Component1:
         return a
 
     @staticmethod
-    def project(update: Tensors, point: Tensors, frame: Frame) -> Tensors:
-        """Remove the vertical part of an update at the canonical point, in place."""
-        measured = Component1.measure(update, point)
+    def project(update: Tensors, point: Tensors, frame: Frame, room: Tensors | None = None) -> Tensors:
+        """Remove the vertical part of an update at the canonical point, in place; `room` as in `measure`."""
+        measured = Component1.measure(update, point, room)
         a = Component1.solve(measured, point, solvers.size(update), frame.off)
         return Component1.lift(update, point, a, -1.0)
 
@@ -518,6 +517,7 @@ class Component2:
 
     shapes: ClassVar[dict[str, tuple[int, ...]]] = {"p0": (12,), "p1": (17, 12)}
     elements: ClassVar[dict[str, tuple[str, int, int]]] = {"g0": ("scale", 1, 12), "g1": ("shift", 1, 12)}
+    pooled: ClassVar[tuple[str, ...]] = ()
     powers: ClassVar[dict[str, tuple[float, ...]]] = {"g0": (1.0, -1.0)}
     moves: ClassVar[dict[str, tuple[str, ...]]] = {"g0": ("p0", "p1"), "g1": ("p1",)}
     instances: ClassVar[tuple[tuple[str, ...], ...]] = (
@@ -549,20 +549,17 @@ class Component2:
         return out.ready(Component2.powers, next(iter(params.values())).dtype)
 
     @staticmethod
-    def canonical(params: Tensors, frame: Frame) -> Tensors:
-        """The moved quantities in canonical coordinates, as new tensors."""
-        point = {
-            "p0": params["p0"].clone(),
-            "p1": params["p1"].clone(),
-        }
+    def canonical(params: Tensors, frame: Frame, out: Tensors | None = None) -> Tensors:
+        """The moved quantities in canonical coordinates, as new tensors or in `out`."""
+        point = linalg.copies(params, out)
         linalg.stretch(point, C2G0P0, frame.powers["g0"][1.0])
         linalg.stretch(point, C2G0P1, frame.powers["g0"][-1.0])
         return point
 
     @staticmethod
-    def pull(gradient: Tensors, frame: Frame) -> Tensors:
-        """A gradient in canonical coordinates: the transposed Jacobian of `canonical`, inverted."""
-        out = {slot: value.clone() for slot, value in gradient.items()}
+    def pull(gradient: Tensors, frame: Frame, out: Tensors | None = None) -> Tensors:
+        """A gradient in canonical coordinates, by the inverse transposed Jacobian of `canonical`; in `out` or new."""
+        out = linalg.copies(gradient, out)
         linalg.stretch(out, C2G0P0, frame.powers["g0"][-1.0])
         linalg.stretch(out, C2G0P1, frame.powers["g0"][1.0])
         return out
@@ -584,8 +581,8 @@ class Component2:
         }
 
     @staticmethod
-    def unpool(pooled: Tensors) -> Tensors:
-        """Spread what `pool` gave over the parameters' shapes."""
+    def unpool(pooled: Tensors, out: Tensors) -> Tensors:
+        """Spread what `pool` gave over the parameters' shapes, in `out` where it was averaged."""
         return {
             "p0": pooled["p0"],
             "p1": pooled["p1"],
@@ -606,10 +603,11 @@ class Component2:
         return Component2.lift(zeros, point, coefficients, 1.0)
 
     @staticmethod
-    def covertical(update: Tensors, point: Tensors) -> Tensors:
-        """The transpose of `vertical`: inner products of an update with every tangent vector."""
+    def covertical(update: Tensors, point: Tensors, out: Tensors | None = None) -> Tensors:
+        """The transpose of `vertical`: inner products of an update with every tangent vector; `out` is room to work."""
+        products = linalg.products(update, point, ("p0", "p1"), out)
         return {
-            "g0": linalg.product(update, point, C2G0P0) - linalg.product(update, point, C2G0P1),
+            "g0": linalg.total(products, C2G0P0) - linalg.total(products, C2G0P1),
             "g1": linalg.total(update, C2G1P0),
         }
 
@@ -623,10 +621,15 @@ class Component2:
         return linalg.tangents(Component2.vertical, point, Component2.elements)
 
     @staticmethod
-    def measure(update: Tensors, point: Tensors) -> Tensors:
-        """What the joint normal equations are made of: products of the update and of the tangents with the tangents."""
-        out = {f"right {name}": value for name, value in Component2.covertical(update, point).items()}
-        out["d0"] = linalg.squares(point, C2G0P0) + linalg.squares(point, C2G0P1)
+    def measure(update: Tensors, point: Tensors, room: Tensors | None = None) -> Tensors:
+        """What the joint normal equations are made of: products of the update and of the tangents with the tangents.
+
+        room: tensors like the update's to work in; the result may be views of them.
+        """
+        right = Component2.covertical(update, point, room)
+        out = {f"right {name}": value for name, value in right.items()}
+        squares = linalg.products(point, point, ("p0", "p1"), room)
+        out["d0"] = linalg.total(squares, C2G0P0) + linalg.total(squares, C2G0P1)
         out["q0"] = linalg.block(point["p1"], 0, ((12, 1),), ((17, 12),))
         return out
 
@@ -658,9 +661,9 @@ class Component2:
         return a
 
     @staticmethod
-    def project(update: Tensors, point: Tensors, frame: Frame) -> Tensors:
-        """Remove the vertical part of an update at the canonical point, in place."""
-        measured = Component2.measure(update, point)
+    def project(update: Tensors, point: Tensors, frame: Frame, room: Tensors | None = None) -> Tensors:
+        """Remove the vertical part of an update at the canonical point, in place; `room` as in `measure`."""
+        measured = Component2.measure(update, point, room)
         a = Component2.solve(measured, point, solvers.size(update), frame.off)
         return Component2.lift(update, point, a, -1.0)
 

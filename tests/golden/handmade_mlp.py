@@ -38,6 +38,7 @@ class Component0:
 
     shapes: ClassVar[dict[str, tuple[int, ...]]] = {"p0": (11, 7), "p1": (11,), "p2": (9, 11), "p3": (9,), "p4": (5, 9)}
     elements: ClassVar[dict[str, tuple[str, int, int]]] = {"g0": ("scale", 1, 11), "g1": ("scale", 1, 9)}
+    pooled: ClassVar[tuple[str, ...]] = ()
     powers: ClassVar[dict[str, tuple[float, ...]]] = {"g0": (1.0, -1.0), "g1": (1.0, -1.0)}
     moves: ClassVar[dict[str, tuple[str, ...]]] = {"g0": ("p0", "p1", "p2"), "g1": ("p2", "p3", "p4")}
     instances: ClassVar[tuple[tuple[str, ...], ...]] = (
@@ -97,15 +98,9 @@ class Component0:
         return out.ready(Component0.powers, next(iter(params.values())).dtype)
 
     @staticmethod
-    def canonical(params: Tensors, frame: Frame) -> Tensors:
-        """The moved quantities in canonical coordinates, as new tensors."""
-        point = {
-            "p0": params["p0"].clone(),
-            "p1": params["p1"].clone(),
-            "p2": params["p2"].clone(),
-            "p3": params["p3"].clone(),
-            "p4": params["p4"].clone(),
-        }
+    def canonical(params: Tensors, frame: Frame, out: Tensors | None = None) -> Tensors:
+        """The moved quantities in canonical coordinates, as new tensors or in `out`."""
+        point = linalg.copies(params, out)
         linalg.stretch(point, C0G0P0, frame.powers["g0"][1.0])
         linalg.stretch(point, C0G0P1, frame.powers["g0"][1.0])
         linalg.stretch(point, C0G0P2, frame.powers["g0"][-1.0])
@@ -115,9 +110,9 @@ class Component0:
         return point
 
     @staticmethod
-    def pull(gradient: Tensors, frame: Frame) -> Tensors:
-        """A gradient in canonical coordinates: the transposed Jacobian of `canonical`, inverted."""
-        out = {slot: value.clone() for slot, value in gradient.items()}
+    def pull(gradient: Tensors, frame: Frame, out: Tensors | None = None) -> Tensors:
+        """A gradient in canonical coordinates, by the inverse transposed Jacobian of `canonical`; in `out` or new."""
+        out = linalg.copies(gradient, out)
         linalg.stretch(out, C0G0P0, frame.powers["g0"][-1.0])
         linalg.stretch(out, C0G0P1, frame.powers["g0"][-1.0])
         linalg.stretch(out, C0G0P2, frame.powers["g0"][1.0])
@@ -150,8 +145,8 @@ class Component0:
         }
 
     @staticmethod
-    def unpool(pooled: Tensors) -> Tensors:
-        """Spread what `pool` gave over the parameters' shapes."""
+    def unpool(pooled: Tensors, out: Tensors) -> Tensors:
+        """Spread what `pool` gave over the parameters' shapes, in `out` where it was averaged."""
         return {
             "p0": pooled["p0"],
             "p1": pooled["p1"],
@@ -178,19 +173,12 @@ class Component0:
         return Component0.lift(zeros, point, coefficients, 1.0)
 
     @staticmethod
-    def covertical(update: Tensors, point: Tensors) -> Tensors:
-        """The transpose of `vertical`: inner products of an update with every tangent vector."""
+    def covertical(update: Tensors, point: Tensors, out: Tensors | None = None) -> Tensors:
+        """The transpose of `vertical`: inner products of an update with every tangent vector; `out` is room to work."""
+        products = linalg.products(update, point, ("p0", "p1", "p2", "p3", "p4"), out)
         return {
-            "g0": (
-                linalg.product(update, point, C0G0P0)
-                + linalg.product(update, point, C0G0P1)
-                - linalg.product(update, point, C0G0P2)
-            ),
-            "g1": (
-                linalg.product(update, point, C0G1P0)
-                + linalg.product(update, point, C0G1P1)
-                - linalg.product(update, point, C0G1P2)
-            ),
+            "g0": linalg.total(products, C0G0P0) + linalg.total(products, C0G0P1) - linalg.total(products, C0G0P2),
+            "g1": linalg.total(products, C0G1P0) + linalg.total(products, C0G1P1) - linalg.total(products, C0G1P2),
         }
 
     @staticmethod
@@ -206,12 +194,17 @@ class Component0:
         return linalg.tangents(Component0.vertical, point, Component0.elements)
 
     @staticmethod
-    def measure(update: Tensors, point: Tensors) -> Tensors:
-        """What the joint normal equations are made of: products of the update and of the tangents with the tangents."""
-        out = {f"right {name}": value for name, value in Component0.covertical(update, point).items()}
-        out["d0"] = linalg.squares(point, C0G0P0) + linalg.squares(point, C0G0P1) + linalg.squares(point, C0G0P2)
-        out["d1"] = linalg.squares(point, C0G1P0) + linalg.squares(point, C0G1P1) + linalg.squares(point, C0G1P2)
-        out["q0"] = linalg.block(point["p2"].square(), 0, ((11, 1), (9, 11)), ())
+    def measure(update: Tensors, point: Tensors, room: Tensors | None = None) -> Tensors:
+        """What the joint normal equations are made of: products of the update and of the tangents with the tangents.
+
+        room: tensors like the update's to work in; the result may be views of them.
+        """
+        right = Component0.covertical(update, point, room)
+        out = {f"right {name}": value for name, value in right.items()}
+        squares = linalg.products(point, point, ("p0", "p1", "p2", "p3", "p4"), room)
+        out["d0"] = linalg.total(squares, C0G0P0) + linalg.total(squares, C0G0P1) + linalg.total(squares, C0G0P2)
+        out["d1"] = linalg.total(squares, C0G1P0) + linalg.total(squares, C0G1P1) + linalg.total(squares, C0G1P2)
+        out["q0"] = linalg.block(squares["p2"], 0, ((11, 1), (9, 11)), ())
         return out
 
     @staticmethod
@@ -242,9 +235,9 @@ class Component0:
         return a
 
     @staticmethod
-    def project(update: Tensors, point: Tensors, frame: Frame) -> Tensors:
-        """Remove the vertical part of an update at the canonical point, in place."""
-        measured = Component0.measure(update, point)
+    def project(update: Tensors, point: Tensors, frame: Frame, room: Tensors | None = None) -> Tensors:
+        """Remove the vertical part of an update at the canonical point, in place; `room` as in `measure`."""
+        measured = Component0.measure(update, point, room)
         a = Component0.solve(measured, point, solvers.size(update), frame.off)
         return Component0.lift(update, point, a, -1.0)
 

@@ -99,7 +99,7 @@ def test_vertical_part_of_every_step(case: str, projected: bool, monkeypatch: py
     model, gauge, data = build(case)
     if not projected:
         for component in gauge.components:
-            monkeypatch.setattr(type(component), "project", staticmethod(lambda update, point, frame: update))
+            monkeypatch.setattr(type(component), "project", staticmethod(lambda update, *_: update))
     optimizer = DDCAdamW(groups(model), gauge, weight_decay=0.1, frame_every=3)
     for step in range(8):
         before = {name: p.detach().clone() for name, p in model.named_parameters()}

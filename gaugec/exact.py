@@ -35,13 +35,15 @@ def element(group: str, k: int, rng: random.Random, turn: int = 0) -> Table:
                 continue
             return found
     total = group == "orthogonal_ones"
+    if total and k < 2:
+        return identity(group, k)
     result = _matrix([[Fraction(int(i == j)) for j in range(k)] for i in range(k)])
     for _ in range(2 + turn % 2 if total else k + (k + turn) % 2):
         while True:
             v = [Fraction(rng.choice((-2, -1, 1, 2, 3))) for _ in range(k)]
             if total:
                 v[-1] -= sum(v)
-            if len({abs(x) for x in v}) > 1 and v[-1]:
+            if v[-1] and (k < 3 or len({abs(x) for x in v}) > 1):
                 break
         norm = sum(x * x for x in v)
         mirror = _matrix([[int(i == j) - 2 * v[i] * v[j] / norm for j in range(k)] for i in range(k)])

@@ -68,7 +68,9 @@ class Model:
             if offset or end < node.shape[mode.axis]:
                 if mode.stride * mode.size == node.shape[mode.axis]:
                     start, length = offset // mode.stride, max(1, end // mode.stride)
-            digits.append(Digit(found[0], start, length, order=mode.axis * 10000 + found[1] * 100 + len(digits), mode=len(digits)))
+            digits.append(
+                Digit(found[0], start, length, order=mode.axis * 10000 + found[1] * 100 + len(digits), mode=len(digits))
+            )
         return Region(node.id, tuple(digits), kind, Fraction(exponent), dual, Fraction(shift_by))
 
 

@@ -173,7 +173,10 @@ def test_a_fused_gate_and_up_projection() -> None:
 
 def test_copies_must_agree() -> None:
     a = attention()
-    one = [Digit("rest" if d.part == "copy" else d.part, d.start, d.length, d.step, d.order, d.mode) for d in a.outward.digits]
+    one = [
+        Digit("rest" if d.part == "copy" else d.part, d.start, d.length, d.step, d.order, d.mode)
+        for d in a.outward.digits
+    ]
     wrong = Region(a.outward.leaf, tuple(one), "rotate")
     theorem = prove_invariance(a.graph, (a.out,), (a.values, wrong), "orthogonal", frozenset({a.weights}))
     assert theorem.verdict == "refused" and "copies" in theorem.reason

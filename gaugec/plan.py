@@ -8,7 +8,7 @@ Not here: proofs, formulas, source text.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from math import prod
@@ -71,6 +71,9 @@ def _component(sites: Sequence[Site], derived: Derived, shapes: Mapping[str, tup
     rules = [derived.rule(site) for site in sites]
     actors = tuple(_actor(i, site, rule, slots) for i, (site, rule) in enumerate(zip(sites, rules)))
     shape_of = {slots[name]: tuple(shapes[name]) for name in names}
+    for actor in actors:
+        for part in actor.parts:
+            _inside(actor, part, prod(shape_of[part.slot]))
     _compatible(actors)
     crosses = _crosses(actors, shape_of)
     return Component(
@@ -124,6 +127,15 @@ def _actor(i: int, site: Site, rule: Rule, slots: Mapping[str, str]) -> Actor:
         rule.equation,
         tuple(parts),
     )
+
+
+def _inside(actor: Actor, part: Part, count: int) -> None:
+    """A binding lies inside its parameter, and covers it where the parameter is stored as an offset."""
+    region = _region(actor, part)
+    if part.offset < 0 or region.end > count:
+        raise GaugeError(f"{actor.gauge}: the binding of {part.role} does not lie inside its parameter")
+    if part.shift_by and region.count != count:
+        raise GaugeError(f"{actor.gauge}: a part of a parameter that is stored as an offset is not supported")
 
 
 def _axes(site: Site, binding: Binding, kind: str) -> tuple[Axes, Axes, Axes]:
@@ -249,24 +261,31 @@ def _frames(actors: Sequence[Actor], rules: Mapping[str, Rule]) -> tuple[FrameSt
         if len(members) == 1:
             steps.append(FrameStep((_line(by_name[members[0]], full[members[0]]),)))
         else:
-            steps.append(_cycle(members, by_name, rules, full, graph, order))
+            steps.append(_cycle(members, by_name, rules, graph, order))
     return tuple(steps)
 
 
-def _cycle(members, by_name, rules, full, graph, order) -> FrameStep:  # type: ignore[no-untyped-def]
+def _cycle(
+    members: Sequence[str],
+    actors: Mapping[str, Actor],
+    rules: Mapping[str, Rule],
+    graph: Callable[[Mapping[str, Formula], Sequence[str]], nx.DiGraph],
+    order: Mapping[str, int],
+) -> FrameStep:
     """Break a cycle: one-sided forms that can be solved in order, then rounds of the full forms from there."""
+    full = {name: formula for name in members if (formula := rules[name].frame) is not None}
     for side in (0, 1):
-        sided = {name: rules[name].sided[side] for name in members}
-        if any(formula is None for formula in sided.values()):
+        sided = {name: formula for name in members if (formula := rules[name].sided[side]) is not None}
+        if len(sided) != len(members):
             continue
         edges = graph(sided, members)
         if nx.is_directed_acyclic_graph(edges):
             names = list(nx.lexicographical_topological_sort(edges, key=order.__getitem__))
             return FrameStep(
-                tuple(_line(by_name[name], sided[name]) for name in names),
-                tuple(_line(by_name[name], full[name]) for name in names),
+                tuple(_line(actors[name], sided[name]) for name in names),
+                tuple(_line(actors[name], full[name]) for name in names),
             )
-    gauges = " and ".join(dict.fromkeys(by_name[name].gauge for name in members))
+    gauges = " and ".join(dict.fromkeys(actors[name].gauge for name in members))
     raise GaugeError(
         f"the frames of {gauges} depend on one another in a circle, and neither side of their fix alone breaks it"
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import importlib.abc
 import importlib.util
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -78,6 +79,7 @@ class Gauge:
         if spec is None or spec.loader is None:
             raise ValueError(f"{origin} cannot be loaded")
         module: ModuleType = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module  # torch.compile looks the globals of a function up by its module's name
         spec.loader.exec_module(module)
         components = getattr(module, "COMPONENTS", None)
         if not isinstance(components, tuple):

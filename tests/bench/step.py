@@ -67,11 +67,8 @@ def main() -> None:
         with torch.profiler.profile(record_shapes=True) as profile:
             for _ in range(3):
                 once(ours, cuda)
-        print(
-            profile.key_averages(group_by_input_shape=True).table(
-                sort_by="self_cpu_time_total", row_limit=25, max_name_column_width=40
-            )
-        )
+        averages = profile.key_averages(group_by_input_shape=True)
+        print(averages.table(sort_by="self_cpu_time_total", row_limit=25, max_name_column_width=40))
         return
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(options.rounds):

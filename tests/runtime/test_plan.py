@@ -213,6 +213,16 @@ def test_combinations_that_are_not_exact_are_refused() -> None:
         plan([shift, units], derive([shift, units]), shapes([shift, units]))
 
 
+def test_bindings_outside_their_parameter_are_refused() -> None:
+    sites = handmade.mlp_sites()
+    small = {**shapes(sites), "maps.0.weight": (11, 6)}
+    with pytest.raises(GaugeError, match="does not lie inside its parameter"):
+        plan(sites, derive(sites), small)
+    half = handmade.llama_sites(plus=1.0)[:1]
+    with pytest.raises(GaugeError, match="stored as an offset"):
+        plan(half, derive(half), shapes(half))
+
+
 # --- layouts
 
 

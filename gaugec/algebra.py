@@ -184,8 +184,7 @@ class Algebra:
             value, factors, bound = todo.pop()
             self.spend()
             kinds = set()
-            for key in [key for key, e in factors.items() if e == 0]:
-                del factors[key]
+            factors = {key: number(e) for key, e in factors.items() if e}
             for s, _ in factors:
                 kinds.add(self.symbols[s].kind)
             for rule in ORDER:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 
 import pytest
@@ -169,6 +169,37 @@ def test_a_fused_gate_and_up_projection() -> None:
     assert twice.verdict == "not decided" and "overlap" in twice.reason
     off = Region(second.leaf, (Digit("group", 7, 8), second.digits[1]), "scale")
     assert not prove_invariance(m.graph, (id,), (off, back), "positive")
+
+
+def test_digits_that_share_one_mode() -> None:
+    # queries, keys and values of grouped heads in one weight: its rows are one mode, with several digits in each slice
+    m = Model()
+    b, k, x = m.b, 4, m.input("x", 3, 7)
+    fused, out = m.param("wqkv", 8 * k, 7), m.param("wo", 7, 4 * k)
+    parts = b.split(m.linear(x, fused), -1, [4 * k, 2 * k, 2 * k])
+    q, key, v = (b.reshape(y, (3, n, k)) for y, n in zip(parts, (4, 2, 2)))
+    q = b.reshape(q, (3, 2, 2, k))
+    scores = b.einsum([q, key], ["ngrk", "mgk"], "grnm")
+    weights = b.along("softmax", scores, [-1], keep=True)
+    mixed = b.einsum([weights, v], ["grnm", "mgk"], "ngrk")
+    kept = m.freeze(scores, m.linear(b.reshape(mixed, (3, 4 * k)), out))
+    leaf = m.graph[m.node(fused)]
+    if [mode.size for mode in leaf.modes] != [8 * k, 7]:
+        pytest.skip("the rows are several modes here")
+    rest = Digit("rest", 0, 7, order=9, mode=1)
+
+    def rows(start: int, heads: int) -> Region:
+        digits = [Digit("copy", start, 2, k * heads // 2, 0)]
+        if heads > 2:
+            digits.append(Digit("rest", 0, heads // 2, k, 1))
+        return Region(leaf.id, (*digits, Digit("group", 0, k, 1, 2), rest), "rotate")
+
+    theorem = prove_invariance(m.graph, kept[:1], (rows(0, 4), rows(4 * k, 2)), "orthogonal")
+    assert theorem, theorem.reason
+    assert not prove_invariance(m.graph, kept[:1], (rows(0, 4), rows(6 * k, 2)), "orthogonal")
+    back = m.region(out, [[("rest", 7)], [("copy", 2), ("rest", 2), ("group", k)]], "rotate")
+    theorem = prove_invariance(m.graph, kept[1:], (rows(6 * k, 2), back), "orthogonal")
+    assert theorem, theorem.reason
 
 
 def test_copies_must_agree() -> None:

@@ -78,7 +78,7 @@ class Frame:
 
 
 def _product(axes: Axes) -> int:
-    return math.prod(size for size, _ in axes)
+    return math.prod([size for size, _ in axes])
 
 
 def cut(values: Mapping[str, Tensor], part: Slice) -> Tensor:
@@ -92,8 +92,8 @@ def cut(values: Mapping[str, Tensor], part: Slice) -> Tensor:
         return x.view(x.shape[0], *sizes).permute(order)
     axes = part.copies + part.group + part.pair + part.rest
     return x.as_strided(
-        [x.shape[0], *(size for size, _ in axes)],
-        [x.stride(0), *(stride for _, stride in axes)],
+        [x.shape[0], *[size for size, _ in axes]],
+        [x.stride(0), *[stride for _, stride in axes]],
         x.storage_offset() + part.offset,
     )
 
@@ -101,7 +101,7 @@ def cut(values: Mapping[str, Tensor], part: Slice) -> Tensor:
 def spread(coefficient: Tensor, part: Slice) -> Tensor:
     """Reshape a coefficient [batch, copies, group] so that it broadcasts against `cut`."""
     sizes = [size for size, _ in part.copies + part.group]
-    return coefficient.reshape(coefficient.shape[0], *sizes, *(1 for _ in part.pair + part.rest))
+    return coefficient.reshape(coefficient.shape[0], *sizes, *[1 for _ in part.pair + part.rest])
 
 
 def fold(x: Tensor, part: Slice, dtype: torch.dtype | None = torch.float64) -> Tensor:
@@ -268,12 +268,7 @@ def moment(values: Mapping[str, Tensor], point: Mapping[str, Tensor], part: Slic
 
 def block(field: Tensor, offset: int, kept: Axes, summed: Axes) -> Tensor:
     """View a contiguous field by strides, [batch, *kept], summed over the rest: a cross block of the Gram matrix."""
-    axes = kept + summed
-    view = field.as_strided(
-        [field.shape[0], *(n for n, _ in axes)],
-        [field.stride(0), *(stride for _, stride in axes)],
-        field.storage_offset() + offset,
-    )
+    view = cut({"": field}, Slice("", offset, kept, (), (), summed))
     return view.sum(tuple(range(1 + len(kept), view.dim()))) if summed else view
 
 
@@ -335,8 +330,8 @@ class Piece(NamedTuple):
 
 def _piece(x: Tensor, piece: Piece) -> Tensor:
     return x.as_strided(
-        [x.shape[0], *(n for n, _, _ in piece.axes)],
-        [x.stride(0), *(stride for _, stride, _ in piece.axes)],
+        [x.shape[0], *[n for n, _, _ in piece.axes]],
+        [x.stride(0), *[stride for _, stride, _ in piece.axes]],
         x.storage_offset() + piece.offset,
     )
 

@@ -56,16 +56,17 @@ def _freeze(
     builder: Builder, live: list[int], outputs: Sequence[Ref], buffers: Sequence[Ref], symbolic: bool
 ) -> tuple[Graph, dict[int, int]]:
     numbers = {id: position for position, id in enumerate(live)}
+    classes: dict[Space, int] = {}  # numbered as they come, so that a second run gives the same graph
     nodes: list[Node] = []
     for id in live:
         raw = builder.nodes[id]
         try:
-            nodes.append(_Frozen(builder, raw, numbers, numbers[id]).node())
+            nodes.append(_Frozen(builder, raw, numbers, numbers[id], classes).node())
         except Inexpressible as error:
             raw.operands = [builder.read(ref.node) for ref in raw.operands]
             raw.op, raw.function = "opaque", f"{raw.source} ({error})"
             raw.summed, raw.bound, raw.pieces = (), (), ()
-            nodes.append(_Frozen(builder, raw, numbers, numbers[id]).node())
+            nodes.append(_Frozen(builder, raw, numbers, numbers[id], classes).node())
     graph = Graph(
         tuple(nodes),
         tuple(numbers[ref.node] for ref in outputs),
@@ -78,8 +79,10 @@ def _freeze(
 class _Frozen:
     """Freezes one node."""
 
-    def __init__(self, builder: Builder, raw: RawNode, numbers: dict[int, int], id: int) -> None:
-        self.builder, self.raw, self.numbers, self.id = builder, raw, numbers, id
+    def __init__(
+        self, builder: Builder, raw: RawNode, numbers: dict[int, int], id: int, classes: dict[Space, int]
+    ) -> None:
+        self.builder, self.raw, self.numbers, self.id, self.classes = builder, raw, numbers, id, classes
         self.local: dict[Variable, int] = {}
         self.sizes: list[int] = []
 
@@ -96,7 +99,7 @@ class _Frozen:
             stride = 1
             digits: list[Mode] = []
             for variable in reversed(leaves(variables)):
-                space = variable.space.find().number
+                space = self.classes.setdefault(variable.space.find(), len(self.classes))
                 digits.insert(0, Mode(self.number(variable), variable.size, axis, stride, space))
                 stride *= variable.size
             modes.extend(digits)

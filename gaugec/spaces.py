@@ -10,10 +10,7 @@ which the builder turns into an opaque node.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
-
-_numbers = itertools.count()
 
 
 class Inexpressible(Exception):
@@ -30,7 +27,6 @@ class Space:
         self.parent: Space | None = None
         self.children: tuple[Space, ...] | None = None
         self.cuts: set[tuple[int, int, int]] = set()
-        self.number = next(_numbers)
 
     def find(self) -> Space:
         """The representative of the class."""

@@ -113,14 +113,10 @@ def test_an_axis_in_two_digits_contracts_as_one() -> None:
     algebra = Algebra(symbolic=False)
     element, (i, j, _, _) = turned(algebra, "orthogonal", 6)
     a, b = algebra.fresh(2), algebra.fresh(3)
-    both = index(0, [(3, a), (1, b)])
-    assert algebra.product([element.matrix((), both, i), element.matrix((), both, j)], summed=(a, b)) == algebra.delta(
-        i, j
-    )
-    wrong = index(0, [(2, a), (1, b)])
-    assert algebra.product(
-        [element.matrix((), wrong, i), element.matrix((), wrong, j)], summed=(a, b)
-    ) != algebra.delta(i, j)
+    for stride, contracts in ((3, True), (2, False)):
+        at = index(0, [(stride, a), (1, b)])
+        total = algebra.product([element.matrix((), at, i), element.matrix((), at, j)], summed=(a, b))
+        assert (total == algebra.delta(i, j)) is contracts
 
 
 def test_positive_factors_leave_only_where_their_index_is_free() -> None:

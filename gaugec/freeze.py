@@ -110,6 +110,7 @@ class _Frozen:
         if raw.op == "cat":
             pieces, bound = self.pieces()
         operands = tuple(self.access(ref) for ref in raw.operands)
+        summed = tuple(self.number(v) for v in leaves(raw.summed))  # before the sizes are read: it may add some
         if raw.op == "cat" and len(set(bound)) != 1:
             raise Inexpressible("a concatenation across digits")
         return Node(
@@ -119,7 +120,7 @@ class _Frozen:
             shape=raw.shape,
             operands=operands,
             sizes=tuple(self.sizes),
-            summed=tuple(self.number(v) for v in leaves(raw.summed)),
+            summed=summed,
             bound=bound,
             coefficients=raw.coefficients,
             constant=raw.constant,

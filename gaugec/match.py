@@ -525,10 +525,22 @@ class _Flow:
                 return
         raise Blocked(f"{self.matcher.said[leaf]} must move, and the formula has no role left for it", node)
 
+    def _whole_again(self, access: Access, source: Node, places: dict[Number, Extent], node: Node) -> None:
+        """Where a piece of a rotary axis is read, the digit is the whole axis."""
+        operand = list(node.operands).index(access)
+        taken = {e.position for d, e in places.items() if d not in self.context.group}
+        for position, (ix, mode) in enumerate(zip(access.index, source.modes)):
+            low, high = node.span(operand, ix)
+            for digit in sorted(self.context.group):
+                mine = digit not in places or places[digit].position == position
+                if mine and high - low + 1 < mode.size == self.lengths[digit] and position not in taken:
+                    places[digit] = Extent(position, 0, mode.size)
+
     def _trace_back(
         self, node: Node, access: Access, variables: dict[Number, Spot]
     ) -> tuple[int, dict[Number, Extent]]:
         """Follows an operand back to the parameter from which its digits come."""
+        pieced: set[Number] = set()
         for _ in range(1000):
             source = self.graph[access.node]
             places: dict[Number, Extent] = {}
@@ -540,7 +552,12 @@ class _Flow:
                         length = self.lengths[digit]
                         places[digit] = Extent(position, offset + scale * spot.start, length, scale * spot.step)
                         offset = 0
-            for missing in sorted((set(variables) - set(places)) & self.alive):
+            if self.context.torus:
+                self._whole_again(access, source, places, node)
+                pieced |= {d for d, spot in variables.items() if node.op == "cat" and spot.variable == node.bound[0]}
+            for missing in sorted((set(variables) - set(places) - pieced) & self.alive):
+                raise Demote(missing, "a value that must move with it does not have it")
+            for missing in sorted(pieced - set(places)) if source.op == "leaf" else ():
                 raise Demote(missing, "a value that must move with it does not have it")
             if source.op == "leaf":
                 if source.function != "param":

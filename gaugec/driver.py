@@ -265,10 +265,10 @@ class _Finder:
                     )
                 )
             else:
-                leaf = next(iter(candidate.bound))
+                leaf = candidate.bound[0].leaf
                 reason = f"{proved.verdict} on the model: {proved.reason}"
                 place = self.graph[candidate.kept[0]].place
-                moved = tuple(self.names[id] for id in candidate.bound)
+                moved = tuple(self.names[id] for id in dict.fromkeys(b.leaf for b in candidate.bound))
                 said.append(Refused(gauge.name, self.said[leaf], reason, "", place, False, True, moved))
         near = [refusal for refusal in refused if refusal.near]
         if not near and not sites:

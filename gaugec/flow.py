@@ -58,7 +58,7 @@ class Extent:
     step: int = 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class Spot:
     """Where a node reads a digit: its local `variable` has the value start + step * t (summed over the digits in it)."""
 
@@ -185,31 +185,81 @@ def _read_mode(
             s == extent.step * math.prod(sizes[i + 1 :]) for i, (s, _) in enumerate(ix.terms)
         ):
             raise Refine(digit, sizes)
-    inside = low >= base and high <= top
-    if context.torus and inside and len(ix.terms) <= 1 and len(live) == 1 and not set(live) & context.copies:
-        return ({next(iter(live)): Spot(v) for _, v in ix.terms}), True
+    pieces = _pieces(node, operand, ix, base, live, context) if context.torus else None
+    if pieces is not None:
+        return pieces, True
     raise Blocked("it reads the moved axis in another order or in part", node)
 
 
-def step(node: Node, states: Sequence[State | None], context: Context) -> Outcome | Demand | None:
-    """Applies the rule of a node.  None: no operand is read where it moves.
+def _pieces(
+    node: Node, operand: int, ix: Ix, base: int, live: Mapping[Number, Extent], context: Context
+) -> dict[Number, Spot] | None:
+    """A read that takes a piece of one rotary digit and the others whole; None where it is something else."""
+    spots: dict[Number, Spot] = {}
+    piece: tuple[Extent, int] | None = None
+    for stride, variable in ix.terms:
+        size = node.size(operand, variable)
+        fitting = [d for d, e in live.items() if d not in spots and e.step <= stride < e.step * e.length]
+        if len(fitting) != 1 or stride % live[fitting[0]].step:
+            return None
+        digit, e = fitting[0], live[fitting[0]]
+        spots[digit] = Spot(variable)
+        if stride == e.step and size == e.length:
+            continue
+        if digit not in context.group or piece is not None:
+            return None
+        piece = (e, 1 + stride // e.step * (size - 1))
+    for digit in live.keys() - spots.keys():
+        if digit not in context.group or piece is not None:
+            return None
+        piece = (live[digit], 1)
+    if piece is None:
+        return None
+    e, reach = piece
+    rest = ix.offset - base
+    return spots if rest >= 0 and rest % e.step == 0 and rest // e.step + reach <= e.length else None
+
+
+def step(node: Node, states: Sequence[Sequence[State]], context: Context) -> list[Outcome | Demand]:
+    """Applies the rule of a node; `states`: for every operand the ways in which its value moves (none: it does not).
+
+    A value may move in two disjoint parts that play two values of the formula (queries and keys of a fused weight);
+    where a node reads both at once, each part goes its own way.  The list is empty when nothing is read where it moves.
 
     Raises:
         Blocked: the gauge ends here.
         Demote: a digit must leave the group.  Refine: a digit must be split.
     """
     seen = [
-        read(node, i, access, state, context)
-        for i, (access, state) in enumerate(zip(node.operands, states, strict=True))
-        if state is not None
+        found
+        for i, (access, several) in enumerate(zip(node.operands, states, strict=True))
+        for state in several
+        if (found := read(node, i, access, state, context)) is not None
     ]
-    moved = [s for s in seen if s is not None]
-    if not moved:
-        return None
-    rule = {"einsum": _einsum, "add": _add, "map": _map, "along": _along, "cat": _cat}.get(node.op)
+    if not seen:
+        return []
+    rules: dict[str, Callable[[Node, list[Seen], Context], Outcome | Demand]] = {
+        "einsum": _einsum,
+        "add": _add,
+        "map": _map,
+        "along": _along,
+        "cat": _cat,
+    }
+    rule = rules.get(node.op)
     if rule is None:
         raise Blocked(f"no rule is known for {node.function or node.source or node.op}", node)
-    return rule(node, moved, context)
+    return [rule(node, track, context) for track in _tracks(seen)]
+
+
+def _tracks(seen: list[Seen]) -> list[list[Seen]]:
+    """One list, unless an operand is read in two moving parts: then one for each part."""
+    if len({s.operand for s in seen}) == len(seen):
+        return [seen]
+    tracks: dict[object, list[Seen]] = {}
+    for s in seen:
+        where = {(spot, s.state.digits[d].length) for d, spot in s.variables.items()}
+        tracks.setdefault(frozenset(where), []).append(s)
+    return list(tracks.values())
 
 
 def _out(node: Node, seen: Seen, context: Context) -> dict[Number, Extent]:
@@ -222,10 +272,8 @@ def _out(node: Node, seen: Seen, context: Context) -> dict[Number, Extent]:
                 raise Blocked("the moved axis is summed away", node)
             continue  # a bystander may go
         position = places[spot.variable]
-        length = (
-            node.modes[position].size if seen.partial and len(seen.variables) == 1 else seen.state.digits[digit].length
-        )
-        if seen.partial:
+        length = seen.state.digits[digit].length
+        if seen.partial and digit in context.group:
             length = min(length, node.modes[position].size)
         digits[digit] = Extent(position, spot.start, length, spot.step)
     return digits

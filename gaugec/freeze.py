@@ -67,11 +67,13 @@ def _freeze(
             raw.op, raw.function = "opaque", f"{raw.source} ({error})"
             raw.summed, raw.bound, raw.pieces = (), (), ()
             nodes.append(_Frozen(builder, raw, numbers, numbers[id], classes).node())
+    cuts = {(n, start, length) for space, n in classes.items() for start, length, step in space.cuts if step == 1}
     graph = Graph(
         tuple(nodes),
         tuple(numbers[ref.node] for ref in outputs),
         tuple(numbers[ref.node] for ref in buffers),
         symbolic,
+        tuple(sorted(cuts)),
     )
     return graph, numbers
 

@@ -54,8 +54,10 @@ class Pattern:
 
 @dataclass
 class Bound:
-    """A parameter that plays a role; `digits`: digit -> where it is; shift_by: the moved quantity is x + shift_by."""
+    """A part of a parameter that plays a role; `digits`: digit -> where it is; shift_by: the moved quantity is
+    x + shift_by."""
 
+    leaf: int
     role: str
     digits: dict[Number, Extent]
     shift_by: Fraction | None = None
@@ -65,7 +67,7 @@ class Bound:
 class Candidate:
     """A closed flow: what moves, what is kept, and how the digits of the moved axis take part."""
 
-    bound: dict[int, Bound]
+    bound: list[Bound]
     moved: frozenset[int]
     kept: tuple[int, ...]
     cut: frozenset[int]
@@ -149,11 +151,12 @@ def _pattern(
         if node.op == "add" and any(a.node in gone for a in node.operands):
             pairs = [(a, c) for a, c in zip(node.operands, node.coefficients) if a.node not in gone]
             node = replace(node, operands=tuple(a for a, _ in pairs), coefficients=tuple(c for _, c in pairs))
-        outcome = step(node, [states.get(a.node) for a in node.operands], context)
+        outcomes = step(node, [[states[a.node]] if a.node in states else [] for a in node.operands], context)
+        if not outcomes:
+            continue
+        (outcome,) = outcomes
         if isinstance(outcome, Demand):
             raise Blocked("a value of the formula that does not move meets one that does")
-        if outcome is None:
-            continue
         if outcome.key is not None:
             keys.add(outcome.key)
         if outcome.state is None:
@@ -207,6 +210,8 @@ class Matcher:
     def __post_init__(self) -> None:
         self.depends = dependence(self.graph)
         self.noisy = noise(self.graph)
+        for space, start, length in self.graph.cuts:
+            self.cuts.setdefault(space, set()).add((start, length))
         for node in self.graph:
             for operand, access in enumerate(node.operands):
                 for mode, ix in zip(self.graph[access.node].modes, access.index):
@@ -256,7 +261,7 @@ class Matcher:
         if not group:
             return Refusal(leaf.id, axis, "its axis has a single element", None, -1)
         progress = 0
-        bound: dict[int, Bound] = {leaf.id: Bound(role, dict(digits))}
+        bound = [Bound(leaf.id, role, dict(digits))]
         if not _fits(pattern, role, leaf, axis):
             return Refusal(leaf.id, axis, f"its axes are not those of {role}", None, -1)
         if leaf.id in self.blocked:
@@ -276,7 +281,7 @@ class Matcher:
                     if error.digit in part:
                         part.discard(error.digit)
                         part |= {(*error.digit, n) for n in range(len(error.sizes))}
-                bound = {leaf.id: Bound(role, dict(digits))}
+                bound = [Bound(leaf.id, role, dict(digits))]
             except Demote as error:
                 why = str(error)
                 digit = error.digit
@@ -287,7 +292,7 @@ class Matcher:
                     group.discard(digit)
                     copies.discard(digit)
                 progress = max(progress, len(bound))
-                bound = {leaf.id: Bound(role, dict(digits))}
+                bound = [Bound(leaf.id, role, dict(digits))]
                 if not group:
                     return Refusal(
                         leaf.id,
@@ -330,7 +335,7 @@ class Matcher:
     def _candidate(
         self,
         pattern: Pattern,
-        bound: dict[int, Bound],
+        bound: list[Bound],
         flow: _Flow,
         group: tuple[Number, ...],
         copies: tuple[Number, ...],
@@ -345,10 +350,10 @@ class Matcher:
 def _mark(found: Candidate) -> tuple[object, ...]:
     """What a candidate moves, however it was found (queries from keys or keys from queries)."""
     marks: list[tuple[object, ...]] = []
-    for leaf, bound in found.bound.items():
+    for bound in found.bound:
         places = {d: (e.position, e.start, e.length, e.step) for d, e in bound.digits.items()}
         parts = (tuple(sorted(places[d] for d in part if d in places)) for part in (found.group, found.copies))
-        marks.append((leaf, *parts))
+        marks.append((bound.leaf, *parts))
     return tuple(sorted(marks))
 
 
@@ -370,8 +375,22 @@ def _refined(digits: Mapping[Number, Extent], error: Refine) -> dict[Number, Ext
     return dict(sorted(made.items()))
 
 
-def _roles(bound: Mapping[int, Bound]) -> tuple[tuple[str, int], ...]:
-    return tuple((b.role, leaf) for leaf, b in bound.items())
+def _roles(bound: Sequence[Bound]) -> tuple[tuple[str, int], ...]:
+    return tuple((b.role, b.leaf) for b in bound)
+
+
+def _ranges(bound: Mapping[Number, Extent]) -> dict[int, tuple[int, int]]:
+    """For every mode the least and the greatest index that the digits reach."""
+    made: dict[int, tuple[int, int]] = {}
+    for e in bound.values():
+        low, high = made.get(e.position, (0, 0))
+        made[e.position] = (low + e.start, high + e.start + e.step * (e.length - 1))
+    return made
+
+
+def _disjoint(one: Mapping[Number, Extent], two: Mapping[Number, Extent]) -> bool:
+    a, b = _ranges(one), _ranges(two)
+    return any(a[p][1] < b[p][0] or b[p][1] < a[p][0] for p in a.keys() & b.keys())
 
 
 class _Flow:
@@ -389,9 +408,9 @@ class _Flow:
         self.graph = matcher.graph
         laws = (matcher.degree, matcher.forgets, matcher.depends, matcher.noisy)
         self.context = Context(pattern.kind, pattern.statement.group == "torus", group, copies, *laws)
-        self.lengths = {d: e.length for b in bound.values() for d, e in b.digits.items()}
+        self.lengths = {d: e.length for b in bound for d, e in b.digits.items()}
         self.alive = group | copies
-        self.states: dict[int, State] = {}
+        self.states: dict[int, list[State]] = {}
         self.kept: set[int] = set()
         self.steps: set[Key] = set()
 
@@ -401,11 +420,12 @@ class _Flow:
         Raises:
             Blocked, Demote: see `gaugec.flow`.
         """
-        for leaf, bound in self.bound.items():
+        for bound in self.bound:
             movement = self.pattern.movements[bound.role]
             number = list(self.pattern.movements).index(bound.role)
-            self.states[leaf] = State(bound.digits, ("role", number), movement.exponent, movement.dual)
-        pending = [user for leaf in self.bound for user in self.graph.users[leaf]]
+            state = State(bound.digits, ("role", number), movement.exponent, movement.dual)
+            self.states.setdefault(bound.leaf, []).append(state)
+        pending = sorted({user for bound in self.bound for user in self.graph.users[bound.leaf]})
         heapq.heapify(pending)
         done: set[int] = set()
         first: Blocked | None = None
@@ -416,13 +436,14 @@ class _Flow:
             done.add(id)
             node = self.graph[id]
             try:
-                outcome = self._step(node)
-                if outcome is None:
+                outcomes = self._step(node)
+                if not outcomes:
                     continue
-                if isinstance(outcome, Demand):
-                    self._bind(node, outcome)
-                    return None
-                if self._settle(node, outcome):
+                for outcome in outcomes:
+                    if isinstance(outcome, Demand):
+                        self._bind(node, outcome)
+                        return None
+                if self._settle(node, [o for o in outcomes if isinstance(o, Outcome)]):
                     continue
             except Blocked as error:
                 # the other branches are still followed: how far they come tells how near a miss this is
@@ -436,30 +457,37 @@ class _Flow:
         self._closed()
         return self
 
-    def _step(self, node: Node) -> Outcome | Demand | None:
-        states = [self.states.get(a.node) for a in node.operands]
+    def _step(self, node: Node) -> list[Outcome | Demand]:
+        states = [self.states.get(a.node, []) for a in node.operands]
+        read = {a.node for a in node.operands}
+        mine = [bound for bound in self.bound if bound.leaf in read]
         if node.op == "add" and node.constant and len(node.operands) == 1 and self.context.kind == "scale":
-            bound = self.bound.get(node.operands[0].node)
-            if bound is not None and node.coefficients == (Fraction(1),):
-                if bound.shift_by is None:
-                    bound.shift_by = node.constant
-                if bound.shift_by == node.constant:
+            if mine and node.coefficients == (Fraction(1),):
+                for bound in mine:
+                    if bound.shift_by is None:
+                        bound.shift_by = node.constant
+                if all(bound.shift_by == node.constant for bound in mine):
                     node = replace(node, constant=Fraction(0))
-        elif any(self.bound[a.node].shift_by for a in node.operands if a.node in self.bound):
+        elif any(bound.shift_by for bound in mine):
             raise Blocked("a gain is used both with and without a constant added", node)
         return step(node, states, self.context)
 
-    def _settle(self, node: Node, outcome: Outcome) -> bool:
-        """Records an outcome; True when the node is kept.  Refuses a step that the formula has not."""
-        if outcome.key is not None and outcome.key not in self.pattern.keys:
-            raise Blocked(_unexpected(outcome.key, node), node)
-        if outcome.key is not None:
-            self.steps.add(outcome.key)
-        if outcome.state is None:
+    def _settle(self, node: Node, outcomes: Sequence[Outcome]) -> bool:
+        """Records what a node does; True when it is kept.  Refuses a step that the formula has not."""
+        for outcome in outcomes:
+            if outcome.key is not None and outcome.key not in self.pattern.keys:
+                raise Blocked(_unexpected(outcome.key, node), node)
+            if outcome.key is not None:
+                self.steps.add(outcome.key)
+        moving = [
+            replace(o.state, tag=o.state.tag if o.key is None else o.key) for o in outcomes if o.state is not None
+        ]
+        if not moving:
             self.kept.add(node.id)
             return True
-        tag = outcome.state.tag if outcome.key is None else outcome.key
-        self.states[node.id] = replace(outcome.state, tag=tag)
+        if len(moving) != len(outcomes):
+            raise Blocked("not supported: one value in which a part is kept and a part moves", node)
+        self.states[node.id] = moving
         return False
 
     def _closed(self) -> None:
@@ -479,7 +507,7 @@ class _Flow:
                     raise Blocked("the moved value is used outside the site", self.graph[user])
         if not self.kept or not {k for k in self.steps if k in self.pattern.kept}:
             raise Blocked("nothing reads the moved value: the site has no reader")
-        counts = {role: sum(b.role == role for b in self.bound.values()) for role in self.pattern.roles}
+        counts = {role: sum(b.role == role for b in self.bound) for role in self.pattern.roles}
         for role, count in counts.items():
             if count == 0:
                 raise Blocked(f"no parameter plays {role}")
@@ -488,8 +516,7 @@ class _Flow:
 
     def _misses(self, node: Node, id: int) -> bool:
         """Does a node read only the part of a value that does not move?"""
-        outcome = self._step(node)
-        return outcome is None
+        return not self._step(node)
 
     # -- binding ----------------------------------------------------------------------------------------------
     def _bind(self, node: Node, demand: Demand) -> None:
@@ -511,9 +538,9 @@ class _Flow:
         leaf, digits = self._trace_back(node, access, dict(demand.variables))
         if leaf in self.matcher.blocked:
             raise Blocked(f"{self.matcher.said[leaf]} cannot be moved: {self.matcher.blocked[leaf]}", node)
-        if leaf in self.bound:
-            raise Blocked(f"{self.matcher.said[leaf]} would play two roles (a fused weight): not supported", node)
-        free = [r for r in roles if r in self.pattern.statement.each or all(b.role != r for b in self.bound.values())]
+        if any(b.leaf == leaf and not _disjoint(b.digits, digits) for b in self.bound):
+            raise Blocked(f"{self.matcher.said[leaf]} would have to move in two ways", node)
+        free = [r for r in roles if r in self.pattern.statement.each or all(b.role != r for b in self.bound)]
         for role in free:
             movement = self.pattern.movements[role]
             axis = self.graph[leaf].modes[next(iter(digits.values())).position].axis
@@ -521,7 +548,7 @@ class _Flow:
                 continue
             needed = -demand.mine.exponent if demand.kind == "contract" else demand.mine.exponent
             if self.pattern.kind != "scale" or movement.exponent == needed or self.graph[access.node].op != "leaf":
-                self.bound[leaf] = Bound(role, digits)
+                self.bound.append(Bound(leaf, role, digits))
                 return
         raise Blocked(f"{self.matcher.said[leaf]} must move, and the formula has no role left for it", node)
 
@@ -541,7 +568,8 @@ class _Flow:
     ) -> tuple[int, dict[Number, Extent]]:
         """Follows an operand back to the parameter from which its digits come."""
         pieced: set[Number] = set()
-        for _ in range(1000):
+        lengths = dict(self.lengths)
+        for hop in range(1000):
             source = self.graph[access.node]
             places: dict[Number, Extent] = {}
             for position, ix in enumerate(access.index):
@@ -549,7 +577,7 @@ class _Flow:
                 for digit, spot in variables.items():
                     scale = next((s for s, v in ix.terms if v == spot.variable), 0)
                     if scale and digit not in places:
-                        length = self.lengths[digit]
+                        length = lengths[digit]
                         places[digit] = Extent(position, offset + scale * spot.start, length, scale * spot.step)
                         offset = 0
             if self.context.torus:
@@ -557,12 +585,15 @@ class _Flow:
                 pieced |= {d for d, spot in variables.items() if node.op == "cat" and spot.variable == node.bound[0]}
             for missing in sorted((set(variables) - set(places) - pieced) & self.alive):
                 raise Demote(missing, "a value that must move with it does not have it")
+            for digit, extent in _bystanders(node, access, source, places, hop).items():
+                places[digit] = extent
+                lengths[digit] = extent.length
             for missing in sorted(pieced - set(places)) if source.op == "leaf" else ():
                 raise Demote(missing, "a value that must move with it does not have it")
             if source.op == "leaf":
                 if source.function != "param":
                     raise Blocked("a value that must move is not made by a parameter", node)
-                return source.id, _with_bystanders(node, access, source, places)
+                return source.id, places
             if source.op not in ("einsum", "add", "cat", "map"):
                 raise Blocked(f"a value that must move comes out of {source.function or source.source}", source)
             inner = {d: source.modes[e.position].variable for d, e in places.items() if d in self.alive}
@@ -579,18 +610,25 @@ class _Flow:
         raise Blocked("a value that must move is too far from its parameter", node)
 
 
-def _with_bystanders(node: Node, access: Access, source: Node, places: dict[Number, Extent]) -> dict[Number, Extent]:
-    """Adds the digits of a parameter's modes that only it has (the query heads of a group in a fused weight)."""
-    made = dict(places)
+def _bystanders(
+    node: Node, access: Access, source: Node, places: Mapping[Number, Extent], hop: int
+) -> dict[Number, Extent]:
+    """Digits that only a partner has where its access is a part of a mode: the query heads of a group in a fused
+    weight, the place of the keys in a packed one."""
+    made: dict[Number, Extent] = {}
     operand = list(node.operands).index(access)
-    for position, ix in enumerate(access.index):
+    for position, (ix, mode) in enumerate(zip(access.index, source.modes, strict=True)):
+        low, high = node.span(operand, ix)
         mine = [e for e in places.values() if e.position == position]
-        covered = math.prod(e.length for e in mine)
-        if not mine or covered == source.modes[position].size:
+        if math.prod(e.length for e in mine) == mode.size or (not mine and high - low + 1 == mode.size):
             continue
+        offset = 0 if mine else ix.offset
+        if not mine and not ix.terms:
+            made[(1000 + hop, position)] = Extent(position, offset, 1)
         for stride, variable in ix.terms:
-            if all(e.step != stride for e in mine) and len(ix.terms) > 1:
-                made[(1000 + position, stride)] = Extent(position, 0, node.size(operand, variable), stride)
+            if not any(e.step <= stride < e.step * e.length or e.step == stride for e in mine):
+                made[(1000 + hop, position, stride)] = Extent(position, offset, node.size(operand, variable), stride)
+                offset = 0
     return made
 
 
@@ -620,7 +658,8 @@ def regions(graph: Graph, candidate: Candidate) -> tuple[Region, ...]:
     """The moved parameters of a candidate, as the prover reads them."""
     made: list[Region] = []
     numbers = {digit: n for n, digit in enumerate(sorted((*candidate.group, *candidate.copies)))}
-    for leaf, bound in sorted(candidate.bound.items()):
+    for bound in candidate.bound:
+        leaf = bound.leaf
         movement = candidate.pattern.movements[bound.role]
         order = 0
         digits: list[Digit] = []

@@ -21,11 +21,10 @@ def pairings(matcher: Matcher, candidate: Candidate) -> Iterator[tuple[str, int]
         return
     size = math.prod(candidate.sizes[digit] for digit in candidate.group)
     rotary = {size}
-    for node in matcher.graph:
-        for space in {m.space for m in node.modes if m.size == size} if node.id in candidate.moved else ():
-            for start, length in matcher.cuts.get(space, ()):
-                if start == 0:
-                    rotary |= {length, 2 * length}
+    for id in candidate.moved:
+        for mode in matcher.graph[id].modes:
+            for _, length in matcher.cuts.get(mode.space, ()):
+                rotary |= {length, 2 * length}
     for r in sorted((r for r in rotary if r <= size and r % 2 == 0 and r > 0), reverse=True):
         yield "halves", r
         yield "interleaved", r
@@ -45,8 +44,7 @@ def make_site(
     statement = candidate.pattern.statement
     bindings: list[Binding] = []
     order = {role: n for n, role in enumerate(candidate.pattern.roles)}
-    for region in regions(graph, candidate):
-        bound = candidate.bound[region.leaf]
+    for bound, region in zip(candidate.bound, regions(graph, candidate), strict=True):
         node = graph[region.leaf]
         parts: dict[str, dict[int, tuple[int, int]]] = {"copy": {}, "group": {}, "rest": {}}
         offset = 0
@@ -60,7 +58,7 @@ def make_site(
         bindings.append(
             Binding(bound.role, names[region.leaf], offset, copies, group, rest, move, float(region.shift_by))
         )
-    bindings.sort(key=lambda b: (order[b.role], list(names.values()).index(b.parameter)))
+    bindings.sort(key=lambda b: (order[b.role], list(names.values()).index(b.parameter), b.offset))
     return Site(
         gauge=gauge.name,
         index=index,

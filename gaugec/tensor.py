@@ -124,6 +124,7 @@ class Graph:
 
     `outputs`: node ids that a caller can see (user outputs and buffers that the forward writes).
     `loss`: the id of the scalar node that is the loss, or None.
+    `cuts`: (space, start, length) of slices that were taken, also of those that only served a further slice.
     `symbolic`: True for a formula, whose sizes are labels: a proof must not use their values.
     """
 
@@ -131,6 +132,7 @@ class Graph:
     outputs: tuple[int, ...] = ()
     buffers: tuple[int, ...] = ()
     symbolic: bool = False
+    cuts: tuple[tuple[int, int, int], ...] = ()
     users_: dict[int, tuple[int, ...]] = field(default_factory=dict, repr=False, compare=False)
 
     def __getitem__(self, id: int) -> Node:

@@ -110,7 +110,8 @@ def _measured(measured: Witness) -> str:
     if measured.note:
         return measured.note
     return (
-        f"witness (float64, casts neutral): outputs change by {measured.error:.1e} under a random element of every gauge; "
+        f"witness (float64, casts neutral): outputs change by {measured.error:.1e} under a random element of every "
+        f"gauge; "
         f"by at least {measured.control:.1e} when one parameter moves alone ({measured.controls} runs)"
     )
 

@@ -20,9 +20,11 @@ from gaugec.derive import derive
 from gaugec.emit import emit
 from gaugec.errors import MatchError, ProofError
 from gaugec.formula import all_dims, lower
+from gaugec.groups import GROUPS
 from gaugec.language import load
 from gaugec.language.tree import Entry, Gauge, Spec
-from gaugec.match import Candidate, Matcher, Refusal, patterns, regions
+from gaugec.match import Candidate, Matcher, Refusal, regions
+from gaugec.pattern import patterns
 from gaugec.plan import plan
 from gaugec.prove import Theorem, prove_invariance, prove_statement, structure
 from gaugec.sample import counterexample, sample
@@ -100,8 +102,8 @@ def compile(
 ) -> CompiledGauge:
     """Compiles a spec against a model and its example inputs; see the README.
 
-    `loss="cross_entropy"` says that output 0 is logits that reach a softmax cross-entropy over the last axis and nothing
-    else.  The model may live on the meta device.  The model is not changed.
+    `loss="cross_entropy"` says that output 0 is logits that reach a softmax cross-entropy over the last axis and
+    nothing else.  The model may live on the meta device.  The model is not changed.
 
     Raises:
         SpecError: the spec cannot be read.  ProofError: a gauge of it is not proved.
@@ -122,6 +124,7 @@ def compile(
             raise _no_site(entry.gauge, refused, traced)
         sites += found
         refusals += refused
+    sites = _largest(sites)
     measured = _witnessed(traced, sites)
     metadata = {
         "version": VERSION,
@@ -142,6 +145,20 @@ def compile(
     }
     source = emit(plan(sites, derive(sites), traced.shapes), metadata)
     return CompiledGauge(source, tuple(sites), tuple(refusals), verification, measured, traced)
+
+
+def _largest(sites: Sequence[Site]) -> list[Site]:
+    """Where a group and its subgroup move the same parts of the same parameters, the larger is kept."""
+
+    def acts_on(site: Site) -> object:
+        return frozenset((b.parameter, b.offset, b.copies, b.group, b.move.kind) for b in site.bindings)
+
+    best: dict[object, Site] = {}
+    for site in sites:
+        known = best.get(acts_on(site))
+        if known is None or GROUPS[site.group].dimension(site.size) > GROUPS[known.group].dimension(known.size):
+            best[acts_on(site)] = site
+    return [site for site in sites if best[acts_on(site)] is site]
 
 
 def recheck(path: str | Path) -> Verification:
@@ -329,7 +346,8 @@ def _witnessed(traced: Trace, sites: Sequence[Site]) -> Witness:
     if not measured.ok:
         worst = max(measured.by_gauge, key=lambda pair: pair[1], default=("", 0.0))
         raise MatchError(
-            f"the numeric witness contradicts the proof of {worst[0]}: outputs changed by {measured.error:.1e} (control {measured.control:.1e})",
+            f"the numeric witness contradicts the proof of {worst[0]}: outputs changed by {measured.error:.1e} "
+            f"(control {measured.control:.1e})",
             help="this is a defect of gaugec or a graph that float64 cannot run faithfully; nothing was compiled",
         )
     return measured

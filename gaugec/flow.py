@@ -60,7 +60,7 @@ class Extent:
 
 @dataclass(frozen=True, order=True)
 class Spot:
-    """Where a node reads a digit: its local `variable` has the value start + step * t (summed over the digits in it)."""
+    """Where a node reads a digit: its local `variable` is start + step * t (summed over the digits in it)."""
 
     variable: int
     start: int = 0
@@ -84,7 +84,7 @@ class State:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a node does with moved operands: the state of its value (None: kept) and the step it took (None: neutral)."""
+    """What a node does with moved operands: the state of its value (None: kept), the step it took (None: neutral)."""
 
     state: State | None
     key: Key | None = None
@@ -105,7 +105,8 @@ class Context:
     """What stays the same during one flow.
 
     kind: "scale", "rotate" or "shift".  torus: rotary planes are allowed to be taken apart and put together.
-    group: digits along which the element acts.  copies: digits each value of which has an element.  degree, forgets: proved laws of functions.
+    group: digits along which the element acts.  copies: digits each value of which has an element of its own.
+    degree, forgets: proved laws of functions.
     depends: node id -> does it depend on any parameter.  noise: nodes that are dropout masks.
     """
 
@@ -165,7 +166,7 @@ def _read_mode(
     if high < base or low > top or (grid > 1 and (ix.offset - base) % grid):
         return None
     live = {d: e for d, e in extents.items() if e.length > 1}
-    terms = {s: v for s, v in ix.terms}
+    terms = dict(ix.terms)
     steps = {e.step: (d, e) for d, e in live.items()}
     if ix.offset == base and len(terms) == len(ix.terms) and len(steps) == len(live):
         if set(terms) == set(steps) and all(node.size(operand, v) == steps[s][1].length for s, v in ix.terms):

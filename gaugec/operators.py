@@ -3,16 +3,19 @@
 A row says how a spec spells the operator, how its shape follows, what it means (a definition from which every law is
 *proved*, see `gaugec.laws`), and which ATen operations are it.  Nothing here states a law: laws are found and proved.
 
-Definitions are trees of our own (`Term`), never text: numbers, the argument "x", and ("add"|"mul"|"pow"|"max"|"min"|
-"exp"|"log"|"tanh"|"erf"|"abs"|"sin"|"cos", operand, ...).  What this module does not do: it imports neither sympy nor torch.
+Definitions are trees of our own (`Term`), never text: numbers, the argument "x", and (head, operand, ...) with the heads
+add, mul, pow, max, min, exp, log, tanh, erf, abs, sin and cos.
+
+What this module does not do: it imports neither sympy nor torch.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
-Term = str | int | Fraction | tuple  # type: ignore[type-arg]
+Term = str | int | Fraction | tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class Operator:
 
     name: the name in the tensor graph (Node.function) and in reports.
     rule: the shape rule of the spelling in a spec; "" when a spec cannot spell it.
-    kind: "map" (pointwise), "along" (acts along bound axes), "loss", or "form" (a form of the language: diag, outer...).
+    kind: "map" (pointwise), "along" (acts along bound axes), "loss", or "form" (of the language: diag, outer...).
     definition: of a pointwise operator, a Term in "x"; None where the prover has a definition of its own (see laws).
     aten: overload packets ("aten.relu") that are this operator with the tensor as their first argument.
     """

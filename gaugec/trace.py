@@ -99,7 +99,7 @@ def _export(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
             reason = str(error).strip().splitlines() or [type(error).__name__]
             raise MatchError(
                 f"torch.export cannot trace the model: {reason[0][:300]}",
-                help="the forward must be a static graph of tensor operations (try use_cache=False; no data-dependent branch)",
+                help="the forward must be a static graph of tensor operations: no data-dependent branch, use_cache=False",
             ) from error
 
 
@@ -203,8 +203,10 @@ def _difference(first: Trace, second: Trace) -> str:
 
 
 # -- lowering ----------------------------------------------------------------------------------------------------
-_FREE = ("arange", "full", "zeros", "ones", "empty", "new_ones", "new_zeros", "new_full", "new_empty", "scalar_tensor",
-         "zeros_like", "ones_like", "full_like", "empty_like", "rand", "randn", "rand_like", "randn_like", "bernoulli")  # fmt: skip
+_FREE = frozenset(
+    "arange full zeros ones empty new_ones new_zeros new_full new_empty scalar_tensor zeros_like ones_like full_like "
+    "empty_like rand randn rand_like randn_like bernoulli".split()
+)
 
 
 class _Lowering:
@@ -249,7 +251,7 @@ class _Lowering:
             source, position = node.args
             return self.env[source.name][position]  # type: ignore[union-attr, index]
         args = torch.fx.node.map_arg(node.args, lambda n: self.env[n.name])
-        kwargs = {k: v for k, v in torch.fx.node.map_arg(node.kwargs, lambda n: self.env[n.name]).items()}
+        kwargs = dict(torch.fx.node.map_arg(node.kwargs, lambda n: self.env[n.name]))
         for unused in ("device", "pin_memory", "layout", "memory_format"):
             kwargs.pop(unused, None)
         shape = _shape(node.meta.get("val"))

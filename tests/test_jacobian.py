@@ -52,7 +52,8 @@ def jacobian(model: nn.Module, ids: Tensor, names: list[str]) -> Tensor:
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: f"layers{row[0]}-heads{row[1]}-kv{row[2]}")
 def test_every_tangent_is_a_dead_direction_and_their_number_is_the_theorys(row: tuple[int, ...]) -> None:
     layers, heads, kv, head, nullity, dimension = row
-    shape = type("Small", (handmade.Shape,), dict(width=8, units=6, heads=heads, kv=kv, head=head, layers=layers, vocab=11))
+    sizes = dict(width=8, units=6, heads=heads, kv=kv, head=head, layers=layers, vocab=11)
+    shape = type("Small", (handmade.Shape,), sizes)
     torch.manual_seed(0)
     model = Logits(shape).double()
     trained = Trained(shape).double()

@@ -3,7 +3,7 @@
 A row says how a spec spells the operator, how its shape follows, what it means (a definition from which every law is
 *proved*, see `gaugec.laws`), and which ATen operations are it.  Nothing here states a law: laws are found and proved.
 
-Definitions are trees of our own (`Term`), never text: numbers, the argument "x", and (head, operand, ...) with the heads
+Definitions are trees of our own (`Term`), never text: numbers, the argument "x", and (head, operand, ...) with heads
 add, mul, pow, max, min, exp, log, tanh, erf, abs, sin and cos.
 
 What this module does not do: it imports neither sympy nor torch.

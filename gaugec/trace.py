@@ -99,7 +99,7 @@ def _export(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
             reason = str(error).strip().splitlines() or [type(error).__name__]
             raise MatchError(
                 f"torch.export cannot trace the model: {reason[0][:300]}",
-                help="the forward must be a static graph of tensor operations: no data-dependent branch, use_cache=False",
+                help="the forward must be a static graph of tensors: no data-dependent branch, use_cache=False",
             ) from error
 
 

@@ -21,6 +21,9 @@ from gaugec.pattern import Pattern
 from gaugec.tensor import Access, Graph, Node
 
 
+LEAVES = "the moved value is an output of the model"
+
+
 class Model(Protocol):
     """What a closure reads of the matcher that owns it."""
 
@@ -129,10 +132,18 @@ class Closure:
             for user in self.graph.users[id]:
                 heapq.heappush(pending, user)
         if first is not None:
-            first.near = bool(self.kept)
+            first.near = bool(self.kept) and self._complete()
             raise first
-        self._closed()
+        try:
+            self._closed()
+        except Blocked as error:
+            error.near = bool(self.kept) and self._complete()
+            raise
         return self
+
+    def _complete(self) -> bool:
+        """Is every role played?"""
+        return {b.role for b in self.bound} >= set(self.pattern.roles)
 
     def _step(self, node: Node) -> list[Outcome | Demand]:
         states = [self.states.get(a.node, []) for a in node.operands]
@@ -176,7 +187,7 @@ class Closure:
         for id in self.states:
             node = self.graph[id]
             if id in self.graph.outputs:
-                raise Blocked("the moved value is an output of the model", node)
+                raise Blocked(LEAVES, node)
             if id in self.graph.buffers:
                 raise Blocked("the moved value is written to a buffer by the forward", node)
             for user in self.graph.users[id]:

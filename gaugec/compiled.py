@@ -32,6 +32,7 @@ class Refused:
     outputs: bool
     near: bool = True
     parameters: tuple[str, ...] = ()
+    note: str = ""
 
     def __bool__(self) -> bool:
         return False
@@ -39,7 +40,7 @@ class Refused:
     def __str__(self) -> str:
         where = " at " + self.operation if self.operation and f"at {self.operation}" not in self.reason else ""
         where += f" in {self.place}" if self.place else ""
-        return f"{self.gauge} at {self.parameter}: {self.reason}{where}"
+        return f"{self.gauge} at {self.parameter}: {self.reason}{where}{self.note}"
 
 
 class CompiledGauge(Gauge):

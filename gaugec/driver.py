@@ -289,7 +289,9 @@ class _Finder:
                 said.append(Refused(gauge.name, self.said[leaf], reason, "", place, False, True, moved))
         near = [refusal for refusal in refused if refusal.near]
         if not near and not sites:
-            near = sorted((r for r in refused if r.progress > 0), key=lambda refusal: -refusal.progress)[:3]
+            # nothing came near: the three that came farthest, values that leave the model first
+            far = sorted((r for r in refused if r.progress > 0), key=lambda r: (not r.leaves, -r.progress))
+            near = far[:3]
         said += [self._said(gauge, refusal) for refusal in near]
         return sites, list(dict.fromkeys(said))
 
@@ -310,24 +312,24 @@ class _Finder:
     def _said(self, gauge: Gauge, refusal: Refusal) -> Refused:
         node = self.graph[refusal.node] if refusal.node is not None else None
         roles = [self.said[leaf] for _, leaf in refusal.roles if leaf != refusal.leaf]
-        reason = refusal.reason
+        note = ""
         tied = [
             leaf for leaf in dict.fromkeys([refusal.leaf, *(leaf for _, leaf in refusal.roles)]) if leaf in self.tied
         ]
         if tied and node is not None:
-            reason += (
-                f"; {self.names[tied[0]]} and {self.tied[tied[0]]} are one tied weight, so every use of it would move"
-            )
+            one, other = self.names[tied[0]], self.tied[tied[0]]
+            note = f"; {one} and {other} are one tied weight, and every use of it would move"
         others = f", with {', '.join(roles)}" if roles else ""
         return Refused(
             gauge.name,
             self.said[refusal.leaf] + others,
-            reason,
+            refusal.reason,
             node.source or node.function if node is not None else "",
             node.place if node is not None else "",
-            "output of the model" in refusal.reason,
+            refusal.leaves,
             refusal.near,
             tuple(self.names[leaf] for _, leaf in refusal.roles),
+            note,
         )
 
     def ungauged(self, sites: Sequence[Site]) -> list[str]:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from gaugec.closure import Bound, Closure, fits
+from gaugec.closure import LEAVES, Bound, Closure, fits
 from gaugec.flow import Blocked, Demote, Extent, Law, Number, Refine
 from gaugec.pattern import Pattern, dependence, noise
 from gaugec.tensor import Digit, Graph, Node, Region
@@ -50,6 +50,11 @@ class Refusal:
 
     def __bool__(self) -> bool:
         return False
+
+    @property
+    def leaves(self) -> bool:
+        """Would a moved value have left the model?"""
+        return self.reason == LEAVES
 
     @property
     def near(self) -> bool:

@@ -57,7 +57,7 @@ def trace(
     """
     if loss not in (None, "cross_entropy"):
         raise MatchError(f"unknown loss {loss!r}", help='use loss="cross_entropy", or let forward return the loss')
-    arguments, keywords = tuple(args), dict(kwargs or {})
+    arguments, keywords = _several(model, tuple(args), dict(kwargs or {}))
     first = _lower(model, _export(model, arguments, keywords), loss)
     for change in _variations(arguments, keywords):
         other_args, other_kwargs = _resized(arguments, keywords, change)
@@ -73,6 +73,19 @@ def trace(
         said = ", ".join(f"{old}->{new}" for old, new in change.items())
         return Trace(**{**first.__dict__, "second": f"same graph with input sizes {said}"})
     return Trace(**{**first.__dict__, "second": "the inputs could not be resized: traced at one shape only"})
+
+
+def _several(
+    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Inputs in which no batch or length is 1, where the model takes such: an axis of length 1 hides what it does."""
+    tensors = _tensors(args, kwargs)
+    if all(n != 1 for t in tensors for n in t.shape[:2]):
+        return args, kwargs
+    taken = {n for t in tensors for n in t.shape} | {n for p in model.parameters() for n in p.shape}
+    free = next(n for n in range(3, 10**6) if n not in taken)
+    resized = _resized(args, kwargs, {1: free})
+    return resized if _runs(model, *resized) else (args, kwargs)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,40 @@
+"""What the tests of matching share: one proof of the specs for all models, and a spec that asks for every gauge."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+
+import pytest
+import torch
+from match.models import spec_file
+
+from gaugec import driver
+
+
+@pytest.fixture(scope="session", autouse=True)
+def proved_once() -> Iterator[None]:
+    """A spec's own proof does not depend on the model: it is made once, not for every model."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(driver, "verify", functools.cache(driver.verify))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def same_numbers() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def double() -> Iterator[None]:
+    """Models are made in double precision, so that a change of the function cannot hide in rounding."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)
+
+
+@pytest.fixture(scope="session")
+def spec(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The path of a spec with every gauge that ships, none of them required."""
+    return spec_file(tmp_path_factory.mktemp("spec"))

@@ -256,8 +256,24 @@ def _threshold(b: Builder, shape: tuple[int, ...], x: Ref, threshold: Any, value
     return b.opaque("aten.threshold", [x], shape)
 
 
-@row("clamp", "clamp_min", "hardtanh", "clip")
+@row("clamp_min")
+def _clamp_min(b: Builder, shape: tuple[int, ...], x: Ref, low: Any) -> Ref:
+    return _clamp(b, shape, x, low)
+
+
+@row("clamp_max")
+def _clamp_max(b: Builder, shape: tuple[int, ...], x: Ref, high: Any) -> Ref:
+    return _clamp(b, shape, x, None, high)
+
+
+@row("hardtanh")
+def _hardtanh(b: Builder, shape: tuple[int, ...], x: Ref, low: Any = -1, high: Any = 1) -> Ref:
+    return _clamp(b, shape, x, low, high)
+
+
+@row("clamp", "clip")
 def _clamp(b: Builder, shape: tuple[int, ...], x: Ref, low: Any = None, high: Any = None) -> Ref:
+    # an exported graph leaves out arguments that have their default: every row must know its own
     if isinstance(low, Ref) or isinstance(high, Ref):
         return b.opaque("aten.clamp with tensors", [v for v in (x, low, high) if isinstance(v, Ref)], shape)
     if low is not None and number(low) == 0 and high is None:

@@ -129,6 +129,7 @@ def compile(
     metadata = {
         "version": VERSION,
         "spec": loaded.name,
+        "spec_file": loaded.name if isinstance(spec, Spec) else str(spec),
         "spec_sha256": loaded.sha256,
         "graph_sha256": hashlib.sha256(repr(traced.graph.nodes).encode()).hexdigest(),
         "loss": loss or "",
@@ -164,13 +165,15 @@ def _largest(sites: Sequence[Site]) -> list[Site]:
 def recheck(path: str | Path) -> Verification:
     """Proves again the spec that a compiled file was made from, and compares its hash.
 
+    The spec is looked for where it was when the file was compiled (a shipped name, or a path as it was typed).
+
     Raises:
-        ProofError: the spec has changed since.
+        ProofError: the spec has changed since.  SpecError: it is not there any more.
     """
     from gaugec.runtime import load as load_compiled
 
     metadata = load_compiled(path).metadata
-    loaded = load(str(metadata["spec"]))
+    loaded = load(str(metadata["spec_file"]))
     if loaded.sha256 != metadata["spec_sha256"]:
         raise ProofError(
             f"the spec {loaded.name} is not the one that {path} was compiled from",
@@ -345,6 +348,11 @@ def _witnessed(traced: Trace, sites: Sequence[Site]) -> Witness:
         MatchError: an output changed that must not, or the control did not change it.
     """
     measured = witness(Runner(traced.program, traced.names, traced.loss), traced.shapes, sites)
+    if not measured.ok and measured.error <= 1e-10:
+        raise MatchError(
+            f"the numeric witness cannot see the gauges: moving one parameter alone changes outputs by {measured.control:.1e}",
+            help="give example inputs that use the whole model (tokens that differ, values that are not all zero)",
+        )
     if not measured.ok:
         worst = max(measured.by_gauge, key=lambda pair: pair[1], default=("", 0.0))
         raise MatchError(

@@ -75,9 +75,7 @@ def trace(
     return Trace(**{**first.__dict__, "second": "the inputs could not be resized: traced at one shape only"})
 
 
-def _several(
-    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _several(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Inputs in which no batch or length is 1, where the model takes such: an axis of length 1 hides what it does."""
     tensors = _tensors(args, kwargs)
     if all(n != 1 for t in tensors for n in t.shape[:2]):
@@ -128,7 +126,7 @@ def _no_hidden_gradients(program: torch.export.ExportedProgram) -> None:
         if node.op == "placeholder" and node.name in parameters:
             tainted.add(node.name)
         elif node.op == "call_function" and any(n.name in tainted for n in node.all_input_nodes):
-            if _cuts_gradient(node) and _differentiable(node):
+            if _cuts_gradient(node) and (_differentiable(node) or not _tensor(node)):
                 raise MatchError(
                     f"the gradient is cut at {node.name} ({node.target}), which depends on a parameter",
                     help="a detach or a no_grad region makes the gradient differ from the function that is proved",
@@ -139,9 +137,13 @@ def _no_hidden_gradients(program: torch.export.ExportedProgram) -> None:
 
 def _cuts_gradient(node: torch.fx.Node) -> bool:
     name = str(node.target)
-    if "detach" in name:
+    if "detach" in name or name.startswith(("aten.item", "aten._local_scalar_dense")):
         return True
     return "set_grad_enabled" in name and node.args[0] is False
+
+
+def _tensor(node: torch.fx.Node) -> bool:
+    return isinstance(node.meta.get("val"), (torch.Tensor, list, tuple))
 
 
 def _differentiable(node: torch.fx.Node) -> bool:
@@ -269,7 +271,7 @@ class _Lowering:
             kwargs.pop(unused, None)
         shape = _shape(node.meta.get("val"))
         if shape is None:
-            return None
+            return self.scalar(name, args, kwargs)
         made = self.lower(node, name, args, kwargs, shape)
         expected = shape if isinstance(shape, list) else [shape]
         got = list(made) if isinstance(made, (list, tuple)) else [made]
@@ -280,6 +282,12 @@ class _Lowering:
         if isinstance(value, torch.Tensor) and value.dtype == torch.bool and isinstance(made, Ref):
             b.boolean.add(made.node)
         return made
+
+    def scalar(self, name: str, args: Any, kwargs: Any) -> Any:
+        """A number taken out of a tensor (`item`) still depends on it; what depends on none is of no interest."""
+        flat, _ = torch.utils._pytree.tree_flatten((args, kwargs))
+        refs = [x for x in flat if isinstance(x, Ref)]
+        return self.builder.opaque(name, refs, ()) if refs else None
 
     def lower(self, node: torch.fx.Node, name: str, args: Any, kwargs: dict[str, Any], shape: Any) -> Any:
         b = self.builder
@@ -294,7 +302,9 @@ class _Lowering:
                 and before.dtype.itemsize * before.is_floating_point() != 1
             )
             return args[0] if neutral else b.opaque(f"cast to {value.dtype}", [args[0]], shape)
-        if name.removeprefix("aten.") in _FREE:
+        if any(isinstance(x, torch.dtype) for x in args) and name == "aten.view":
+            return b.opaque("a view of the bits as another type", [args[0]], shape)
+        if name.removeprefix("aten.") in _FREE and not any(isinstance(x, Ref) for x in (*args[1:], *kwargs.values())):
             return b.opaque(name, [], shape)
         if name in self.pointwise and len(args) == 1:
             return b.map(self.pointwise[name], args[0])
@@ -334,6 +344,18 @@ def _shape(value: Any) -> Any:
 
 
 def _lower(model: nn.Module, program: torch.export.ExportedProgram, loss: str | None) -> Trace:
+    try:
+        return _lowered(model, program, loss)
+    except MatchError:
+        raise
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+        raise MatchError(
+            f"the traced graph cannot be read: {reason}", help="are there shapes that depend on data?"
+        ) from error
+
+
+def _lowered(model: nn.Module, program: torch.export.ExportedProgram, loss: str | None) -> Trace:
     lowering = _Lowering(model, program)
     signature = program.graph_signature
     kinds: list[str] = []

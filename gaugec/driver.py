@@ -350,7 +350,7 @@ def _witnessed(traced: Trace, sites: Sequence[Site]) -> Witness:
     measured = witness(Runner(traced.program, traced.names, traced.loss), traced.shapes, sites)
     if not measured.ok and measured.error <= 1e-10:
         raise MatchError(
-            f"the numeric witness cannot see the gauges: moving one parameter alone changes outputs by {measured.control:.1e}",
+            f"the numeric witness is blind: one parameter moved alone changes the outputs by {measured.control:.1e} only",
             help="give example inputs that use the whole model (tokens that differ, values that are not all zero)",
         )
     if not measured.ok:

@@ -257,17 +257,17 @@ def _threshold(b: Builder, shape: tuple[int, ...], x: Ref, threshold: Any, value
 
 
 @row("clamp_min")
-def _clamp_min(b: Builder, shape: tuple[int, ...], x: Ref, low: Any) -> Ref:
+def _clamp_min(b: Builder, shape: tuple[int, ...], x: Ref, low: Any) -> Any:
     return _clamp(b, shape, x, low)
 
 
 @row("clamp_max")
-def _clamp_max(b: Builder, shape: tuple[int, ...], x: Ref, high: Any) -> Ref:
+def _clamp_max(b: Builder, shape: tuple[int, ...], x: Ref, high: Any) -> Any:
     return _clamp(b, shape, x, None, high)
 
 
 @row("hardtanh")
-def _hardtanh(b: Builder, shape: tuple[int, ...], x: Ref, low: Any = -1, high: Any = 1) -> Ref:
+def _hardtanh(b: Builder, shape: tuple[int, ...], x: Ref, low: Any = -1, high: Any = 1) -> Any:
     return _clamp(b, shape, x, low, high)
 
 

@@ -128,7 +128,8 @@ def _batch_norm(
     if not training:
         return (y, b.opaque("saved", [], shape[1]), b.opaque("saved", [], shape[2]), mean, var)
     new_mean = b.add(mean, average, coefficients=[1 - m, m])
-    new_var = b.add(var, spread, coefficients=[1 - m, m * Fraction(count, max(count - 1, 1))])
+    unbiased = b.mul(spread, coefficient=Fraction(count, max(count - 1, 1)))
+    new_var = b.add(var, unbiased, coefficients=[1 - m, m])
     return y, average, b.opaque("saved", [spread], shape[2]), new_mean, new_var
 
 

@@ -20,7 +20,6 @@ from gaugec.flow import Blocked, Context, Demand, Demote, Extent, Key, Law, Numb
 from gaugec.pattern import Pattern
 from gaugec.tensor import Access, Graph, Node
 
-
 LEAVES = "the moved value is an output of the model"
 
 
@@ -59,7 +58,7 @@ def fits(pattern: Pattern, role: str, leaf: Node, axis: int) -> bool:
     return beside == (len(pattern.statement.axes[role]) > 1)
 
 
-def _ranges(bound: Mapping[Number, Extent]) -> dict[int, tuple[int, int]]:
+def ranges(bound: Mapping[Number, Extent]) -> dict[int, tuple[int, int]]:
     """For every mode the least and the greatest index that the digits reach."""
     made: dict[int, tuple[int, int]] = {}
     for e in bound.values():
@@ -69,7 +68,7 @@ def _ranges(bound: Mapping[Number, Extent]) -> dict[int, tuple[int, int]]:
 
 
 def _disjoint(one: Mapping[Number, Extent], two: Mapping[Number, Extent]) -> bool:
-    a, b = _ranges(one), _ranges(two)
+    a, b = ranges(one), ranges(two)
     return any(a[p][1] < b[p][0] or b[p][1] < a[p][0] for p in a.keys() & b.keys())
 
 

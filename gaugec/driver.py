@@ -20,6 +20,7 @@ from gaugec.derive import derive
 from gaugec.emit import emit
 from gaugec.errors import MatchError, ProofError
 from gaugec.formula import all_dims, lower
+from gaugec.gradient import TOLERANCE, along_the_orbits
 from gaugec.groups import GROUPS
 from gaugec.language import load
 from gaugec.language.tree import Entry, Gauge, Spec
@@ -126,6 +127,15 @@ def compile(
         refusals += refused
     sites = _largest(sites)
     measured = _witnessed(traced, sites)
+    if measured.dead:
+        # a site from which nothing reaches an output has nothing to prove, and its parameters nothing to learn
+        refusals += [_unseen(sites[number]) for number in measured.dead]
+        sites = [site for number, site in enumerate(sites) if number not in measured.dead]
+        measured = _witnessed(traced, sites)
+        for entry in loaded.entries:
+            if entry.required and not any(site.gauge == entry.gauge.name for site in sites):
+                raise _no_site(entry.gauge, [r for r in refusals if r.gauge == entry.gauge.name], traced)
+    _gradient_agrees(model, args, kwargs or {}, sites, traced)
     metadata = {
         "version": VERSION,
         "spec": loaded.name,
@@ -180,6 +190,31 @@ def recheck(path: str | Path) -> Verification:
             help="compile the model again with the present spec",
         )
     return verify(loaded)
+
+
+def _gradient_agrees(
+    model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], sites: Sequence[Site], traced: Trace
+) -> None:
+    """Holds the model's own gradient against the orbits.
+
+    Raises:
+        MatchError: it has a part along one of them, so it is not the gradient of the function that was proved.
+    """
+    shares = along_the_orbits(model, args, kwargs, sites, traced.names, traced.loss)
+    for site, share in zip(sites, shares):
+        if not share <= TOLERANCE:
+            raise MatchError(
+                f"the gradient is not that of the forward: along the orbit of {site.gauge} at "
+                f"{site.bindings[0].parameter} it has a share of {share:.1e}",
+                help="a hook or a custom backward changes it; a gauge of the function is none of such a training",
+            )
+
+
+def _unseen(site: Site) -> Refused:
+    """A site whose parameters change no output when one of them moves alone."""
+    names = tuple(binding.parameter for binding in site.bindings)
+    reason = "no output depends on it, with these example inputs (do the tokens differ?)"
+    return Refused(site.gauge, ", ".join(dict.fromkeys(names)), reason, "", site.place, False, True, names)
 
 
 def _record(site: Site) -> dict[str, Any]:
@@ -348,12 +383,7 @@ def _witnessed(traced: Trace, sites: Sequence[Site]) -> Witness:
         MatchError: an output changed that must not, or the control did not change it.
     """
     measured = witness(Runner(traced.program, traced.names, traced.loss), traced.shapes, sites)
-    if not measured.ok and measured.error <= 1e-10:
-        raise MatchError(
-            f"the numeric witness is blind: one parameter moved alone changes the outputs by {measured.control:.1e} only",
-            help="give example inputs that use the whole model (tokens that differ, values that are not all zero)",
-        )
-    if not measured.ok:
+    if measured.error > 1e-10:
         worst = max(measured.by_gauge, key=lambda pair: pair[1], default=("", 0.0))
         raise MatchError(
             f"the numeric witness contradicts the proof of {worst[0]}: outputs changed by {measured.error:.1e} "

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from gaugec.closure import LEAVES, Bound, Closure, fits
+from gaugec.closure import LEAVES, Bound, Closure, fits, ranges
 from gaugec.flow import Blocked, Demote, Extent, Law, Number, Refine
 from gaugec.pattern import Pattern, dependence, noise
 from gaugec.tensor import Digit, Graph, Node, Region
@@ -109,7 +109,7 @@ class Matcher:
                     tried.append(found)
                 if tried:
                     refusals.append(max(tried, key=lambda r: r.progress))
-        return candidates, refusals
+        return [c for c in candidates if not any(_within(c, other) for other in candidates)], refusals
 
     def _seeds(self, leaf: Node) -> Iterator[tuple[int, dict[Number, Extent]]]:
         for axis in range(len(leaf.shape)):
@@ -223,6 +223,24 @@ def _mark(found: Candidate) -> tuple[object, ...]:
         parts = (tuple(sorted(places[d] for d in part if d in places)) for part in (found.group, found.copies))
         marks.append((bound.leaf, *parts))
     return tuple(sorted(marks))
+
+
+def _within(one: Candidate, two: Candidate) -> bool:
+    """Does a candidate move only a part of what another one moves?"""
+    if one is two or {b.leaf for b in one.bound} - {b.leaf for b in two.bound}:
+        return False
+
+    def inside(b: Bound, c: Bound) -> bool:
+        mine, theirs = ranges(b.digits), ranges(c.digits)
+        return b.leaf == c.leaf and all(
+            p in mine and low <= mine[p][0] and mine[p][1] <= high for p, (low, high) in theirs.items()
+        )
+
+    def size(candidate: Candidate) -> int:
+        return math.prod(candidate.sizes[d] for d in (*candidate.group, *candidate.copies))
+
+    smaller = size(one) < size(two)
+    return smaller and all(any(inside(b, c) for c in two.bound) for b in one.bound)
 
 
 def _refined(digits: Mapping[Number, Extent], error: Refine) -> dict[Number, Extent]:

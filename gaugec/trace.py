@@ -9,9 +9,7 @@ What this module does not do: it decides nothing about gauges.  No module, class
 
 from __future__ import annotations
 
-import contextlib
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,8 +20,9 @@ from gaugec import aten_layers  # noqa: F401  (registers its rows)
 from gaugec.aten import ROWS, pointwise_rows
 from gaugec.building import Builder, Ref
 from gaugec.errors import MatchError
+from gaugec.exporting import exported, resized, runs, several, tensors_of, variations
 from gaugec.freeze import freeze
-from gaugec.tensor import Graph
+from gaugec.tensor import Graph, Node
 
 
 @dataclass(frozen=True)
@@ -57,14 +56,23 @@ def trace(
     """
     if loss not in (None, "cross_entropy"):
         raise MatchError(f"unknown loss {loss!r}", help='use loss="cross_entropy", or let forward return the loss')
-    arguments, keywords = _several(model, tuple(args), dict(kwargs or {}))
-    first = _lower(model, _export(model, arguments, keywords), loss)
-    for change in _variations(arguments, keywords):
-        other_args, other_kwargs = _resized(arguments, keywords, change)
-        if not _runs(model, other_args, other_kwargs):
+    if not isinstance(model, nn.Module):
+        raise MatchError(f"the model is a {type(model).__name__}", help="give a torch.nn.Module")
+    if not isinstance(args, (tuple, list)) or not isinstance(kwargs or {}, Mapping):
+        raise MatchError("the example inputs are not a tuple and a dict", help="compile(spec, model, (x,), {...})")
+    for name, parameter in model.named_parameters():
+        if parameter.is_complex():
+            raise MatchError(f"the parameter {name} is complex", help="only real parameters are supported")
+    if any(t.numel() == 0 for t in tensors_of(tuple(args or ()), dict(kwargs or {}))):
+        raise MatchError("an example input has no elements", help="give inputs with at least one row")
+    arguments, keywords = several(model, tuple(args), dict(kwargs or {}))
+    first = _lower(model, exported(model, arguments, keywords), loss)
+    for change in variations(arguments, keywords):
+        other_args, other_kwargs = resized(arguments, keywords, change)
+        if not runs(model, other_args, other_kwargs):
             continue
-        second = _lower(model, _export(model, other_args, other_kwargs), loss)
-        difference = _difference(first, second)
+        second = _lower(model, exported(model, other_args, other_kwargs), loss)
+        difference = _difference(first, second) or _departure(first.graph, second.graph)
         if difference:
             raise MatchError(
                 f"the model's graph depends on the shape of its input: {difference}",
@@ -73,139 +81,6 @@ def trace(
         said = ", ".join(f"{old}->{new}" for old, new in change.items())
         return Trace(**{**first.__dict__, "second": f"same graph with input sizes {said}"})
     return Trace(**{**first.__dict__, "second": "the inputs could not be resized: traced at one shape only"})
-
-
-def _several(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Inputs in which no batch or length is 1, where the model takes such: an axis of length 1 hides what it does."""
-    tensors = _tensors(args, kwargs)
-    if all(n != 1 for t in tensors for n in t.shape[:2]):
-        return args, kwargs
-    taken = {n for t in tensors for n in t.shape} | {n for p in model.parameters() for n in p.shape}
-    free = next(n for n in range(3, 10**6) if n not in taken)
-    resized = _resized(args, kwargs, {1: free})
-    return resized if _runs(model, *resized) else (args, kwargs)
-
-
-@contextlib.contextmanager
-def _train_mode(model: nn.Module) -> Iterator[None]:
-    modes = [(module, module.training) for module in model.modules()]
-    model.train()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-
-
-def _export(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.export.ExportedProgram:
-    with _train_mode(model), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            program = torch.export.export(model, args, kwargs, strict=False)
-            _no_hidden_gradients(program)
-            return program.run_decompositions({})
-        except MatchError:
-            raise
-        except Exception as error:
-            reason = str(error).strip().splitlines() or [type(error).__name__]
-            raise MatchError(
-                f"torch.export cannot trace the model: {reason[0][:300]}",
-                help="the forward must be a static graph of tensors: no data-dependent branch, use_cache=False",
-            ) from error
-
-
-def _no_hidden_gradients(program: torch.export.ExportedProgram) -> None:
-    """Refuses no_grad regions and detach on anything that depends on a parameter.
-
-    There the gradient is not that of the traced function, and a gauge that is proved for the function would be wrong
-    for training.
-    """
-    parameters = set(program.graph_signature.inputs_to_parameters)
-    tainted: set[str] = set()
-    for node in program.graph.nodes:
-        if node.op == "placeholder" and node.name in parameters:
-            tainted.add(node.name)
-        elif node.op == "call_function" and any(n.name in tainted for n in node.all_input_nodes):
-            if _cuts_gradient(node) and (_differentiable(node) or not _tensor(node)):
-                raise MatchError(
-                    f"the gradient is cut at {node.name} ({node.target}), which depends on a parameter",
-                    help="a detach or a no_grad region makes the gradient differ from the function that is proved",
-                )
-            if _differentiable(node):
-                tainted.add(node.name)
-
-
-def _cuts_gradient(node: torch.fx.Node) -> bool:
-    name = str(node.target)
-    if "detach" in name or name.startswith(("aten.item", "aten._local_scalar_dense")):
-        return True
-    return "set_grad_enabled" in name and node.args[0] is False
-
-
-def _tensor(node: torch.fx.Node) -> bool:
-    return isinstance(node.meta.get("val"), (torch.Tensor, list, tuple))
-
-
-def _differentiable(node: torch.fx.Node) -> bool:
-    value = node.meta.get("val")
-    values = value if isinstance(value, (list, tuple)) else [value]
-    return any(isinstance(v, torch.Tensor) and v.dtype.is_floating_point for v in values) or value is None
-
-
-# -- the second shape --------------------------------------------------------------------------------------------
-def _tensors(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[torch.Tensor]:
-    flat, _ = torch.utils._pytree.tree_flatten((args, kwargs))
-    return [x for x in flat if isinstance(x, torch.Tensor)]
-
-
-def _variations(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[dict[int, int]]:
-    """Which sizes to change: batch and length together, then the batch alone."""
-    tensors = _tensors(args, kwargs)
-    batches = {t.shape[0] for t in tensors if t.ndim > 0}
-    if len(batches) != 1:
-        return []
-    batch = batches.pop()
-    lengths = {t.shape[1] for t in tensors if t.ndim > 1}
-    tries: list[dict[int, int]] = []
-    if len(lengths) == 1:
-        (length,) = lengths
-        if length != batch and length > 1:
-            tries.append({batch: batch + 2, length: length + 3})
-            tries.append({batch: batch + 2, length: length - 1})
-    tries.append({batch: batch + 2})
-    return tries
-
-
-def _resized(
-    args: tuple[Any, ...], kwargs: dict[str, Any], change: dict[int, int]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    def resize(x: Any) -> Any:
-        if not isinstance(x, torch.Tensor):
-            return x
-        for axis in range(min(x.ndim, 2)):
-            wanted = change.get(x.shape[axis])
-            if wanted is not None:
-                positions = torch.arange(wanted, device=x.device) % x.shape[axis]
-                x = x.index_select(axis, positions)
-        return x
-
-    resized = torch.utils._pytree.tree_map(resize, (args, kwargs))
-    return resized[0], resized[1]
-
-
-def _runs(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Does the forward take inputs of these shapes?  Runs on meta tensors, or for real where that is impossible."""
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    with _train_mode(model), torch.no_grad(), torch.random.fork_rng(devices=[]):
-        try:
-            model(*args, **kwargs)
-            return True
-        except Exception:
-            return False
-        finally:
-            for name, buffer in model.named_buffers():
-                if name in buffers and buffers[name].shape == buffer.shape and buffer.device.type != "meta":
-                    buffer.copy_(buffers[name])
 
 
 def _difference(first: Trace, second: Trace) -> str:
@@ -217,10 +92,32 @@ def _difference(first: Trace, second: Trace) -> str:
     return "" if len(one) == len(two) else f"{len(one)} operations at one shape, {len(two)} at another"
 
 
+def _kind(node: Node) -> tuple[object, ...]:
+    """What a node is, whatever the sizes; an opaque node's `function` may speak of them."""
+    function = node.source if node.op == "opaque" else node.function
+    return (node.op, function, len(node.operands), node.name if node.function == "param" else "")
+
+
+def _departure(first: Graph, second: Graph) -> str:
+    """The first node at which two graphs differ in more than sizes, or "": an argument may depend on a length too."""
+    for a, b in zip(first, second):
+        place = f"{a.source or a.op} at {a.place or 'the top'}"
+        if _kind(a) != _kind(b):
+            return f"{place} is {a.function or a.op} at one shape, {b.function or b.op} at another"
+        if [access.node for access in a.operands] != [access.node for access in b.operands]:
+            return f"{place} reads other values at another shape"
+        if a.constant != b.constant or a.attributes != b.attributes:
+            return f"a constant of {place} depends on it"
+        # the divisor of a mean may change with a length; a term of a sum or a factor that vanishes may not
+        if a.coefficients != b.coefficients and (a.op != "einsum" or 0 in (*a.coefficients, *b.coefficients)):
+            return f"a coefficient of {place} depends on it"
+    return "" if len(first.nodes) == len(second.nodes) else "the graphs differ in length"
+
+
 # -- lowering ----------------------------------------------------------------------------------------------------
 _FREE = frozenset(
     "arange full zeros ones empty new_ones new_zeros new_full new_empty scalar_tensor zeros_like ones_like full_like "
-    "empty_like rand randn rand_like randn_like bernoulli".split()
+    "empty_like rand randn rand_like randn_like".split()
 )
 
 
@@ -366,6 +263,8 @@ def _lowered(model: nn.Module, program: torch.export.ExportedProgram, loss: str 
         elif node.op == "call_function":
             lowering.env[node.name] = lowering.call(node)
             kinds.append(f"{_packet(node)} at {_place(node) or 'the top'}")
+        elif node.op == "get_attr":
+            lowering.env[node.name] = None  # a subgraph of a control-flow operation, which has no row
         elif node.op == "output":
             returned = node.args[0]
     buffers = [lowering.env[name] for name in signature.buffers_to_mutate]
@@ -377,6 +276,9 @@ def _lowered(model: nn.Module, program: torch.export.ExportedProgram, loss: str 
     ]
     outputs = [ref for ref in users if isinstance(ref, Ref)]
     if loss is not None:
+        first = next((n.meta.get("val") for n in returned if getattr(n, "name", "") in signature.user_outputs), None)
+        if not users or not isinstance(first, torch.Tensor) or not first.dtype.is_floating_point:
+            raise MatchError('loss="cross_entropy" needs a first output of logits, a floating tensor')
         outputs = [_with_loss(lowering.builder, outputs), *outputs[1:]]
     graph, numbers = freeze(lowering.builder, outputs, [ref for ref in buffers if isinstance(ref, Ref)])
     leaves = {name: numbers[ref.node] for name, ref in lowering.leaves.items() if ref.node in numbers}
@@ -402,6 +304,9 @@ def _aliased(model: nn.Module, names: dict[str, str]) -> dict[str, str]:
             seen.add(id(tensor))
             owners.setdefault(tensor.untyped_storage()._cdata, []).append(name)
     blocked: dict[str, str] = {}
+    for name, parameter in model.named_parameters():
+        if any(n > 1 and s == 0 for n, s in zip(parameter.shape, parameter.stride())):
+            blocked[names[name]] = "its elements overlap in memory"
     for sharing in owners.values():
         for name in sharing if len(sharing) > 1 else ():
             if name in names:

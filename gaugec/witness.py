@@ -30,7 +30,9 @@ class Witness:
 
     error: largest relative change of an output under an element of every gauge at once (float64).
     control: the smallest relative change when only one parameter of a site moved, over `controls` such runs.
-    by_gauge: the error of each gauge alone.  note: why there is none, for models too large to run here.
+    by_gauge: the error of each gauge alone.
+    dead: numbers of sites at which nothing changed when a parameter moved alone.
+    note: why there is none, for models too large to run here.
     """
 
     error: float
@@ -38,11 +40,12 @@ class Witness:
     controls: int
     by_gauge: tuple[tuple[str, float], ...] = ()
     note: str = ""
+    dead: tuple[int, ...] = ()
 
     @property
     def ok(self) -> bool:
-        """Did nothing change that must not (1e-10), and something where it must (1e-6)?"""
-        return bool(self.note) or (self.error <= 1e-10 and (self.controls == 0 or self.control >= 1e-6))
+        """Did nothing change that must not (1e-10), and something at every site where it must (1e-6)?"""
+        return bool(self.note) or (self.error <= 1e-10 and not self.dead)
 
 
 def view(parameter: Tensor, binding: Binding) -> Tensor:
@@ -200,18 +203,33 @@ def _flat_inputs(program: torch.export.ExportedProgram) -> dict[str, Any]:
     return {str(name): value for name, value in zip(names, flat)}
 
 
-def change(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:
-    """The largest relative difference between two lists of outputs; infinite where one is not finite."""
+def reference(runner: Runner, shapes: Mapping[str, tuple[int, ...]], before: Sequence[Tensor]) -> list[float]:
+    """How much each output changes when all parameters do: the scale against which a change is measured."""
+    other = runner.run(runner.parameters(shapes))
+    scales: list[float] = []
+    for a, b in zip(before, other, strict=True):
+        finite = torch.isfinite(a) & torch.isfinite(b)
+        scales.append((a - b)[finite].abs().max().item() if bool(finite.any()) else 0.0)
+    return scales
+
+
+def change(before: Sequence[Tensor], after: Sequence[Tensor], scales: Sequence[float], *, noise: float) -> float:
+    """The largest change of an output against its scale; infinite where what is finite changed.
+
+    Rounding is no change: differences below `noise` units in the last place of an entry are not counted.  An output
+    that no parameter reaches must not change at all.
+    """
     worst = 0.0
-    for a, b in zip(before, after, strict=True):
+    for a, b, scale in zip(before, after, scales, strict=True):
         if a.numel() == 0:
             continue
         finite = torch.isfinite(a)
         if not torch.equal(finite, torch.isfinite(b)):
             return math.inf
-        difference = (a - b)[finite].abs().max().item() if bool(finite.any()) else 0.0
-        scale = a[finite].abs().max().item() if bool(finite.any()) else 1.0
-        worst = max(worst, difference / max(scale, 1e-30))
+        difference = (a - b)[finite].abs() - noise * torch.finfo(torch.float64).eps * a[finite].abs()
+        largest = max(difference.max().item(), 0.0) if difference.numel() else 0.0
+        if largest > 0:
+            worst = max(worst, largest / scale if scale > 0 else math.inf)
     return worst
 
 
@@ -225,6 +243,7 @@ def witness(
     parameters = runner.parameters(shapes)
     elements = [element(site, generator) for site in sites]
     before = runner.run(parameters)
+    scales = reference(runner, shapes, before)
     everything = parameters
     by_gauge: list[tuple[str, float]] = []
     for gauge in dict.fromkeys(site.gauge for site in sites):
@@ -233,8 +252,8 @@ def witness(
             if site.gauge == gauge:
                 alone = move(alone, site, e)
                 everything = move(everything, site, e)
-        by_gauge.append((gauge, change(before, runner.run(alone))))
-    error = change(before, runner.run(everything)) if sites else 0.0
+        by_gauge.append((gauge, change(before, runner.run(alone), scales, noise=64)))
+    error = change(before, runner.run(everything), scales, noise=64) if sites else 0.0
     # The sites of one gauge and one set of roles are alike: a control run for each such kind, and as many more as the
     # budget allows.  A parameter may be dead by itself (a key's bias under softmax), so a site's control is the largest
     # change over its parameters.
@@ -243,6 +262,7 @@ def witness(
         kinds.setdefault((site.gauge, tuple(b.role for b in site.bindings)), []).append(number)
     order = [number for row in itertools.zip_longest(*kinds.values()) for number in row if number is not None]
     control, runs = math.inf, 0
+    dead: list[int] = []
     for position, number in enumerate(order):
         site, e = sites[number], elements[number]
         if runs >= budget and position >= len(kinds):
@@ -251,12 +271,15 @@ def witness(
         largest = 0.0
         for only in moves:
             alone = move(parameters, site, e, only=only) if only is not None else _outside(parameters, site, generator)
-            largest = max(largest, change(before, runner.run(alone)))
+            largest = max(largest, change(before, runner.run(alone), scales, noise=4096))
             runs += 1
             if largest >= 1e-6:
                 break
-        control = min(control, largest)
-    return Witness(error, control, runs, tuple(by_gauge))
+        if largest < 1e-6:
+            dead.append(number)
+        else:
+            control = min(control, largest)
+    return Witness(error, control, runs, tuple(by_gauge), dead=tuple(sorted(dead)))
 
 
 def _outside(parameters: dict[str, Tensor], site: Site, generator: torch.Generator) -> dict[str, Tensor]:

@@ -1,0 +1,214 @@
+"""Exporting a model, and what makes an export unfit for a proof: hidden outputs, cut gradients, shared constants.
+
+The model is exported in train mode (an evaluation trace has no dropout nodes) with an empty decomposition table, so
+that linear, attention and einsum stay whole.  Here are also the second example inputs, at other sizes.
+
+What this module does not do: it reads no operation (see `gaugec.trace`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from gaugec.errors import MatchError
+
+
+def several(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Inputs in which no batch or length is 1, where the model takes such: an axis of length 1 hides what it does."""
+    tensors = tensors_of(args, kwargs)
+    if all(n != 1 for t in tensors for n in t.shape[:2]):
+        return args, kwargs
+    taken = {n for t in tensors for n in t.shape} | {n for p in model.parameters() for n in p.shape}
+    free = next(n for n in range(3, 10**6) if n not in taken)
+    other = resized(args, kwargs, {1: free})
+    return other if runs(model, *other) else (args, kwargs)
+
+
+@contextlib.contextmanager
+def _train_mode(model: nn.Module) -> Iterator[None]:
+    modes = [(module, module.training) for module in model.modules()]
+    model.train()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def exported(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.export.ExportedProgram:
+    """The exported program in train mode, undecomposed but for in-place and higher-order operations.
+
+    Raises:
+        MatchError: it cannot be exported, or what is exported is not the function that is trained.
+    """
+    with _train_mode(model), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with _nothing_left_behind(model):
+                program = torch.export.export(model, args, kwargs, strict=False)
+            _no_hidden_gradients(program)
+            _no_shared_constants(model, program)
+            return program.run_decompositions({})
+        except MatchError:
+            raise
+        except Exception as error:
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            raise MatchError(
+                f"torch.export cannot trace the model: {reason[0][:300]}",
+                help="the forward must be a static graph of tensors: no data-dependent branch, use_cache=False",
+            ) from error
+
+
+def _kept(module: nn.Module) -> dict[str, Any]:
+    """A module's attributes, and for containers what they hold, so that a change can be seen."""
+    own = {k: v for k, v in module.__dict__.items() if k not in ("_parameters", "_buffers", "_modules", "training")}
+    marks: dict[str, Any] = {}
+    for name, value in own.items():
+        held = list(value.values()) if isinstance(value, dict) else value
+        marks[name] = [id(x) for x in held] if isinstance(held, (list, tuple, set)) else id(value)
+    return marks
+
+
+def _holds_tensor(value: Any) -> bool:
+    flat, _ = torch.utils._pytree.tree_flatten(value)
+    return any(isinstance(x, torch.Tensor) for x in flat)
+
+
+@contextlib.contextmanager
+def _nothing_left_behind(model: nn.Module) -> Iterator[None]:
+    """Refuses a forward that leaves a tensor on a module: an output that the trace does not show."""
+    before = {name: (_kept(module), dict(module.__dict__)) for name, module in model.named_modules()}
+    yield
+    for name, module in model.named_modules():
+        if name not in before:
+            continue
+        marks, attributes = before[name]
+        changed = [key for key, mark in _kept(module).items() if marks.get(key) != mark]
+        left = [key for key in changed if _holds_tensor(module.__dict__[key])]
+        for key in changed:
+            if key in attributes:
+                module.__dict__[key] = attributes[key]
+            else:
+                del module.__dict__[key]
+        if left:
+            raise MatchError(
+                f"the forward leaves a tensor in the attribute {left[0]} of {name or 'the model'}",
+                help="what leaves the forward unseen cannot be proved invariant: return it instead",
+            )
+
+
+def _no_shared_constants(model: nn.Module, program: torch.export.ExportedProgram) -> None:
+    """Refuses constants in the storage of a parameter: moving the parameter would move them unseen."""
+    owners = {p.untyped_storage()._cdata: name for name, p in model.named_parameters()}
+    for name, constant in program.constants.items():
+        if isinstance(constant, torch.Tensor) and name not in dict(model.named_buffers()):
+            owner = owners.get(constant.untyped_storage()._cdata)
+            if owner is not None:
+                raise MatchError(
+                    f"the forward reads {owner} also as a constant ({name}), in the same storage",
+                    help="use the parameter itself, through the module that owns it",
+                )
+
+
+def _no_hidden_gradients(program: torch.export.ExportedProgram) -> None:
+    """Refuses no_grad regions and detach on anything that depends on a parameter.
+
+    There the gradient is not that of the traced function, and a gauge that is proved for the function would be wrong
+    for training.
+    """
+    parameters = set(program.graph_signature.inputs_to_parameters)
+    tainted: set[str] = set()
+    for node in program.graph.nodes:
+        if node.op == "placeholder" and node.name in parameters:
+            tainted.add(node.name)
+        elif node.op == "call_function" and any(n.name in tainted for n in node.all_input_nodes):
+            if _cuts_gradient(node) and (_differentiable(node) or not _tensor(node)):
+                raise MatchError(
+                    f"the gradient is cut at {node.name} ({node.target}), which depends on a parameter",
+                    help="a detach or a no_grad region makes the gradient differ from the function that is proved",
+                )
+            if _differentiable(node):
+                tainted.add(node.name)
+
+
+def _cuts_gradient(node: torch.fx.Node) -> bool:
+    name = str(node.target)
+    if "detach" in name or name.startswith(("aten.item", "aten._local_scalar_dense")):
+        return True
+    return "set_grad_enabled" in name and node.args[0] is False
+
+
+def _tensor(node: torch.fx.Node) -> bool:
+    return isinstance(node.meta.get("val"), (torch.Tensor, list, tuple))
+
+
+def _differentiable(node: torch.fx.Node) -> bool:
+    value = node.meta.get("val")
+    values = value if isinstance(value, (list, tuple)) else [value]
+    return any(isinstance(v, torch.Tensor) and v.dtype.is_floating_point for v in values) or value is None
+
+
+# -- the second shape --------------------------------------------------------------------------------------------
+def tensors_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[torch.Tensor]:
+    """Every tensor among the example inputs, however nested."""
+    flat, _ = torch.utils._pytree.tree_flatten((args, kwargs))
+    return [x for x in flat if isinstance(x, torch.Tensor)]
+
+
+def variations(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[dict[int, int]]:
+    """Which sizes to change: batch and length together, then the batch alone."""
+    tensors = tensors_of(args, kwargs)
+    batches = sorted({t.shape[0] for t in tensors if t.ndim > 0})
+    if len(batches) != 1:
+        together = {batch: batch + 2 + n for n, batch in enumerate(batches)}
+        return [together, *({batch: batch + 2} for batch in batches)] if batches else []
+    (batch,) = batches
+    lengths = {t.shape[1] for t in tensors if t.ndim > 1}
+    tries: list[dict[int, int]] = []
+    if len(lengths) == 1:
+        (length,) = lengths
+        if length != batch and length > 1:
+            tries.append({batch: batch + 2, length: length + 3})
+            tries.append({batch: batch + 2, length: length - 1})
+    tries.append({batch: batch + 2})
+    return tries
+
+
+def resized(
+    args: tuple[Any, ...], kwargs: dict[str, Any], change: dict[int, int]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The inputs with the first two axes of every tensor resized as `change` says, by repeating rows."""
+
+    def resize(x: Any) -> Any:
+        if not isinstance(x, torch.Tensor):
+            return x
+        for axis in range(min(x.ndim, 2)):
+            wanted = change.get(x.shape[axis])
+            if wanted is not None:
+                positions = torch.arange(wanted, device=x.device) % x.shape[axis]
+                x = x.index_select(axis, positions)
+        return x
+
+    made = torch.utils._pytree.tree_map(resize, (args, kwargs))
+    return made[0], made[1]
+
+
+def runs(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Does the forward take inputs of these shapes?  Runs on meta tensors, or for real where that is impossible."""
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    with _train_mode(model), torch.no_grad(), torch.random.fork_rng(devices=[]):
+        try:
+            model(*args, **kwargs)
+            return True
+        except Exception:
+            return False
+        finally:
+            for name, buffer in model.named_buffers():
+                if name in buffers and buffers[name].shape == buffer.shape and buffer.device.type != "meta":
+                    buffer.copy_(buffers[name])

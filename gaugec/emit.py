@@ -7,15 +7,16 @@ Not here: decisions. Everything that the source says was decided by plan and der
 
 from __future__ import annotations
 
+import math
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import Any
 
 import jinja2
 
 from gaugec.errors import GaugeError
-from gaugec.plans import Actor, Component, Part, Plan, Pool, Solve
+from gaugec.plans import Actor, Axes, Component, Part, Plan, Pool, Solve
 from gaugec.source import (
     WIDTH,
     call,
@@ -98,27 +99,36 @@ class _Writer:
             "parts": [self.table(part, actor) for actor in component.actors for part in actor.parts],
             "pools": [self.pool_table(pool) for pool in component.pools],
             "pooled": flat(tuple(pool.slot for pool in component.pools)),
-            "offsets": [f"point[{quote(slot)}].add_({shift!r})" for slot, shift in self.shift.items() if shift],
+            "offsets": self.offsets(),
+            "cuts": literal(self.cuts(), 37, 4),
             "products": self.slots_of("scale"),
             "squares": self.slots_of("scale", "turn"),
             "alive": self.alive(),
             "powers": self.powers(),
             "frame": self.frame(),
             "point": [f"{quote(slot)}: {self.moved(slot)}," for slot in slots],
-            "canonical": self.stretches("point", lambda part: part.power),
-            "pull": self.stretches("out", lambda part: part.tangent.pull),
+            "canonical": self.scalings(lambda part: part.power),
+            "pull": self.scalings(lambda part: part.tangent.pull),
             "pool": self.pool(),
             "unpool": self.unpool(),
             "lift": self.lift(),
             "covertical": self.covertical(),
-            "blocks": self.blocks(),
-            "gram": self.gram(coupled),
+            "blank": self.blank(bool(coupled)),
+            "rights": self.rights(),
+            "blocks": self.blocks(bool(coupled)),
+            "right": self.right(coupled),
             "factors": self.factors(coupled),
-            "inverse_alone": self.inverses(coupled, False, 8),
-            "inverse_coupled": self.inverses(coupled, True, 12),
+            "inverse_alone": display(
+                [f"{quote(a.name)}: {self.inverse(a)}" for a in component.actors if a.name not in coupled], 8, 21
+            ),
+            "inverses": self.coupled_inverses(coupled),
+            "diagonal": self.diagonal(coupled),
+            "crosses": self.crosses(),
+            "eliminated": flat(self.eliminated(coupled)),
             "coupled": flat(tuple(actor.name for actor in component.actors if actor.name in coupled))
             if coupled
             else "",
+            "kept": flat(tuple(f"q{j}" for j, cross in enumerate(component.crosses) if not cross.summed)),
             "free": component.gram == "free",
             "act": self.act(),
             "unmoved": [f"{quote(slot)}: {self.unmoved(slot)}," for slot in slots],
@@ -155,12 +165,12 @@ class _Writer:
         return call("", f"{self.name(part.name)} = Slice", arguments) + f"  # {role}"
 
     def pool_table(self, pool: Pool) -> str:
-        pieces = [f"Piece({flat(offset)}, {flat(axes)})" for offset, axes in pool.pieces]
+        pieces = [f"Piece({flat(offset)}, {flat(axes)})" for offset, axes in _pieces(pool)]
         head = f"{self.name('POOL_' + pool.slot)} = ("
         if len(pieces) == 1 and len(head + pieces[0]) + 2 <= WIDTH:
             return f"{head}{pieces[0]},)"
         lines = []
-        for offset, axes in pool.pieces:
+        for offset, axes in _pieces(pool):
             lines.append(call("    ", "Piece", [flat(offset), flat(axes)], 4) + ",")
         return "\n".join([head, *lines, ")"])
 
@@ -251,36 +261,61 @@ class _Writer:
             if part.slot in slots
         ]
 
-    def stretches(self, values: str, power: Any) -> list[str]:
-        return [
-            f"linalg.stretch({values}, {self.name(part.name)}, "
-            f"frame.powers[{quote(actor.name)}][{number(power(part))}])"
-            for actor in self.scaling()
-            for part in actor.parts
-        ]
+    def scalings(self, power: Callable[[Part], Fraction]) -> str:
+        """A table: slot -> (slice, gauge, power of its scale)."""
+        entries: dict[str, list[str]] = {}
+        for actor in self.scaling():
+            for part in actor.parts:
+                entry = f"({self.name(part.name)}, {quote(actor.name)}, {number(power(part))})"
+                entries.setdefault(part.slot, []).append(entry)
+        lines = [f"        {quote(slot)}: {tuple_of(each)}," for slot, each in entries.items()]
+        return "\n".join(["{", *lines, "    }"]) if lines else "{}"
+
+    def offsets(self) -> str:
+        """The last argument of `scaled`, where gains are stored as offsets."""
+        shifts = {slot: shift for slot, shift in self.shift.items() if shift}
+        return f", {flat(shifts)}" if shifts else ""
+
+    def cuts(self) -> dict[str, int]:
+        """Slots that a step may take a number of rows at a time, and the number that it has to be a multiple of."""
+        if self.component.gram == "free":
+            return {}
+        out = {}
+        for slot, shape in self.component.slots:
+            row, unit = math.prod(shape[1:]), math.prod(shape[1:])
+            for actor in self.component.actors:
+                for part in actor.parts:
+                    if part.slot == slot:
+                        never = (part.group if actor.kind == "rotate" else ()) + part.pair
+                        axes = part.copies + part.group + part.pair + part.rest
+                        unit = math.lcm(unit, _unit(part.offset, axes, never))
+            for cross in self.component.crosses:
+                if cross.slot == slot:
+                    unit = math.lcm(unit, _unit(cross.offset, cross.kept + cross.summed, ()))
+            for pool in self.component.pools:
+                if pool.slot == slot:
+                    unit = math.lcm(unit, _pool_unit(pool))
+            if 0 < unit <= math.prod(shape) // 2 and math.prod(shape) % unit == 0:
+                out[slot] = unit // row
+        return out
 
     # pools
 
     def pool(self) -> list[str]:
-        pools = {pool.slot: pool for pool in self.component.pools}
         lines = []
-        for slot, _ in self.component.slots:
-            key = quote(slot)
-            if slot not in pools:
-                lines.append(f"{key}: squares[{key}],")
-            else:
-                function = "pool" if pools[slot].cover else "blur"
-                lines.append(f"{key}: linalg.{function}(squares[{key}], {self.name('POOL_' + slot)}),")
+        for pool in self.component.pools:
+            key, function = quote(pool.slot), "pool" if pool.cover else "blur"
+            lines.append(f"if {key} in out:")
+            lines.append(f"    out[{key}] = linalg.{function}(out[{key}], {self.name('POOL_' + pool.slot)})")
         return lines
 
     def unpool(self) -> list[str]:
-        """Entries of the dict that `unpool` returns."""
-        pools = {pool.slot for pool in self.component.pools if pool.cover}
         lines = []
-        for slot, _ in self.component.slots:
-            key, table = quote(slot), self.name("POOL_" + slot)
-            value = f"linalg.unpool(pooled[{key}], {table}, out[{key}])" if slot in pools else f"pooled[{key}]"
-            lines.append(f"{key}: {value},")
+        for pool in self.component.pools:
+            if pool.cover:
+                key, table = quote(pool.slot), self.name("POOL_" + pool.slot)
+                lines.append(f"if {key} in spread:")
+                lines.append(f"    spread[{key}] = linalg.unpool(spread[{key}], {table}, out[{key}])")
         return lines
 
     # tangents
@@ -328,22 +363,69 @@ class _Writer:
                 lines += spread(f"{quote(actor.name)}: (", total, "),")
         return lines
 
-    def blocks(self) -> list[str]:
-        """What `measure` computes: diagonal blocks of the Gram matrix (d, or S of a rotation) and cross blocks q."""
+    def blank(self, coupled: bool) -> list[str]:
+        """Entries of the dict that `measure` adds to."""
         lines = []
         for actor in self.component.actors:
-            if actor.kind == "shift":
-                continue
-            key, function = ("s", "moment(point, point, {})") if actor.kind == "rotate" else ("d", "total(squares, {})")
-            terms = [
-                (part.tangent.weight**2, "linalg." + function.format(self.name(part.name))) for part in actor.parts
-            ]
-            lines += spread(f'out["{key}{actor.name[1:]}"] = (', signed_sum(terms), ")", 8)
+            k, dtype = actor.name[1:], "step" if actor.kind == "rotate" else "double"
+            zeros = f"linalg.zeros(point, {quote(_kind(actor))}, {actor.copies}, {actor.size})"
+            lines.append(f"{quote('right ' + actor.name)}: {zeros},")
+            if actor.kind != "shift":
+                lines.append(f'"{"s" if dtype == "step" else "d"}{k}": {zeros},')
+        for j, cross in enumerate(self.component.crosses):
+            lines.append(f'"q{j}": linalg.room_for(point, batch, {flat(cross.kept)}),')
+        if coupled:
+            lines.append('"size": torch.zeros(batch, dtype=torch.float64, device=next(iter(point.values())).device),')
+        return lines
+
+    def rights(self) -> list[str]:
+        """What `measure` does for the right hand sides."""
+        lines = []
+        for actor in self.component.actors:
+            out = f"out[{quote('right ' + actor.name)}]"
+            for part in actor.parts:
+                name, weight = self.name(part.name), number(part.tangent.weight)
+                match part.tangent.kind:
+                    case "scale":
+                        lines.append(f"linalg.add_total({out}, products, {name}, {weight})")
+                    case "shift":
+                        lines.append(f"linalg.add_total({out}, update, {name}, {weight})")
+                    case "plane":
+                        lines.append(f"linalg.add_torque({out}, update, point, {name})")
+                    case _ if part.tangent.dual:
+                        lines.append(f"linalg.add_moment({out}, point, update, {name}, -1.0)")
+                    case _:
+                        lines.append(f"linalg.add_moment({out}, update, point, {name}, 1.0)")
+        return lines
+
+    def blocks(self, coupled: bool) -> list[str]:
+        """What `measure` does for the Gram matrix: its diagonal blocks (d, or S of a rotation), its cross blocks q."""
+        lines = []
+        for actor in self.component.actors:
+            k = actor.name[1:]
+            for part in actor.parts:
+                name, weight = self.name(part.name), number(part.tangent.weight**2)
+                if actor.kind == "rotate":
+                    lines.append(f'linalg.add_moment(out["s{k}"], point, point, {name}, {weight})')
+                elif actor.kind != "shift":
+                    lines.append(f'linalg.add_total(out["d{k}"], squares, {name}, {weight})')
         for j, cross in enumerate(self.component.crosses):
             field = "squares" if cross.field == "square" else "point"
-            shape = (cross.offset, cross.kept, cross.summed)
-            arguments = [f"{field}[{quote(cross.slot)}]", *(flat(x) for x in shape)]
-            lines.append(call(f'out["q{j}"] = ', "linalg.block", arguments, 8))
+            arguments = [f'out["q{j}"]', field, quote(cross.slot)]
+            arguments += [flat(x) for x in (cross.offset, cross.kept, cross.summed)]
+            lines.append(call("", "linalg.add_block", arguments, 8))
+        if coupled:
+            lines.append('linalg.add_size(out["size"], update)')
+        return lines
+
+    def right(self, coupled: set[str]) -> list[str]:
+        lines = []
+        for actor in self.component.actors:
+            value = f"measured[{quote('right ' + actor.name)}]"
+            if actor.kind == "rotate":
+                skew = "skew_ones" if actor.group == "orthogonal_ones" else "skew"
+                value = f"solvers.{skew}({value}{'.double()' if actor.name in coupled else ''})"
+            lines.append(f"{quote(actor.name)}: {value},")
         return lines
 
     def factors(self, coupled: set[str]) -> list[str]:
@@ -356,61 +438,64 @@ class _Writer:
                 lines.append(f"d{k} = {number(count)}")
             elif actor.kind != "rotate":
                 lines.append(f'd{k} = measured["d{k}"]')
+                if actor.name in coupled:
+                    lines.append(f"i{k} = solvers.inverse(d{k})")
             else:
-                lines.append(f's{k} = measured["s{k}"]')
+                lines.append(f's{k} = measured["s{k}"]' + (".double()" if actor.name in coupled else ""))
                 if actor.name in coupled:
                     ones = "_ones" if actor.group == "orthogonal_ones" else ""
                     lines.append(f"f{k} = solvers.factor{ones}(s{k})")
         return lines
 
-    def inverse(self, actor: Actor, coupled: set[str]) -> str:
-        """The diagonal block of one gauge, inverted, applied to its right hand side."""
+    def inverse(self, actor: Actor) -> str:
+        """The diagonal block of a gauge that is not coupled, inverted, applied to its right hand side."""
         k, right = actor.name[1:], f"right[{quote(actor.name)}]"
         if actor.kind == "shift":
             return f"{right} / d{k}"
         if actor.kind != "rotate":
             return f"{right} * solvers.inverse(d{k})"
-        if actor.name in coupled:
-            return f"solvers.unfactor(f{k}, {right})"
         ones = "_ones" if actor.group == "orthogonal_ones" else ""
         return f"solvers.sylvester{ones}(s{k}, {right}, tolerance)"
 
-    def inverses(self, coupled: set[str], inside: bool, indent: int) -> str:
-        """A dict display of `inverse` for the gauges that are coupled, or that are not."""
-        entries = [
-            f"{quote(actor.name)}: {self.inverse(actor, coupled)}"
-            for actor in self.component.actors
-            if (actor.name in coupled) == inside
-        ]
-        return display(entries, indent, 24)
-
-    def gram(self, coupled: set[str]) -> dict[str, list[str]]:
-        if self.component.gram != "blocks":
-            return {"diagonal": [], "cross": []}
-        diagonal = []
+    def coupled_inverses(self, coupled: set[str]) -> list[str]:
+        lines = []
         for actor in self.component.actors:
-            if actor.name not in coupled:
-                continue
-            k, key = actor.name[1:], quote(actor.name)
-            skew = "skew_ones" if actor.group == "orthogonal_ones" else "skew"
-            value = f"solvers.{skew}(a[{key}] @ s{k})" if actor.kind == "rotate" else f"d{k} * a[{key}]"
-            diagonal.append(f"{key}: {value},")
-        cross = []
+            k = actor.name[1:]
+            value = {"shift": f"x / d{k}", "rotate": f"solvers.unfactor(f{k}, x)"}.get(actor.kind, f"x * i{k}")
+            if actor.name in coupled:
+                lines.append(f"{quote(actor.name)}: lambda x: {value},")
+        return lines
+
+    def diagonal(self, coupled: set[str]) -> list[str]:
+        lines = []
+        for actor in self.component.actors:
+            k, skew = actor.name[1:], "skew_ones" if actor.group == "orthogonal_ones" else "skew"
+            value = f"solvers.{skew}(x @ s{k})" if actor.kind == "rotate" else f"x * d{k}"
+            if actor.name in coupled:
+                lines.append(f"{quote(actor.name)}: lambda x: {value},")
+        return lines
+
+    def crosses(self) -> list[str]:
+        lines = []
         for j, each in enumerate(self.component.crosses):
-            sides = ((each.left, each.left_view), (each.right, each.right_view))
-            for (to, to_view), (source, source_view) in (sides, sides[::-1]):
-                formula = f"z{each.letters},z{source_view[2]}->z{to_view[2]}"
-                arguments = [
-                    f"out[{quote(to)}]",
-                    f"a[{quote(source)}]",
-                    f'measured["q{j}"]',
-                    quote(formula),
-                    flat(to_view[:2]),
-                    flat(source_view[:2]),
-                    number(each.weight),
-                ]
-                cross.append(call("", "solvers.couple", arguments, 12))
-        return {"diagonal": diagonal, "cross": cross}
+            arguments = [quote(each.left), quote(each.right), f'measured["q{j}"]']
+            arguments.append(flat((each.letters, each.left_view[2], each.right_view[2])))
+            arguments += [flat(each.left_view[:2]), flat(each.right_view[:2]), number(each.weight)]
+            lines.append(call("", "solvers.Cross", arguments, 12) + ",")
+        return lines
+
+    def eliminated(self, coupled: set[str]) -> tuple[str, ...]:
+        """Gauges without cross blocks between them, the large ones first: they leave the joint system beforehand."""
+        out: list[str] = []
+        order = sorted(
+            (actor for actor in self.component.actors if actor.name in coupled),
+            key=lambda actor: -actor.copies * actor.size ** (2 if actor.kind == "rotate" else 1),
+        )
+        for actor in order:
+            met = [{x.left, x.right} for x in self.component.crosses if actor.name in (x.left, x.right)]
+            if not any(len(pair) == 1 or pair & set(out) for pair in met):
+                out.append(actor.name)
+        return tuple(out)
 
     def act(self) -> list[str]:
         lines = []
@@ -428,6 +513,34 @@ class _Writer:
                     case _:
                         lines.append(f"linalg.rotate(point, {name}, {e})")
         return lines
+
+
+def _unit(offset: int, axes: Axes, never: Axes) -> int:
+    """The number of elements that a cut through a slice has to be a multiple of; 0 where it may not be cut."""
+    if not axes:
+        return 0
+    run = 1
+    for size, stride in sorted(axes, key=lambda axis: axis[1]):
+        if stride != run:
+            return 0
+        run *= size
+    outer = max(axes, key=lambda axis: axis[1])
+    return 0 if outer in never or offset % outer[1] else outer[1]
+
+
+def _pieces(pool: Pool) -> list[tuple[int, tuple[tuple[int, int, bool], ...]]]:
+    """The pieces, each with its axes in the order of the memory: so is the state, and rows are a run of it."""
+    return [(offset, tuple(sorted(axes, key=lambda axis: -axis[1]))) for offset, axes in pool.pieces]
+
+
+def _pool_unit(pool: Pool) -> int:
+    """The same for the pieces of a pool."""
+    if not pool.cover or len(pool.pieces) > 1:
+        return 0
+    ((offset, axes),) = _pieces(pool)
+    if not axes or axes[0][2]:
+        return 0
+    return _unit(offset, tuple((size, stride) for size, stride, _ in axes), ())
 
 
 def _kind(actor: Actor) -> str:

@@ -5,17 +5,20 @@ Not here: how a step is chosen from moments; any gauge.
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from gaugec.runtime import batches
-from gaugec.runtime.batches import Batch
-from gaugec.runtime.linalg import Frame, Tensors
-from gaugec.runtime.loading import check, plain
+from gaugec.runtime import batches, compiling
+from gaugec.runtime.batches import Batch, Piece
+from gaugec.runtime.linalg import Frame, Tensors, Values
+from gaugec.runtime.loading import Gauge, check, plain
 
 Groups = Iterable[tuple[str, Tensor]] | Iterable[Mapping[str, Any]]
 
@@ -27,7 +30,13 @@ class GaugeOptimizer(torch.optim.Optimizer):
     """
 
     def __init__(
-        self, named_parameters: Groups, gauge: Any, defaults: dict[str, Any], frame_every: int, pooling: bool
+        self,
+        named_parameters: Groups,
+        gauge: Any,
+        defaults: dict[str, Any],
+        frame_every: int,
+        pooling: bool,
+        compile: bool,
     ) -> None:
         if not isinstance(frame_every, int) or frame_every < 1:
             raise ValueError(f"frame_every is a number of steps, 1 or more, not {frame_every!r}")
@@ -35,11 +44,17 @@ class GaugeOptimizer(torch.optim.Optimizer):
         if components is None:
             raise TypeError("gauge should be what gaugec.compile or gaugec.runtime.load returns")
         check(tuple(components))
+        self._gauge = gauge
         self.frame_every = frame_every
         self.pooling = pooling
+        self.compile = compile
+        if compile:
+            compiling.check()
+        self._graphs: dict[object, Callable[..., Any]] = {}
         self.inactive: list[str] = []
         self.batches: list[Batch] = []
-        self._rooms: dict[object, tuple[Tensors, Tensors, Tensors]] = {}
+        self._rooms: dict[object, Room] = {}
+        self._memory: dict[object, Tensor] = {}
         super().__init__(_named(named_parameters), defaults)
         self._bind(gauge)
 
@@ -131,30 +146,123 @@ class GaugeOptimizer(torch.optim.Optimizer):
         return loss
 
     def _advance(self, batch: Batch) -> None:
-        params = batch.params()
         if batch.frame is None or batch.step % self.frame_every == 0:
-            batch.frame = self._frame(batch, params)
+            batch.frame = self._frame(batch, batch.params())
         if not batch.moments:
-            self._begin(batch, params)
-        component = batch.component
-        room = self._room(batch, params)
-        gradient = component.pull(_gradients(batch), batch.frame, room[0])
-        point = component.canonical(params, batch.frame, room[1])
+            self._begin(batch, batch.params())
         batch.step += 1
-        update = self._direction(batch, gradient, point, room[2])
-        update = component.project(update, point, batch.frame, room[0])
-        for slot, step in component.push(update, batch.frame).items():
-            for j, p in enumerate(batch.slots[slot]):
-                if p.requires_grad:
-                    p.add_(step[j])
+        if self.compile and not batch.component.whole:
+            self._advance_fused(batch)
+            return
+        component, pieces = batch.component, batch.pieces()
+        room = self._room(batch)
+        for name, total in room.measured.items():
+            if name not in room.kept:
+                total.zero_()
+        for piece, (gradient, point, update, spare) in zip(pieces, room.pieces):
+            params = _params(batch, piece)
+            pulled = component.pull(_gradients(batch, piece), batch.frame, gradient)
+            here = component.canonical(params, batch.frame, point)
+            self._direction(batch, piece, pulled, here, update, spare)
+            component.measure(update, here, room.measured, spare)
+        a = _cast(component.solve(room.measured, here, batch.frame.off), here)
+        for piece, (_, point, update, _) in zip(pieces, room.pieces):
+            if len(pieces) > 1:
+                here = component.canonical(_params(batch, piece), batch.frame, point)
+            step = component.push(component.project(update, here, batch.frame, a), batch.frame)
+            for slot in piece.slots:
+                for j, p in enumerate(batch.slots[slot]):
+                    if p.requires_grad:
+                        piece.cut(slot, p.unsqueeze(0))[0].add_(step[slot][j])
 
-    def _room(self, batch: Batch, params: Tensors) -> tuple[Tensors, Tensors, Tensors]:
-        """Three sets of tensors like the batch's parameters to work in, shared by batches that look the same."""
+    def _advance_fused(self, batch: Batch) -> None:
+        """The same in two compiled graphs, one before and one after the solve."""
+        component, frame = batch.component, batch.frame
+        assert frame is not None
+        everything = Piece(tuple(batch.slots), {}, {})
+        params, gradients = _params(batch, everything), _gradients(batch, everything)
+        update = self._update(batch, params)
+        scalars = self._scalars(batch, params)
+        state = [batch.moments, batch.second]
+        powers = [frame.powers[name][power] for name in frame.powers for power in frame.powers[name]]
+        here = [x for each in (params, gradients, update, *state, scalars) for x in each.values()] + powers
+        slots = list(params)
+        trainable = frozenset(slot for slot, p in batch.slots.items() if p[0].requires_grad)
+        key = ("first", id(component), tuple((x.dtype, x.device, x.shape) for x in here), trainable)
+
+        def named(tensors: Sequence[Tensor], kinds: int) -> tuple[list[Tensors], Frame]:
+            dicts = [dict(zip(slots, tensors[i * len(slots) :])) for i in range(kinds)]
+            rest = iter(tensors[kinds * len(slots) :])
+            return dicts, Frame(powers={n: {p: next(rest) for p in each} for n, each in frame.powers.items()})
+
+        def first(*tensors: Tensor) -> Tensors:
+            (params, gradients, update, moments, second, scalars), frame = named(tensors, 6)
+            point = component.canonical(params, frame)
+            step = self._formula(batch, component.pull(gradients, frame), point, moments, second, scalars, trainable)
+            measured: Tensors = component.blank(point)
+            component.measure(step, point, measured)
+            for slot in slots:
+                update[slot].copy_(step[slot])
+            return measured
+
+        def last(*tensors: Tensor) -> None:
+            (params, update), frame = named(tensors, 2)
+            powers = sum(len(each) for each in frame.powers.values())
+            a = dict(zip(component.elements, tensors[2 * len(slots) + powers :]))
+            values = {slot: x.clone() for slot, x in update.items()}
+            values = component.project(values, component.canonical(params, frame), frame, a)
+            for slot, step in component.push(values, frame).items():
+                if slot in trainable:
+                    params[slot].add_(step)
+
+        if key not in self._graphs:
+            self._graphs[key] = compiling.fuse(first, here)
+        measured = self._graphs[key](*here)
+        a = _cast(component.solve(measured, params, frame.off), params)
+        here = [*params.values(), *update.values(), *powers, *(a[name] for name in component.elements)]
+        key = ("last", *key[1:])
+        if key not in self._graphs:
+            self._graphs[key] = compiling.fuse(last, here)
+        self._graphs[key](*here)
+        for slot in trainable:
+            for j, p in enumerate(batch.slots[slot]):
+                if p.data_ptr() != params[slot][j].data_ptr():
+                    p.copy_(params[slot][j])
+
+    def _update(self, batch: Batch, params: Tensors) -> Tensors:
+        """Room for a step, shared by all batches of the same dtype."""
         first = next(iter(params.values()))
-        key = (id(batch.component), len(batch.keys), first.device, tuple(x.dtype for x in params.values()))
+        whole = sum(x.numel() for x in params.values())
+        key = (2, first.dtype, first.device)
+        if key not in self._memory or self._memory[key].numel() < whole:
+            self._memory[key] = torch.empty(whole, dtype=first.dtype, device=first.device)
+        pieces = self._memory[key][:whole].split([x.numel() for x in params.values()])
+        return {slot: piece.view(x.shape) for (slot, x), piece in zip(params.items(), pieces)}
+
+    def _scalars(self, batch: Batch, params: Tensors) -> Tensors:
+        """Numbers that change from step to step: one vector for each slot."""
+        raise NotImplementedError
+
+    def _formula(
+        self,
+        batch: Batch,
+        gradient: Tensors,
+        point: Tensors,
+        moments: Tensors,
+        second: Tensors,
+        scalars: Tensors,
+        trainable: frozenset[str],
+    ) -> Tensors:
+        """`_direction` for a compiler: no numbers but those in `scalars`; the step as new tensors."""
+        raise NotImplementedError
+
+    def _room(self, batch: Batch) -> Room:
+        """Room to work in, shared by batches that look the same; the update needs a whole batch, the rest a piece."""
+        first = next(iter(batch.slots.values()))[0]
+        kinds = tuple(batches.stepped(p[0].dtype) for p in batch.slots.values())
+        key = (id(batch.component), len(batch.keys), first.device, kinds)
         if key not in self._rooms:
-            one, two, three = ({s: torch.empty_like(x) for s, x in params.items()} for _ in range(3))
-            self._rooms[key] = (one, two, three)
+            self._rooms[key] = Room.of(batch, self._memory)
         return self._rooms[key]
 
     def _frame(self, batch: Batch, params: Tensors) -> Frame:
@@ -166,10 +274,12 @@ class GaugeOptimizer(torch.optim.Optimizer):
         """Zero state; a parameter's state is a view of its batch's."""
         raise NotImplementedError
 
-    def _direction(self, batch: Batch, gradient: Tensors, point: Tensors, out: Tensors) -> Tensors:
-        """The step in canonical coordinates, to be added, learning rate and decay included, in `out`.
+    def _direction(
+        self, batch: Batch, piece: Piece, gradient: Tensors, point: Tensors, out: Tensors, spare: Tensors
+    ) -> None:
+        """The step of a piece in canonical coordinates, to be added, learning rate and decay included, in `out`.
 
-        Updates the state; may overwrite the gradient.
+        Updates the state; may overwrite `spare`, but not the gradient, which may be the parameters' own.
         """
         raise NotImplementedError
 
@@ -178,6 +288,32 @@ class GaugeOptimizer(torch.optim.Optimizer):
         raise NotImplementedError
 
     # --- state
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles: the state dict and the source of the gauge, which is compiled again from there."""
+        source = getattr(self._gauge, "source", None)
+        if not isinstance(source, str):
+            raise TypeError("an optimizer can be copied only when its gauge has its source")
+        settings = {"frame_every": self.frame_every, "pooling": self.pooling, "compile": self.compile}
+        rest = {"defaults": self.defaults, "param_groups": self.param_groups}
+        return {**rest, **settings, "source": source, "saved": GaugeOptimizer.state_dict(self)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Bind the gauge to the parameters anew and take over the state."""
+        if "source" not in state:  # torch's load_state_dict
+            super().__setstate__(state)
+            return
+        super().__setstate__(
+            {"defaults": state["defaults"], "state": defaultdict(dict), "param_groups": state["param_groups"]}
+        )
+        self.frame_every, self.pooling, self.compile = (state[name] for name in ("frame_every", "pooling", "compile"))
+        self.inactive, self.batches = [], []
+        self._rooms, self._memory, self._graphs = {}, {}, {}
+        self._gauge = Gauge(state["source"])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it was said when the original was made
+            self._bind(self._gauge)
+        self.load_state_dict(state["saved"])
 
     def _publish(self, batch: Batch) -> None:
         """Show the batch's state under its parameters, as views."""
@@ -268,11 +404,87 @@ def _named(named_parameters: Groups) -> list[Any]:
     return groups
 
 
-def _gradients(batch: Batch) -> Tensors:
+def _cast(a: Tensors, like: Tensors) -> Tensors:
+    dtype = next(iter(like.values())).dtype
+    return {name: value.to(dtype) for name, value in a.items()}
+
+
+def _params(batch: Batch, piece: Piece) -> Values:
     out = {}
-    for slot, params in batch.slots.items():
+    for slot in piece.slots:
+        params = [p.detach() for p in batch.slots[slot]]
+        if slot in piece.rows:
+            low, high = piece.rows[slot]
+            params = [p[low:high] for p in params]
+        out[slot] = batches.stack(params)
+    return Values(out, piece.span)
+
+
+def _gradients(batch: Batch, piece: Piece) -> Values:
+    out = {}
+    for slot in piece.slots:
+        params = batch.slots[slot]
         for p in params:
             if p.grad is not None and p.grad.layout != torch.strided:
                 raise RuntimeError("a gauge does not support sparse gradients")
-        out[slot] = batches.stack([torch.zeros_like(p) if p.grad is None else p.grad for p in params])
-    return out
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in params]
+        if slot in piece.rows:
+            low, high = piece.rows[slot]
+            gradients = [x[low:high] for x in gradients]
+        out[slot] = batches.stack(gradients)
+    return Values(out, piece.span)
+
+
+@dataclass
+class Room:
+    """Memory that a batch's steps work in, the same from step to step: fresh memory costs more than a pass over it.
+
+    pieces: for each, room for gradient, point, update and anything.  measured: see `measure` of a component; kept:
+    those of its entries that need not be zero before.
+    """
+
+    pieces: list[tuple[Values, Values, Values, Values]]
+    measured: Tensors
+    kept: frozenset[str]
+
+    @staticmethod
+    def of(batch: Batch, memory: dict[object, Tensor]) -> Room:
+        """Make room; `memory` is shared by all rooms."""
+        component, count = batch.component, len(batch.keys)
+        first = {slot: p[0] for slot, p in batch.slots.items()}
+        pieces = []
+        whole = 0
+        for piece in batch.pieces():
+            rooms = []
+            for role in range(4):
+                used = whole if role == 2 else 0
+                values = {}
+                for slot in piece.slots:
+                    p = first[slot]
+                    low, high = piece.rows.get(slot, (0, p.shape[0] if p.dim() else 1))
+                    shape = (count, high - low, *p.shape[1:]) if p.dim() else (count,)
+                    numel = math.prod(shape)
+                    values[slot] = (used, numel, shape, batches.stepped(p.dtype), p.device)
+                    used += numel
+                rooms.append((role, used, values))
+                if role == 2:
+                    whole = used
+            pieces.append((piece, rooms))
+        for _, rooms in pieces:
+            for role, used, values in rooms:
+                for _, _, _, dtype, device in values.values():
+                    key = (role, dtype, device)
+                    if key not in memory or memory[key].numel() < used:
+                        memory[key] = torch.empty(used, dtype=dtype, device=device)
+        out = []
+        for piece, rooms in pieces:
+            four = []
+            for role, _, values in rooms:
+                views = {
+                    slot: memory[(role, dtype, device)][start : start + numel].view(shape)
+                    for slot, (start, numel, shape, dtype, device) in values.items()
+                }
+                four.append(Values(views, piece.span))
+            out.append((four[0], four[1], four[2], four[3]))
+        measured = component.blank(out[0][1])
+        return Room(out, measured, frozenset(component.kept))

@@ -2,7 +2,7 @@
 
 Every tensor has a batch axis in front: parameters of equal shape are stacked, and what is computed from them is
 [batch, copies, size, ...].  A `Slice` says by strides which elements of a parameter an action moves, and how they are
-laid out as copies, group axis and rest.
+laid out as copies, group axis and rest.  `Values` hold some slots only, or some rows of a slot: what fits in a cache.
 
 Not here: any gauge, any parameter name, any state.
 """
@@ -10,8 +10,11 @@ Not here: any gauge, any parameter name, any state.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -56,6 +59,76 @@ def _dense(axes: Axes) -> tuple[int, tuple[int, ...], tuple[int, ...]] | None:
             return None
         run *= axes[i][0]
     return run, tuple(axes[i][0] for i in order), (0, *(order.index(i) + 1 for i in range(len(axes))))
+
+
+class Values(dict[str, Tensor]):
+    """Tensors of some slots; what goes slot by slot passes over the slots that are absent.
+
+    span: for a slot of which only some rows are held, the elements from and to; the compiler says where to cut.
+    """
+
+    def __init__(self, values: Mapping[str, Tensor], span: Mapping[str, tuple[int, int]] | None = None) -> None:
+        super().__init__(values)
+        self.span: Mapping[str, tuple[int, int]] = span or {}
+
+
+class Window(NamedTuple):
+    """The part of a slice that is at hand, and which of the coefficient's entries belong to it.
+
+    part: in the tensor at hand; whole: the slice; axis: the axis of copies and group that is cut, start: its first.
+    """
+
+    part: Slice
+    whole: Slice
+    axis: int | None
+    start: int
+
+    def narrow(self, coefficient: Tensor) -> Tensor:
+        """View [batch, copies, group] as [batch, *copies, *group], the entries at hand."""
+        x = coefficient.reshape(coefficient.shape[0], *[n for n, _ in self.whole.copies + self.whole.group])
+        return self._cut(x)
+
+    def matrices(self, coefficient: Tensor) -> Tensor:
+        """View [batch, copies, group, group] as [batch * copies at hand, group, group]."""
+        if self.axis is None:
+            return coefficient.flatten(0, 1)
+        x = coefficient.view(coefficient.shape[0], *[n for n, _ in self.whole.copies], *coefficient.shape[-2:])
+        return self._cut(x).flatten(0, -3)
+
+    def spread(self, coefficient: Tensor) -> Tensor:
+        """Reshape a coefficient [batch, copies, group] so that it broadcasts against `cut`."""
+        x = self.narrow(coefficient)
+        return x.view(*x.shape, *[1 for _ in self.part.pair + self.part.rest])
+
+    def _cut(self, x: Tensor) -> Tensor:
+        if self.axis is None:
+            return x
+        return x.narrow(1 + self.axis, self.start, (self.part.copies + self.part.group)[self.axis][0])
+
+
+def window(values: Mapping[str, Tensor], part: Slice) -> Window | None:
+    """What values hold of a slice; None where that is nothing."""
+    if part.slot not in values:
+        return None
+    span = values.span.get(part.slot) if isinstance(values, Values) else None
+    return Window(part, part, None, 0) if span is None else _window(part, *span)
+
+
+@lru_cache(maxsize=4096)
+def _window(part: Slice, low: int, high: int) -> Window | None:
+    if part.dense is None:
+        raise ValueError(f"{part} is not contiguous: it cannot be cut into rows")
+    first, last = max(low, part.offset), min(high, part.offset + part.dense[0])
+    if first >= last:
+        return None
+    axes = list(part.copies + part.group + part.pair + part.rest)
+    i = max(range(len(axes)), key=lambda i: axes[i][1])
+    start, count = (first - part.offset) // axes[i][1], (last - first) // axes[i][1]
+    axes[i] = (count, axes[i][1])
+    ends = (len(part.copies), len(part.copies + part.group), len(part.copies + part.group + part.pair))
+    pieces = (axes[: ends[0]], axes[ends[0] : ends[1]], axes[ends[1] : ends[2]], axes[ends[2] :])
+    here = Slice(part.slot, first - low, *(tuple(piece) for piece in pieces))
+    return Window(here, part, i if i < ends[1] else None, start)
 
 
 @dataclass
@@ -158,49 +231,189 @@ def add_rotation(
     values: Mapping[str, Tensor], point: Mapping[str, Tensor], part: Slice, generator: Tensor, alpha: float
 ) -> None:
     """Add alpha * generator @ (the slice of point) to the slice of values, in place."""
-    x = rows(point, part)
-    add_rows(values, part, generator.to(x.dtype) @ x, alpha)
+    here = window(values, part)
+    if here is None:
+        return
+    x, out = rows(point, here.part).flatten(0, 1), cut(values, here.part)
+    matrices = here.matrices(generator.to(x.dtype))
+    try:
+        flat = None if _fusing else out.view(x.shape)
+    except RuntimeError:  # the strides of copies or rest do not merge
+        flat = None
+    if flat is not None:
+        flat.baddbmm_(matrices, x, alpha=alpha)
+    else:
+        out.add_((matrices @ x).reshape(out.shape), alpha=alpha)
 
 
 def add_scaled(
     values: Mapping[str, Tensor], point: Mapping[str, Tensor], part: Slice, coefficient: Tensor, alpha: float
 ) -> None:
     """Add alpha * coefficient * (the slice of point) to the slice of values, in place."""
-    x = cut(point, part)
-    cut(values, part).addcmul_(x, spread(coefficient, part).to(x.dtype), value=alpha)
+    here = window(values, part)
+    if here is not None:
+        x = cut(point, here.part)
+        cut(values, here.part).addcmul_(x, here.spread(coefficient.to(x.dtype)), value=alpha)
 
 
 def add_constant(values: Mapping[str, Tensor], part: Slice, coefficient: Tensor, alpha: float) -> None:
     """Add alpha * coefficient, constant along the rest, to the slice of values, in place."""
-    x = cut(values, part)
-    x.add_(spread(coefficient, part).to(x.dtype), alpha=alpha)
+    here = window(values, part)
+    if here is not None:
+        x = cut(values, here.part)
+        x.add_(here.spread(coefficient.to(x.dtype)), alpha=alpha)
 
 
-def copies(values: Mapping[str, Tensor], out: Tensors | None) -> Tensors:
-    """Contiguous copies, in `out` where it is given: memory that was used before is far faster than new memory."""
-    if out is None:
-        return {slot: value.clone(memory_format=torch.contiguous_format) for slot, value in values.items()}
-    return {slot: out[slot].copy_(value) for slot, value in values.items()}
+Scaling = Mapping[str, Sequence[tuple[Slice, str, float]]]
+
+
+def scaled(
+    values: Mapping[str, Tensor],
+    frame: Frame,
+    table: Scaling,
+    out: Mapping[str, Tensor] | None,
+    offsets: Mapping[str, float] = MappingProxyType({}),
+) -> Values:
+    """Multiply slices by powers of the frame's scales: (slice, gauge, power) by slot, after an offset was added.
+
+    In `out` where it is given, and then a slot that nothing scales is returned as it came; else as new tensors.
+    """
+    done = {}
+    span = values.span if isinstance(values, Values) else None
+    for slot, x in values.items():
+        offset, factors = offsets.get(slot, 0.0), table.get(slot, ())
+        if out is not None and not offset and not factors:
+            done[slot] = x
+            continue
+        y = out[slot] if out is not None else x.clone(memory_format=torch.contiguous_format)
+        source, target = Values({slot: x}, span), Values({slot: y}, span)
+        written = out is None or y is x
+        if offset:
+            torch.add(x, offset, out=y)
+            written = True
+        for part, gauge, power in factors:
+            here = window(target, part)
+            if here is None:
+                continue
+            scale = here.spread(frame.powers[gauge][power])
+            if written:
+                cut(target, here.part).mul_(scale)
+            elif here.part.dense is not None and here.part.dense[0] == x[0].numel():
+                torch.mul(cut(source, here.part), scale, out=cut(target, here.part))
+            else:
+                y.copy_(x)
+                cut(target, here.part).mul_(scale)
+            written = True
+        if not written:
+            y.copy_(x)
+        done[slot] = y
+    return Values(done, span)
 
 
 def products(
-    left: Mapping[str, Tensor], right: Mapping[str, Tensor], slots: Sequence[str], out: Tensors | None
-) -> Tensors:
+    left: Mapping[str, Tensor], right: Mapping[str, Tensor], slots: Sequence[str], out: Mapping[str, Tensor] | None
+) -> Values:
     """Products of the tensors of some slots, in `out` where it is given."""
+    span = left.span if isinstance(left, Values) else None
     if out is None:
-        return {slot: left[slot] * right[slot] for slot in slots}
-    return {slot: torch.mul(left[slot], right[slot], out=out[slot]) for slot in slots}
+        return Values({slot: left[slot] * right[slot] for slot in slots if slot in left}, span)
+    return Values({slot: torch.mul(left[slot], right[slot], out=out[slot]) for slot in slots if slot in left}, span)
+
+
+_fusing = False
+
+
+@contextmanager
+def fusing() -> Iterator[None]:
+    """Inside, what is called is being traced for a compiler, which likes plain sums better than products with ones."""
+    global _fusing
+    before, _fusing = _fusing, True
+    try:
+        yield
+    finally:
+        _fusing = before
+
+
+def _sum(values: Mapping[str, Tensor], part: Slice) -> Tensor:
+    """Sum over everything but copies and group: [batch, *copies, *group]."""
+    outer = _outer(part)
+    if outer is None:
+        x = cut(values, part)
+        inner = len(part.pair) + len(part.rest)
+        return x.sum(tuple(range(x.dim() - inner, x.dim()))) if inner else x
+    run, count = outer
+    x = values[part.slot].flatten(1)[:, part.offset : part.offset + run].view(values[part.slot].shape[0], count, -1)
+    sizes = (x.shape[0], *[n for n, _ in part.copies + part.group])
+    if _fusing:  # blocks of rows that stay in a cache while the compiler's loops go through their columns
+        block = max(n for n in range(1, 65) if count % n == 0)
+        return x.view(x.shape[0], -1, block, x.shape[2]).sum(2).sum(1).view(sizes)
+    ones = torch.ones(x.shape[0], 1, count, dtype=x.dtype, device=x.device)
+    return (ones @ x).view(sizes)
 
 
 def total(values: Mapping[str, Tensor], part: Slice) -> Tensor:
     """Sum over everything but copies and group: [batch, copies, group] in float64; the transpose of `add_constant`."""
-    outer = _outer(part)
-    if outer is None:
-        return fold(cut(values, part), part)
-    run, count = outer
-    x = values[part.slot].flatten(1)[:, part.offset : part.offset + run].view(values[part.slot].shape[0], count, -1)
-    ones = torch.ones(x.shape[0], 1, count, dtype=x.dtype, device=x.device)
-    return (ones @ x).view(x.shape[0], _product(part.copies), -1).double()
+    return _sum(values, part).reshape(values[part.slot].shape[0], _product(part.copies), _product(part.group)).double()
+
+
+def add_total(out: Tensor, values: Mapping[str, Tensor], part: Slice, weight: float) -> None:
+    """Add weight times `total` to a coefficient, in place."""
+    here = window(values, part)
+    if here is not None:
+        here.narrow(out).add_(_sum(values, here.part), alpha=weight)
+
+
+def add_moment(
+    out: Tensor, left: Mapping[str, Tensor], right: Mapping[str, Tensor], part: Slice, weight: float
+) -> None:
+    """Add weight times `moment` to matrices [batch, copies, group, group], in place."""
+    here = window(left, part)
+    if here is not None:
+        x, y = rows(left, here.part).flatten(0, 1), rows(right, here.part).flatten(0, 1)
+        here.matrices(out).baddbmm_(x, y.mT, alpha=weight)
+
+
+def add_torque(out: Tensor, values: Mapping[str, Tensor], point: Mapping[str, Tensor], part: Slice) -> None:
+    """Add `torque` to a coefficient, in place."""
+    here = window(values, part)
+    if here is not None:
+        x = here.narrow(out)
+        x.add_(torque(values, point, here.part).view(x.shape))
+
+
+def add_block(out: Tensor, values: Mapping[str, Tensor], slot: str, offset: int, kept: Axes, summed: Axes) -> None:
+    """Add a cross block of the Gram matrix, summed over some axes of a field, to out [batch, *kept], in place.
+
+    Where nothing is summed the field is copied: `room_for` gives memory for either.
+    """
+    here = window(values, Slice(slot, offset, kept, (), (), summed))
+    if here is None:
+        return
+    if summed:
+        here.narrow(out).add_(_sum(values, here.part))
+    else:
+        here.narrow(out).copy_(cut(values, here.part))
+
+
+def zeros(point: Mapping[str, Tensor], kind: str, copies: int, size: int) -> Tensor:
+    """Room to add up a coefficient of a gauge; float64, or for rotations in the dtype of point."""
+    like = next(iter(point.values()))
+    x = coefficient(kind, copies, size, like.shape[0], like.device)
+    return x.to(like.dtype) if kind.startswith("rotate") else x
+
+
+def room_for(point: Mapping[str, Tensor], batch: int, kept: Axes) -> Tensor:
+    """Zeros [batch, *kept] in the dtype of point; strides fall in the order of the field's."""
+    like = next(iter(point.values()))
+    order = sorted(range(len(kept)), key=lambda i: -kept[i][1])
+    x = torch.zeros(batch, *[kept[i][0] for i in order], dtype=like.dtype, device=like.device)
+    return x.permute(0, *[order.index(i) + 1 for i in range(len(kept))])
+
+
+def add_size(out: Tensor, values: Mapping[str, Tensor], sample: int = 1 << 14) -> None:
+    """Add squares of a part of every tensor to out [batch]: no more than the square of the norm, and quick."""
+    for x in values.values():
+        out.add_(x.flatten(1)[:, :sample].square().sum(1))
 
 
 def planes(values: Mapping[str, Tensor], part: Slice) -> tuple[Tensor, Tensor]:
@@ -247,9 +460,12 @@ def add_turn(
     values: Mapping[str, Tensor], point: Mapping[str, Tensor], part: Slice, angle: Tensor, alpha: float
 ) -> None:
     """Add alpha times the tangent of `turn` at point to the slice of values, in place."""
-    first, second = planes(point, part)
-    angle = spread(angle, plane(part)).to(first.dtype)
-    out_first, out_second = planes(values, part)
+    here = window(values, part)
+    if here is None:
+        return
+    first, second = planes(point, here.part)
+    angle = spread(here.narrow(angle).to(first.dtype), plane(here.part))
+    out_first, out_second = planes(values, here.part)
     out_first.addcmul_(second, angle, value=-alpha)
     out_second.addcmul_(first, angle, value=alpha)
 
@@ -264,12 +480,6 @@ def torque(values: Mapping[str, Tensor], point: Mapping[str, Tensor], part: Slic
 def moment(values: Mapping[str, Tensor], point: Mapping[str, Tensor], part: Slice) -> Tensor:
     """values point^T over the rest: [batch, copies, group, group] in float64."""
     return (rows(values, part) @ rows(point, part).mT).double()
-
-
-def block(field: Tensor, offset: int, kept: Axes, summed: Axes) -> Tensor:
-    """View a contiguous field by strides, [batch, *kept], summed over the rest: a cross block of the Gram matrix."""
-    view = cut({"": field}, Slice("", offset, kept, (), (), summed))
-    return view.sum(tuple(range(1 + len(kept), view.dim()))) if summed else view
 
 
 def tangents(
@@ -329,8 +539,16 @@ class Piece(NamedTuple):
 
 
 def _piece(x: Tensor, piece: Piece) -> Tensor:
+    """View x [batch, *shape], or some of its rows, by a piece; rows are cut along the first axis only."""
+    sizes = [n for n, _, _ in piece.axes]
+    if sizes and not piece.offset:
+        sizes[0] = min(sizes[0], max(1, x[0].numel() // piece.axes[0][1]))
+    dense = _dense(tuple((n, stride) for n, (_, stride, _) in zip(sizes, piece.axes)))
+    if dense is not None:
+        run, order_sizes, order = dense
+        return x.flatten(1)[:, piece.offset : piece.offset + run].view(x.shape[0], *order_sizes).permute(order)
     return x.as_strided(
-        [x.shape[0], *[n for n, _, _ in piece.axes]],
+        [x.shape[0], *sizes],
         [x.stride(0), *[stride for _, stride, _ in piece.axes]],
         x.storage_offset() + piece.offset,
     )
@@ -350,9 +568,10 @@ def unpool(pooled: Tensor, pieces: Sequence[Piece], out: Tensor) -> Tensor:
     """Spread what `pool` gave over `out` [batch, *shape], in place; the pieces cover it."""
     start = 0
     for piece in pieces:
-        sizes = [1 if averaged else n for n, _, averaged in piece.axes]
+        view = _piece(out, piece)
+        sizes = [1 if averaged else n for n, (_, _, averaged) in zip(view.shape[1:], piece.axes)]
         count = math.prod(sizes)
-        _piece(out, piece).copy_(pooled[:, start : start + count].reshape(-1, *sizes))
+        view.copy_(pooled[:, start : start + count].reshape(-1, *sizes))
         start += count
     return out
 

@@ -6,7 +6,8 @@ Coefficients are tensors [batch, ...] by gauge.  Not here: parameters and how th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -55,32 +56,39 @@ def sylvester(gram: Tensor, right: Tensor, tolerance: float, rounds: int = 32) -
     takes a few products of matrices for the heads of a network; by eigenvalues after all where that does not end.
     """
     if tolerance < 1e-9:
-        return unfactor(factor(gram), right)
-    s, r = gram.float(), right.float()
+        return unfactor(factor(gram.double()), right.double())
+    s, r = gram.float(), 2 * right.float()  # of the system A S + S A = 2 right
     diagonal = s.diagonal(dim1=-2, dim2=-1)
-    weight = inverse((diagonal.unsqueeze(-1) + diagonal.unsqueeze(-2)) / 2)
+    weight = inverse(diagonal.unsqueeze(-1) + diagonal.unsqueeze(-2))
     a = torch.zeros_like(r)
-    z = r * weight
-    direction = z
-    rho = (r * z).sum((-2, -1), keepdim=True)
-    floor = rho * (tolerance / 2) ** 2
+    direction = r * weight
+    z = direction.clone()
+    rho = _inner(r, z)
+    floor = rho * tolerance**2
     for i in range(rounds):
-        if i % 4 == 0 and not bool((rho > floor).any()):
+        if i >= 3 and not bool((rho > floor).any()):
             return a.to(right.dtype)
-        image = skew(direction @ s)
-        step = (rho / (direction * image).sum((-2, -1), keepdim=True)).nan_to_num(0.0, 0.0, 0.0)
-        a = a + step * direction
-        r = r - step * image
-        z = r * weight
-        new = (r * z).sum((-2, -1), keepdim=True)
-        direction = z + (new / rho).nan_to_num(0.0, 0.0, 0.0) * direction
+        image = direction @ s
+        image = torch.sub(image, image.mT)
+        step = (rho / _inner(direction, image)).nan_to_num_(0.0, 0.0, 0.0)
+        a.addcmul_(step, direction)
+        r.addcmul_(step, image, value=-1.0)
+        torch.mul(r, weight, out=z)
+        new = _inner(r, z)
+        direction.mul_((new / rho).nan_to_num_(0.0, 0.0, 0.0)).add_(z)
         rho = new
-    return unfactor(factor(gram), right)
+    if not bool((rho > floor).any()):
+        return a.to(right.dtype)
+    return unfactor(factor(gram.double()), right.double())
+
+
+def _inner(x: Tensor, y: Tensor) -> Tensor:
+    return torch.linalg.vecdot(x.flatten(-2), y.flatten(-2))[..., None, None]
 
 
 def sylvester_ones(gram: Tensor, right: Tensor, tolerance: float) -> Tensor:
     """`sylvester` for generators that leave the vector of ones where it is."""
-    return unfactor(factor_ones(gram), right)
+    return unfactor(factor_ones(gram.double()), right.double())
 
 
 def inverse(x: Tensor) -> Tensor:
@@ -148,16 +156,14 @@ def solve(
     return answer
 
 
-def without(coefficients: Tensors, off: Collection[str]) -> Tensors:
-    """Set the coefficients of gauges that are not in force to 0."""
-    if not off:
-        return coefficients
-    return {name: torch.zeros_like(value) if name in off else value for name, value in coefficients.items()}
+def without(coefficients: Tensors, off: Collection[str], right: Tensors) -> Tensors:
+    """Coefficients of all gauges: those of gauges that are not in force are 0."""
+    return {n: torch.zeros_like(x) if n in off else coefficients[n] for n, x in right.items()}
 
 
 def tolerance(values: Mapping[str, Tensor]) -> float:
-    """How much of a step may stay vertical: 1e-13 in float64, 1e-6 below it."""
-    return 1e-13 if all(value.dtype == torch.float64 for value in values.values()) else 1e-6
+    """How much of a step may stay vertical: 1e-13 in float64, 3e-6 below it."""
+    return 1e-13 if all(value.dtype == torch.float64 for value in values.values()) else 3e-6
 
 
 def size(values: Mapping[str, Tensor]) -> Tensor:
@@ -176,9 +182,72 @@ def digits(coefficient: Tensor, view: View) -> Tensor:
     )
 
 
-def couple(
-    out: Tensor, coefficient: Tensor, cross: Tensor, formula: str, to: View, source: View, weight: float
-) -> None:
-    """Add weight times one cross block of the Gram matrix, applied to a coefficient, to another, in place."""
-    x = digits(coefficient.contiguous(), source).to(cross.dtype)
-    digits(out, to).add_(torch.einsum(formula, cross, x), alpha=weight)
+class Cross(NamedTuple):
+    """One cross block of the Gram matrix: weight * field, read by a formula between two coefficients' views."""
+
+    left: str
+    right: str
+    field: Tensor
+    letters: tuple[str, str, str]
+    left_view: View
+    right_view: View
+    weight: float
+
+    def add(self, out: Tensors, a: Tensors) -> None:
+        """Add the block applied to those coefficients that are there, to those that are there, in place."""
+        field, left, right = self.letters
+        if self.left in out and self.right in a:
+            formula = f"z{field},z{right}->z{left}"
+            self._add(out[self.left], self.left_view, a[self.right], self.right_view, formula)
+        if self.right in out and self.left in a:
+            formula = f"z{field},z{left}->z{right}"
+            self._add(out[self.right], self.right_view, a[self.left], self.left_view, formula)
+
+    def _add(self, out: Tensor, to: View, a: Tensor, source: View, formula: str) -> None:
+        x = digits(a.contiguous(), source).to(self.field.dtype)
+        digits(out, to).add_(torch.einsum(formula, self.field, x), alpha=self.weight)
+
+
+Blocks = Mapping[str, Callable[[Tensor], Tensor]]
+
+
+def solve_blocks(
+    right: Tensors,
+    diagonal: Blocks,
+    inverse: Blocks,
+    crosses: Sequence[Cross],
+    eliminated: Collection[str],
+    size: Tensor,
+    tolerance: float,
+    off: Collection[str] = (),
+) -> Tensors:
+    """`solve` for a Gram matrix of diagonal blocks, which are inverted exactly, and cross blocks.
+
+    eliminated: gauges without cross blocks between them; conjugate gradients see the others only.
+    """
+    right = {name: value for name, value in right.items() if name not in off}
+    first = [name for name in right if name in eliminated]
+    rest = [name for name in right if name not in eliminated]
+
+    def across(a: Tensors, names: Collection[str]) -> Tensors:
+        out = {name: torch.zeros_like(right[name]) for name in names}
+        for cross in crosses:
+            cross.add(out, a)
+        return out
+
+    def gram(a: Tensors) -> Tensors:
+        out = across(a, [*first, *rest])
+        inner = across({name: inverse[name](out[name]) for name in first}, rest)
+        return {name: diagonal[name](a[name]) + out[name] - inner[name] for name in rest}
+
+    def precondition(x: Tensors) -> Tensors:
+        return {name: inverse[name](value) for name, value in x.items()}
+
+    start = {name: inverse[name](right[name]) for name in first}
+    a: Tensors = {}
+    if rest:
+        moved = across(start, rest)
+        a = solve(gram, {name: right[name] - moved[name] for name in rest}, precondition, size, tolerance)
+        moved = across(a, first)
+        start = {name: start[name] - inverse[name](moved[name]) for name in first}
+    return {**start, **a}

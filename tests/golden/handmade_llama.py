@@ -27,10 +27,10 @@ C0G1P0 = Slice("p3", 0, ((2, 48),), ((4, 12),), (), ((12, 1),))  # Wv
 C0G1P1 = Slice("p4", 0, ((2, 12),), ((4, 1),), (), ((12, 24), (3, 4)))  # Wo
 C0G2P0 = Slice("p1", 0, ((2, 144),), ((2, 12),), ((2, 24),), ((3, 48), (12, 1)))  # Wq
 C0G2P1 = Slice("p2", 0, ((2, 48),), ((2, 12),), ((2, 24),), ((12, 1),))  # Wk
-C0POOL_p1 = (Piece(0, ((2, 144, False), (2, 12, False), (2, 24, True), (3, 48, False), (12, 1, False))),)
-C0POOL_p2 = (Piece(0, ((2, 48, False), (2, 12, False), (2, 24, True), (12, 1, False))),)
+C0POOL_p1 = (Piece(0, ((2, 144, False), (3, 48, False), (2, 24, True), (2, 12, False), (12, 1, False))),)
+C0POOL_p2 = (Piece(0, ((2, 48, False), (2, 24, True), (2, 12, False), (12, 1, False))),)
 C0POOL_p3 = (Piece(0, ((2, 48, False), (4, 12, True), (12, 1, False))),)
-C0POOL_p4 = (Piece(0, ((2, 12, False), (4, 1, True), (12, 24, False), (3, 4, False))),)
+C0POOL_p4 = (Piece(0, ((12, 24, False), (2, 12, False), (3, 4, False), (4, 1, True))),)
 
 
 class Component0:
@@ -55,7 +55,22 @@ class Component0:
         "g2": ("turn", 2, 2),
     }
     pooled: ClassVar[tuple[str, ...]] = ("p1", "p2", "p3", "p4")
+    cuts: ClassVar[dict[str, int]] = {"p0": 1, "p1": 12, "p2": 4, "p3": 4, "p4": 1}
+    whole: ClassVar[bool] = False
+    kept: ClassVar[tuple[str, ...]] = ()
     powers: ClassVar[dict[str, tuple[float, ...]]] = {"g0": (1.0, -1.0)}
+    canonical_powers: ClassVar[dict[str, tuple[tuple[Slice, str, float], ...]]] = {
+        "p0": ((C0G0P0, "g0", 1.0),),
+        "p1": ((C0G0P1, "g0", -1.0),),
+        "p2": ((C0G0P2, "g0", -1.0),),
+        "p3": ((C0G0P3, "g0", -1.0),),
+    }
+    pull_powers: ClassVar[dict[str, tuple[tuple[Slice, str, float], ...]]] = {
+        "p0": ((C0G0P0, "g0", -1.0),),
+        "p1": ((C0G0P1, "g0", 1.0),),
+        "p2": ((C0G0P2, "g0", 1.0),),
+        "p3": ((C0G0P3, "g0", 1.0),),
+    }
     moves: ClassVar[dict[str, tuple[str, ...]]] = {
         "g0": ("p0", "p1", "p2", "p3"),
         "g1": ("p3", "p4"),
@@ -93,55 +108,46 @@ class Component0:
 
     @staticmethod
     def canonical(params: Tensors, frame: Frame, out: Tensors | None = None) -> Tensors:
-        """The moved quantities in canonical coordinates, as new tensors or in `out`."""
-        point = linalg.copies(params, out)
-        linalg.stretch(point, C0G0P0, frame.powers["g0"][1.0])
-        linalg.stretch(point, C0G0P1, frame.powers["g0"][-1.0])
-        linalg.stretch(point, C0G0P2, frame.powers["g0"][-1.0])
-        linalg.stretch(point, C0G0P3, frame.powers["g0"][-1.0])
-        return point
+        """The moved quantities in canonical coordinates, in `out` (where a scale moves them) or as new tensors."""
+        return linalg.scaled(params, frame, Component0.canonical_powers, out)
 
     @staticmethod
     def pull(gradient: Tensors, frame: Frame, out: Tensors | None = None) -> Tensors:
-        """A gradient in canonical coordinates, by the inverse transposed Jacobian of `canonical`; in `out` or new."""
-        out = linalg.copies(gradient, out)
-        linalg.stretch(out, C0G0P0, frame.powers["g0"][-1.0])
-        linalg.stretch(out, C0G0P1, frame.powers["g0"][1.0])
-        linalg.stretch(out, C0G0P2, frame.powers["g0"][1.0])
-        linalg.stretch(out, C0G0P3, frame.powers["g0"][1.0])
-        return out
+        """A gradient in canonical coordinates, by the inverse transposed Jacobian of `canonical`; `out` as there."""
+        return linalg.scaled(gradient, frame, Component0.pull_powers, out)
 
     @staticmethod
     def push(update: Tensors, frame: Frame) -> Tensors:
         """A step from canonical coordinates to the parameters', in place."""
-        out = update
-        linalg.stretch(out, C0G0P0, frame.powers["g0"][-1.0])
-        linalg.stretch(out, C0G0P1, frame.powers["g0"][1.0])
-        linalg.stretch(out, C0G0P2, frame.powers["g0"][1.0])
-        linalg.stretch(out, C0G0P3, frame.powers["g0"][1.0])
-        return out
+        return linalg.scaled(update, frame, Component0.pull_powers, update)
 
     @staticmethod
     def pool(squares: Tensors) -> Tensors:
         """Average squares over what compact elements mix."""
-        return {
-            "p0": squares["p0"],
-            "p1": linalg.pool(squares["p1"], C0POOL_p1),
-            "p2": linalg.pool(squares["p2"], C0POOL_p2),
-            "p3": linalg.pool(squares["p3"], C0POOL_p3),
-            "p4": linalg.pool(squares["p4"], C0POOL_p4),
-        }
+        out = dict(squares)
+        if "p1" in out:
+            out["p1"] = linalg.pool(out["p1"], C0POOL_p1)
+        if "p2" in out:
+            out["p2"] = linalg.pool(out["p2"], C0POOL_p2)
+        if "p3" in out:
+            out["p3"] = linalg.pool(out["p3"], C0POOL_p3)
+        if "p4" in out:
+            out["p4"] = linalg.pool(out["p4"], C0POOL_p4)
+        return out
 
     @staticmethod
     def unpool(pooled: Tensors, out: Tensors) -> Tensors:
         """Spread what `pool` gave over the parameters' shapes, in `out` where it was averaged."""
-        return {
-            "p0": pooled["p0"],
-            "p1": linalg.unpool(pooled["p1"], C0POOL_p1, out["p1"]),
-            "p2": linalg.unpool(pooled["p2"], C0POOL_p2, out["p2"]),
-            "p3": linalg.unpool(pooled["p3"], C0POOL_p3, out["p3"]),
-            "p4": linalg.unpool(pooled["p4"], C0POOL_p4, out["p4"]),
-        }
+        spread = dict(pooled)
+        if "p1" in spread:
+            spread["p1"] = linalg.unpool(spread["p1"], C0POOL_p1, out["p1"])
+        if "p2" in spread:
+            spread["p2"] = linalg.unpool(spread["p2"], C0POOL_p2, out["p2"])
+        if "p3" in spread:
+            spread["p3"] = linalg.unpool(spread["p3"], C0POOL_p3, out["p3"])
+        if "p4" in spread:
+            spread["p4"] = linalg.unpool(spread["p4"], C0POOL_p4, out["p4"])
+        return spread
 
     @staticmethod
     def lift(values: Tensors, point: Tensors, coefficients: Tensors, alpha: float) -> Tensors:
@@ -163,9 +169,9 @@ class Component0:
         return Component0.lift(zeros, point, coefficients, 1.0)
 
     @staticmethod
-    def covertical(update: Tensors, point: Tensors, out: Tensors | None = None) -> Tensors:
-        """The transpose of `vertical`: inner products of an update with every tangent vector; `out` is room to work."""
-        products = linalg.products(update, point, ("p0", "p1", "p2", "p3"), out)
+    def covertical(update: Tensors, point: Tensors) -> Tensors:
+        """The transpose of `vertical`: inner products of an update with every tangent vector."""
+        products = linalg.products(update, point, ("p0", "p1", "p2", "p3"), None)
         return {
             "g0": (
                 linalg.total(products, C0G0P0)
@@ -190,46 +196,72 @@ class Component0:
         return linalg.tangents(Component0.vertical, point, Component0.elements)
 
     @staticmethod
-    def measure(update: Tensors, point: Tensors, room: Tensors | None = None) -> Tensors:
-        """What the joint normal equations are made of: products of the update and of the tangents with the tangents.
-
-        room: tensors like the update's to work in; the result may be views of them.
-        """
-        right = Component0.covertical(update, point, room)
-        out = {f"right {name}": value for name, value in right.items()}
-        squares = linalg.products(point, point, ("p0", "p1", "p2", "p3"), room)
-        out["d0"] = (
-            linalg.total(squares, C0G0P0)
-            + linalg.total(squares, C0G0P1)
-            + linalg.total(squares, C0G0P2)
-            + linalg.total(squares, C0G0P3)
-        )
-        out["s1"] = linalg.moment(point, point, C0G1P0) + linalg.moment(point, point, C0G1P1)
-        out["d2"] = linalg.total(squares, C0G2P0) + linalg.total(squares, C0G2P1)
-        return out
+    def blank(point: Tensors) -> Tensors:
+        """Room for what `measure` adds up, zeros."""
+        batch = next(iter(point.values())).shape[0]
+        return {
+            "right g0": linalg.zeros(point, "scale", 1, 12),
+            "d0": linalg.zeros(point, "scale", 1, 12),
+            "right g1": linalg.zeros(point, "rotate", 2, 4),
+            "s1": linalg.zeros(point, "rotate", 2, 4),
+            "right g2": linalg.zeros(point, "turn", 2, 2),
+            "d2": linalg.zeros(point, "turn", 2, 2),
+        }
 
     @staticmethod
-    def solve(measured: Tensors, point: Tensors, size: Tensor, off: frozenset[str]) -> Tensors:
+    def measure(update: Tensors, point: Tensors, out: Tensors, room: Tensors | None = None) -> None:
+        """Add what these slots and rows contribute to the joint normal equations, in `out`.
+
+        They are made of products of the update and of the tangents with the tangents.  room: tensors like the update's.
+        """
+        products = linalg.products(update, point, ("p0", "p1", "p2", "p3"), room)
+        linalg.add_total(out["right g0"], products, C0G0P0, 1.0)
+        linalg.add_total(out["right g0"], products, C0G0P1, -1.0)
+        linalg.add_total(out["right g0"], products, C0G0P2, -1.0)
+        linalg.add_total(out["right g0"], products, C0G0P3, -1.0)
+        linalg.add_moment(out["right g1"], update, point, C0G1P0, 1.0)
+        linalg.add_moment(out["right g1"], point, update, C0G1P1, -1.0)
+        linalg.add_torque(out["right g2"], update, point, C0G2P0)
+        linalg.add_torque(out["right g2"], update, point, C0G2P1)
+        squares = linalg.products(point, point, ("p0", "p1", "p2", "p3"), room)
+        linalg.add_total(out["d0"], squares, C0G0P0, 1.0)
+        linalg.add_total(out["d0"], squares, C0G0P1, 1.0)
+        linalg.add_total(out["d0"], squares, C0G0P2, 1.0)
+        linalg.add_total(out["d0"], squares, C0G0P3, 1.0)
+        linalg.add_moment(out["s1"], point, point, C0G1P0, 1.0)
+        linalg.add_moment(out["s1"], point, point, C0G1P1, 1.0)
+        linalg.add_total(out["d2"], squares, C0G2P0, 1.0)
+        linalg.add_total(out["d2"], squares, C0G2P1, 1.0)
+
+    @staticmethod
+    def solve(measured: Tensors, point: Tensors, off: frozenset[str]) -> Tensors:
         """The coefficients of the vertical part, of all gauges jointly."""
-        right = {name: measured[f"right {name}"] for name in Component0.elements}
+        right = {
+            "g0": measured["right g0"],
+            "g1": solvers.skew(measured["right g1"]),
+            "g2": measured["right g2"],
+        }
         tolerance = solvers.tolerance(point)
         d0 = measured["d0"]
         s1 = measured["s1"]
         d2 = measured["d2"]
-
         a: Tensors = {
             "g0": right["g0"] * solvers.inverse(d0),
             "g1": solvers.sylvester(s1, right["g1"], tolerance),
             "g2": right["g2"] * solvers.inverse(d2),
         }
-        a = solvers.without(a, off)
-        return a
+        return solvers.without(a, off, right)
 
     @staticmethod
-    def project(update: Tensors, point: Tensors, frame: Frame, room: Tensors | None = None) -> Tensors:
-        """Remove the vertical part of an update at the canonical point, in place; `room` as in `measure`."""
-        measured = Component0.measure(update, point, room)
-        a = Component0.solve(measured, point, solvers.size(update), frame.off)
+    def project(update: Tensors, point: Tensors, frame: Frame, a: Tensors | None = None) -> Tensors:
+        """Remove the vertical part of an update at the canonical point, in place.
+
+        a: the coefficients of the vertical part, where they are known: then any slots and rows will do.
+        """
+        if a is None:
+            measured = Component0.blank(point)
+            Component0.measure(update, point, measured)
+            a = Component0.solve(measured, point, frame.off)
         return Component0.lift(update, point, a, -1.0)
 
     @staticmethod
@@ -288,7 +320,22 @@ class Component1:
     shapes: ClassVar[dict[str, tuple[int, ...]]] = {"p0": (12,), "p1": (14, 12), "p2": (14, 12), "p3": (12, 14)}
     elements: ClassVar[dict[str, tuple[str, int, int]]] = {"g0": ("scale", 1, 12), "g1": ("scale", 1, 14)}
     pooled: ClassVar[tuple[str, ...]] = ()
+    cuts: ClassVar[dict[str, int]] = {"p0": 1, "p1": 1, "p2": 1, "p3": 1}
+    whole: ClassVar[bool] = False
+    kept: ClassVar[tuple[str, ...]] = ("q0",)
     powers: ClassVar[dict[str, tuple[float, ...]]] = {"g0": (1.0, -1.0), "g1": (1.0, -1.0)}
+    canonical_powers: ClassVar[dict[str, tuple[tuple[Slice, str, float], ...]]] = {
+        "p0": ((C1G0P0, "g0", 1.0),),
+        "p1": ((C1G0P1, "g0", -1.0),),
+        "p2": ((C1G0P2, "g0", -1.0), (C1G1P0, "g1", 1.0)),
+        "p3": ((C1G1P1, "g1", -1.0),),
+    }
+    pull_powers: ClassVar[dict[str, tuple[tuple[Slice, str, float], ...]]] = {
+        "p0": ((C1G0P0, "g0", -1.0),),
+        "p1": ((C1G0P1, "g0", 1.0),),
+        "p2": ((C1G0P2, "g0", 1.0), (C1G1P0, "g1", -1.0)),
+        "p3": ((C1G1P1, "g1", 1.0),),
+    }
     moves: ClassVar[dict[str, tuple[str, ...]]] = {"g0": ("p0", "p1", "p2"), "g1": ("p2", "p3")}
     instances: ClassVar[tuple[tuple[str, ...], ...]] = (
         # layers.0.norm2, layers.0.
@@ -335,56 +382,30 @@ class Component1:
 
     @staticmethod
     def canonical(params: Tensors, frame: Frame, out: Tensors | None = None) -> Tensors:
-        """The moved quantities in canonical coordinates, as new tensors or in `out`."""
-        point = linalg.copies(params, out)
-        linalg.stretch(point, C1G0P0, frame.powers["g0"][1.0])
-        linalg.stretch(point, C1G0P1, frame.powers["g0"][-1.0])
-        linalg.stretch(point, C1G0P2, frame.powers["g0"][-1.0])
-        linalg.stretch(point, C1G1P0, frame.powers["g1"][1.0])
-        linalg.stretch(point, C1G1P1, frame.powers["g1"][-1.0])
-        return point
+        """The moved quantities in canonical coordinates, in `out` (where a scale moves them) or as new tensors."""
+        return linalg.scaled(params, frame, Component1.canonical_powers, out)
 
     @staticmethod
     def pull(gradient: Tensors, frame: Frame, out: Tensors | None = None) -> Tensors:
-        """A gradient in canonical coordinates, by the inverse transposed Jacobian of `canonical`; in `out` or new."""
-        out = linalg.copies(gradient, out)
-        linalg.stretch(out, C1G0P0, frame.powers["g0"][-1.0])
-        linalg.stretch(out, C1G0P1, frame.powers["g0"][1.0])
-        linalg.stretch(out, C1G0P2, frame.powers["g0"][1.0])
-        linalg.stretch(out, C1G1P0, frame.powers["g1"][-1.0])
-        linalg.stretch(out, C1G1P1, frame.powers["g1"][1.0])
-        return out
+        """A gradient in canonical coordinates, by the inverse transposed Jacobian of `canonical`; `out` as there."""
+        return linalg.scaled(gradient, frame, Component1.pull_powers, out)
 
     @staticmethod
     def push(update: Tensors, frame: Frame) -> Tensors:
         """A step from canonical coordinates to the parameters', in place."""
-        out = update
-        linalg.stretch(out, C1G0P0, frame.powers["g0"][-1.0])
-        linalg.stretch(out, C1G0P1, frame.powers["g0"][1.0])
-        linalg.stretch(out, C1G0P2, frame.powers["g0"][1.0])
-        linalg.stretch(out, C1G1P0, frame.powers["g1"][-1.0])
-        linalg.stretch(out, C1G1P1, frame.powers["g1"][1.0])
-        return out
+        return linalg.scaled(update, frame, Component1.pull_powers, update)
 
     @staticmethod
     def pool(squares: Tensors) -> Tensors:
         """Average squares over what compact elements mix."""
-        return {
-            "p0": squares["p0"],
-            "p1": squares["p1"],
-            "p2": squares["p2"],
-            "p3": squares["p3"],
-        }
+        out = dict(squares)
+        return out
 
     @staticmethod
     def unpool(pooled: Tensors, out: Tensors) -> Tensors:
         """Spread what `pool` gave over the parameters' shapes, in `out` where it was averaged."""
-        return {
-            "p0": pooled["p0"],
-            "p1": pooled["p1"],
-            "p2": pooled["p2"],
-            "p3": pooled["p3"],
-        }
+        spread = dict(pooled)
+        return spread
 
     @staticmethod
     def lift(values: Tensors, point: Tensors, coefficients: Tensors, alpha: float) -> Tensors:
@@ -403,9 +424,9 @@ class Component1:
         return Component1.lift(zeros, point, coefficients, 1.0)
 
     @staticmethod
-    def covertical(update: Tensors, point: Tensors, out: Tensors | None = None) -> Tensors:
-        """The transpose of `vertical`: inner products of an update with every tangent vector; `out` is room to work."""
-        products = linalg.products(update, point, ("p0", "p1", "p2", "p3"), out)
+    def covertical(update: Tensors, point: Tensors) -> Tensors:
+        """The transpose of `vertical`: inner products of an update with every tangent vector."""
+        products = linalg.products(update, point, ("p0", "p1", "p2", "p3"), None)
         return {
             "g0": linalg.total(products, C1G0P0) - linalg.total(products, C1G0P1) - linalg.total(products, C1G0P2),
             "g1": linalg.total(products, C1G1P0) - linalg.total(products, C1G1P1),
@@ -423,51 +444,78 @@ class Component1:
         return linalg.tangents(Component1.vertical, point, Component1.elements)
 
     @staticmethod
-    def measure(update: Tensors, point: Tensors, room: Tensors | None = None) -> Tensors:
-        """What the joint normal equations are made of: products of the update and of the tangents with the tangents.
-
-        room: tensors like the update's to work in; the result may be views of them.
-        """
-        right = Component1.covertical(update, point, room)
-        out = {f"right {name}": value for name, value in right.items()}
-        squares = linalg.products(point, point, ("p0", "p1", "p2", "p3"), room)
-        out["d0"] = linalg.total(squares, C1G0P0) + linalg.total(squares, C1G0P1) + linalg.total(squares, C1G0P2)
-        out["d1"] = linalg.total(squares, C1G1P0) + linalg.total(squares, C1G1P1)
-        out["q0"] = linalg.block(squares["p2"], 0, ((12, 1), (14, 12)), ())
-        return out
+    def blank(point: Tensors) -> Tensors:
+        """Room for what `measure` adds up, zeros."""
+        batch = next(iter(point.values())).shape[0]
+        return {
+            "right g0": linalg.zeros(point, "scale", 1, 12),
+            "d0": linalg.zeros(point, "scale", 1, 12),
+            "right g1": linalg.zeros(point, "scale", 1, 14),
+            "d1": linalg.zeros(point, "scale", 1, 14),
+            "q0": linalg.room_for(point, batch, ((12, 1), (14, 12))),
+            "size": torch.zeros(batch, dtype=torch.float64, device=next(iter(point.values())).device),
+        }
 
     @staticmethod
-    def solve(measured: Tensors, point: Tensors, size: Tensor, off: frozenset[str]) -> Tensors:
+    def measure(update: Tensors, point: Tensors, out: Tensors, room: Tensors | None = None) -> None:
+        """Add what these slots and rows contribute to the joint normal equations, in `out`.
+
+        They are made of products of the update and of the tangents with the tangents.  room: tensors like the update's.
+        """
+        products = linalg.products(update, point, ("p0", "p1", "p2", "p3"), room)
+        linalg.add_total(out["right g0"], products, C1G0P0, 1.0)
+        linalg.add_total(out["right g0"], products, C1G0P1, -1.0)
+        linalg.add_total(out["right g0"], products, C1G0P2, -1.0)
+        linalg.add_total(out["right g1"], products, C1G1P0, 1.0)
+        linalg.add_total(out["right g1"], products, C1G1P1, -1.0)
+        squares = linalg.products(point, point, ("p0", "p1", "p2", "p3"), room)
+        linalg.add_total(out["d0"], squares, C1G0P0, 1.0)
+        linalg.add_total(out["d0"], squares, C1G0P1, 1.0)
+        linalg.add_total(out["d0"], squares, C1G0P2, 1.0)
+        linalg.add_total(out["d1"], squares, C1G1P0, 1.0)
+        linalg.add_total(out["d1"], squares, C1G1P1, 1.0)
+        linalg.add_block(out["q0"], squares, "p2", 0, ((12, 1), (14, 12)), ())
+        linalg.add_size(out["size"], update)
+
+    @staticmethod
+    def solve(measured: Tensors, point: Tensors, off: frozenset[str]) -> Tensors:
         """The coefficients of the vertical part, of all gauges jointly."""
-        right = {name: measured[f"right {name}"] for name in Component1.elements}
+        right = {
+            "g0": measured["right g0"],
+            "g1": measured["right g1"],
+        }
         tolerance = solvers.tolerance(point)
         d0 = measured["d0"]
+        i0 = solvers.inverse(d0)
         d1 = measured["d1"]
-
+        i1 = solvers.inverse(d1)
         a: Tensors = {}
-        a = solvers.without(a, off)
-
-        def inverse(right: Tensors) -> Tensors:
-            return {"g0": right["g0"] * solvers.inverse(d0), "g1": right["g1"] * solvers.inverse(d1)}
-
-        def gram(a: Tensors) -> Tensors:
-            out = {
-                "g0": d0 * a["g0"],
-                "g1": d1 * a["g1"],
-            }
-            solvers.couple(out["g0"], a["g1"], measured["q0"], "zab,zb->za", (0, ((12, 1),)), (0, ((14, 1),)), -1.0)
-            solvers.couple(out["g1"], a["g0"], measured["q0"], "zab,za->zb", (0, ((14, 1),)), (0, ((12, 1),)), -1.0)
-            return out
-
-        right = {name: right[name] for name in ("g0", "g1")}
-        a.update(solvers.solve(gram, right, inverse, size, tolerance, off))
-        return a
+        together = {name: right[name] for name in ("g0", "g1")}
+        inverse: solvers.Blocks = {
+            "g0": lambda x: x * i0,
+            "g1": lambda x: x * i1,
+        }
+        diagonal: solvers.Blocks = {
+            "g0": lambda x: x * d0,
+            "g1": lambda x: x * d1,
+        }
+        crosses = (
+            solvers.Cross("g0", "g1", measured["q0"], ("ab", "a", "b"), (0, ((12, 1),)), (0, ((14, 1),)), -1.0),
+        )
+        size = measured["size"].sqrt()
+        a.update(solvers.solve_blocks(together, diagonal, inverse, crosses, ("g1",), size, tolerance, off))
+        return solvers.without(a, off, right)
 
     @staticmethod
-    def project(update: Tensors, point: Tensors, frame: Frame, room: Tensors | None = None) -> Tensors:
-        """Remove the vertical part of an update at the canonical point, in place; `room` as in `measure`."""
-        measured = Component1.measure(update, point, room)
-        a = Component1.solve(measured, point, solvers.size(update), frame.off)
+    def project(update: Tensors, point: Tensors, frame: Frame, a: Tensors | None = None) -> Tensors:
+        """Remove the vertical part of an update at the canonical point, in place.
+
+        a: the coefficients of the vertical part, where they are known: then any slots and rows will do.
+        """
+        if a is None:
+            measured = Component1.blank(point)
+            Component1.measure(update, point, measured)
+            a = Component1.solve(measured, point, frame.off)
         return Component1.lift(update, point, a, -1.0)
 
     @staticmethod
@@ -518,7 +566,18 @@ class Component2:
     shapes: ClassVar[dict[str, tuple[int, ...]]] = {"p0": (12,), "p1": (17, 12)}
     elements: ClassVar[dict[str, tuple[str, int, int]]] = {"g0": ("scale", 1, 12), "g1": ("shift", 1, 12)}
     pooled: ClassVar[tuple[str, ...]] = ()
+    cuts: ClassVar[dict[str, int]] = {"p0": 1, "p1": 1}
+    whole: ClassVar[bool] = False
+    kept: ClassVar[tuple[str, ...]] = ()
     powers: ClassVar[dict[str, tuple[float, ...]]] = {"g0": (1.0, -1.0)}
+    canonical_powers: ClassVar[dict[str, tuple[tuple[Slice, str, float], ...]]] = {
+        "p0": ((C2G0P0, "g0", 1.0),),
+        "p1": ((C2G0P1, "g0", -1.0),),
+    }
+    pull_powers: ClassVar[dict[str, tuple[tuple[Slice, str, float], ...]]] = {
+        "p0": ((C2G0P0, "g0", -1.0),),
+        "p1": ((C2G0P1, "g0", 1.0),),
+    }
     moves: ClassVar[dict[str, tuple[str, ...]]] = {"g0": ("p0", "p1"), "g1": ("p1",)}
     instances: ClassVar[tuple[tuple[str, ...], ...]] = (
         # norm, head
@@ -550,43 +609,30 @@ class Component2:
 
     @staticmethod
     def canonical(params: Tensors, frame: Frame, out: Tensors | None = None) -> Tensors:
-        """The moved quantities in canonical coordinates, as new tensors or in `out`."""
-        point = linalg.copies(params, out)
-        linalg.stretch(point, C2G0P0, frame.powers["g0"][1.0])
-        linalg.stretch(point, C2G0P1, frame.powers["g0"][-1.0])
-        return point
+        """The moved quantities in canonical coordinates, in `out` (where a scale moves them) or as new tensors."""
+        return linalg.scaled(params, frame, Component2.canonical_powers, out)
 
     @staticmethod
     def pull(gradient: Tensors, frame: Frame, out: Tensors | None = None) -> Tensors:
-        """A gradient in canonical coordinates, by the inverse transposed Jacobian of `canonical`; in `out` or new."""
-        out = linalg.copies(gradient, out)
-        linalg.stretch(out, C2G0P0, frame.powers["g0"][-1.0])
-        linalg.stretch(out, C2G0P1, frame.powers["g0"][1.0])
-        return out
+        """A gradient in canonical coordinates, by the inverse transposed Jacobian of `canonical`; `out` as there."""
+        return linalg.scaled(gradient, frame, Component2.pull_powers, out)
 
     @staticmethod
     def push(update: Tensors, frame: Frame) -> Tensors:
         """A step from canonical coordinates to the parameters', in place."""
-        out = update
-        linalg.stretch(out, C2G0P0, frame.powers["g0"][-1.0])
-        linalg.stretch(out, C2G0P1, frame.powers["g0"][1.0])
-        return out
+        return linalg.scaled(update, frame, Component2.pull_powers, update)
 
     @staticmethod
     def pool(squares: Tensors) -> Tensors:
         """Average squares over what compact elements mix."""
-        return {
-            "p0": squares["p0"],
-            "p1": squares["p1"],
-        }
+        out = dict(squares)
+        return out
 
     @staticmethod
     def unpool(pooled: Tensors, out: Tensors) -> Tensors:
         """Spread what `pool` gave over the parameters' shapes, in `out` where it was averaged."""
-        return {
-            "p0": pooled["p0"],
-            "p1": pooled["p1"],
-        }
+        spread = dict(pooled)
+        return spread
 
     @staticmethod
     def lift(values: Tensors, point: Tensors, coefficients: Tensors, alpha: float) -> Tensors:
@@ -603,9 +649,9 @@ class Component2:
         return Component2.lift(zeros, point, coefficients, 1.0)
 
     @staticmethod
-    def covertical(update: Tensors, point: Tensors, out: Tensors | None = None) -> Tensors:
-        """The transpose of `vertical`: inner products of an update with every tangent vector; `out` is room to work."""
-        products = linalg.products(update, point, ("p0", "p1"), out)
+    def covertical(update: Tensors, point: Tensors) -> Tensors:
+        """The transpose of `vertical`: inner products of an update with every tangent vector."""
+        products = linalg.products(update, point, ("p0", "p1"), None)
         return {
             "g0": linalg.total(products, C2G0P0) - linalg.total(products, C2G0P1),
             "g1": linalg.total(update, C2G1P0),
@@ -621,50 +667,71 @@ class Component2:
         return linalg.tangents(Component2.vertical, point, Component2.elements)
 
     @staticmethod
-    def measure(update: Tensors, point: Tensors, room: Tensors | None = None) -> Tensors:
-        """What the joint normal equations are made of: products of the update and of the tangents with the tangents.
-
-        room: tensors like the update's to work in; the result may be views of them.
-        """
-        right = Component2.covertical(update, point, room)
-        out = {f"right {name}": value for name, value in right.items()}
-        squares = linalg.products(point, point, ("p0", "p1"), room)
-        out["d0"] = linalg.total(squares, C2G0P0) + linalg.total(squares, C2G0P1)
-        out["q0"] = linalg.block(point["p1"], 0, ((12, 1),), ((17, 12),))
-        return out
+    def blank(point: Tensors) -> Tensors:
+        """Room for what `measure` adds up, zeros."""
+        batch = next(iter(point.values())).shape[0]
+        return {
+            "right g0": linalg.zeros(point, "scale", 1, 12),
+            "d0": linalg.zeros(point, "scale", 1, 12),
+            "right g1": linalg.zeros(point, "shift", 1, 12),
+            "q0": linalg.room_for(point, batch, ((12, 1),)),
+            "size": torch.zeros(batch, dtype=torch.float64, device=next(iter(point.values())).device),
+        }
 
     @staticmethod
-    def solve(measured: Tensors, point: Tensors, size: Tensor, off: frozenset[str]) -> Tensors:
+    def measure(update: Tensors, point: Tensors, out: Tensors, room: Tensors | None = None) -> None:
+        """Add what these slots and rows contribute to the joint normal equations, in `out`.
+
+        They are made of products of the update and of the tangents with the tangents.  room: tensors like the update's.
+        """
+        products = linalg.products(update, point, ("p0", "p1"), room)
+        linalg.add_total(out["right g0"], products, C2G0P0, 1.0)
+        linalg.add_total(out["right g0"], products, C2G0P1, -1.0)
+        linalg.add_total(out["right g1"], update, C2G1P0, 1.0)
+        squares = linalg.products(point, point, ("p0", "p1"), room)
+        linalg.add_total(out["d0"], squares, C2G0P0, 1.0)
+        linalg.add_total(out["d0"], squares, C2G0P1, 1.0)
+        linalg.add_block(out["q0"], point, "p1", 0, ((12, 1),), ((17, 12),))
+        linalg.add_size(out["size"], update)
+
+    @staticmethod
+    def solve(measured: Tensors, point: Tensors, off: frozenset[str]) -> Tensors:
         """The coefficients of the vertical part, of all gauges jointly."""
-        right = {name: measured[f"right {name}"] for name in Component2.elements}
+        right = {
+            "g0": measured["right g0"],
+            "g1": measured["right g1"],
+        }
         tolerance = solvers.tolerance(point)
         d0 = measured["d0"]
+        i0 = solvers.inverse(d0)
         d1 = 17.0
-
         a: Tensors = {}
-        a = solvers.without(a, off)
-
-        def inverse(right: Tensors) -> Tensors:
-            return {"g0": right["g0"] * solvers.inverse(d0), "g1": right["g1"] / d1}
-
-        def gram(a: Tensors) -> Tensors:
-            out = {
-                "g0": d0 * a["g0"],
-                "g1": d1 * a["g1"],
-            }
-            solvers.couple(out["g0"], a["g1"], measured["q0"], "za,za->za", (0, ((12, 1),)), (0, ((12, 1),)), -1.0)
-            solvers.couple(out["g1"], a["g0"], measured["q0"], "za,za->za", (0, ((12, 1),)), (0, ((12, 1),)), -1.0)
-            return out
-
-        right = {name: right[name] for name in ("g0", "g1")}
-        a.update(solvers.solve(gram, right, inverse, size, tolerance, off))
-        return a
+        together = {name: right[name] for name in ("g0", "g1")}
+        inverse: solvers.Blocks = {
+            "g0": lambda x: x * i0,
+            "g1": lambda x: x / d1,
+        }
+        diagonal: solvers.Blocks = {
+            "g0": lambda x: x * d0,
+            "g1": lambda x: x * d1,
+        }
+        crosses = (
+            solvers.Cross("g0", "g1", measured["q0"], ("a", "a", "a"), (0, ((12, 1),)), (0, ((12, 1),)), -1.0),
+        )
+        size = measured["size"].sqrt()
+        a.update(solvers.solve_blocks(together, diagonal, inverse, crosses, ("g0",), size, tolerance, off))
+        return solvers.without(a, off, right)
 
     @staticmethod
-    def project(update: Tensors, point: Tensors, frame: Frame, room: Tensors | None = None) -> Tensors:
-        """Remove the vertical part of an update at the canonical point, in place; `room` as in `measure`."""
-        measured = Component2.measure(update, point, room)
-        a = Component2.solve(measured, point, solvers.size(update), frame.off)
+    def project(update: Tensors, point: Tensors, frame: Frame, a: Tensors | None = None) -> Tensors:
+        """Remove the vertical part of an update at the canonical point, in place.
+
+        a: the coefficients of the vertical part, where they are known: then any slots and rows will do.
+        """
+        if a is None:
+            measured = Component2.blank(point)
+            Component2.measure(update, point, measured)
+            a = Component2.solve(measured, point, frame.off)
         return Component2.lift(update, point, a, -1.0)
 
     @staticmethod

@@ -39,7 +39,24 @@ class Component0:
     shapes: ClassVar[dict[str, tuple[int, ...]]] = {"p0": (11, 7), "p1": (11,), "p2": (9, 11), "p3": (9,), "p4": (5, 9)}
     elements: ClassVar[dict[str, tuple[str, int, int]]] = {"g0": ("scale", 1, 11), "g1": ("scale", 1, 9)}
     pooled: ClassVar[tuple[str, ...]] = ()
+    cuts: ClassVar[dict[str, int]] = {"p0": 1, "p1": 1, "p2": 1, "p3": 1, "p4": 1}
+    whole: ClassVar[bool] = False
+    kept: ClassVar[tuple[str, ...]] = ("q0",)
     powers: ClassVar[dict[str, tuple[float, ...]]] = {"g0": (1.0, -1.0), "g1": (1.0, -1.0)}
+    canonical_powers: ClassVar[dict[str, tuple[tuple[Slice, str, float], ...]]] = {
+        "p0": ((C0G0P0, "g0", 1.0),),
+        "p1": ((C0G0P1, "g0", 1.0),),
+        "p2": ((C0G0P2, "g0", -1.0), (C0G1P0, "g1", 1.0)),
+        "p3": ((C0G1P1, "g1", 1.0),),
+        "p4": ((C0G1P2, "g1", -1.0),),
+    }
+    pull_powers: ClassVar[dict[str, tuple[tuple[Slice, str, float], ...]]] = {
+        "p0": ((C0G0P0, "g0", -1.0),),
+        "p1": ((C0G0P1, "g0", -1.0),),
+        "p2": ((C0G0P2, "g0", 1.0), (C0G1P0, "g1", -1.0)),
+        "p3": ((C0G1P1, "g1", -1.0),),
+        "p4": ((C0G1P2, "g1", 1.0),),
+    }
     moves: ClassVar[dict[str, tuple[str, ...]]] = {"g0": ("p0", "p1", "p2"), "g1": ("p2", "p3", "p4")}
     instances: ClassVar[tuple[tuple[str, ...], ...]] = (
         # maps.0, maps.1
@@ -99,61 +116,30 @@ class Component0:
 
     @staticmethod
     def canonical(params: Tensors, frame: Frame, out: Tensors | None = None) -> Tensors:
-        """The moved quantities in canonical coordinates, as new tensors or in `out`."""
-        point = linalg.copies(params, out)
-        linalg.stretch(point, C0G0P0, frame.powers["g0"][1.0])
-        linalg.stretch(point, C0G0P1, frame.powers["g0"][1.0])
-        linalg.stretch(point, C0G0P2, frame.powers["g0"][-1.0])
-        linalg.stretch(point, C0G1P0, frame.powers["g1"][1.0])
-        linalg.stretch(point, C0G1P1, frame.powers["g1"][1.0])
-        linalg.stretch(point, C0G1P2, frame.powers["g1"][-1.0])
-        return point
+        """The moved quantities in canonical coordinates, in `out` (where a scale moves them) or as new tensors."""
+        return linalg.scaled(params, frame, Component0.canonical_powers, out)
 
     @staticmethod
     def pull(gradient: Tensors, frame: Frame, out: Tensors | None = None) -> Tensors:
-        """A gradient in canonical coordinates, by the inverse transposed Jacobian of `canonical`; in `out` or new."""
-        out = linalg.copies(gradient, out)
-        linalg.stretch(out, C0G0P0, frame.powers["g0"][-1.0])
-        linalg.stretch(out, C0G0P1, frame.powers["g0"][-1.0])
-        linalg.stretch(out, C0G0P2, frame.powers["g0"][1.0])
-        linalg.stretch(out, C0G1P0, frame.powers["g1"][-1.0])
-        linalg.stretch(out, C0G1P1, frame.powers["g1"][-1.0])
-        linalg.stretch(out, C0G1P2, frame.powers["g1"][1.0])
-        return out
+        """A gradient in canonical coordinates, by the inverse transposed Jacobian of `canonical`; `out` as there."""
+        return linalg.scaled(gradient, frame, Component0.pull_powers, out)
 
     @staticmethod
     def push(update: Tensors, frame: Frame) -> Tensors:
         """A step from canonical coordinates to the parameters', in place."""
-        out = update
-        linalg.stretch(out, C0G0P0, frame.powers["g0"][-1.0])
-        linalg.stretch(out, C0G0P1, frame.powers["g0"][-1.0])
-        linalg.stretch(out, C0G0P2, frame.powers["g0"][1.0])
-        linalg.stretch(out, C0G1P0, frame.powers["g1"][-1.0])
-        linalg.stretch(out, C0G1P1, frame.powers["g1"][-1.0])
-        linalg.stretch(out, C0G1P2, frame.powers["g1"][1.0])
-        return out
+        return linalg.scaled(update, frame, Component0.pull_powers, update)
 
     @staticmethod
     def pool(squares: Tensors) -> Tensors:
         """Average squares over what compact elements mix."""
-        return {
-            "p0": squares["p0"],
-            "p1": squares["p1"],
-            "p2": squares["p2"],
-            "p3": squares["p3"],
-            "p4": squares["p4"],
-        }
+        out = dict(squares)
+        return out
 
     @staticmethod
     def unpool(pooled: Tensors, out: Tensors) -> Tensors:
         """Spread what `pool` gave over the parameters' shapes, in `out` where it was averaged."""
-        return {
-            "p0": pooled["p0"],
-            "p1": pooled["p1"],
-            "p2": pooled["p2"],
-            "p3": pooled["p3"],
-            "p4": pooled["p4"],
-        }
+        spread = dict(pooled)
+        return spread
 
     @staticmethod
     def lift(values: Tensors, point: Tensors, coefficients: Tensors, alpha: float) -> Tensors:
@@ -173,9 +159,9 @@ class Component0:
         return Component0.lift(zeros, point, coefficients, 1.0)
 
     @staticmethod
-    def covertical(update: Tensors, point: Tensors, out: Tensors | None = None) -> Tensors:
-        """The transpose of `vertical`: inner products of an update with every tangent vector; `out` is room to work."""
-        products = linalg.products(update, point, ("p0", "p1", "p2", "p3", "p4"), out)
+    def covertical(update: Tensors, point: Tensors) -> Tensors:
+        """The transpose of `vertical`: inner products of an update with every tangent vector."""
+        products = linalg.products(update, point, ("p0", "p1", "p2", "p3", "p4"), None)
         return {
             "g0": linalg.total(products, C0G0P0) + linalg.total(products, C0G0P1) - linalg.total(products, C0G0P2),
             "g1": linalg.total(products, C0G1P0) + linalg.total(products, C0G1P1) - linalg.total(products, C0G1P2),
@@ -194,51 +180,80 @@ class Component0:
         return linalg.tangents(Component0.vertical, point, Component0.elements)
 
     @staticmethod
-    def measure(update: Tensors, point: Tensors, room: Tensors | None = None) -> Tensors:
-        """What the joint normal equations are made of: products of the update and of the tangents with the tangents.
-
-        room: tensors like the update's to work in; the result may be views of them.
-        """
-        right = Component0.covertical(update, point, room)
-        out = {f"right {name}": value for name, value in right.items()}
-        squares = linalg.products(point, point, ("p0", "p1", "p2", "p3", "p4"), room)
-        out["d0"] = linalg.total(squares, C0G0P0) + linalg.total(squares, C0G0P1) + linalg.total(squares, C0G0P2)
-        out["d1"] = linalg.total(squares, C0G1P0) + linalg.total(squares, C0G1P1) + linalg.total(squares, C0G1P2)
-        out["q0"] = linalg.block(squares["p2"], 0, ((11, 1), (9, 11)), ())
-        return out
+    def blank(point: Tensors) -> Tensors:
+        """Room for what `measure` adds up, zeros."""
+        batch = next(iter(point.values())).shape[0]
+        return {
+            "right g0": linalg.zeros(point, "scale", 1, 11),
+            "d0": linalg.zeros(point, "scale", 1, 11),
+            "right g1": linalg.zeros(point, "scale", 1, 9),
+            "d1": linalg.zeros(point, "scale", 1, 9),
+            "q0": linalg.room_for(point, batch, ((11, 1), (9, 11))),
+            "size": torch.zeros(batch, dtype=torch.float64, device=next(iter(point.values())).device),
+        }
 
     @staticmethod
-    def solve(measured: Tensors, point: Tensors, size: Tensor, off: frozenset[str]) -> Tensors:
+    def measure(update: Tensors, point: Tensors, out: Tensors, room: Tensors | None = None) -> None:
+        """Add what these slots and rows contribute to the joint normal equations, in `out`.
+
+        They are made of products of the update and of the tangents with the tangents.  room: tensors like the update's.
+        """
+        products = linalg.products(update, point, ("p0", "p1", "p2", "p3", "p4"), room)
+        linalg.add_total(out["right g0"], products, C0G0P0, 1.0)
+        linalg.add_total(out["right g0"], products, C0G0P1, 1.0)
+        linalg.add_total(out["right g0"], products, C0G0P2, -1.0)
+        linalg.add_total(out["right g1"], products, C0G1P0, 1.0)
+        linalg.add_total(out["right g1"], products, C0G1P1, 1.0)
+        linalg.add_total(out["right g1"], products, C0G1P2, -1.0)
+        squares = linalg.products(point, point, ("p0", "p1", "p2", "p3", "p4"), room)
+        linalg.add_total(out["d0"], squares, C0G0P0, 1.0)
+        linalg.add_total(out["d0"], squares, C0G0P1, 1.0)
+        linalg.add_total(out["d0"], squares, C0G0P2, 1.0)
+        linalg.add_total(out["d1"], squares, C0G1P0, 1.0)
+        linalg.add_total(out["d1"], squares, C0G1P1, 1.0)
+        linalg.add_total(out["d1"], squares, C0G1P2, 1.0)
+        linalg.add_block(out["q0"], squares, "p2", 0, ((11, 1), (9, 11)), ())
+        linalg.add_size(out["size"], update)
+
+    @staticmethod
+    def solve(measured: Tensors, point: Tensors, off: frozenset[str]) -> Tensors:
         """The coefficients of the vertical part, of all gauges jointly."""
-        right = {name: measured[f"right {name}"] for name in Component0.elements}
+        right = {
+            "g0": measured["right g0"],
+            "g1": measured["right g1"],
+        }
         tolerance = solvers.tolerance(point)
         d0 = measured["d0"]
+        i0 = solvers.inverse(d0)
         d1 = measured["d1"]
-
+        i1 = solvers.inverse(d1)
         a: Tensors = {}
-        a = solvers.without(a, off)
-
-        def inverse(right: Tensors) -> Tensors:
-            return {"g0": right["g0"] * solvers.inverse(d0), "g1": right["g1"] * solvers.inverse(d1)}
-
-        def gram(a: Tensors) -> Tensors:
-            out = {
-                "g0": d0 * a["g0"],
-                "g1": d1 * a["g1"],
-            }
-            solvers.couple(out["g0"], a["g1"], measured["q0"], "zab,zb->za", (0, ((11, 1),)), (0, ((9, 1),)), -1.0)
-            solvers.couple(out["g1"], a["g0"], measured["q0"], "zab,za->zb", (0, ((9, 1),)), (0, ((11, 1),)), -1.0)
-            return out
-
-        right = {name: right[name] for name in ("g0", "g1")}
-        a.update(solvers.solve(gram, right, inverse, size, tolerance, off))
-        return a
+        together = {name: right[name] for name in ("g0", "g1")}
+        inverse: solvers.Blocks = {
+            "g0": lambda x: x * i0,
+            "g1": lambda x: x * i1,
+        }
+        diagonal: solvers.Blocks = {
+            "g0": lambda x: x * d0,
+            "g1": lambda x: x * d1,
+        }
+        crosses = (
+            solvers.Cross("g0", "g1", measured["q0"], ("ab", "a", "b"), (0, ((11, 1),)), (0, ((9, 1),)), -1.0),
+        )
+        size = measured["size"].sqrt()
+        a.update(solvers.solve_blocks(together, diagonal, inverse, crosses, ("g0",), size, tolerance, off))
+        return solvers.without(a, off, right)
 
     @staticmethod
-    def project(update: Tensors, point: Tensors, frame: Frame, room: Tensors | None = None) -> Tensors:
-        """Remove the vertical part of an update at the canonical point, in place; `room` as in `measure`."""
-        measured = Component0.measure(update, point, room)
-        a = Component0.solve(measured, point, solvers.size(update), frame.off)
+    def project(update: Tensors, point: Tensors, frame: Frame, a: Tensors | None = None) -> Tensors:
+        """Remove the vertical part of an update at the canonical point, in place.
+
+        a: the coefficients of the vertical part, where they are known: then any slots and rows will do.
+        """
+        if a is None:
+            measured = Component0.blank(point)
+            Component0.measure(update, point, measured)
+            a = Component0.solve(measured, point, frame.off)
         return Component0.lift(update, point, a, -1.0)
 
     @staticmethod

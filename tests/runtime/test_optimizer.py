@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import pickle
 import warnings
 from typing import Any
 
@@ -290,8 +291,72 @@ def test_stacking_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(torch.allclose(ends[0][0][name], ends[1][0][name], rtol=1e-10, atol=1e-12) for name in ends[0][0])
 
 
+@pytest.mark.parametrize("pooling", [True, False])
+def test_pieces_change_nothing(monkeypatch: pytest.MonkeyPatch, pooling: bool) -> None:
+    """Layers whole or some rows at a time, and both after a resume: the same parameters, to rounding."""
+    monkeypatch.setattr("gaugec.runtime.batches.STACK_CPU", 1)
+    ends = []
+    for limit in (50, 1 << 20):
+        monkeypatch.setattr("gaugec.runtime.batches.PIECE_CPU", limit)
+        model, gauge = llama()
+        optimizer = DDCAdamW(model.named_parameters(), gauge, lr=1e-2, weight_decay=0.1, frame_every=2, pooling=pooling)
+        for number in range(5):
+            step(model, optimizer, number)
+        rows = {slot for batch in optimizer.batches for piece in batch.pieces() for slot in piece.rows}
+        assert rows == ({"p1", "p2", "p3", "p4"} if limit == 50 else set())
+        ends.append(values(model))
+    assert all(torch.allclose(ends[0][name], ends[1][name], rtol=1e-10, atol=1e-12) for name in ends[0])
+
+
 def test_no_warnings_when_all_is_well() -> None:
     model, gauge = llama()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         step(model, DDCAdamW(model.named_parameters(), gauge), 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_compiled_steps_follow_the_others(dtype: torch.dtype) -> None:
+    model, gauge = llama(dtype)
+    other = copy.deepcopy(model)
+    model.layers[0].o.weight.requires_grad_(False)
+    other.layers[0].o.weight.requires_grad_(False)
+    optimizers = []
+    for each, fused in ((model, False), (other, True)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            options: dict[str, Any] = {"lr": 1e-2, "weight_decay": 0.1, "frame_every": 3, "compile": fused}
+            optimizers.append(DDCAdamW(each.named_parameters(), gauge, **options))
+    for number in range(6):
+        for each, optimizer in zip((model, other), optimizers):
+            for p in each.parameters():
+                p.grad = torch.randn(p.shape, generator=torch.Generator().manual_seed(number)).to(dtype)
+            optimizer.step()
+    close = {torch.float64: 1e-12, torch.float32: 2e-5, torch.bfloat16: 4e-2}[dtype]
+    for name, p in model.named_parameters():
+        assert torch.allclose(p, other.state_dict()[name], rtol=close, atol=close), name
+
+
+def test_no_compiler_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any, **__: Any) -> Any:
+        raise OSError("no g++ here")
+
+    model, gauge = llama()
+    monkeypatch.setattr(torch, "compile", broken)
+    with pytest.raises(RuntimeError, match=r"compile=True needs .* C\+\+ compiler .* compile=False.* no g\+\+ here"):
+        DDCAdamW(model.named_parameters(), gauge, compile=True)
+
+
+@pytest.mark.parametrize("how", ["deepcopy", "pickle"])
+def test_copies_go_on_alike(how: str) -> None:
+    model, gauge = llama()
+    optimizer = DDCAdamW(model.named_parameters(), gauge, lr=1e-2, frame_every=3)
+    for number in range(4):
+        step(model, optimizer, number)
+    pair = (model, optimizer)
+    other, copied = copy.deepcopy(pair) if how == "deepcopy" else pickle.loads(pickle.dumps(pair))
+    assert {id(p) for group in copied.param_groups for p in group["params"]} == {id(p) for p in other.parameters()}
+    for number in range(4, 8):
+        assert step(model, optimizer, number) == step(other, copied, number)
+    assert same(values(model), values(other))

@@ -206,8 +206,20 @@ class _Writer:
             for i, parts in enumerate(solve.norms)
         ]
 
+    def shifted(self) -> list[Part]:
+        """The parts that a shift moves and a frame reads: their norms are taken of what the shift leaves alone."""
+        slot_of = {part.name: part.slot for actor in self.component.actors for part in actor.parts}
+        solves = [solve for step in self.component.frames for solve in (*step.start, *step.rounds)]
+        read = {slot_of[name] for solve in solves for parts in solve.norms for name in parts}
+        moved = [part for actor in self.component.actors if actor.kind == "shift" for part in actor.parts]
+        return [part for part in moved if part.slot in read]
+
+    def centred(self) -> list[str]:
+        """Lines that take the shifts out of the point at which scales are solved for."""
+        return [f"linalg.centre(point, {self.name(part.name)})" for part in self.shifted()]
+
     def alive(self) -> list[str]:
-        lines: list[str] = []
+        lines = self.centred()
         for step in self.component.frames:
             for solve in step.rounds or step.start:
                 lines += self.norms(solve, "point")
@@ -227,7 +239,8 @@ class _Writer:
         for actor, slots in reads:
             copied |= slots & moved
             moved |= {part.slot for part in self.actors[actor].parts}
-        lines: list[str] = []
+        copied |= {part.slot for part in self.shifted()}
+        lines = self.centred()
         for step in self.component.frames:
             for solve in step.start:
                 lines += [
@@ -379,9 +392,9 @@ class _Writer:
         return lines
 
     def rights(self) -> list[str]:
-        """What `measure` does for the right hand sides."""
+        """What `measure` does for the right hand sides: scales first, then the room that they needed is free."""
         lines = []
-        for actor in self.component.actors:
+        for actor in sorted(self.component.actors, key=lambda actor: actor.kind != "scale"):
             out = f"out[{quote('right ' + actor.name)}]"
             for part in actor.parts:
                 name, weight = self.name(part.name), number(part.tangent.weight)
@@ -391,7 +404,7 @@ class _Writer:
                     case "shift":
                         lines.append(f"linalg.add_total({out}, update, {name}, {weight})")
                     case "plane":
-                        lines.append(f"linalg.add_torque({out}, update, point, {name})")
+                        lines.append(f"linalg.add_torque({out}, update, point, {name}, room)")
                     case _ if part.tangent.dual:
                         lines.append(f"linalg.add_moment({out}, point, update, {name}, -1.0)")
                     case _:

@@ -264,6 +264,12 @@ def add_constant(values: Mapping[str, Tensor], part: Slice, coefficient: Tensor,
         x.add_(here.spread(coefficient.to(x.dtype)), alpha=alpha)
 
 
+def centre(values: Mapping[str, Tensor], part: Slice) -> None:
+    """Subtract the mean along the rest from the slice of values, in place: what no shift can move."""
+    x = cut(values, part)
+    x.sub_(x.mean(tuple(range(x.ndim - len(part.rest), x.ndim)), keepdim=True))
+
+
 Scaling = Mapping[str, Sequence[tuple[Slice, str, float]]]
 
 
@@ -373,12 +379,23 @@ def add_moment(
         here.matrices(out).baddbmm_(x, y.mT, alpha=weight)
 
 
-def add_torque(out: Tensor, values: Mapping[str, Tensor], point: Mapping[str, Tensor], part: Slice) -> None:
-    """Add `torque` to a coefficient, in place."""
+def add_torque(
+    out: Tensor,
+    values: Mapping[str, Tensor],
+    point: Mapping[str, Tensor],
+    part: Slice,
+    room: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Add `torque` to a coefficient, in place; what `room` holds may be written over."""
     here = window(values, part)
-    if here is not None:
-        x = here.narrow(out)
-        x.add_(torque(values, point, here.part).view(x.shape))
+    if here is None:
+        return
+    first, second = planes(point, here.part)
+    left, right = planes(values, here.part)
+    products = right * first if room is None else torch.mul(right, first, out=planes(room, here.part)[0])
+    products.addcmul_(left, second, value=-1.0)
+    x = here.narrow(out)
+    x.add_(fold(products, plane(here.part), None).view(x.shape))
 
 
 def add_block(out: Tensor, values: Mapping[str, Tensor], slot: str, offset: int, kept: Axes, summed: Axes) -> None:
@@ -560,7 +577,11 @@ def pool(squares: Tensor, pieces: Sequence[Piece]) -> Tensor:
     for piece in pieces:
         x = _piece(squares, piece)
         axes = [i + 1 for i, (_, _, pooled) in enumerate(piece.axes) if pooled]
-        out.append((x.mean(axes) if axes else x).reshape(x.shape[0], -1))
+        if len(axes) == 1 and x.shape[axes[0]] == 2:  # rotary pairs: far faster than a mean
+            x = (x.select(axes[0], 0) + x.select(axes[0], 1)).mul_(0.5)
+        elif axes:
+            x = x.mean(axes)
+        out.append(x.reshape(x.shape[0], -1))
     return torch.cat(out, 1) if len(out) > 1 else out[0]
 
 

@@ -245,13 +245,6 @@ def _frames(actors: Sequence[Actor], rules: Mapping[str, Rule]) -> tuple[FrameSt
         return edges
 
     full = {name: formula for name in order if (formula := rules[name].frame) is not None}
-    for actor in framed:
-        for other in actors:
-            if other.kind == "shift" and _overlaps(actor, other, reads(actor, full[actor.name]), other.parts):
-                raise GaugeError(
-                    f"the fix of {actor.gauge} reads a parameter that {other.gauge} shifts: "
-                    "the frame would follow the shift"
-                )
     whole = graph(full, list(order))
     condensed = nx.condensation(whole)
     ranks = {node: min(order[name] for name in condensed.nodes[node]["members"]) for node in condensed}

@@ -211,6 +211,34 @@ class Cross(NamedTuple):
 Blocks = Mapping[str, Callable[[Tensor], Tensor]]
 
 
+def _weights(
+    right: Tensors,
+    diagonal: Blocks,
+    inverses: Blocks,
+    crosses: Sequence[Cross],
+    first: Collection[str],
+    rest: Collection[str],
+) -> Tensors:
+    """Inverse diagonals of what elimination leaves, where a cross block is diagonal itself.
+
+    A gain's tangent and a shift's are nearly parallel once the shift is large; the diagonal of the whole says nothing
+    of it, that of the Schur complement all.
+    """
+    left: Tensors = {}
+    for cross in crosses:
+        ends = {cross.left: cross.left_view, cross.right: cross.right_view}
+        mine, other = [name for name in ends if name in rest], [name for name in ends if name in first]
+        if len(set(cross.letters)) > 1 or len(mine) != 1 or len(other) != 1:
+            continue
+        (name,), (gone,) = mine, other
+        if name not in left:
+            left[name] = diagonal[name](torch.ones_like(right[name])).contiguous()
+        weight = inverses[gone](torch.ones_like(right[gone])).contiguous()
+        taken = cross.field.double().square() * digits(weight, ends[gone]) * cross.weight**2
+        digits(left[name], ends[name]).sub_(taken)
+    return {name: inverse(value) for name, value in left.items()}
+
+
 def solve_blocks(
     right: Tensors,
     diagonal: Blocks,
@@ -240,8 +268,12 @@ def solve_blocks(
         inner = across({name: inverse[name](out[name]) for name in first}, rest)
         return {name: diagonal[name](a[name]) + out[name] - inner[name] for name in rest}
 
+    weights = _weights(right, diagonal, inverse, crosses, first, rest)
+
     def precondition(x: Tensors) -> Tensors:
-        return {name: inverse[name](value) for name, value in x.items()}
+        return {
+            name: value * weights[name] if name in weights else inverse[name](value) for name, value in x.items()
+        }
 
     start = {name: inverse[name](right[name]) for name in first}
     a: Tensors = {}

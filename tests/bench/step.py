@@ -35,7 +35,6 @@ import handmade
 
 from gaugec.runtime import DDCAdamW
 
-
 PASSES = {"AdamW": "7", "eager": "30, 10 to memory", "compiled": "10"}
 
 

@@ -212,5 +212,10 @@ def demo(out: str, steps: int, seed: int) -> None:
     except ImportError as error:
         _complain(f"gaugec: the demo needs {error.name}: pip install 'gaugec[demo]'")
         sys.exit(MISUSED)
+    try:
+        Path(out).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        _complain(f"gaugec: cannot write to {out}: {error.strerror or error}")
+        sys.exit(MISUSED)
     with _refusals():
         importlib.import_module("gaugec.demo").run(Path(out), steps=steps, seed=seed)

@@ -20,7 +20,7 @@ from gaugec.derive import derive
 from gaugec.emit import emit
 from gaugec.errors import MatchError, ProofError
 from gaugec.formula import all_dims, lower
-from gaugec.gradient import TOLERANCE, along_the_orbits
+from gaugec.gradient import TOLERANCE, covariance
 from gaugec.groups import GROUPS
 from gaugec.language import load
 from gaugec.language.tree import Entry, Gauge, Spec
@@ -183,8 +183,10 @@ def recheck(path: str | Path) -> Verification:
     from gaugec.runtime import load as load_compiled
 
     metadata = load_compiled(path).metadata
-    loaded = load(str(metadata["spec_file"]))
-    if loaded.sha256 != metadata["spec_sha256"]:
+    if not isinstance(metadata.get("spec_file"), str):
+        raise ProofError(f"{path} does not say from which spec it was compiled", help="compile the model again")
+    loaded = load(metadata["spec_file"])
+    if loaded.sha256 != metadata.get("spec_sha256"):
         raise ProofError(
             f"the spec {loaded.name} is not the one that {path} was compiled from",
             help="compile the model again with the present spec",
@@ -195,17 +197,15 @@ def recheck(path: str | Path) -> Verification:
 def _gradient_agrees(
     model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], sites: Sequence[Site], traced: Trace
 ) -> None:
-    """Holds the model's own gradient against the orbits.
+    """Holds the model's own gradients at two gauge copies against each other.
 
     Raises:
-        MatchError: it has a part along one of them, so it is not the gradient of the function that was proved.
+        MatchError: they do not transform into each other: they are not the gradient of what was proved.
     """
-    shares = along_the_orbits(model, args, kwargs, sites, traced.names, traced.loss)
-    for site, share in zip(sites, shares):
+    for gauge, share in covariance(model, args, kwargs, sites, traced.names, traced.loss).items():
         if not share <= TOLERANCE:
             raise MatchError(
-                f"the gradient is not that of the forward: along the orbit of {site.gauge} at "
-                f"{site.bindings[0].parameter} it has a share of {share:.1e}",
+                f"the gradient is not that of the forward: under {gauge} it is off by {share:.1e} of its size",
                 help="a hook or a custom backward changes it; a gauge of the function is none of such a training",
             )
 

@@ -105,15 +105,27 @@ def _nothing_left_behind(model: nn.Module) -> Iterator[None]:
 
 def _no_shared_constants(model: nn.Module, program: torch.export.ExportedProgram) -> None:
     """Refuses constants in the storage of a parameter: moving the parameter would move them unseen."""
-    owners = {p.untyped_storage()._cdata: name for name, p in model.named_parameters()}
+    buffers = dict(model.named_buffers())
     for name, constant in program.constants.items():
-        if isinstance(constant, torch.Tensor) and name not in dict(model.named_buffers()):
-            owner = owners.get(constant.untyped_storage()._cdata)
-            if owner is not None:
+        if not isinstance(constant, torch.Tensor) or name in buffers:
+            continue
+        for owner, parameter in model.named_parameters():
+            if share_memory(parameter, constant):
                 raise MatchError(
-                    f"the forward reads {owner} also as a constant ({name}), in the same storage",
+                    f"the forward reads {owner} also as a constant ({name}), in the same memory",
                     help="use the parameter itself, through the module that owns it",
                 )
+
+
+def share_memory(one: torch.Tensor, two: torch.Tensor) -> bool:
+    """Do two tensors live in the same memory, by whatever road (a view, `.data`, a numpy array)?"""
+    a, b = one.untyped_storage(), two.untyped_storage()
+    if a._cdata == b._cdata:
+        return True
+    if one.device != two.device or one.is_meta or not a.nbytes() or not b.nbytes():
+        return False
+    first, second = a.data_ptr(), b.data_ptr()
+    return bool(first) and first < second + b.nbytes() and second < first + a.nbytes()
 
 
 def _no_hidden_gradients(program: torch.export.ExportedProgram) -> None:

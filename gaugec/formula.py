@@ -118,8 +118,9 @@ class _Lowering:
         for action in gauge.actions:
             b.place = f"{action.param} ->"
             moved[action.param] = b.expand(self.expr(action.expr), self.env[action.param].shape)
+        kept = [self._node(self.env[name]) for name in gauge.keeps]
         roots = [self.env[param.name] for param in gauge.params]
-        roots += [self.env[name] for name in gauge.keeps] + [self.env[element.name]]
+        roots += [*kept, self.env[element.name]]
         whole = [self._node(ref) for ref in moved.values()]
         graph, numbers = freeze(b, [*roots, *whole], symbolic=True)
         return Statement(
@@ -129,7 +130,7 @@ class _Lowering:
             group_dims=element.dims,
             params={param.name: numbers[self.env[param.name].node] for param in gauge.params},
             actions={name: numbers[ref.node] for name, ref in zip(moved, whole)},
-            kept=tuple(numbers[self._node(self.env[name]).node] for name in gauge.keeps),
+            kept=tuple(numbers[ref.node] for ref in kept),
             element=numbers[self.env[element.name].node],
             optional=frozenset(param.name for param in gauge.params if param.optional),
             each=frozenset(param.name for param in gauge.params if param.each),

@@ -1,8 +1,8 @@
-"""The gradient that training sees: on the real model it must vanish along every orbit.
+"""The gradient that training sees must transform as the covector that the proof speaks of.
 
-A proof is about the function.  A custom backward, a hook on a tensor or on a parameter gives another gradient than that
-of the function, which no graph of the forward shows.  Here the model itself runs, in float64, and its gradient is held
-against random tangents of the sites.
+A proof is about the function.  A custom backward, a hook on a tensor or on a parameter gives another gradient than
+that of the function, which no graph of the forward shows.  Here the model itself runs, in float64, at θ and at gθ, and
+its two gradients are held against each other: <∇L(θ), u> = <∇L(gθ), g(θ + u) - gθ> for random u.
 
 What this module does not do: it proves nothing, and it does not see a gradient that is wrong for other inputs only.
 """
@@ -18,64 +18,22 @@ import torch
 from torch import Tensor, nn
 
 from gaugec.errors import MatchError
-from gaugec.sites import Binding, Site
-from gaugec.witness import view
+from gaugec.sites import Site
+from gaugec.witness import element, move
 
 TOLERANCE = 1e-4  # norms that cast to float32 leave 1e-7; a gradient of another function leaves order one
+DIRECTIONS = 4
 
 
-def tangent(site: Site, binding: Binding, parameter: Tensor, coefficient: Tensor) -> Tensor:
-    """The derivative of one binding's move along one direction of the group's algebra, shaped like the parameter.
-
-    coefficient: [C, K] for scales, [C, K, K] skew for rotations, [C, M] for shifts.
-    """
-    made = torch.zeros_like(parameter)
-    x = view(parameter, binding).reshape(site.copies, site.size, -1)
-    if binding.move.kind == "scale":
-        moved = float(binding.move.exponent) * coefficient.unsqueeze(-1) * (x + binding.shift_by)
-    elif binding.move.kind == "rotate":
-        moved = (-coefficient.mT if binding.move.dual else coefficient) @ x
-    else:
-        moved = coefficient.unsqueeze(1).expand_as(x)
-    target = view(made, binding)
-    target.copy_(moved.reshape(target.shape))
-    return made
-
-
-def direction(site: Site, generator: torch.Generator) -> Tensor:
-    """A random direction in the algebra of a site's group, float64."""
-    c, k = site.copies, site.size
-
-    def draw(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator, dtype=torch.float64)
-
-    if site.group == "positive":
-        return draw(c, k)
-    if site.group == "positive_pairs":
-        half = draw(c, k // 2)
-        return torch.cat([half, half], 1) if site.pairing == "halves" else half.repeat_interleave(2, 1)
-    if site.group == "translation":
-        return draw(c, math.prod(n for n, _ in site.bindings[0].rest))
-    full = draw(c, k, k)
-    skew = full - full.mT
-    if site.group != "torus":
-        return skew
-    pairs = torch.zeros(k, k, dtype=torch.float64)
-    for p in range(site.rotary // 2):
-        i, j = (p, p + site.rotary // 2) if site.pairing == "halves" else (2 * p, 2 * p + 1)
-        pairs[i, j] = pairs[j, i] = 1.0
-    return skew * pairs
-
-
-def along_the_orbits(
+def covariance(
     model: nn.Module,
     args: Sequence[Any],
     kwargs: Mapping[str, Any],
     sites: Sequence[Site],
     names: Mapping[str, str],
     loss: str | None,
-) -> list[float]:
-    """For every site the part of the model's own gradient that runs along a random tangent, 0 to 1.
+) -> dict[str, float]:
+    """Gauge -> by how much the model's own gradient fails to be a covector under it, relative to its size.
 
     Empty where the model cannot run here (meta device, or more than 3e8 parameters).  The model is not changed.
 
@@ -83,67 +41,96 @@ def along_the_orbits(
         MatchError: the model's forward or backward fails.
     """
     if sum(p.numel() for p in model.parameters()) > 3e8 or any(p.is_meta for p in model.parameters()):
-        return []
-    twin = copy.deepcopy(model).cpu().double().train()
+        return {}
     generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for p in twin.parameters():
-            # away from zeros and ones of the initialisation, at which a wrong gradient may hide
-            p.add_(0.1 * torch.randn(p.shape, generator=generator, dtype=torch.float64))
-            p.requires_grad_(True)
-
-    def real(x: Any) -> Any:
-        if not isinstance(x, Tensor):
-            return x
-        return x.detach().cpu().double() if x.dtype.is_floating_point else x.detach().cpu()
-
-    inputs, keywords = torch.utils._pytree.tree_map(real, (tuple(args), dict(kwargs)))
     try:
-        if not _backward(twin, inputs, keywords, loss):
-            return []
+        twin = copy.deepcopy(model).cpu().double().train()
+        inputs, keywords = torch.utils._pytree.tree_map(_real, (tuple(args), dict(kwargs)))
+        with torch.no_grad():
+            for p in twin.parameters():
+                if p.is_floating_point():
+                    # away from the zeros and ones of an initialisation, at which a wrong gradient may hide
+                    p.add_(0.1 * torch.randn(p.shape, generator=generator, dtype=torch.float64))
+                    p.requires_grad_(True)
+        state = copy.deepcopy(twin.state_dict())
+        theta = {names[n]: p.detach().clone().contiguous() for n, p in twin.named_parameters() if p.is_floating_point()}
+        before = _gradient(twin, state, theta, (inputs, keywords), loss)
+        found: dict[str, float] = {}
+        for gauge in dict.fromkeys(site.gauge for site in sites):
+            pairs = [(site, element(site, generator)) for site in sites if site.gauge == gauge]
+            found[gauge] = _failure(twin, state, theta, before, pairs, (inputs, keywords), loss, generator)
+        return found
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise MatchError(f"the model cannot take a training step in float64: {reason}") from error
-    parameters = {names[n]: p for n, p in twin.named_parameters(remove_duplicate=False)}
-    return [_share(site, parameters, direction(site, generator)) for site in sites]
 
 
-def _backward(model: nn.Module, inputs: Sequence[Any], keywords: Mapping[str, Any], loss: str | None) -> bool:
-    """One backward pass from a random combination of all outputs; False where none of them has a gradient."""
+def _real(x: Any) -> Any:
+    if not isinstance(x, Tensor):
+        return x
+    return x.detach().cpu().double() if x.dtype.is_floating_point else x.detach().cpu()
+
+
+def _moved(theta: Mapping[str, Tensor], pairs: Sequence[tuple[Site, Tensor]]) -> dict[str, Tensor]:
+    moved = dict(theta)
+    for site, e in pairs:
+        moved = move(moved, site, e)
+    return moved
+
+
+def _failure(
+    model: nn.Module,
+    state: Mapping[str, Tensor],
+    theta: Mapping[str, Tensor],
+    before: Mapping[str, Tensor],
+    pairs: Sequence[tuple[Site, Tensor]],
+    data: tuple[Any, Any],
+    loss: str | None,
+    generator: torch.Generator,
+) -> float:
+    """The largest difference of the two sides over a few directions, against a typical size of one side."""
+    there = _moved(theta, pairs)
+    after = _gradient(model, state, there, data, loss)
+    worst = 0.0
+    for _ in range(DIRECTIONS):
+        u = {
+            name: torch.randn(x.shape, generator=generator, dtype=torch.float64) * x.square().mean().sqrt()
+            for name, x in theta.items()
+        }
+        pushed = _moved({name: x + u[name] for name, x in theta.items()}, pairs)
+        one = sum(float((before[name] * u[name]).sum()) for name in theta)
+        two = sum(float((after[name] * (pushed[name] - there[name])).sum()) for name in theta)
+        size = math.sqrt(sum(float((before[name] * u[name]).square().sum()) for name in theta))
+        worst = max(worst, abs(one - two) / size if size > 1e-12 else 0.0)
+    return worst
+
+
+def _gradient(
+    model: nn.Module, state: Mapping[str, Tensor], values: Mapping[str, Tensor], data: tuple[Any, Any], loss: str | None
+) -> dict[str, Tensor]:
+    """The gradient of a random combination of all outputs; zeros where a parameter has none."""
+    model.load_state_dict(dict(state))  # buffers too: a forward may have written them
+    parameters = {name: p for name, p in model.named_parameters() if p.is_floating_point()}
+    with torch.no_grad():
+        for name, p in parameters.items():
+            p.grad = None
+            if name in values:
+                p.copy_(values[name])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        outputs, _ = torch.utils._pytree.tree_flatten(_plain(model(*inputs, **keywords)))
+        made = model(*data[0], **data[1])
+        outputs, _ = torch.utils._pytree.tree_flatten(dict(made) if isinstance(made, Mapping) else made)
         outputs = [x for x in outputs if isinstance(x, Tensor) and x.dtype.is_floating_point]
         if loss is not None:
             torch.manual_seed(1)
             targets = torch.randint(outputs[0].shape[-1], outputs[0].shape[:-1])
             outputs[0] = -torch.log_softmax(outputs[0], -1).gather(-1, targets.unsqueeze(-1))
         torch.manual_seed(2)
-        total = sum((x * torch.randn(x.shape, dtype=x.dtype)).sum() for x in outputs if x.requires_grad)
-    if not isinstance(total, Tensor):
-        return False
-    total.backward()
-    return True
-
-
-def _plain(output: Any) -> Any:
-    """Model outputs that are mappings or dataclasses as plain containers."""
-    if isinstance(output, Mapping):
-        return dict(output)
-    return output
-
-
-def _share(site: Site, parameters: Mapping[str, Tensor], coefficient: Tensor) -> float:
-    dot, gradient, length = 0.0, 0.0, 0.0
-    for name in dict.fromkeys(binding.parameter for binding in site.bindings):
-        parameter = parameters[name].detach().contiguous()
-        grad = parameters[name].grad
-        grad = torch.zeros_like(parameter) if grad is None else grad
-        mine = [b for b in site.bindings if b.parameter == name]
-        vector = sum((tangent(site, b, parameter, coefficient) for b in mine), torch.zeros_like(parameter))
-        inside = torch.where(vector != 0, grad, torch.zeros_like(grad))
-        dot += float((vector * grad).sum())
-        gradient += float(inside.square().sum())
-        length += float(vector.square().sum())
-    scale = math.sqrt(gradient * length)
-    return abs(dot) / scale if scale > 1e-12 else 0.0
+        weighted = [(x * torch.randn(x.shape, dtype=x.dtype)).sum() for x in outputs if x.requires_grad]
+    if weighted:
+        torch.stack([x.double() for x in weighted]).sum().backward()
+    return {
+        name: torch.zeros_like(p) if p.grad is None else p.grad.detach().clone()
+        for name, p in parameters.items()
+        if name in values
+    }

@@ -65,8 +65,16 @@ def inverted(a: Table, k: int) -> Table:
     return {(i, j): rows[i][k + j] for i in range(k) for j in range(k)}
 
 
+def _bounded(x: Value) -> mpmath.mpf:
+    """An exponent that can be evaluated in bounded time."""
+    value = as_float(x)
+    if abs(value) > 10_000:
+        raise ValueError("an exponent beyond ten thousand")
+    return value
+
+
 _FUNCTIONS: dict[str, Callable[[Value], Value]] = {
-    "exp": lambda x: mpmath.exp(as_float(x)),
+    "exp": lambda x: mpmath.exp(_bounded(x)),
     "tanh": lambda x: mpmath.tanh(as_float(x)),
     "erf": lambda x: mpmath.erf(as_float(x)),
     "sin": lambda x: mpmath.sin(as_float(x)),

@@ -149,7 +149,10 @@ def _pair_rule(algebra: Algebra, factors: Factors, bound: dict[int, int]) -> lis
             ix = one[1][p]
             if ix != two[1][q] or not _covers(ix, bound, a.extent):
                 continue
+            # exactly those two: one atom squared, or two atoms each to the power one
             occurrences = 1 if one == two else 2
+            if factors[one] != (2 if one == two else 1) or factors[one] != factors[two]:
+                continue
             if any(counts[v] != occurrences for _, v in ix[1]) or not algebra.allow(rule):
                 continue
             i, j = one[1][-3 - p], two[1][-3 - q]

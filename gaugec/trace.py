@@ -9,6 +9,7 @@ What this module does not do: it decides nothing about gauges.  No module, class
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,7 @@ from gaugec import aten_layers  # noqa: F401  (registers its rows)
 from gaugec.aten import ROWS, pointwise_rows
 from gaugec.building import Builder, Ref
 from gaugec.errors import MatchError
-from gaugec.exporting import exported, resized, runs, several, tensors_of, variations
+from gaugec.exporting import exported, resized, runs, several, share_memory, tensors_of, variations
 from gaugec.freeze import freeze
 from gaugec.tensor import Graph, Node
 
@@ -297,12 +298,28 @@ def _with_loss(b: Builder, outputs: list[Ref]) -> Ref:
 
 def _aliased(model: nn.Module, names: dict[str, str]) -> dict[str, str]:
     """Parameters that share storage with another tensor: moving one would move the other unseen."""
-    owners: dict[int, list[str]] = {}
+    groups: list[list[tuple[str, torch.Tensor]]] = []
+    places: dict[int, list[tuple[str, torch.Tensor]]] = {}
     seen: set[int] = set()
     for name, tensor in [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]:
-        if id(tensor) not in seen:
-            seen.add(id(tensor))
-            owners.setdefault(tensor.untyped_storage()._cdata, []).append(name)
+        if id(tensor) in seen:
+            continue
+        seen.add(id(tensor))
+        known = places.get(tensor.untyped_storage()._cdata)
+        if known is None:
+            places[tensor.untyped_storage()._cdata] = known = []
+            groups.append(known)
+        known.append((name, tensor))
+    spans = sorted(
+        (group[0][1].untyped_storage().data_ptr(), n)
+        for n, group in enumerate(groups)
+        if not group[0][1].is_meta and group[0][1].untyped_storage().nbytes()
+    )
+    for (_, m), (_, n) in itertools.pairwise(spans):
+        if share_memory(groups[m][0][1], groups[n][0][1]):
+            groups[n] += groups[m]
+            groups[m].clear()
+    owners = {n: [name for name, _ in group] for n, group in enumerate(groups)}
     blocked: dict[str, str] = {}
     for name, parameter in model.named_parameters():
         if any(n > 1 and s == 0 for n, s in zip(parameter.shape, parameter.stride())):

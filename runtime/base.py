@@ -123,7 +123,7 @@ class GaugeOptimizer(torch.optim.Optimizer):
     # --- a step
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take one step; `closure`, where given, computes the loss and its gradients anew, and its value is returned.
 
         In a component of gauges a gradient of None counts as zero, unless all of them are None: then it is left alone.
@@ -382,10 +382,12 @@ class GaugeOptimizer(torch.optim.Optimizer):
 
 def _named(named_parameters: Groups) -> list[Any]:
     """Param groups of (name, parameter) pairs, whatever form they came in."""
-    entries = list(named_parameters)
+    entries: list[Any] = list(named_parameters)
     if not entries:
         raise ValueError("the optimizer was given no parameters")
-    groups = [dict(entry) for entry in entries] if isinstance(entries[0], Mapping) else [{"params": entries}]
+    groups: list[dict[str, Any]] = [{"params": entries}]
+    if isinstance(entries[0], Mapping):
+        groups = [dict(entry) for entry in entries]
     for group in groups:
         pairs = group["params"]
         pairs = list(pairs) if not isinstance(pairs, Tensor) else [pairs]

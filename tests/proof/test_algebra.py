@@ -195,3 +195,23 @@ def test_the_budget_is_a_refusal() -> None:
 def test_rules_are_a_table_with_words() -> None:
     assert len(RULES) >= 15
     assert all(row.says and row.name == name for name, row in RULES.items())
+
+
+def test_the_orthogonal_rule_needs_exactly_two_atoms() -> None:
+    from gaugec.algebra import Algebra
+    from gaugec.elements import Element, Pairing
+    from gaugec.terms import variable
+
+    algebra = Algebra(symbolic=True)
+    algebra.allow("linearity")
+    element = Element(algebra, "orthogonal", 202, Pairing("halves", 202))
+    i, j, s = (algebra.fresh(202) for _ in "ijs")
+
+    def said(*columns: int) -> list[str]:
+        factors = [element.matrix((), variable(s), variable(column)) for column in columns]
+        made = algebra.product(factors, summed=(s,))
+        return [algebra.words(mono, coefficient) for mono, coefficient in made.items()]
+
+    assert said(i, j) == ["delta[i, j]"]
+    for columns in ((i, i, j), (i, i, j, j), (i, i, i)):
+        assert "delta" not in "".join(said(*columns))

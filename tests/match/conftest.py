@@ -12,11 +12,14 @@ from match.models import spec_file
 from gaugec import driver
 
 
-@pytest.fixture(scope="session", autouse=True)
+VERIFY = functools.cache(driver.verify)
+
+
+@pytest.fixture(scope="module", autouse=True)
 def proved_once() -> Iterator[None]:
     """A spec's own proof does not depend on the model: it is made once, not for every model."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(driver, "verify", functools.cache(driver.verify))
+        patch.setattr(driver, "verify", VERIFY)
         yield
 
 

@@ -85,7 +85,9 @@ class CompiledGauge(Gauge):
                 pairs = f", {site.pairing}" if site.pairing else ""
                 axis = math.prod(n for n, _ in site.bindings[0].rest) if site.group == "translation" else site.size
                 lines.append(f"  site {site.index} {site.place}: {site.group}({axis}){copies}{pairs}, {site.verdict}")
-                lines += [f"    {binding.role} = {binding.parameter}{_part(binding)}" for binding in site.bindings]
+                for b in site.bindings:
+                    off = " (frozen: the gauge is off)" if b.parameter in self._traced.frozen else ""
+                    lines.append(f"    {b.role} = {b.parameter}{_part(b)}{off}")
             lines += [f"  refused: {refusal}" for refusal in self.refusals if refusal.gauge == theorem.name]
         lines += ["", "parameters that no gauge moves:"]
         lines += [f"  {name}: {self._why(name)}" for name in self.metadata["ungauged"]] or ["  none"]

@@ -9,6 +9,7 @@ What this module does not do: it reads no operation (see `gaugec.trace`).
 from __future__ import annotations
 
 import contextlib
+import logging
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -31,6 +32,19 @@ def several(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
 
 
 @contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps torch's own logs and warnings from the reader: what matters of them is in the error that is raised."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+@contextlib.contextmanager
 def _train_mode(model: nn.Module) -> Iterator[None]:
     modes = [(module, module.training) for module in model.modules()]
     model.train()
@@ -47,8 +61,7 @@ def exported(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     Raises:
         MatchError: it cannot be exported, or what is exported is not the function that is trained.
     """
-    with _train_mode(model), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _train_mode(model), _quiet():
         try:
             with _nothing_left_behind(model):
                 program = torch.export.export(model, args, kwargs, strict=False)

@@ -32,7 +32,7 @@ class Trace:
 
     program: the exported program (for the numeric witness).  leaves: canonical parameter name -> leaf id.
     names: every parameter name -> its canonical name (tied parameters share one).  blocked: canonical name -> why a
-    gauge may never move it.  second: a note on the second trace.
+    gauge may never move it.  second: a note on the second trace.  frozen: parameters that are not trained.
     """
 
     program: torch.export.ExportedProgram
@@ -44,6 +44,7 @@ class Trace:
     loss: str | None
     kinds: tuple[str, ...]
     second: str = ""
+    frozen: frozenset[str] = frozenset()
 
 
 def trace(
@@ -284,7 +285,8 @@ def _lowered(model: nn.Module, program: torch.export.ExportedProgram, loss: str 
     graph, numbers = freeze(lowering.builder, outputs, [ref for ref in buffers if isinstance(ref, Ref)])
     leaves = {name: numbers[ref.node] for name, ref in lowering.leaves.items() if ref.node in numbers}
     blocked = _aliased(model, lowering.names)
-    return Trace(program, graph, leaves, lowering.names, lowering.shapes, blocked, loss, tuple(kinds))
+    frozen = frozenset(lowering.names[name] for name, p in model.named_parameters() if not p.requires_grad)
+    return Trace(program, graph, leaves, lowering.names, lowering.shapes, blocked, loss, tuple(kinds), frozen=frozen)
 
 
 def _with_loss(b: Builder, outputs: list[Ref]) -> Ref:

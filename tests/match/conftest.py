@@ -11,7 +11,6 @@ from match.models import spec_file
 
 from gaugec import driver
 
-
 VERIFY = functools.cache(driver.verify)
 
 

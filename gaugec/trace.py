@@ -278,7 +278,8 @@ def _lowered(model: nn.Module, program: torch.export.ExportedProgram, loss: str 
     ]
     outputs = [ref for ref in users if isinstance(ref, Ref)]
     if loss is not None:
-        first = next((n.meta.get("val") for n in returned if getattr(n, "name", "") in signature.user_outputs), None)
+        own = returned[len(returned) - len(signature.user_outputs) :]  # buffers that were written come before them
+        first = own[0].meta.get("val") if own and isinstance(own[0], torch.fx.Node) else None
         if not users or not isinstance(first, torch.Tensor) or not first.dtype.is_floating_point:
             raise MatchError('loss="cross_entropy" needs a first output of logits, a floating tensor')
         outputs = [_with_loss(lowering.builder, outputs), *outputs[1:]]

@@ -16,8 +16,9 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Protocol
 
-from gaugec.flow import Blocked, Context, Demand, Demote, Extent, Key, Law, Number, Outcome, Spot, State, played, step
+from gaugec.flow import played, step
 from gaugec.pattern import Pattern
+from gaugec.states import Blocked, Context, Demand, Demote, Extent, Key, Law, Number, Outcome, Spot, State
 from gaugec.tensor import Access, Graph, Node
 
 LEAVES = "the moved value is an output of the model"

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from gaugec.closure import LEAVES, Bound, Closure, fits, ranges
-from gaugec.flow import Blocked, Demote, Extent, Law, Number, Refine
 from gaugec.pattern import Pattern, dependence, noise
+from gaugec.states import Blocked, Demote, Extent, Law, Number, Refine
 from gaugec.tensor import Digit, Graph, Node, Region
 
 

@@ -11,7 +11,8 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from gaugec.flow import Blocked, Context, Demand, Demote, Extent, Key, Law, State, step
+from gaugec.flow import step
+from gaugec.states import Blocked, Context, Demand, Demote, Extent, Key, Law, State
 from gaugec.tensor import Graph, Movement, Statement
 
 

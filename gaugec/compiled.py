@@ -6,7 +6,6 @@ What this module does not do: it compiles nothing; see `gaugec.driver`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,17 +111,10 @@ def _part(binding: Any) -> str:
 def _measured(measured: Witness) -> str:
     if measured.note:
         return measured.note
+    if not measured.controls:
+        return "witness: there is no site to move"
     return (
-        f"witness (float64, casts neutral): outputs change by {measured.error:.1e} under a random element of every "
-        f"gauge; "
-        f"by at least {measured.control:.1e} when one parameter moves alone ({measured.controls} runs)"
+        f"witness (float64, casts neutral): under an element of every gauge outputs change by {measured.error:.1e} "
+        f"of their range beyond rounding; by at least {measured.control:.1e} when one parameter moves alone "
+        f"({measured.controls} runs)"
     )
-
-
-def mapping(gauge: CompiledGauge) -> Mapping[str, tuple[str, ...]]:
-    """Parameter name -> the gauges that move it."""
-    made: dict[str, list[str]] = {}
-    for site in gauge.sites:
-        for binding in site.bindings:
-            made.setdefault(binding.parameter, []).append(site.gauge)
-    return {name: tuple(gauges) for name, gauges in made.items()}

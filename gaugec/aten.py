@@ -50,7 +50,7 @@ def _view(b: Builder, shape: tuple[int, ...], x: Ref, *_: Any, **__: Any) -> Ref
     return b.reshape(x, shape)
 
 
-@row("alias", "clone", "contiguous", "lift_fresh_copy", "lift_fresh", "dropout_", "_assert_tensor_metadata")
+@row("alias", "clone", "contiguous", "lift_fresh_copy", "lift_fresh", "_assert_tensor_metadata")
 def _same(b: Builder, shape: tuple[int, ...], x: Ref, *_: Any, **__: Any) -> Ref:
     return x
 
@@ -164,10 +164,6 @@ def _stack(b: Builder, shape: tuple[int, ...], xs: Sequence[Ref], dim: int = 0) 
 
 
 # -- arithmetic --------------------------------------------------------------------------------------------------
-def _ref(b: Builder, x: Any) -> Ref:
-    return x if isinstance(x, Ref) else b.scalar(number(x))
-
-
 @row("add")
 def _add(b: Builder, shape: tuple[int, ...], x: Any, y: Any, alpha: Any = 1) -> Ref:
     if not isinstance(y, Ref):

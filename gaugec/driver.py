@@ -311,9 +311,9 @@ class _Finder:
         for candidate in candidates:
             proved, pairing = self._prove(candidate)
             if proved.verdict == "proved" or (proved.verdict == "approximate" and entry.approximate):
-                steps = [(str(n), step) for n, step in enumerate((*theorem.steps, *proved.steps, *proved.conditions))]
+                steps = dict.fromkeys((*theorem.steps, *proved.steps, *proved.conditions))
                 key = structure(self.graph, candidate.kept, regions(self.graph, candidate), candidate.cut, pairing)
-                certificate = [("structure", key), *dict.fromkeys((("step", step) for _, step in steps))]
+                certificate = [("structure", key), *(("step", step) for step in steps)]
                 sites.append(
                     make_site(
                         self.graph, candidate, self.names, gauge, len(sites), pairing, proved.verdict, certificate

@@ -13,8 +13,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-OPS = ("leaf", "einsum", "add", "map", "along", "cat", "opaque")
-
 
 @dataclass(frozen=True, slots=True)
 class Ix:

@@ -1,0 +1,70 @@
+"""The theorems of a spec: every gauge proved for all sizes, and checked entry by entry by code that shares nothing.
+
+What this module does not do: it looks at no model (see `gaugec.driver`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from gaugec.formula import all_dims, lower
+from gaugec.language import load
+from gaugec.language.tree import Entry, Spec
+from gaugec.prove import Theorem, prove_statement
+from gaugec.sample import counterexample, sample
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Every theorem of a spec, in the order of its gauges.  `ok`: all of them may be used as the spec says."""
+
+    spec: str
+    theorems: tuple[Theorem, ...]
+    accepted: tuple[bool, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Is every gauge proved, or approximate where the spec allows that?"""
+        return all(self.accepted)
+
+    def __bool__(self) -> bool:
+        return self.ok
+
+    def __str__(self) -> str:
+        lines = [f"{self.spec}:"]
+        for theorem in self.theorems:
+            lines.append(f"  {theorem.name}: {theorem.verdict}" + (f" ({theorem.reason})" if theorem.reason else ""))
+            lines += [f"    if {condition}" for condition in theorem.conditions]
+            lines += [f"    {line}" for line in theorem.counterexample.splitlines()]
+        return "\n".join(lines)
+
+
+def verify(spec: str | Path | Spec) -> Verification:
+    """Proves every gauge of a spec (a shipped name, a path, or what `load` returned); needs no model.
+
+    Raises:
+        SpecError: the spec cannot be read.
+    """
+    loaded = spec if isinstance(spec, Spec) else load(str(spec))
+    theorems = tuple(_theorem(entry) for entry in loaded.entries)
+    accepted = tuple(
+        theorem.verdict == "proved" or (theorem.verdict == "approximate" and entry.approximate)
+        for theorem, entry in zip(theorems, loaded.entries)
+    )
+    return Verification(loaded.name, theorems, accepted)
+
+
+def _theorem(entry: Entry) -> Theorem:
+    """Prover and component check, which share no code; both must agree before anything is called proved."""
+    gauge = entry.gauge
+    dims = all_dims(gauge)
+    theorem = prove_statement(lower(gauge))
+    if theorem.verdict == "refused":
+        return replace(theorem, counterexample=counterexample(lambda sizes: lower(gauge, sizes), dims))
+    checked = sample(lambda sizes: lower(gauge, sizes), dims) if theorem.verdict == "proved" else None
+    if checked is not None and not checked:
+        return replace(
+            theorem, verdict="refused", reason=f"the component check disagrees with the proof: {checked.reason}"
+        )
+    return replace(theorem, sampled=checked.samples if checked is not None else 0)

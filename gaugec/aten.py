@@ -34,14 +34,14 @@ def row(*names: str) -> Callable[[Row], Row]:
 
 
 def number(value: Any) -> Fraction:
-    """A Python scalar as an exact rational.
+    """A Python scalar as an exact rational; a float is the number that it is written as: 0.01 is 1/100.
 
     Raises:
         ValueError: infinity or not a number.
     """
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{value} is not a finite number")
-    return Fraction(value)
+    return Fraction(repr(float(value))) if isinstance(value, float) else Fraction(value)
 
 
 # -- views -------------------------------------------------------------------------------------------------------

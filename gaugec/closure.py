@@ -22,6 +22,7 @@ from gaugec.states import Blocked, Context, Demand, Demote, Extent, Key, Law, Nu
 from gaugec.tensor import Access, Graph, Node
 
 LEAVES = "the moved value is an output of the model"
+Meant = tuple[str, tuple[tuple[str, object], ...]]  # a function of the graph and its attributes
 
 
 class Model(Protocol):
@@ -40,6 +41,10 @@ class Model(Protocol):
     @property
     def forgets(self) -> Callable[[str], bool]:
         """Does a function forget a shift?"""
+
+    @property
+    def same(self) -> Callable[[Meant, Meant], bool]:
+        """Are two (function, attributes) one function?"""
 
 
 @dataclass
@@ -162,6 +167,7 @@ class Closure:
 
     def _settle(self, node: Node, outcomes: Sequence[Outcome]) -> bool:
         """Records what a node does; True when it is kept.  Refuses a step that the formula has not."""
+        outcomes = [replace(o, key=self._formula_s(o.key)) for o in outcomes]
         for outcome in outcomes:
             if outcome.key is not None and outcome.key not in self.pattern.keys:
                 raise Blocked(_unexpected(outcome.key, node), node)
@@ -177,6 +183,15 @@ class Closure:
             raise Blocked("not supported: one value in which a part is kept and a part moves", node)
         self.states[node.id] = moving
         return False
+
+    def _formula_s(self, key: Key | None) -> Key | None:
+        """The formula's own step where it applies the same function to the same value, however that is spelled."""
+        if key is None or key in self.pattern.keys or key[0] != "map":
+            return key
+        for other in sorted((k for k in self.pattern.keys if k[0] == "map" and k[3] == key[3]), key=repr):
+            if self.matcher.same((key[1], key[2]), (other[1], other[2])):  # type: ignore[arg-type]
+                return other
+        return key
 
     def _closed(self) -> None:
         """The first three conditions of soundness: every use inside, nothing moved leaves, all roles bound.

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 
-from gaugec import laws
+from gaugec import laws, meanings
+from gaugec.closure import Meant
 from gaugec.compiled import Refused
 from gaugec.errors import MatchError
 from gaugec.formula import lower
@@ -16,6 +17,7 @@ from gaugec.language.tree import Entry, Gauge
 from gaugec.match import Candidate, Matcher, Refusal, regions
 from gaugec.pattern import patterns
 from gaugec.prove import Theorem, prove_invariance, structure
+from gaugec.operators import Term
 from gaugec.sites import Site
 from gaugec.siting import make_site, pairings
 from gaugec.tensor import Movement, Statement
@@ -35,6 +37,19 @@ def _degree(function: str, attributes: tuple[tuple[str, object], ...]) -> Fracti
 
 def _forgets(function: str) -> bool:
     return function in ("softmax", "log_softmax", "cross_entropy") and laws.holds(f"{function} shift")
+
+
+def _same(one: Meant, two: Meant) -> bool:
+    """Are two functions of the graph one, by their definitions?"""
+    a, b = (_definition(*meant) for meant in (one, two))
+    return a is not None and b is not None and meanings.same(a, b)
+
+
+def _definition(function: str, attributes: tuple[tuple[str, object], ...]) -> Term | None:
+    numbers = dict(attributes)
+    if function == "pow" and isinstance(exponent := numbers["exponent"], Fraction):
+        return ("pow", "x", exponent)
+    return laws.definition(function, numbers)
 
 
 def _movements(theorem: Theorem) -> dict[str, Movement]:
@@ -65,7 +80,7 @@ class Finder:
         }
         self.tied = {leaf: ", ".join(tied[name]) for leaf, name in self.names.items() if name in tied}
         blocked = {traced.leaves[name]: why for name, why in traced.blocked.items() if name in traced.leaves}
-        self.matcher = Matcher(self.graph, blocked, self.said, _degree, _forgets)
+        self.matcher = Matcher(self.graph, blocked, self.said, _degree, _forgets, _same)
         self.near: dict[str, str] = {}
 
     def sites(self, entry: Entry, theorem: Theorem) -> tuple[list[Site], list[Refused]]:

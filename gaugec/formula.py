@@ -17,8 +17,10 @@ from gaugec.aten_layers import centred, over_root
 from gaugec.building import Builder, Ref
 from gaugec.errors import SpecError
 from gaugec.freeze import freeze
+from gaugec.fuse import fuse, put
 from gaugec.groups import GROUPS
 from gaugec.language.tree import Binary, Call, Expr, Gauge, Name, Negate, Number, Transpose
+from gaugec.meanings import recognise
 from gaugec.operators import BY_NAME, Term
 from gaugec.tensor import Statement
 
@@ -78,16 +80,8 @@ def term(expr: Expr, argument: str) -> Term:
             return (expr.op, *args)
         known = BY_NAME.get(expr.op)
         if known is not None and known.definition is not None and len(args) == 1:
-            return _put(known.definition, args[0])
+            return put(known.definition, args[0])
     raise SpecError("an `op` line may use only pointwise operators", expr.span)
-
-
-def _put(definition: Term, x: Term) -> Term:
-    if definition == "x":
-        return x
-    if isinstance(definition, tuple):
-        return (definition[0], *(_put(part, x) for part in definition[1:]))
-    return definition
 
 
 class _Lowering:
@@ -122,7 +116,7 @@ class _Lowering:
         roots = [self.env[param.name] for param in gauge.params]
         roots += [*kept, self.env[element.name]]
         whole = [self._node(ref) for ref in moved.values()]
-        graph, numbers = freeze(b, [*roots, *whole], symbolic=True)
+        graph, numbers = fuse(*freeze(b, [*roots, *whole], symbolic=True), recognise)
         return Statement(
             name=gauge.name,
             graph=graph,
@@ -194,9 +188,12 @@ class _Lowering:
         args = [self.expr(arg) for arg in expr.args]
         b.source = name
         if name in self.operators:
+            # spelled out as its definition says: what it is then is found as it is found in a model
             operator = self.operators[name]
-            definition = term(operator.expr, operator.argument)
-            return b.map(name, args[0], attributes=(("definition", definition),))
+            outer, self.env = self.env, {operator.argument: args[0]}
+            made = self.expr(operator.expr)
+            self.env = outer
+            return made
         if name in ("max", "min") and len(args) == 2:
             if name == "max" and isinstance(expr.args[1], Number) and expr.args[1].value == 0:
                 return b.map("relu", args[0])

@@ -67,12 +67,13 @@ def expression(term: Term, x: Any) -> Any:
     return sympy.Rational(value.numerator, value.denominator)
 
 
-def _zero(value: Any) -> bool:
+def zero(value: Any) -> bool:
     """Whether sympy reduces the value to zero, by both of its ways."""
     return bool(sympy.simplify(sympy.expand(value)) == 0)
 
 
-def _remember(key: object, prove: Callable[[], Any], failure: Any) -> Any:
+def remember(key: object, prove: Callable[[], Any], failure: Any) -> Any:
+    """What `prove` answers, asked once; `failure` where it raises."""
     if key not in _MEMO:
         try:
             _MEMO[key] = prove()
@@ -100,7 +101,7 @@ def degree(term: Term | None) -> Fraction | None:
             ratio = sympy.simplify(p * sympy.diff(value, p) / value)
             if not ratio.is_Rational:
                 return None
-            if not _zero(expression(term, sign * c * p) - c**ratio * value):
+            if not zero(expression(term, sign * c * p) - c**ratio * value):
                 return None
             found.add(Fraction(int(ratio.p), int(ratio.q)))
         if len(found) != 1:
@@ -109,7 +110,7 @@ def degree(term: Term | None) -> Fraction | None:
         at_zero = expression(term, sympy.Integer(0))
         return n if n > 0 and at_zero == 0 else None
 
-    found: Fraction | None = _remember(("degree", term), prove, None)
+    found: Fraction | None = remember(("degree", term), prove, None)
     return found
 
 
@@ -120,12 +121,12 @@ def parity(term: Term | None) -> int:
 
     def prove() -> int:
         p = sympy.symbols("p", positive=True)
-        plus, minus, zero = expression(term, p), expression(term, -p), expression(term, sympy.Integer(0))
-        if _zero(plus - minus):
+        plus, minus, middle = expression(term, p), expression(term, -p), expression(term, sympy.Integer(0))
+        if zero(plus - minus):
             return 1
-        return -1 if _zero(plus + minus) and zero == 0 else 0
+        return -1 if zero(plus + minus) and middle == 0 else 0
 
-    return int(_remember(("parity", term), prove, 0))
+    return int(remember(("parity", term), prove, 0))
 
 
 def definition(function: str, attributes: Mapping[str, object] | None = None) -> Term | None:
@@ -142,7 +143,7 @@ def holds(name: str) -> bool:
     row = LAWS.get(name)
     if row is None:
         return False
-    return bool(_remember(("law", name), lambda: bool(row.prove(*row.definitions)), False))
+    return bool(remember(("law", name), lambda: bool(row.prove(*row.definitions)), False))
 
 
 # --- proofs --------------------------------------------------------------------------------------------------------
@@ -181,7 +182,7 @@ def cross_entropy_definition(of: Callable[[Any], Any], i: Any) -> Any:
 def _shift_free(value: Callable[..., Any]) -> bool:
     a = sympy.Symbol("a", real=True)
     i = sympy.Symbol("i", integer=True)
-    return _zero(value(lambda y: y + a, i) - value(lambda y: y, i))
+    return zero(value(lambda y: y + a, i) - value(lambda y: y, i))
 
 
 def _sums_to_one(value: Callable[..., Any]) -> bool:
@@ -190,7 +191,7 @@ def _sums_to_one(value: Callable[..., Any]) -> bool:
     whole = sympy.factor_terms(sympy.Sum(sympy.expand(value(lambda y: y, j) * total), (j, 1, n)))
     concrete = [sympy.Symbol(f"y{k}", real=True) for k in range(3)]
     parts = sum(sympy.exp(y) for y in concrete)
-    return _zero(whole - total) and _zero(sum(sympy.exp(y) / parts for y in concrete) - 1)
+    return zero(whole - total) and zero(sum(sympy.exp(y) / parts for y in concrete) - 1)
 
 
 def _extreme(of: Callable[..., Any], move: str) -> bool:
@@ -204,7 +205,7 @@ def _extreme(of: Callable[..., Any], move: str) -> bool:
         if sympy.sign(sympy.expand(moved(one) - moved(two))) != sympy.sign(sympy.expand(one - two)):
             return False
         value = sympy.simplify(of(one, two))
-        if not _zero(value - of(one, two)) or not _zero(moved(of(one, two)) - of(moved(one), moved(two))):
+        if not zero(value - of(one, two)) or not zero(moved(of(one, two)) - of(moved(one), moved(two))):
             return False
     return True
 
@@ -219,7 +220,7 @@ def _smaller(one: Any, two: Any) -> Any:
 
 def _distribute() -> bool:
     a, b, c, d = sympy.symbols("a b c d")
-    return _zero((a + b) * (c + d) - a * c - a * d - b * c - b * d)
+    return zero((a + b) * (c + d) - a * c - a * d - b * c - b * d)
 
 
 def _power_of_product(operation: Term) -> bool:
@@ -229,29 +230,29 @@ def _power_of_product(operation: Term) -> bool:
     whole, k = sympy.Symbol("x", real=True, nonzero=True), sympy.Symbol("k", integer=True)
     power = _ATOMS[operation]  # type: ignore[index]
     return (
-        _zero(power(c * x, n) - power(c, n) * power(x, n))
-        and _zero(power(c, n) * power(c, d) - power(c, n + d))
-        and _zero(power(c * whole, k) - power(c, k) * power(whole, k))
+        zero(power(c * x, n) - power(c, n) * power(x, n))
+        and zero(power(c, n) * power(c, d) - power(c, n + d))
+        and zero(power(c * whole, k) - power(c, k) * power(whole, k))
     )
 
 
 def _power(operation: Term) -> bool:
     p, n = sympy.Symbol("p", positive=True), sympy.Symbol("n", real=True)
     power = _ATOMS[operation]  # type: ignore[index]
-    return _zero(power(p, n) * power(p, 1 - n) - p)
+    return zero(power(p, n) * power(p, 1 - n) - p)
 
 
 def _exp(operation: Term) -> bool:
     a, b = sympy.symbols("a b", real=True)
     exp = _ATOMS[operation]  # type: ignore[index]
-    return _zero(exp(a + b) - exp(a) * exp(b)) and exp(a).is_positive is True
+    return zero(exp(a + b) - exp(a) * exp(b)) and exp(a).is_positive is True
 
 
 def _log(operation: Term) -> bool:
     c, x = sympy.symbols("c x", positive=True)
     r = sympy.Symbol("r", real=True)
     log = _ATOMS[operation]  # type: ignore[index]
-    return _zero(sympy.expand_log(log(c * x)) - log(c) - log(x)) and _zero(log(sympy.exp(r)) - r)
+    return zero(sympy.expand_log(log(c * x)) - log(c) - log(x)) and zero(log(sympy.exp(r)) - r)
 
 
 def _orthogonal() -> bool:
@@ -280,22 +281,22 @@ def _torus() -> bool:
     s, t = sympy.symbols("s t", real=True)
     sin, cos = sympy.sin, sympy.cos
     return (
-        _zero(sin(s) ** 2 + cos(s) ** 2 - 1)
-        and _zero(sympy.expand(cos(s + t), trig=True) - cos(s) * cos(t) + sin(s) * sin(t))
-        and _zero(sympy.expand(sin(s + t), trig=True) - sin(s) * cos(t) - cos(s) * sin(t))
+        zero(sin(s) ** 2 + cos(s) ** 2 - 1)
+        and zero(sympy.expand(cos(s + t), trig=True) - cos(s) * cos(t) + sin(s) * sin(t))
+        and zero(sympy.expand(sin(s + t), trig=True) - sin(s) * cos(t) - cos(s) * sin(t))
     )
 
 
 def _delta() -> bool:
     values = sympy.symbols("f0:4")
     delta = sympy.KroneckerDelta
-    return all(_zero(sum(delta(i, j) * values[j] for j in range(4)) - values[i]) for i in range(4))
+    return all(zero(sum(delta(i, j) * values[j] for j in range(4)) - values[i]) for i in range(4))
 
 
 def _size() -> bool:
     n, i = sympy.Symbol("n", integer=True, positive=True), sympy.Symbol("i", integer=True)
     f = sympy.Symbol("f")
-    return _zero(sympy.summation(f, (i, 1, n)) - n * f)
+    return zero(sympy.summation(f, (i, 1, n)) - n * f)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from gaugec.closure import LEAVES, Bound, Closure, fits, ranges
+from gaugec.closure import LEAVES, Bound, Closure, Meant, fits, ranges
 from gaugec.pattern import Pattern, dependence, noise
 from gaugec.states import Blocked, Demote, Extent, Law, Number, Refine
 from gaugec.tensor import Digit, Graph, Node, Region
@@ -71,6 +71,7 @@ class Matcher:
     said: Mapping[int, str]
     degree: Law
     forgets: Callable[[str], bool]
+    same: Callable[[Meant, Meant], bool]
     depends: dict[int, bool] = field(default_factory=dict)
     noisy: frozenset[int] = frozenset()
     cuts: dict[int, set[tuple[int, int]]] = field(default_factory=dict)

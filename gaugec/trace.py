@@ -10,6 +10,7 @@ What this module does not do: it decides nothing about gauges.  No module, class
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,12 +18,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from gaugec import aten_layers  # noqa: F401  (registers its rows)
+from gaugec import aten_constants, aten_layers  # noqa: F401  (they register their rows)
 from gaugec.aten import ROWS, pointwise_rows
 from gaugec.building import Builder, Ref
 from gaugec.errors import MatchError
 from gaugec.exporting import exported, resized, runs, several, share_memory, tensors_of, variations
 from gaugec.freeze import freeze
+from gaugec.fuse import fuse
+from gaugec.meanings import recognise
 from gaugec.tensor import Graph, Node
 
 
@@ -204,7 +207,10 @@ class _Lowering:
         if any(isinstance(x, torch.dtype) for x in args) and name == "aten.view":
             return b.opaque("a view of the bits as another type", [args[0]], shape)
         if name.removeprefix("aten.") in _FREE and not any(isinstance(x, Ref) for x in (*args[1:], *kwargs.values())):
-            return b.opaque(name, [], shape)
+            # what is drawn or left unset is not known, what is written in integers may have been rounded
+            known = name in ROWS and node.meta["val"].dtype.is_floating_point
+            if not known or any(isinstance(x, float) and not math.isfinite(x) for x in args):
+                return b.opaque(name, [], shape)
         if name in self.pointwise and len(args) == 1:
             return b.map(self.pointwise[name], args[0])
         if name in ROWS:
@@ -283,7 +289,7 @@ def _lowered(model: nn.Module, program: torch.export.ExportedProgram, loss: str 
         if not users or not isinstance(first, torch.Tensor) or not first.dtype.is_floating_point:
             raise MatchError('loss="cross_entropy" needs a first output of logits, a floating tensor')
         outputs = [_with_loss(lowering.builder, outputs), *outputs[1:]]
-    graph, numbers = freeze(lowering.builder, outputs, [ref for ref in buffers if isinstance(ref, Ref)])
+    graph, numbers = fuse(*freeze(lowering.builder, outputs, [ref for ref in buffers if isinstance(ref, Ref)]), recognise)
     leaves = {name: numbers[ref.node] for name, ref in lowering.leaves.items() if ref.node in numbers}
     blocked = _aliased(model, lowering.names)
     frozen = frozenset(lowering.names[name] for name, p in model.named_parameters() if not p.requires_grad)

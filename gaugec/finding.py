@@ -15,9 +15,9 @@ from gaugec.errors import MatchError
 from gaugec.formula import lower
 from gaugec.language.tree import Entry, Gauge
 from gaugec.match import Candidate, Matcher, Refusal, regions
+from gaugec.operators import Term
 from gaugec.pattern import patterns
 from gaugec.prove import Theorem, prove_invariance, structure
-from gaugec.operators import Term
 from gaugec.sites import Site
 from gaugec.siting import make_site, pairings
 from gaugec.tensor import Movement, Statement

@@ -289,7 +289,8 @@ def _lowered(model: nn.Module, program: torch.export.ExportedProgram, loss: str 
         if not users or not isinstance(first, torch.Tensor) or not first.dtype.is_floating_point:
             raise MatchError('loss="cross_entropy" needs a first output of logits, a floating tensor')
         outputs = [_with_loss(lowering.builder, outputs), *outputs[1:]]
-    graph, numbers = fuse(*freeze(lowering.builder, outputs, [ref for ref in buffers if isinstance(ref, Ref)]), recognise)
+    written = [ref for ref in buffers if isinstance(ref, Ref)]
+    graph, numbers = fuse(*freeze(lowering.builder, outputs, written), recognise)
     leaves = {name: numbers[ref.node] for name, ref in lowering.leaves.items() if ref.node in numbers}
     blocked = _aliased(model, lowering.names)
     frozen = frozenset(lowering.names[name] for name, p in model.named_parameters() if not p.requires_grad)

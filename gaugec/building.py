@@ -46,6 +46,7 @@ class RawNode:
     name: str = ""
     place: str = ""
     source: str = ""
+    line: str = ""
 
 
 class Builder:
@@ -57,10 +58,12 @@ class Builder:
         self.boolean: set[int] = set()
         self.place = ""
         self.source = ""
+        self.line = ""
 
     # -- nodes ------------------------------------------------------------------------------------------------
     def _add(self, node: RawNode) -> Ref:
         node.place, node.source = node.place or self.place, node.source or self.source
+        node.line = node.line or self.line
         self.nodes.append(node)
         return self.read(len(self.nodes) - 1)
 

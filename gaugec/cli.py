@@ -154,7 +154,7 @@ def verify(specs: tuple[str, ...], explain: bool) -> None:
 @click.argument("spec", type=SpecName())
 @click.argument("model")
 @click.option("-o", "--output", required=True, type=click.Path(dir_okay=False), help="The PyTorch module to write.")
-@click.option("--explain", is_flag=True, help="Show every site, proof and refusal.")
+@click.option("--explain", is_flag=True, help="Show every site, proof, refusal, and way.")
 @click.option("--loss", type=click.Choice(["cross_entropy"]), help="What the model's output 0 reaches, and it alone.")
 def compile_(spec: str, model: str, output: str, explain: bool, loss: str | None) -> None:
     """Find the SPEC's gauges in MODEL and write the PyTorch module of frames and projectors.
@@ -174,7 +174,7 @@ def compile_(spec: str, model: str, output: str, explain: bool, loss: str | None
         _complain(f"gaugec: cannot write {output}: {error.strerror or error}")
         sys.exit(MISUSED)
     if explain:
-        out.print(Text(str(compiled.report())))
+        out.print(Text(str(compiled.report(explain=True))))
     else:
         show_sites(out, compiled)
     out.print(f"{output}: {count(len(compiled.sites), 'site')}, {seconds:.1f} s")

@@ -17,11 +17,16 @@ from fractions import Fraction
 from typing import Protocol
 
 from gaugec.flow import played, step
+from gaugec.operators import spelled
 from gaugec.pattern import Pattern
 from gaugec.states import Blocked, Context, Demand, Demote, Extent, Key, Law, Number, Outcome, Spot, State
 from gaugec.tensor import Access, Graph, Node
 
 LEAVES = "the moved value is an output of the model"
+_KEEPS = "what leaves the site must be what the gauge keeps"
+_STEP = "the formula of the gauge has no such step: the law that is proved for it says nothing of this"
+_PARTNER = "what meets the moved value must move too, and only a parameter seen through views and linear maps can"
+_WAYS = "one parameter, one action: two elements would have to be equal"
 Meant = tuple[str, tuple[tuple[str, object], ...]]  # a function of the graph and its attributes
 
 
@@ -162,7 +167,9 @@ class Closure:
                 if all(bound.shift_by == node.constant for bound in mine):
                     node = replace(node, constant=Fraction(0))
         elif any(bound.shift_by for bound in mine):
-            raise Blocked("a gain is used both with and without a constant added", node)
+            raise Blocked(
+                "a gain is used both with and without a constant added", node, "one quantity, w or w + 1, is scaled"
+            )
         return step(node, states, self.context)
 
     def _settle(self, node: Node, outcomes: Sequence[Outcome]) -> bool:
@@ -170,7 +177,7 @@ class Closure:
         outcomes = [replace(o, key=self._formula_s(o.key)) for o in outcomes]
         for outcome in outcomes:
             if outcome.key is not None and outcome.key not in self.pattern.keys:
-                raise Blocked(_unexpected(outcome.key, node), node)
+                raise Blocked(_unexpected(outcome.key, node), node, _STEP)
             if outcome.key is not None:
                 self.steps.add(outcome.key)
         moving = [
@@ -202,12 +209,12 @@ class Closure:
         for id in self.states:
             node = self.graph[id]
             if id in self.graph.outputs:
-                raise Blocked(LEAVES, node)
+                raise Blocked(LEAVES, node, _KEEPS)
             if id in self.graph.buffers:
-                raise Blocked("the moved value is written to a buffer by the forward", node)
+                raise Blocked("the moved value is written to a buffer by the forward", node, _KEEPS)
             for user in self.graph.users[id]:
                 if user not in self.states and user not in self.kept and not self._misses(self.graph[user], id):
-                    raise Blocked("the moved value is used outside the site", self.graph[user])
+                    raise Blocked("the moved value is used outside the site", self.graph[user], _KEEPS)
         if not self.kept or not {k for k in self.steps if k in self.pattern.kept}:
             raise Blocked("nothing reads the moved value: the site has no reader")
         counts = {role: sum(b.role == role for b in self.bound) for role in self.pattern.roles}
@@ -231,18 +238,18 @@ class Closure:
                 others.remove(mine)
                 wanted.extend(others)
         if not wanted:
-            raise Blocked(_unexpected((demand.kind, mine), node), node)
+            raise Blocked(_unexpected((demand.kind, mine), node), node, _STEP)
         access = node.operands[demand.operand]
         for digit, spot in demand.variables.items():
             if spot.variable not in access.variables and digit in self.alive:
-                raise Demote(digit, "a value that must move with it does not have it")
+                raise Demote(digit, "a value that must move with it does not have it", node, _PARTNER)
         named = list(self.pattern.movements)
         roles = [named[number] for tag in wanted for number in _roles_in(tag)]
         leaf, digits = self._trace_back(node, access, dict(demand.variables))
         if leaf in self.matcher.blocked:
             raise Blocked(f"{self.matcher.said[leaf]} cannot be moved: {self.matcher.blocked[leaf]}", node)
         if any(b.leaf == leaf and not _disjoint(b.digits, digits) for b in self.bound):
-            raise Blocked(f"{self.matcher.said[leaf]} would have to move in two ways", node)
+            raise Blocked(f"{self.matcher.said[leaf]} would have to move in two ways", node, _WAYS)
         free = [r for r in roles if r in self.pattern.statement.each or all(b.role != r for b in self.bound)]
         for role in free:
             movement = self.pattern.movements[role]
@@ -253,7 +260,7 @@ class Closure:
             if self.pattern.kind != "scale" or movement.exponent == needed or self.graph[access.node].op != "leaf":
                 self.bound.append(Bound(leaf, role, digits))
                 return
-        raise Blocked(f"{self.matcher.said[leaf]} must move, and the formula has no role left for it", node)
+        raise Blocked(f"{self.matcher.said[leaf]} must move, and the formula has no role left for it", node, _STEP)
 
     def _whole_again(self, access: Access, source: Node, places: dict[Number, Extent], node: Node) -> None:
         """Where a piece of a rotary axis is read, the digit is the whole axis."""
@@ -287,26 +294,28 @@ class Closure:
                 self._whole_again(access, source, places, node)
                 pieced |= {d for d, spot in variables.items() if node.op == "cat" and spot.variable == node.bound[0]}
             for missing in sorted((set(variables) - set(places) - pieced) & self.alive):
-                raise Demote(missing, "a value that must move with it does not have it")
+                raise Demote(missing, "a value that must move with it does not have it", node, _PARTNER)
             for digit, extent in _bystanders(node, access, source, places, hop).items():
                 places[digit] = extent
                 lengths[digit] = extent.length
             for missing in sorted(pieced - set(places)) if source.op == "leaf" else ():
-                raise Demote(missing, "a value that must move with it does not have it")
+                raise Demote(missing, "a value that must move with it does not have it", node, _PARTNER)
             if source.op == "leaf":
                 if source.function != "param":
-                    raise Blocked("a value that must move is not made by a parameter", node)
+                    raise Blocked("a value that must move is not made by a parameter", node, _PARTNER)
                 return source.id, places
             if source.op not in ("einsum", "add", "cat", "map"):
-                raise Blocked(f"a value that must move comes out of {source.function or source.source}", source)
+                raise Blocked(
+                    f"a value that must move comes out of {source.function or source.source}", source, _PARTNER
+                )
             inner = {d: source.modes[e.position].variable for d, e in places.items() if d in self.alive}
             choices = [
                 a for a in source.operands if self.matcher.depends[a.node] and set(inner.values()) & set(a.variables)
             ]
             if source.op == "einsum" and len(choices) != 1:
-                raise Blocked("a value that must move is not made by one parameter", source)
+                raise Blocked("a value that must move is not made by one parameter", source, _PARTNER)
             if not choices:
-                raise Blocked("a value that must move is not made by a parameter", source)
+                raise Blocked("a value that must move is not made by a parameter", source, _PARTNER)
             full = [a for a in choices if set(inner.values()) <= set(a.variables)]
             node, access = source, (full or choices)[0]
             variables = {d: Spot(source.modes[e.position].variable, e.start, e.step) for d, e in places.items()}
@@ -353,5 +362,6 @@ def _unexpected(key: Key, node: Node) -> str:
         "contract": "the moved axis is contracted",
         "product": "moved values are multiplied together",
     }
-    what = words.get(str(key[0]), f"the moved value passes {key[1] if len(key) > 1 else key[0]}")
+    name = spelled(key[1], key[2]) if key[0] == "map" else key[1] if len(key) > 1 else key[0]  # type: ignore[arg-type]
+    what = words.get(str(key[0]), f"the moved value passes {name}")
     return f"{what} at {node.source or node.op}, where the formula has no such step"

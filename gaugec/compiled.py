@@ -21,6 +21,7 @@ class Refused:
     parameter: from which the search began, and what else would have moved; parameters: their names alone.
     reason, operation, place: what ended it and where.  outputs: a moved value would have left the model.
     near: some readers of the moved value were found, so that this is a site but for one obstacle.
+    axis: which axis of which parameter was followed.  law: what would have to hold.  line: of source code, if known.
     """
 
     gauge: str
@@ -32,9 +33,17 @@ class Refused:
     near: bool = True
     parameters: tuple[str, ...] = ()
     note: str = ""
+    axis: str = ""
+    law: str = ""
+    line: str = ""
 
     def __bool__(self) -> bool:
         return False
+
+    def explained(self) -> str:
+        """The refusal with the axis that was followed, the line of source code, and the law that is missing."""
+        more = (("followed", self.axis), ("source", self.line), ("missing", self.law))
+        return "\n".join([str(self), *(f"  {what}: {text}" for what, text in more if text)])
 
     def __str__(self) -> str:
         where = " at " + self.operation if self.operation and f"at {self.operation}" not in self.reason else ""
@@ -70,8 +79,11 @@ class CompiledGauge(Gauge):
         runner = Runner(self._traced.program, self._traced.names, self._traced.loss, seed)
         return witness(runner, self._traced.shapes, self.sites, seed=seed)
 
-    def report(self) -> str:
-        """Every gauge, site and proof; every parameter gauged, or not and why."""
+    def report(self, *, explain: bool = False) -> str:
+        """Every gauge, site and proof; every parameter gauged, or not and why.
+
+        explain: under every site also the way of each moved value from its writer to its readers.
+        """
         lines = [f"spec {self.metadata['spec']}, {self._traced.second}"]
         for theorem in self.verification.theorems:
             sites = [site for site in self.sites if site.gauge == theorem.name]
@@ -87,7 +99,11 @@ class CompiledGauge(Gauge):
                 for b in site.bindings:
                     off = " (frozen: the gauge is off)" if b.parameter in self._traced.frozen else ""
                     lines.append(f"    {b.role} = {b.parameter}{_part(b)}{off}")
-            lines += [f"  refused: {refusal}" for refusal in self.refusals if refusal.gauge == theorem.name]
+                lines += [f"      {step}" for step in site.way if explain]
+            for refusal in self.refusals:
+                if refusal.gauge == theorem.name:
+                    first, *more = refusal.explained().splitlines()
+                    lines += [f"  refused: {first}", *(f"    {line}" for line in more)]
         lines += ["", "parameters that no gauge moves:"]
         lines += [f"  {name}: {self._why(name)}" for name in self.metadata["ungauged"]] or ["  none"]
         lines += ["", _measured(self.measured)]

@@ -179,7 +179,7 @@ def _unproved(entry: Entry, theorem: Theorem) -> ProofError:
 
 
 def _no_site(gauge: Gauge, refused: Sequence[Refused], traced: Trace) -> MatchError:
-    reasons = "".join(f"\n  {refusal}" for refusal in refused[:3])
+    reasons = "".join("\n  " + refusal.explained().replace("\n", "\n  ") for refusal in refused[:3])
     advice = "mark its `use` line `optional` if the model need not have it"
     if any(refusal.outputs for refusal in refused) and traced.loss is None:
         advice = 'if output 0 is logits that only reach a cross-entropy, say so with loss="cross_entropy"; or ' + advice

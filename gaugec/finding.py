@@ -20,7 +20,7 @@ from gaugec.pattern import patterns
 from gaugec.prove import Theorem, prove_invariance, structure
 from gaugec.sites import Site
 from gaugec.siting import make_site, pairings
-from gaugec.tensor import Movement, Statement
+from gaugec.tensor import Movement, Node, Statement
 from gaugec.trace import Trace
 
 
@@ -50,6 +50,12 @@ def _definition(function: str, attributes: tuple[tuple[str, object], ...]) -> Te
     if function == "pow" and isinstance(exponent := numbers["exponent"], Fraction):
         return ("pow", "x", exponent)
     return laws.definition(function, numbers)
+
+
+def _acting(leaf: Node, candidate: Candidate) -> int:
+    """The axis of the first bound parameter along which the group acts."""
+    digits = candidate.bound[0].digits
+    return next(leaf.modes[e.position].axis for d, e in sorted(digits.items()) if d in candidate.group)
 
 
 def _movements(theorem: Theorem) -> dict[str, Movement]:
@@ -109,11 +115,15 @@ class Finder:
                     )
                 )
             else:
-                leaf = candidate.bound[0].leaf
+                leaf, kept = candidate.bound[0].leaf, self.graph[candidate.kept[0]]
+                axis = self._axis(leaf, _acting(self.graph[leaf], candidate))
                 reason = f"{proved.verdict} on the model: {proved.reason}"
-                place = self.graph[candidate.kept[0]].place
                 moved = tuple(self.names[id] for id in dict.fromkeys(b.leaf for b in candidate.bound))
-                said.append(Refused(gauge.name, self.said[leaf], reason, "", place, False, True, moved))
+                law = "the kept value is the same polynomial after the element has acted"
+                where = (kept.source or kept.function, kept.place)
+                said.append(
+                    Refused(gauge.name, self.said[leaf], reason, *where, False, True, moved, "", axis, law, kept.line)
+                )
         near = [refusal for refusal in refused if refusal.near]
         if not near and not sites:
             # nothing came near: the three that came farthest, values that leave the model first
@@ -157,7 +167,15 @@ class Finder:
             refusal.near,
             tuple(self.names[leaf] for _, leaf in refusal.roles),
             note,
+            self._axis(refusal.leaf, refusal.axis, refusal.span),
+            refusal.law,
+            node.line if node is not None else "",
         )
+
+    def _axis(self, leaf: int, axis: int, span: tuple[int, int] | None = None) -> str:
+        """Which axis was followed, in words."""
+        part = f", entries {span[0]} to {span[0] + span[1] - 1}" if span is not None else ""
+        return f"axis {axis} of {self.names[leaf]}, of length {self.graph[leaf].shape[axis]}{part}"
 
     def ungauged(self, sites: Sequence[Site]) -> list[str]:
         """The parameters that no site moves, in the model's order."""

@@ -132,6 +132,7 @@ class _Frozen:
             name=raw.name,
             place=raw.place,
             source=raw.source,
+            line=raw.line,
         )
 
     def pieces(self) -> tuple[tuple[tuple[int, int], ...], tuple[int, ...]]:

@@ -9,6 +9,7 @@ from fractions import Fraction
 
 from gaugec import laws
 from gaugec.algebra import Algebra
+from gaugec.operators import spelled
 from gaugec.tensor import Node
 from gaugec.terms import Factors, Index, Number, Polynomial, Symbol, Undecided, number
 
@@ -45,7 +46,7 @@ def pointwise(algebra: Algebra, node: Node, parts: tuple[Polynomial, ...], ixs: 
     poly = parts[0]
     positive, rest = common_positive(algebra, poly, ())
     if (positive or not poly) and (degree := laws.degree(meaning)) is not None and algebra.allow("degree"):
-        algebra.used.setdefault(f"degree of {node.function} is {degree}")
+        algebra.used.setdefault(f"degree of {spelled(node.function, node.attributes)} is {degree}")
         if not poly:
             return {}
         inside = plain_function(algebra, node.function, frozen, (rest,))

@@ -14,11 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
-from gaugec.operators import BY_NAME, Term
+from gaugec.operators import BY_NAME, FUSED, Term
 from gaugec.tensor import Access, Graph, Ix, Node
 
 LARGEST = 64  # parts of a definition; what is larger stays spelled out
-FUSED = "pointwise"  # the function of a fused node that has no row of its own: it carries its definition
 _BENDS = frozenset(("max", "min", "abs", "tanh", "erf", "sin", "cos"))
 
 Base = tuple[int, tuple[Ix, ...]] | None  # a value and the index at which it is read; None: no value, a constant
@@ -160,4 +159,4 @@ def _live(graph: Graph, nodes: Sequence[Node], numbers: Mapping[int, int]) -> tu
     return made, {key: new[id] for key, id in numbers.items() if id in live}
 
 
-__all__ = ["FUSED", "fuse", "put"]
+__all__ = ["fuse", "put"]

@@ -11,18 +11,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from gaugec.closure import LEAVES, Bound, Closure, Meant, fits, ranges
 from gaugec.pattern import Pattern, dependence, noise
-from gaugec.states import Blocked, Demote, Extent, Law, Number, Refine
+from gaugec.states import Blocked, Demote, Extent, Law, Number, Refine, State
 from gaugec.tensor import Digit, Graph, Node, Region
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A closed flow: what moves, what is kept, and how the digits of the moved axis take part."""
+    """A closed flow: what moves, what is kept, and how the digits of the moved axis take part.
+
+    way: every node that the flow passed, in order, with how its value moves (None: it is kept)."""
 
     bound: list[Bound]
     moved: frozenset[int]
@@ -32,13 +34,15 @@ class Candidate:
     copies: tuple[Number, ...]
     sizes: dict[Number, int]
     pattern: Pattern
+    way: tuple[tuple[int, State | None], ...] = ()
 
 
 @dataclass(frozen=True)
 class Refusal:
     """Why a parameter's axis is no site: falsy, with its reason.
 
-    leaf, axis: where the search began; node: where it ended; progress: how far it came (for choosing what to show).
+    leaf, axis: where the search began; span: the part of that axis, as (start, length), or None for all of it; node:
+    where it ended; law: what would have to hold there; progress: how far it came (for choosing what to show).
     """
 
     leaf: int
@@ -47,6 +51,8 @@ class Refusal:
     node: int | None = None
     progress: int = 0
     roles: tuple[tuple[str, int], ...] = ()
+    law: str = ""
+    span: tuple[int, int] | None = None
 
     def __bool__(self) -> bool:
         return False
@@ -100,6 +106,8 @@ class Matcher:
                 tried: list[Refusal] = []
                 for pattern in all_patterns:
                     found = self._grow(pattern, leaf, axis, digits)
+                    if isinstance(found, Refusal):
+                        found = replace(found, span=_part(leaf, digits))
                     if isinstance(found, Candidate):
                         mark = _mark(found)
                         if mark not in taken:
@@ -136,7 +144,6 @@ class Matcher:
         if leaf.id in self.blocked:
             return Refusal(leaf.id, axis, self.blocked[leaf.id], None, 0)
         node: int | None = None
-        why = ""
         for _ in range(200):
             try:
                 again = Closure(self, pattern, bound, frozenset(group), frozenset(copies)).run()
@@ -152,8 +159,8 @@ class Matcher:
                         part |= {(*error.digit, n) for n in range(len(error.sizes))}
                 bound = [Bound(leaf.id, role, dict(digits))]
             except Demote as error:
-                why = str(error)
                 digit = error.digit
+                node = error.node.id if error.node is not None else None
                 if digit in group and pattern.kind == "rotate":
                     group.discard(digit)
                     copies.add(digit)
@@ -166,15 +173,16 @@ class Matcher:
                     return Refusal(
                         leaf.id,
                         axis,
-                        f"no axis is left on which one element acts: {why}",
+                        f"no axis is left on which one element acts: {error}",
                         node,
                         progress,
                         _roles(bound),
+                        error.law,
                     )
             except Blocked as error:
                 node = error.node.id if error.node is not None else None
                 progress = max(progress, len(bound)) + (10 if error.near else 0)
-                return Refusal(leaf.id, axis, str(error), node, progress, _roles(bound))
+                return Refusal(leaf.id, axis, str(error), node, progress, _roles(bound), error.law)
         return Refusal(leaf.id, axis, "the search for a closed site did not end", node, progress, _roles(bound))
 
     def _cut(self, moved: frozenset[int], kept: frozenset[int]) -> frozenset[int]:
@@ -213,7 +221,14 @@ class Matcher:
         moved = frozenset(flow.states)
         cut = self._cut(moved, frozenset(flow.kept))
         sizes = {digit: extent.length for digit, extent in digits.items()}
-        return Candidate(bound, moved, tuple(sorted(flow.kept)), cut, group, copies, sizes, pattern)
+        way = tuple((id, state) for id in sorted({*flow.states, *flow.kept}) for state in flow.states.get(id, [None]))
+        return Candidate(bound, moved, tuple(sorted(flow.kept)), cut, group, copies, sizes, pattern, way)
+
+
+def _part(leaf: Node, digits: Mapping[Number, Extent]) -> tuple[int, int] | None:
+    """The part of the axis that a search began with; None for all of it."""
+    parts = [(e.start, e.length) for e in digits.values() if e.length != leaf.modes[e.position].size]
+    return parts[0] if parts else None
 
 
 def _mark(found: Candidate) -> tuple[object, ...]:

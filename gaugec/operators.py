@@ -81,5 +81,38 @@ TABLE: tuple[Operator, ...] = (
     Operator("colnorm", "norm_cols", "form"),
 )
 
+FUSED = "pointwise"  # the function of a node that was fused and has no row: it carries its definition
+
+
+def written(term: Term) -> str:
+    """A definition as a spec would write it."""
+    return _written(term, 0)
+
+
+def spelled(function: str, attributes: tuple[tuple[str, object], ...]) -> str:
+    """What people call a function of the graph: its name, or its definition where it has no name of its own."""
+    definition = dict(attributes).get("definition")
+    return written(definition) if function == FUSED and definition is not None else function  # type: ignore[arg-type]
+
+
+def _written(term: Term, outer: int) -> str:
+    """`outer`: how tightly what stands around binds (1 a sum, 2 a product, 3 a power)."""
+    if not isinstance(term, tuple):
+        number = not isinstance(term, str)
+        return f"({term})" if number and outer > 1 and (term < 0 or "/" in str(term)) else str(term)
+    head, *parts = term
+    if head == "add":
+        text, level = " + ".join(_written(part, 1) for part in parts).replace("+ -", "- "), 1
+    elif head == "mul" and len(parts) == 2 and parts[0] == -1:
+        text, level = "-" + _written(parts[1], 2), 1
+    elif head == "mul":
+        text, level = " * ".join(_written(part, 2) for part in parts), 2
+    elif head == "pow":
+        text, level = f"{_written(parts[0], 4)}**{_written(parts[1], 3)}", 3
+    else:
+        return f"{head}({', '.join(_written(part, 0) for part in parts)})"
+    return f"({text})" if level < outer or (level == outer == 3) else text
+
+
 BY_NAME: dict[str, Operator] = {row.name: row for row in TABLE}
 SPELLINGS: dict[str, str] = {row.name: row.rule for row in TABLE if row.rule}

@@ -47,6 +47,8 @@ def show_verification(out: Console, name: str, result: Any, seconds: float, expl
     theorems = tuple(result.theorems)
     width = max((len(theorem.verdict) for theorem in theorems), default=0)
     out.print(Text(name, "bold"))
+    for operator, found in result.operators:
+        out.print(Text(f"  op {operator}: {'; '.join(found)}", "dim"))
     for theorem in theorems:
         verdict = (theorem.verdict.ljust(width), _STYLES.get(theorem.verdict, "bold"))
         out.print(Text.assemble("  ", verdict, "  ", theorem.name, (f"  {theorem.seconds:.2f} s", "dim")))
@@ -83,7 +85,7 @@ def show_sites(out: Console, compiled: Any) -> None:
         shared = f" in {copies} copies" if copies > len(sites) else ""
         out.print(f"  {name.ljust(width)}  {count(len(sites), 'site')}{shared} of {groups}, {verdicts}")
     for refusal in compiled.refusals:
-        out.print(Text(indent([f"refused: {refusal}"], 2), "yellow"))
+        out.print(Text(indent([f"refused: {refusal.explained()}"], 2), "yellow"))
 
 
 def _width(site: Any) -> int:

@@ -67,6 +67,7 @@ class Site:
     place: module path, for people.
     theorem: the gauge's docstring.
     certificate: the proof's steps.
+    way: every moved value from its writer to its readers, a line each, for people.
     """
 
     gauge: str
@@ -82,3 +83,4 @@ class Site:
     place: str
     theorem: str
     certificate: tuple[tuple[str, str], ...]
+    way: tuple[str, ...] = ()

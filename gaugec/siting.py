@@ -73,7 +73,32 @@ def make_site(
         place=_place([graph[id] for id in (*candidate.moved, *candidate.kept)]),
         theorem=gauge.doc,
         certificate=tuple(certificate),
+        way=tuple(_way(graph, candidate, names)),
     )
+
+
+def _way(graph: Graph, candidate: Candidate, names: Mapping[int, str]) -> Iterator[str]:
+    """Every moved value in the order of the model: what it is, how it moves, and where it is kept."""
+    symbol = {"scale": "c", "rotate": "R", "shift": "a"}[candidate.pattern.kind]
+    roles = {bound.leaf: bound.role for bound in candidate.bound}
+    for id, state in candidate.way:
+        node = graph[id]
+        if state is None:
+            moves = "is kept"
+        else:
+            axes = sorted({node.modes[e.position].axis for d, e in state.digits.items() if d in candidate.group})
+            where = f"axis {', '.join(map(str, axes))}" if axes else "a part of an axis"
+            power = (
+                "" if state.exponent == 1 else f"**({state.exponent})" if state.exponent < 0 else f"**{state.exponent}"
+            )
+            turned = f"inv({symbol}).T" if state.dual else symbol
+            verb = {"c": f"moves by {symbol}{power}", "R": f"turns by {turned}", "a": f"is shifted by {symbol}"}[symbol]
+            moves = f"{verb}, constant along {where}" if symbol == "a" else f"{verb} along {where}"
+        if node.op == "leaf":
+            yield f"{names[id]}, as {roles[id]}, {moves}"
+        else:
+            where = " in ".join(text for text in (node.source or node.function or node.op, node.place) if text)
+            yield f"{where} {moves}" + (f"    [{node.line}]" if node.line else "")
 
 
 def _axes(parts: Mapping[int, tuple[int, int]]) -> Axes:

@@ -15,26 +15,27 @@ from fractions import Fraction
 
 from gaugec.tensor import Access, Ix, Node
 
+ORDER = "the element acts on the whole axis in one order; a part, a flip or a permutation of it is another axis"
 Key = tuple[object, ...]
 Number = tuple[int, ...]  # a digit of the moved axis; (2, 0) and (2, 1) are what (2,) was split into
 Law = Callable[[str, tuple[tuple[str, object], ...]], "Fraction | None"]
 
 
 class Blocked(Exception):
-    """The moved value meets something that the gauge cannot pass; the message says what."""
+    """The moved value meets something that the gauge cannot pass: the message says what, `law` what would let it."""
 
-    def __init__(self, message: str, node: Node | None = None) -> None:
+    def __init__(self, message: str, node: Node | None = None, law: str = "") -> None:
         super().__init__(message)
-        self.node = node
+        self.node, self.law = node, law
         self.near = False
 
 
 class Demote(Exception):
     """A digit of the moved axis cannot be one on which the group acts as a whole."""
 
-    def __init__(self, digit: Number, reason: str) -> None:
+    def __init__(self, digit: Number, reason: str, node: Node | None = None, law: str = "") -> None:
         super().__init__(reason)
-        self.digit = digit
+        self.digit, self.node, self.law = digit, node, law
 
 
 class Refine(Exception):
@@ -148,7 +149,7 @@ def read(node: Node, operand: int, access: Access, state: State, context: Contex
         partial = partial or part
         for spot in spots.values():
             if owner.setdefault(spot.variable, position) != position:
-                raise Blocked("it reads a diagonal of the moved axis", node)
+                raise Blocked("it reads a diagonal of the moved axis", node, "(R x)[i, i] is no function of x[i, i]")
         variables.update(spots)
     return Seen(operand, state, variables, partial)
 
@@ -187,7 +188,7 @@ def _read_mode(
     pieces = _pieces(node, operand, ix, base, live, context) if context.torus else None
     if pieces is not None:
         return pieces, True
-    raise Blocked("it reads the moved axis in another order or in part", node)
+    raise Blocked("it reads the moved axis in another order or in part", node, ORDER)
 
 
 def _pieces(

@@ -84,7 +84,8 @@ class Node:
             of every operand, whose accesses then have an index of fresh variables.
 
     `sizes[v]` is the length of local variable v (output, summed and bound ones).  `place` says for people where in the
-    model or formula the value was made; `source` is the operation's own name there (an ATen name, a spelling).
+    model or formula the value was made; `source` is the operation's own name there (an ATen name, a spelling); `line`
+    is its line of source code, where that is known, and no part of what the node is.
     """
 
     id: int
@@ -103,6 +104,7 @@ class Node:
     name: str = ""
     place: str = ""
     source: str = ""
+    line: str = field(default="", compare=False, repr=False)
 
     def size(self, operand: int, variable: int) -> int:
         """How many values a variable takes where operand `operand` is read (a piece of a cat has its own length)."""

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +23,7 @@ from torch import nn
 from gaugec import aten_constants, aten_layers  # noqa: F401  (they register their rows)
 from gaugec.aten import ROWS, pointwise_rows
 from gaugec.building import Builder, Ref
-from gaugec.errors import MatchError
+from gaugec.errors import MatchError, printable
 from gaugec.exporting import exported, resized, runs, several, share_memory, tensors_of, variations
 from gaugec.freeze import freeze
 from gaugec.fuse import fuse
@@ -163,7 +165,7 @@ class _Lowering:
 
     def call(self, node: torch.fx.Node) -> Any:
         b, name = self.builder, _packet(node)
-        b.source, b.place = name, _place(node)
+        b.source, b.place, b.line = name, _place(node), _line(node)
         if name.endswith("getitem"):
             source, position = node.args
             return self.env[source.name][position]  # type: ignore[union-attr, index]
@@ -240,6 +242,19 @@ def _place(node: torch.fx.Node) -> str:
     return str(paths[-1]) if paths else ""
 
 
+_FRAME = re.compile(r'File "([^"\n]+)", line (\d+), in [^\n]*\n +([^\n]+)')
+_OWN = os.path.dirname(torch.__file__) + os.sep
+
+
+def _line(node: torch.fx.Node) -> str:
+    """The innermost line of source outside of torch that made the node, for people; "" where export kept none."""
+    frames = [f for f in _FRAME.findall(node.meta.get("stack_trace") or "") if not f[0].startswith((_OWN, "<"))]
+    if not frames:
+        return ""
+    path, number, code = frames[-1]
+    return printable(f"{os.path.basename(path)}:{number}: {code.strip()}"[:200])
+
+
 def _shape(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
         return tuple(int(n) for n in value.shape)
@@ -301,7 +316,7 @@ def _with_loss(b: Builder, outputs: list[Ref]) -> Ref:
     if not outputs or len(outputs[0].shape) < 2:
         raise MatchError('loss="cross_entropy" needs a first output of logits with a class axis last')
     logits = outputs[0]
-    b.source, b.place = "cross_entropy", ""
+    b.source, b.place, b.line = "cross_entropy", "", ""
     target = b.leaf("input", "targets", logits.shape[:-1])
     return b.along("cross_entropy", logits, [len(logits.shape) - 1], keep=False, data=[target], out=[])
 

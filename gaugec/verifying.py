@@ -8,20 +8,25 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gaugec.formula import all_dims, lower
+from gaugec import meanings
+from gaugec.formula import all_dims, lower, term
 from gaugec.language import load
-from gaugec.language.tree import Entry, Spec
+from gaugec.language.tree import Entry, Operator, Spec
 from gaugec.prove import Theorem, prove_statement
 from gaugec.sample import counterexample, sample
 
 
 @dataclass(frozen=True)
 class Verification:
-    """Every theorem of a spec, in the order of its gauges.  `ok`: all of them may be used as the spec says."""
+    """Every theorem of a spec, in the order of its gauges.  `ok`: all of them may be used as the spec says.
+
+    operators: of every operator that the spec defines, its name and the laws that were found and proved, in words.
+    """
 
     spec: str
     theorems: tuple[Theorem, ...]
     accepted: tuple[bool, ...]
+    operators: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -32,7 +37,7 @@ class Verification:
         return self.ok
 
     def __str__(self) -> str:
-        lines = [f"{self.spec}:"]
+        lines = [f"{self.spec}:", *(f"  op {name}: {'; '.join(laws)}" for name, laws in self.operators)]
         for theorem in self.theorems:
             lines.append(f"  {theorem.name}: {theorem.verdict}" + (f" ({theorem.reason})" if theorem.reason else ""))
             lines += [f"    if {condition}" for condition in theorem.conditions]
@@ -52,7 +57,14 @@ def verify(spec: str | Path | Spec) -> Verification:
         theorem.verdict == "proved" or (theorem.verdict == "approximate" and entry.approximate)
         for theorem, entry in zip(theorems, loaded.entries)
     )
-    return Verification(loaded.name, theorems, accepted)
+    operators = {operator.name: operator for entry in loaded.entries for operator in entry.gauge.operators}
+    said = tuple((name, _laws(operator)) for name, operator in operators.items())
+    return Verification(loaded.name, theorems, accepted, said)
+
+
+def _laws(operator: Operator) -> tuple[str, ...]:
+    """The laws of an `op` line, found and proved from what it says."""
+    return meanings.found(term(operator.expr, operator.argument)).said(operator.name)
 
 
 def _theorem(entry: Entry) -> Theorem:

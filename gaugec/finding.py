@@ -40,9 +40,9 @@ def _forgets(function: str) -> bool:
 
 
 def _same(one: Meant, two: Meant) -> bool:
-    """Are two functions of the graph one, by their definitions?"""
+    """Are two functions of the graph one, by their definitions and up to a number, which passes every action?"""
     a, b = (_definition(*meant) for meant in (one, two))
-    return a is not None and b is not None and meanings.same(a, b)
+    return a is not None and b is not None and meanings.proportional(a, b)
 
 
 def _definition(function: str, attributes: tuple[tuple[str, object], ...]) -> Term | None:
@@ -126,9 +126,12 @@ class Finder:
                 )
         near = [refusal for refusal in refused if refusal.near]
         if not near and not sites:
-            # nothing came near: the three that came farthest, values that leave the model first
-            far = sorted((r for r in refused if r.progress > 0), key=lambda r: (not r.leaves, -r.progress))
-            near = far[:3]
+            # nothing came near: of every parameter the search that came farthest, values that leave the model first
+            far: dict[int, Refusal] = {}
+            for refusal in sorted(refused, key=lambda r: (not r.leaves, -r.passed, -r.progress)):
+                if refusal.progress > 0:
+                    far.setdefault(refusal.leaf, refusal)
+            near = list(far.values())[:3]
         said += [self._said(gauge, refusal) for refusal in near]
         return sites, list(dict.fromkeys(said))
 

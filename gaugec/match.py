@@ -42,7 +42,7 @@ class Refusal:
     """Why a parameter's axis is no site: falsy, with its reason.
 
     leaf, axis: where the search began; span: the part of that axis, as (start, length), or None for all of it; node:
-    where it ended; law: what would have to hold there; progress: how far it came (for choosing what to show).
+    where it ended; law: what would have to hold there; progress, passed: how far it came (for choosing what to show).
     """
 
     leaf: int
@@ -53,6 +53,7 @@ class Refusal:
     roles: tuple[tuple[str, int], ...] = ()
     law: str = ""
     span: tuple[int, int] | None = None
+    passed: int = 0
 
     def __bool__(self) -> bool:
         return False
@@ -145,8 +146,9 @@ class Matcher:
             return Refusal(leaf.id, axis, self.blocked[leaf.id], None, 0)
         node: int | None = None
         for _ in range(200):
+            closure = Closure(self, pattern, bound, frozenset(group), frozenset(copies))
             try:
-                again = Closure(self, pattern, bound, frozenset(group), frozenset(copies)).run()
+                again = closure.run()
                 progress = max(progress, len(bound))
                 if again is not None:
                     return self._candidate(pattern, bound, again, tuple(sorted(group)), tuple(sorted(copies)), digits)
@@ -182,7 +184,8 @@ class Matcher:
             except Blocked as error:
                 node = error.node.id if error.node is not None else None
                 progress = max(progress, len(bound)) + (10 if error.near else 0)
-                return Refusal(leaf.id, axis, str(error), node, progress, _roles(bound), error.law)
+                passed = len(closure.states)
+                return Refusal(leaf.id, axis, str(error), node, progress, _roles(bound), error.law, None, passed)
         return Refusal(leaf.id, axis, "the search for a closed site did not end", node, progress, _roles(bound))
 
     def _cut(self, moved: frozenset[int], kept: frozenset[int]) -> frozenset[int]:

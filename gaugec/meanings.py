@@ -87,10 +87,23 @@ def same(one: Term, two: Term) -> bool:
         if _differ(one, two):
             return False
         p = sympy.symbols("p", positive=True)
-        return all(laws.zero(laws.expression(one, at) - laws.expression(two, at)) for at in (p, -p, sympy.Integer(0)))
+        gaps = [laws.expression(one, at) - laws.expression(two, at) for at in (p, -p, sympy.Integer(0))]
+        return all(laws.zero(gap) or laws.zero(gap.rewrite(sympy.exp)) for gap in gaps)
 
     first, second = sorted((one, two), key=repr)
     return bool(laws.remember(("same", first, second), prove, False))
+
+
+def proportional(one: Term, two: Term) -> bool:
+    """Is one function the other times a rational number other than 0?  The number is read off at one point."""
+    if same(one, two):
+        return True
+    for point in (1, -1):
+        a, b = value(one, float(point)), value(two, float(point))
+        if a and b:
+            ratio = Fraction(a / b).limit_denominator(10**6)
+            return ratio != 0 and same(one, ("mul", ratio, two))
+    return False
 
 
 def recognise(term: Term) -> str | None:
@@ -138,4 +151,4 @@ def _value(term: Term, x: float) -> float:
     return float((function or {"sin": math.sin, "cos": math.cos}[head])(*values))
 
 
-__all__ = ["Laws", "found", "recognise", "same", "shift", "value"]
+__all__ = ["Laws", "found", "proportional", "recognise", "same", "shift", "value"]

@@ -57,8 +57,8 @@ def verify(spec: str | Path | Spec) -> Verification:
         theorem.verdict == "proved" or (theorem.verdict == "approximate" and entry.approximate)
         for theorem, entry in zip(theorems, loaded.entries)
     )
-    operators = {operator.name: operator for entry in loaded.entries for operator in entry.gauge.operators}
-    said = tuple((name, _laws(operator)) for name, operator in operators.items())
+    operators = dict.fromkeys(operator for entry in loaded.entries for operator in entry.gauge.operators)
+    said = tuple((operator.name, _laws(operator)) for operator in operators)
     return Verification(loaded.name, theorems, accepted, said)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
+from gaugec import limits
 from gaugec.spaces import Inexpressible, Space, Variable, align, regroup
 
 Lin = tuple[int, tuple[tuple[int, Variable], ...]]
@@ -60,6 +61,7 @@ class Builder:
 
     # -- nodes ------------------------------------------------------------------------------------------------
     def _add(self, node: RawNode) -> Ref:
+        limits.check()
         node.place, node.source = node.place or self.place, node.source or self.source
         self.nodes.append(node)
         return self.read(len(self.nodes) - 1)

@@ -9,10 +9,11 @@ What this module does not do: it knows no graph (see `gaugec.normal`) and no gau
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections.abc import Iterable, Mapping
 
-from gaugec import laws
+from gaugec import laws, limits
 from gaugec.rules import ORDER, RULES
 from gaugec.terms import (
     DUMMY,
@@ -37,13 +38,13 @@ PERMUTATIONS = 720
 
 
 class Algebra:
-    """The symbols, variables and rules of one proof, with its budget.
+    """The symbols, variables and rules of one proof, with its budget: steps, and `seconds` within `gaugec.limits`.
 
     `symbolic`: sizes are labels; a summed index that occurs nowhere then gives the symbol of its label, never a number.
     `used` collects the rules and laws that fired, `conditions` the side conditions.
     """
 
-    def __init__(self, *, symbolic: bool, ones: bool = False, steps: int = 400_000, seconds: float = 20.0) -> None:
+    def __init__(self, *, symbolic: bool, ones: bool = False, steps: int = 400_000, seconds: float = math.inf) -> None:
         self.symbolic = symbolic
         self.ones = ones
         self.symbols: list[Symbol] = []
@@ -83,6 +84,7 @@ class Algebra:
 
     def spend(self, count: int = 1) -> None:
         """Counts work against the budget."""
+        limits.check()
         self.steps -= count
         if self.steps < 0 or (self.steps & 63 == 0 and time.monotonic() > self.until):
             raise Undecided("not decided: the proof is larger than its budget")
@@ -123,7 +125,8 @@ class Algebra:
         out: Polynomial = {}
         for scale, poly in parts:
             for mono, coefficient in poly.items():
-                value = number(out.get(mono, 0) + scale * coefficient)
+                limits.check()
+                value = number(limits.bounded(out.get(mono, 0) + scale * coefficient))
                 if value:
                     out[mono] = value
                 else:
@@ -155,7 +158,7 @@ class Algebra:
             factors: Factors = {}
             sums = dict(bound)
             for mono, scale in combination:
-                value = value * scale
+                value = limits.bounded(value * scale)
                 opened, sizes = self._open(mono)
                 sums.update(sizes)
                 for s, ix, e in opened:
@@ -216,6 +219,7 @@ class Algebra:
         colours = dict.fromkeys(bound, -1)
         count = 0
         while True:
+            limits.check()
             signatures = {
                 v: (colours[v], size)
                 + tuple(
@@ -239,6 +243,7 @@ class Algebra:
         ordered = [classes[c] for c in sorted(classes)]
         choices = itertools.product(*(itertools.permutations(c) for c in ordered))
         for choice in itertools.islice(choices, PERMUTATIONS):
+            limits.check()
             order = [v for group in choice for v in group]
             labels = {v: -1 - k for k, v in enumerate(order)}
             yield tuple(sorted((s, relabelled(ix, labels), e) for s, ix, e in items)), tuple(bound[v] for v in order)
@@ -281,6 +286,7 @@ class Algebra:
         order = self._slot_order(raw, len(slots))
         best = None
         for labels in order:
+            limits.check()
             polys = [self._template(terms, labels) for terms in raw]
             key = tuple(tuple(sorted(p.items())) for p in polys)
             if best is None or key < best[0]:
@@ -311,6 +317,7 @@ class Algebra:
     ) -> Polynomial:
         out: Polynomial = {}
         for coefficient, factors, bound in terms:
+            limits.check()
             names = {-1 - k: -(1 << 20) - k for k in range(len(bound))}
             both = {**labels, **names}
             mono = self.canonical(
@@ -330,6 +337,7 @@ class Algebra:
                 break
             signatures = {}
             for k in range(count):
+                limits.check()
                 labels = {j: (MARK if j == k else MARK + 1 + colours[j]) for j in range(count)}
                 signatures[k] = (
                     colours[k],

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
+from gaugec import limits
 from gaugec.spaces import Inexpressible, Space, Variable, align, regroup
 
 Lin = tuple[int, tuple[tuple[int, Variable], ...]]
@@ -62,6 +63,7 @@ class Builder:
 
     # -- nodes ------------------------------------------------------------------------------------------------
     def _add(self, node: RawNode) -> Ref:
+        limits.check()
         node.place, node.source = node.place or self.place, node.source or self.source
         node.line = node.line or self.line
         self.nodes.append(node)

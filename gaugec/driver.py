@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import nn
 
+from gaugec import limits
 from gaugec.compiled import CompiledGauge, Refused
 from gaugec.derive import derive
 from gaugec.emit import emit
@@ -38,16 +39,30 @@ def compile(
     kwargs: Mapping[str, Any] | None = None,
     *,
     loss: str | None = None,
+    limit: float | None = None,
 ) -> CompiledGauge:
     """Compiles a spec against a model and its example inputs; see the README.
 
     `loss="cross_entropy"` says that output 0 is logits that reach a softmax cross-entropy over the last axis and
-    nothing else.  The model may live on the meta device.  The model is not changed.
+    nothing else.  The model may live on the meta device.  The model is not changed.  `limit`: the seconds that each
+    proof may take, 20 unless given; what takes longer is not decided, and refused.
 
     Raises:
         SpecError: the spec cannot be read.  ProofError: a gauge of it is not proved.
         MatchError: the model cannot be traced, a required gauge has no site, or the witness contradicts a proof.
+        ValueError: the limit is not a positive number.
     """
+    with limits.each(limit):
+        return _compile(spec, model, args, kwargs, loss)
+
+
+def _compile(
+    spec: str | Path | Spec,
+    model: nn.Module,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any] | None,
+    loss: str | None,
+) -> CompiledGauge:
     loaded = spec if isinstance(spec, Spec) else load(str(spec))
     verification = verify(loaded)
     for entry, theorem, accepted in zip(loaded.entries, verification.theorems, verification.accepted):
@@ -173,6 +188,8 @@ def _unproved(entry: Entry, theorem: Theorem) -> ProofError:
     reason = f": {theorem.reason}" if theorem.reason else ""
     shown = f"\n{theorem.counterexample}" if theorem.counterexample else ""
     advice = "the kept value changes; run `gaugec verify` on the spec for the steps"
+    if theorem.verdict == "not decided":
+        advice = "say it in a smaller formula, or give the proof more time: `limit=`, on the command line `--limit`"
     if theorem.verdict == "approximate":
         advice = "mark the `use` line `approximate` to accept the bound: " + "; ".join(theorem.conditions)
     return ProofError(f"{theorem.name} is {theorem.verdict}{reason}{shown}", entry.gauge.span, advice)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gaugec import limits
 from gaugec.building import Builder, Lin, RawNode, Ref
 from gaugec.spaces import Inexpressible, Space, Variable, leaves
 from gaugec.tensor import Access, Graph, Ix, Mode, Node
@@ -59,6 +60,7 @@ def _freeze(
     classes: dict[Space, int] = {}  # numbered as they come, so that a second run gives the same graph
     nodes: list[Node] = []
     for id in live:
+        limits.check()
         raw = builder.nodes[id]
         try:
             nodes.append(_Frozen(builder, raw, numbers, numbers[id], classes).node())

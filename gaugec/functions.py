@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from gaugec import laws
+from gaugec import laws, limits
 from gaugec.algebra import Algebra
 from gaugec.operators import spelled
 from gaugec.tensor import Node
@@ -73,7 +73,7 @@ def power(algebra: Algebra, poly: Polynomial, exponent: Fraction) -> Polynomial:
             if e < 0:
                 algebra.conditions.setdefault(f"{algebra.symbols[s].name} ≠ 0")
             out[s, ix] = number(out.get((s, ix), 0) + x * e)
-        scale = number(Fraction(coefficient) ** e) if isinstance(e, int) else 1
+        scale = number(limits.bounded_power(coefficient, e)) if isinstance(e, int) else 1
         return algebra.add((scale, monomial(algebra, out)))
     if isinstance(e, int) and 1 <= e <= 4:
         return algebra.product([monomial(algebra, out), *[rest] * e])

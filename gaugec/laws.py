@@ -2,7 +2,8 @@
 
 Nothing is declared: `degree` and `parity` read a pointwise operator's definition, `holds` proves one row of `LAWS`.  An
 exception inside sympy, or an answer other than zero, means that the law does not hold here; the prover then refuses.
-Results are remembered for the life of the process (`forget` empties the memory).
+Results are remembered for the life of the process (`forget` empties the memory).  Definitions that are not those of the
+operator table are asked about in another process, within the limits of the proof (see `gaugec.oracle`).
 
 What this module does not do: it evaluates no text (definitions are trees of `gaugec.operators.Term`).
 """
@@ -16,7 +17,8 @@ from typing import Any
 
 import sympy
 
-from gaugec.operators import BY_NAME, Term
+from gaugec import limits, oracle
+from gaugec.operators import BY_NAME, TABLE, Term
 
 _MEMO: dict[object, Any] = {}
 
@@ -77,6 +79,8 @@ def remember(key: object, prove: Callable[[], Any], failure: Any) -> Any:
     if key not in _MEMO:
         try:
             _MEMO[key] = prove()
+        except limits.Exceeded:
+            raise  # not decided: nothing to remember
         except Exception:  # sympy raises what it likes, StopIteration included: no answer is a no
             _MEMO[key] = failure
     return _MEMO[key]
@@ -88,45 +92,83 @@ def degree(term: Term | None) -> Fraction | None:
     Found from x f'(x) / f(x) on x > 0 and on x < 0, which must be the same rational number (a branch that is zero has
     every degree), then proved by substitution.  The zero function has none.
     """
-    if term is None:
-        return None
+    found: int | Fraction | None = None if term is None else answer("degree", term)
+    return None if found is None else Fraction(found)
 
-    def prove() -> Fraction | None:
-        p, c = sympy.symbols("p c", positive=True)
-        found = set()
-        for sign in (1, -1):
-            value = expression(term, sign * p)
-            if sympy.simplify(value) == 0:
-                continue
-            ratio = sympy.simplify(p * sympy.diff(value, p) / value)
-            if not ratio.is_Rational:
-                return None
-            if not zero(expression(term, sign * c * p) - c**ratio * value):
-                return None
-            found.add(Fraction(int(ratio.p), int(ratio.q)))
-        if len(found) != 1:
+
+def _degree(term: Term) -> Fraction | None:
+    p, c = sympy.symbols("p c", positive=True)
+    found = set()
+    for sign in (1, -1):
+        value = expression(term, sign * p)
+        if sympy.simplify(value) == 0:
+            continue
+        ratio = sympy.simplify(p * sympy.diff(value, p) / value)
+        if not ratio.is_Rational:
             return None
-        n = found.pop()
-        at_zero = expression(term, sympy.Integer(0))
-        return n if n > 0 and at_zero == 0 else None
-
-    found: Fraction | None = remember(("degree", term), prove, None)
-    return found
+        if not zero(expression(term, sign * c * p) - c**ratio * value):
+            return None
+        found.add(Fraction(int(ratio.p), int(ratio.q)))
+    if len(found) != 1:
+        return None
+    n = found.pop()
+    at_zero = expression(term, sympy.Integer(0))
+    return n if n > 0 and at_zero == 0 else None
 
 
 def parity(term: Term | None) -> int:
     """1 where f(-x) = f(x), -1 where f(-x) = -f(x), for every real x; 0 otherwise."""
-    if term is None:
-        return 0
+    return 0 if term is None else int(answer("parity", term) or 0)
 
-    def prove() -> int:
-        p = sympy.symbols("p", positive=True)
-        plus, minus, middle = expression(term, p), expression(term, -p), expression(term, sympy.Integer(0))
-        if zero(plus - minus):
-            return 1
-        return -1 if zero(plus + minus) and middle == 0 else 0
 
-    return int(remember(("parity", term), prove, 0))
+def _parity(term: Term) -> int:
+    p = sympy.symbols("p", positive=True)
+    plus, minus, middle = expression(term, p), expression(term, -p), expression(term, sympy.Integer(0))
+    if zero(plus - minus):
+        return 1
+    return -1 if zero(plus + minus) and middle == 0 else 0
+
+
+def _shift(term: Term) -> Fraction | None:
+    """The k with f(x + a) = f(x) + k a for all real x and a: read off at two points, then proved."""
+    x, a = sympy.symbols("x a", real=True)
+    k = sympy.nsimplify(expression(term, sympy.Integer(1)) - expression(term, sympy.Integer(0)))
+    if not k.is_Rational:
+        return None
+    gap = expression(term, x + a) - expression(term, x) - k * a
+    return Fraction(int(k.p), int(k.q)) if zero(gap) else None
+
+
+def _same(one: Term, two: Term) -> bool:
+    """Whether two definitions are one function: on x > 0, on x < 0, and at 0."""
+    p = sympy.symbols("p", positive=True)
+    gaps = [expression(one, at) - expression(two, at) for at in (p, -p, sympy.Integer(0))]
+    return all(zero(gap) or zero(gap.rewrite(sympy.exp)) for gap in gaps)
+
+
+ANSWERS: dict[str, Callable[..., Any]] = {"degree": _degree, "parity": _parity, "shift": _shift, "same": _same}
+"""Questions about definitions; None, like an exception, is "no such law"."""
+
+_OWN = frozenset(row.definition for row in TABLE if row.definition is not None)
+
+
+def answer(question: str, *terms: Term) -> Any:
+    """The answer, from here for the table's own definitions, else from a process that can be killed.
+
+    Outside of a proof what cannot be decided in time is no law; inside of one `gaugec.limits.Exceeded` ends it.
+    """
+
+    def prove() -> Any:
+        if _OWN.issuperset(terms):
+            return ANSWERS[question](*terms)
+        return oracle.ask(question, *terms)
+
+    try:
+        return remember((question, terms), prove, None)
+    except limits.Exceeded:
+        if limits.active():
+            raise
+        return None
 
 
 def definition(function: str, attributes: Mapping[str, object] | None = None) -> Term | None:

@@ -1,10 +1,10 @@
 """What a pointwise function is: whether two definitions are one function, and every law that it has, in words.
 
 Definitions are trees of `gaugec.operators.Term`.  Two are one function where sympy proves that their difference is zero
-on x > 0, on x < 0 and at 0; a few numbers are tried first, because most pairs differ.  An exception, or an answer other
-than zero, means no.
+on x > 0, on x < 0 and at 0; a few numbers are tried first, because most pairs differ.
 
-What this module does not do: it believes nothing that is declared, and it knows no graph.
+What this module does not do: it believes nothing that is declared, it knows no graph, and it asks sympy only through
+`gaugec.laws`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fractions import Fraction
-
-import sympy
 
 from gaugec import laws
 from gaugec.operators import TABLE, Term
@@ -64,34 +62,19 @@ def found(definition: Term) -> Laws:
 
 
 def shift(term: Term) -> Fraction | None:
-    """The k with f(x + a) = f(x) + k a for all real x and a: found at two points, then proved."""
-
-    def prove() -> Fraction | None:
-        x, a = sympy.symbols("x a", real=True)
-        k = sympy.nsimplify(laws.expression(term, sympy.Integer(1)) - laws.expression(term, sympy.Integer(0)))
-        if not k.is_Rational:
-            return None
-        left, right = laws.expression(term, x + a), laws.expression(term, x) + k * a
-        return Fraction(int(k.p), int(k.q)) if laws.zero(left - right) else None
-
-    answer: Fraction | None = laws.remember(("shift", term), prove, None)
-    return answer
+    """The k with f(x + a) = f(x) + k a for all real x and a, or None."""
+    answer = laws.answer("shift", term)
+    return None if answer is None else Fraction(answer)
 
 
 def same(one: Term, two: Term) -> bool:
     """Are two definitions one function of a real number?"""
     if one == two:
         return True
-
-    def prove() -> bool:
-        if _differ(one, two):
-            return False
-        p = sympy.symbols("p", positive=True)
-        gaps = [laws.expression(one, at) - laws.expression(two, at) for at in (p, -p, sympy.Integer(0))]
-        return all(laws.zero(gap) or laws.zero(gap.rewrite(sympy.exp)) for gap in gaps)
-
+    if _differ(one, two):
+        return False
     first, second = sorted((one, two), key=repr)
-    return bool(laws.remember(("same", first, second), prove, False))
+    return bool(laws.answer("same", first, second))
 
 
 def proportional(one: Term, two: Term) -> bool:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Protocol
 
+from gaugec import limits
 from gaugec.algebra import Algebra
 from gaugec.functions import common_positive, monomial, pointwise
 from gaugec.splits import cut_at, summed
@@ -183,6 +184,7 @@ class Evaluator:
 
         Raises `NeedSplit` for a free variable that straddles pieces and `Undecided` where there is no normal form.
         """
+        limits.check()
         if world is not STILL and not self.touched(id):
             world = STILL
         if id in self.carried and id != self.root and world.name in self.carrying:

@@ -13,6 +13,7 @@ from typing import Any
 
 import mpmath  # type: ignore[import-untyped]
 
+from gaugec.limits import bounded, bounded_power, check
 from gaugec.operators import BY_NAME, Term
 from gaugec.tensor import Graph, Ix, Node
 
@@ -27,6 +28,8 @@ def as_float(value: Value) -> Value:
 
 def multiplied(a: Value, b: Value) -> Value:
     """a * b, exact where both are fractions."""
+    if isinstance(a, Fraction) and isinstance(b, Fraction):
+        return bounded(a * b)
     if isinstance(a, Fraction) == isinstance(b, Fraction):
         return a * b
     return as_float(a) * as_float(b)
@@ -34,15 +37,22 @@ def multiplied(a: Value, b: Value) -> Value:
 
 def added(a: Value, b: Value) -> Value:
     """a + b, exact where both are fractions."""
+    if isinstance(a, Fraction) and isinstance(b, Fraction):
+        return bounded(a + b)
     if isinstance(a, Fraction) == isinstance(b, Fraction):
         return a + b
     return as_float(a) + as_float(b)
 
 
+def divided(a: Value, b: Value) -> Value:
+    """a / b, exact where both are fractions."""
+    return multiplied(a, power(b, Fraction(-1)))
+
+
 def power(x: Value, exponent: Fraction) -> Value:
     """x ** exponent; raises ValueError for a root of a negative number and ZeroDivisionError for 1 / 0."""
     if exponent.denominator == 1 and isinstance(x, Fraction):
-        return x**exponent.numerator
+        return bounded_power(x, exponent.numerator)
     if x == 0 and exponent < 0:
         raise ZeroDivisionError
     if exponent.denominator != 1 and x < 0:
@@ -52,16 +62,21 @@ def power(x: Value, exponent: Fraction) -> Value:
 
 def inverted(a: Table, k: int) -> Table:
     """The inverse of a k by k table; raises ZeroDivisionError where there is none."""
-    rows = [[a[i, j] for j in range(k)] + [Fraction(int(i == j)) for j in range(k)] for i in range(k)]
+    rows: list[list[Value]] = [
+        [a[i, j] for j in range(k)] + [Fraction(int(i == j)) for j in range(k)] for i in range(k)
+    ]
     for c in range(k):
         pivot = next((r for r in range(c, k) if rows[r][c] != 0), None)
         if pivot is None:
             raise ZeroDivisionError
         rows[c], rows[pivot] = rows[pivot], rows[c]
-        rows[c] = [x / rows[c][c] for x in rows[c]]
+        check()
+        rows[c] = [divided(x, rows[c][c]) for x in rows[c]]
         for r in range(k):
             if r != c and rows[r][c] != 0:
-                rows[r] = [x - rows[r][c] * y for x, y in zip(rows[r], rows[c])]
+                rows[r] = [
+                    added(x, multiplied(multiplied(Fraction(-1), rows[r][c]), y)) for x, y in zip(rows[r], rows[c])
+                ]
     return {(i, j): rows[i][k + j] for i in range(k) for j in range(k)}
 
 
@@ -99,6 +114,7 @@ class Evaluation:
         """The entry of a node at one index a mode."""
         key = (id, index)
         if key not in self.memo:
+            check()
             self.memo[key] = self._at(self.graph[id], index)
         return self.memo[key]
 
@@ -118,6 +134,7 @@ class Evaluation:
         if node.op == "einsum":
             total: Value = Fraction(0)
             for values in itertools.product(*(range(node.sizes[v]) for v in node.summed)):
+                check()
                 here = {**env, **dict(zip(node.summed, values))}
                 term: Value = Fraction(node.coefficients[0]) if node.coefficients else Fraction(1)
                 for operand in range(len(node.operands)):

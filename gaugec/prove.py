@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 
-from gaugec import laws
+from gaugec import laws, limits
 from gaugec.algebra import Algebra
 from gaugec.carry import carry
 from gaugec.elements import GROUPS, PAIRED, SCALES, Element, Pairing, extent, moved
@@ -35,7 +35,8 @@ def prove_statement(statement: Statement) -> Theorem:
     def attempt(effort: Effort) -> Theorem:
         return guarded(statement.name, lambda: _statement(statement, effort))
 
-    return with_eps(attempt, statement.graph, statement.kept, statement.group, start)
+    with limits.proof():
+        return with_eps(attempt, statement.graph, statement.kept, statement.group, start)
 
 
 def _statement(statement: Statement, effort: Effort) -> Theorem:
@@ -158,7 +159,8 @@ def prove_invariance(
 
         return guarded("", prove)
 
-    theorem = with_eps(attempt, graph, kept, group, start)
+    with limits.proof():
+        theorem = with_eps(attempt, graph, kept, group, start)
     if theorem.verdict != "not decided":
         _PROOFS[key] = theorem
     return theorem
@@ -192,7 +194,8 @@ def equivariant(
         _equal(evaluator, graph[id], lambda ixs: evaluator.value(act, id, ixs), expected, _where(graph[id]))
         return _theorem("", evaluator.algebra, {})
 
-    return finish(guarded("", prove), start)
+    with limits.proof():
+        return finish(guarded("", prove), start)
 
 
 def _element(algebra: Algebra, regions: tuple[Region, ...], group: str, pairing: str, rotary: int) -> Element:

@@ -20,6 +20,7 @@ from fractions import Fraction
 import mpmath  # type: ignore[import-untyped]
 
 from gaugec.exact import compose, element, identity, simplest
+from gaugec.limits import Exceeded
 from gaugec.numbers import Evaluation, Table, Value, as_float, table_of
 from gaugec.tensor import Node, Statement
 
@@ -169,7 +170,8 @@ def sample(
     """Compares what is kept before and after, and the law of an action, at `samples` random points.
 
     `lower(sizes)` gives the statement at sizes for all `dims`.  `refused`: also look for the smallest counterexample.
-    At least two samples run; more stop at the time limit.  Never raises: what cannot be evaluated is a reason.
+    At least two samples run; more stop at the time limit.  What cannot be evaluated is a reason; nothing is raised
+    but `gaugec.limits.Exceeded`.
     """
     agreement = _sample(lower, dims, samples, seed, seconds)
     if refused or agreement.reason:
@@ -203,6 +205,8 @@ def _sample(lower: Lower, dims: tuple[str, ...], samples: int, seed: int, second
                     sides.setdefault(id, set()).update(seen)
                 if found is not None:
                     return Agreement(done, _sentence(found), sizes=sizes)
+    except Exceeded:
+        raise
     except Exception as error:  # a check that breaks is no agreement
         return Agreement(done, f"cannot be evaluated: {type(error).__name__}: {error}", sizes=sizes)
     both = all(len(s) == 2 for s in sides.values())

@@ -1,17 +1,19 @@
 """Verdicts: the theorem that a proof returns, and the rule that nothing which breaks is a proof.
 
-A proof runs under a budget and inside `guarded`, which turns whatever it raises into a refusal.  A scale that holds but
+A proof runs within `gaugec.limits` and inside `guarded`, which turns whatever it raises into a refusal.  A scale that holds but
 for an eps under a root is "approximate", with the exact bound, never "proved".
 """
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
+from gaugec import limits
 from gaugec.elements import SCALES
 from gaugec.movements import Motion
 from gaugec.structure import eps_nodes
@@ -68,6 +70,10 @@ def guarded(name: str, prove: Callable[[], Theorem]) -> Theorem:
     except Undecided as undecided:
         decided = str(undecided).startswith("not ")
         return Theorem(name, "not decided" if decided else "refused", str(undecided))
+    except limits.Exceeded as exceeded:
+        return Theorem(name, "not decided", str(exceeded))
+    except MemoryError:
+        return Theorem(name, "not decided", "not decided: there is not enough memory")
     except RecursionError:
         return Theorem(name, "not decided", "not decided: the graph is too deep")
     except Exception as error:  # a proof that breaks is not a proof
@@ -76,12 +82,12 @@ def guarded(name: str, prove: Callable[[], Theorem]) -> Theorem:
 
 @dataclass
 class Effort:
-    """One attempt: which eps nodes count as zero, whether sums are carried (and were), and the time it may take."""
+    """One attempt: which eps nodes count as zero, whether sums are carried (and were), and the time it may take of that which the proof has."""
 
     without: frozenset[int] = frozenset()
     carries: bool = True
     carried: bool = False
-    seconds: float = 20.0
+    seconds: float = math.inf
 
 
 def with_eps(

@@ -5,10 +5,11 @@ What this module does not do: it looks at no model (see `gaugec.driver`).
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gaugec import meanings
+from gaugec import limits, meanings
 from gaugec.formula import all_dims, lower, term
 from gaugec.language import load
 from gaugec.language.tree import Entry, Operator, Spec
@@ -45,29 +46,50 @@ class Verification:
         return "\n".join(lines)
 
 
-def verify(spec: str | Path | Spec) -> Verification:
+def verify(spec: str | Path | Spec, *, limit: float | None = None) -> Verification:
     """Proves every gauge of a spec (a shipped name, a path, or what `load` returned); needs no model.
+
+    `limit`: the seconds that each gauge may take, 20 unless given.  A gauge that takes longer is "not decided", and
+    not accepted.
 
     Raises:
         SpecError: the spec cannot be read.
+        ValueError: the limit is not a positive number.
     """
     loaded = spec if isinstance(spec, Spec) else load(str(spec))
-    theorems = tuple(_theorem(entry) for entry in loaded.entries)
+    with limits.each(limit):
+        theorems = tuple(_theorem(entry) for entry in loaded.entries)
     accepted = tuple(
         theorem.verdict == "proved" or (theorem.verdict == "approximate" and entry.approximate)
         for theorem, entry in zip(theorems, loaded.entries)
     )
     operators = dict.fromkeys(operator for entry in loaded.entries for operator in entry.gauge.operators)
-    said = tuple((operator.name, _laws(operator)) for operator in operators)
+    with limits.each(limit):
+        said = tuple((operator.name, _laws(operator)) for operator in operators)
     return Verification(loaded.name, theorems, accepted, said)
 
 
 def _laws(operator: Operator) -> tuple[str, ...]:
     """The laws of an `op` line, found and proved from what it says."""
-    return meanings.found(term(operator.expr, operator.argument)).said(operator.name)
+    with limits.proof():
+        try:
+            return meanings.found(term(operator.expr, operator.argument)).said(operator.name)
+        except limits.Exceeded as exceeded:
+            return (f"laws {exceeded}",)
 
 
 def _theorem(entry: Entry) -> Theorem:
+    """Prover and component check, within the time that one proof has."""
+    start = time.monotonic()
+    with limits.proof():
+        try:
+            theorem = _checked(entry)
+        except limits.Exceeded as exceeded:
+            theorem = Theorem(entry.gauge.name, "not decided", str(exceeded))
+    return replace(theorem, seconds=time.monotonic() - start)
+
+
+def _checked(entry: Entry) -> Theorem:
     """Prover and component check, which share no code; both must agree before anything is called proved."""
     gauge = entry.gauge
     dims = all_dims(gauge)

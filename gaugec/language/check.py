@@ -15,6 +15,7 @@ from gaugec.groups import GROUPS, Group
 from gaugec.language import tree as t
 from gaugec.language.shapes import Scope, broadcast, constant, nearest, signature
 from gaugec.language.show import show_shape
+from gaugec.language.sizes import bounded
 from gaugec.operators import SPELLINGS
 
 MAX_NAMES = 100  # dims, givens, params, model values and the element of one gauge
@@ -52,7 +53,9 @@ def check_operator(operator: t.Operator) -> t.Operator:
     if operator.argument not in scope.used:
         message = f"the op '{operator.name}' does not read its argument '{operator.argument}'"
         raise SpecError(message, operator.marks[1], "an op is a function of its argument")
-    return replace(operator, expr=expr)
+    operator = replace(operator, expr=expr)
+    bounded(operator)
+    return operator
 
 
 def check_gauge(gauge: t.Gauge, operators: dict[str, t.Operator]) -> t.Gauge:

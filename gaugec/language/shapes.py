@@ -19,6 +19,7 @@ from gaugec.operators import SPELLINGS
 
 _FIX_RULES = ("norm_rows", "norm_cols")
 _OPTIONS = {"rms_norm": ("eps",), "layer_norm": ("eps",)}
+MAX_BITS = 3_322  # of a number that is computed: a thousand digits
 _MAX = "max"  # of two arguments, the second a number; the language's own, so not in the table
 
 
@@ -51,7 +52,10 @@ def constant(expr: t.Expr) -> Fraction | None:
             a, b = constant(left), constant(right)
             if a is None or b is None or (op == "/" and b == 0):
                 return None
-            return a + b if op == "+" else a - b if op == "-" else a * b if op == "*" else a / b
+            value = a + b if op == "+" else a - b if op == "-" else a * b if op == "*" else a / b
+            if value.numerator.bit_length() + value.denominator.bit_length() > MAX_BITS:
+                raise SpecError("this number has more than 1,000 digits", expr.span, "write a smaller one")
+            return value
     return None
 
 

@@ -1,0 +1,159 @@
+"""What one proof may cost: a deadline, the memory that it may take, the size of an exact number.
+
+A stage that may be made to work long by what it reads calls `check` where it works; outside of `within` that is free.
+`Exceeded` is no answer: whoever catches it may only say "not decided".  Limits nest, and the nearest one rules.
+
+What this module does not do: it interrupts nobody.  What cannot call `check` (sympy) is asked in another process, see
+`gaugec.oracle`.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from fractions import Fraction
+
+SECONDS = 20.0
+MEMORY = 1 << 30  # bytes by which the process may grow during one proof
+BITS = 20_000  # of an exact number
+_LOOK = 0.02  # seconds between two looks at the memory
+
+
+class Exceeded(Exception):
+    """A limit was reached: the message is the reason, as in "not decided in 20 s"."""
+
+
+@dataclass
+class _Budget:
+    until: float
+    reason: str
+    most: int
+    look: float = 0.0
+
+
+_BUDGET: ContextVar[_Budget | None] = ContextVar("gaugec_budget", default=None)
+_EACH: ContextVar[float] = ContextVar("gaugec_seconds_a_proof", default=SECONDS)
+
+
+def seconds_a_proof() -> float:
+    """The time that each proof has; `each` sets it."""
+    return _EACH.get()
+
+
+@contextmanager
+def each(seconds: float | None) -> Iterator[None]:
+    """Every proof that starts inside has so many seconds; None leaves it as it is.
+
+    Raises ValueError for a number that is not positive.
+    """
+    if seconds is not None and not seconds > 0:
+        raise ValueError(f"a time limit is a positive number of seconds, not {seconds!r}")
+    token = _EACH.set(_EACH.get() if seconds is None else float(seconds))
+    try:
+        yield
+    finally:
+        _EACH.reset(token)
+
+
+@contextmanager
+def proof() -> Iterator[None]:
+    """One proof: its time starts now, unless it is a part of another one."""
+    if _BUDGET.get() is not None:
+        yield
+    else:
+        with within(_EACH.get()):
+            yield
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """What runs inside is over after so many seconds, or with the time of what it is a part of."""
+    outer = _BUDGET.get()
+    until = time.monotonic() + seconds
+    if outer is not None and outer.until <= until:
+        yield
+        return
+    most = outer.most if outer is not None else _resident() + MEMORY
+    token = _BUDGET.set(_Budget(until, f"not decided in {seconds:g} s", most))
+    try:
+        yield
+    finally:
+        _BUDGET.reset(token)
+
+
+def check() -> None:
+    """Raises `Exceeded` when the time is over or the memory is used up; costs less than a microsecond."""
+    budget = _BUDGET.get()
+    if budget is None:
+        return
+    now = time.monotonic()
+    if now > budget.until:
+        raise Exceeded(budget.reason)
+    if now > budget.look:
+        budget.look = now + _LOOK
+        if _resident() > budget.most:
+            raise Exceeded(f"not decided within {MEMORY >> 20} MiB of memory")
+
+
+def active() -> bool:
+    """Whether a proof is going on."""
+    return _BUDGET.get() is not None
+
+
+def left() -> tuple[float, str]:
+    """How many seconds are left, and what to say when they are over."""
+    budget = _BUDGET.get()
+    if budget is None:
+        return math.inf, "not decided"
+    return budget.until - time.monotonic(), budget.reason
+
+
+def bounded(value: int | Fraction) -> int | Fraction:
+    """The value; raises `Exceeded` where it has too many digits to be worked with."""
+    if value.numerator.bit_length() + value.denominator.bit_length() > BITS:
+        raise Exceeded(_digits())
+    return value
+
+
+def bounded_power(value: int | Fraction, exponent: int) -> int | Fraction:
+    """value ** exponent; raises `Exceeded` instead of writing down a number with too many digits."""
+    bits = value.numerator.bit_length() + value.denominator.bit_length()
+    if value not in (0, 1, -1) and bits * abs(exponent) > 2 * BITS:
+        raise Exceeded(_digits())
+    return bounded(Fraction(value) ** exponent)
+
+
+def _digits() -> str:
+    return f"not decided: a number has more than {int(BITS * math.log10(2)):,} digits"
+
+
+def _resident() -> int:
+    """Bytes of memory that the process holds now (Linux), or held at most (elsewhere); 0 where nobody says."""
+    try:
+        with open("/proc/self/statm", "rb") as stream:
+            return int(stream.read().split()[1]) * _PAGE
+    except (OSError, IndexError, ValueError):
+        pass
+    try:
+        import resource
+        import sys
+    except ImportError:  # Windows
+        return 0
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return used if sys.platform == "darwin" else used * 1024
+
+
+def _page() -> int:
+    try:
+        import resource
+
+        return resource.getpagesize()
+    except ImportError:
+        return 4096
+
+
+_PAGE = _page()

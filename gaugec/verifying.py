@@ -65,7 +65,7 @@ def verify(spec: str | Path | Spec, *, limit: float | None = None) -> Verificati
 def _theorem(entry: Entry) -> Theorem:
     """Prover and component check, within the time that one proof has."""
     start = time.monotonic()
-    with limits.proof():
+    with limits.proof(), limits.deep():
         try:
             theorem = _checked(entry)
         except limits.Exceeded as exceeded:

@@ -35,6 +35,7 @@ from gaugec.terms import (
 )
 
 PERMUTATIONS = 720
+FACTORS = 1_000  # of one term, and as many summed indices
 
 
 class Algebra:
@@ -163,6 +164,7 @@ class Algebra:
                 sums.update(sizes)
                 for s, ix, e in opened:
                     factors[s, ix] = factors.get((s, ix), 0) + e
+                self._small(factors, sums)
             self.collect(out, value, factors, sums)
         return out
 
@@ -180,14 +182,20 @@ class Algebra:
             self.collect(out, coefficient, factors, sums)
         return out
 
+    def _small(self, factors: Factors, bound: Mapping[int, int]) -> None:
+        """A term that grows without end is given up before it fills the memory."""
+        if len(factors) > FACTORS or len(bound) > FACTORS:
+            raise Undecided(f"not decided: a term has more than {FACTORS:,} factors")
+
     def collect(self, out: Polynomial, coefficient: Number, factors: Factors, bound: dict[int, int]) -> None:
         """Adds coefficient * sum over bound of the factors to `out`, after the rules have done what they can."""
         todo: list[Raw] = [(coefficient, factors, bound)]
         while todo:
             value, factors, bound = todo.pop()
             self.spend()
+            self._small(factors, bound)
             kinds = set()
-            factors = {key: number(e) for key, e in factors.items() if e}
+            factors = {key: number(limits.bounded(e)) for key, e in factors.items() if e}
             for s, _ in factors:
                 kinds.add(self.symbols[s].kind)
             for rule in ORDER:
@@ -241,8 +249,7 @@ class Algebra:
         for v, colour in colours.items():
             classes.setdefault(-colour, []).append(v)
         ordered = [classes[c] for c in sorted(classes)]
-        choices = itertools.product(*(itertools.permutations(c) for c in ordered))
-        for choice in itertools.islice(choices, PERMUTATIONS):
+        for choice in _orders(ordered, PERMUTATIONS):
             limits.check()
             order = [v for group in choice for v in group]
             labels = {v: -1 - k for k, v in enumerate(order)}
@@ -352,7 +359,7 @@ class Algebra:
         for k, colour in colours.items():
             classes.setdefault(colour, []).append(k)
         ordered = [classes[c] for c in sorted(classes)]
-        for choice in itertools.islice(itertools.product(*map(itertools.permutations, ordered)), 24):
+        for choice in _orders(ordered, 24):
             yield {k: at for at, k in enumerate(k for group in choice for k in group)}
 
     def opened(self, symbol: int, indices: tuple[Index, ...], part: int = 0) -> Polynomial:
@@ -385,6 +392,12 @@ class Algebra:
         head = "" if coefficient == 1 and shown else f"{coefficient} " if coefficient != -1 or not shown else "- "
         sums = f"sum over {', '.join(names[-1 - k] for k in range(len(bound)))} of " if bound else ""
         return f"{sums}{head}{' * '.join(shown)}".strip()
+
+
+def _orders(classes: list[list[int]], most: int) -> Iterable[tuple[tuple[int, ...], ...]]:
+    """The first orders of the elements within each class; `itertools.product` alone would make all of them first."""
+    few = (itertools.islice(itertools.permutations(each), most) for each in classes)
+    return itertools.islice(itertools.product(*few), most)
 
 
 def _reads(term: tuple[Number, list[Factor], tuple[int, ...]], slot: int) -> bool:

@@ -9,19 +9,20 @@ import json
 import signal
 import sys
 
-from gaugec import laws
+from gaugec import derive, laws
 from gaugec.oracle import MEMORY, decode, encode
 
 
 def main() -> None:
     """Answers questions; an exception is "no answer", which is what a law that sympy cannot prove is."""
     _bound()
+    answers = {**laws.ANSWERS, "frame": derive.frame}
     sys.setrecursionlimit(5_000)
     for line in sys.stdin:
         question, seconds, terms = json.loads(line)
         _alarm(float(seconds) + 1.0)
         try:
-            answer = laws.ANSWERS[question](*map(decode, terms))
+            answer = answers[question](*map(decode, terms))
         except MemoryError:
             raise SystemExit(1) from None  # not "no": the process ends without an answer
         except Exception:  # sympy raises what it likes, StopIteration included

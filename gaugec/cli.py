@@ -1,13 +1,16 @@
 """The `gaugec` command: list, verify, compile, report, demo.
 
 Exit codes: 0 done, 1 refused (a wrong spec, a failed proof, a model where a declared gauge has no site), 2 misused
-(no such spec, a factory that fails, a file that cannot be written). Results go to stdout, errors to stderr. The work is
-done by `gaugec.driver`; here is only what a person types and reads. Not here: progress or colour in a pipe.
+(no such spec, a factory that fails, a file that cannot be written), 130 interrupted. Results go to stdout, errors to
+stderr, and neither is ever a traceback. The work is done by `gaugec.driver`; here is only what a person types and
+reads. Not here: progress or colour in a pipe.
 """
 
 from __future__ import annotations
 
 import importlib
+import io
+import math
 import sys
 import time
 from collections.abc import Iterator
@@ -23,6 +26,7 @@ from gaugec.screen import console, count, show_sites, show_verification, working
 
 REFUSED = 1
 MISUSED = 2
+INTERRUPTED = 130
 
 
 class Workload(NamedTuple):
@@ -41,6 +45,29 @@ def _refusals() -> Iterator[None]:
     except gaugec.GaugeError as error:
         _complain(str(error))
         sys.exit(REFUSED)
+
+
+class _Commands(click.Group):
+    """The commands, with one plain line and an exit code where Python would show a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that was asked for."""
+        for stream in (sys.stdout, sys.stderr):  # a path or a spec may hold what the terminal's encoding lacks
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            _complain("gaugec: interrupted")
+            sys.exit(INTERRUPTED)
+        except (click.ClickException, click.exceptions.Exit, click.Abort, OSError):
+            raise  # click's own affair; it knows a broken pipe
+        except Exception as error:
+            _complain(
+                f"gaugec: {type(error).__name__}: {_first_line(error)}\n"
+                "This is a defect of gaugec: please report it, with the input. From Python it shows where."
+            )
+            sys.exit(MISUSED)
 
 
 def _complain(message: str) -> None:
@@ -69,6 +96,33 @@ class SpecName(click.ParamType[str]):
         return [click.shell_completion.CompletionItem(name) for name in shipped() if name.startswith(incomplete)]
 
 
+class Seconds(click.ParamType[float]):
+    """A time limit: a positive number."""
+
+    name = "seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return `value` as a number of seconds."""
+        try:
+            seconds = float(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a number of seconds.", param, ctx)
+        if not seconds > 0 or math.isinf(seconds):
+            self.fail(f"{value} is not a positive number of seconds.", param, ctx)
+        return seconds
+
+
+class FilePath(click.Path):
+    """A path to a file; one that no file system can have is misuse, not a traceback."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return `value` as click.Path does."""
+        try:
+            return super().convert(value, param, ctx)
+        except ValueError as error:
+            self.fail(f"{value!r} is no path: {error}", param, ctx)
+
+
 def shipped() -> tuple[str, ...]:
     """Return the names of the specs inside the package, sorted."""
     names: tuple[str, ...] = importlib.import_module("gaugec.language").shipped()
@@ -89,13 +143,15 @@ def _workload(name: str) -> Workload:
         for part in attribute.split("."):
             factory = getattr(factory, part)
         made = factory()
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # SystemExit, and whatever a stranger's factory raises
         raise click.UsageError(f"{name} raised {type(error).__name__}: {_first_line(error)}") from None
     want = "a factory returns (model, args) or (model, args, kwargs)"
     if not isinstance(made, tuple) or len(made) not in (2, 3):
         raise click.UsageError(f"{name} returned a {type(made).__name__}; {want}.")
     model, args, kwargs = (*made, {})[:3]
-    if not callable(getattr(model, "named_parameters", None)):
+    if not isinstance(model, importlib.import_module("torch").nn.Module):
         raise click.UsageError(f"{name} returned a {type(model).__name__} where the model should be; {want}.")
     if not isinstance(args, tuple | list) or not isinstance(kwargs, dict):
         raise click.UsageError(f"{name}: args should be a tuple and kwargs a dict; {want}.")
@@ -103,13 +159,17 @@ def _workload(name: str) -> Workload:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or ["no message"])[0]
+    try:
+        text = str(error)
+    except Exception:  # its own __str__ may be what is wrong
+        text = ""
+    return (text.strip().splitlines() or ["no message"])[0]
 
 
 # --- commands
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(gaugec.__version__, prog_name="gaugec", message="%(prog)s %(version)s")
 def main() -> None:
     """Turn declared parameter symmetries into proved, gauge-equivariant optimizers."""
@@ -132,14 +192,15 @@ def list_() -> None:
 @main.command()
 @click.argument("specs", metavar="SPEC...", nargs=-1, required=True, type=SpecName())
 @click.option("--explain", is_flag=True, help="Show the steps of every proof.")
-def verify(specs: tuple[str, ...], explain: bool) -> None:
-    """Prove every gauge of the specs; no model is needed. Exits with 1 when one is refused."""
+@click.option("--limit", type=Seconds(), default=20.0, show_default=True, help="Seconds that one proof may take.")
+def verify(specs: tuple[str, ...], explain: bool, limit: float) -> None:
+    """Prove every gauge of the specs; no model is needed. Exits with 1 when one is refused, or not decided in time."""
     failed = False
     for name in specs:
         try:
             with working(f"proving {name}"):
                 start = time.perf_counter()
-                result = gaugec.verify(name)
+                result = gaugec.verify(name, limit=limit)
                 seconds = time.perf_counter() - start
         except gaugec.GaugeError as error:
             _complain(str(error))
@@ -153,10 +214,11 @@ def verify(specs: tuple[str, ...], explain: bool) -> None:
 @main.command("compile")
 @click.argument("spec", type=SpecName())
 @click.argument("model")
-@click.option("-o", "--output", required=True, type=click.Path(dir_okay=False), help="The PyTorch module to write.")
+@click.option("-o", "--output", required=True, type=FilePath(dir_okay=False), help="The PyTorch module to write.")
 @click.option("--explain", is_flag=True, help="Show every site, proof, refusal, and way.")
 @click.option("--loss", type=click.Choice(["cross_entropy"]), help="What the model's output 0 reaches, and it alone.")
-def compile_(spec: str, model: str, output: str, explain: bool, loss: str | None) -> None:
+@click.option("--limit", type=Seconds(), default=20.0, show_default=True, help="Seconds that one proof may take.")
+def compile_(spec: str, model: str, output: str, explain: bool, loss: str | None, limit: float) -> None:
     """Find the SPEC's gauges in MODEL and write the PyTorch module of frames and projectors.
 
     MODEL is package.module:factory; the factory returns (model, args) or (model, args, kwargs), the example inputs that
@@ -165,13 +227,13 @@ def compile_(spec: str, model: str, output: str, explain: bool, loss: str | None
     with _refusals(), working(f"compiling {spec}"):
         work = _workload(model)
         start = time.perf_counter()
-        compiled = gaugec.compile(spec, work.model, work.args, work.kwargs, loss=loss)
+        compiled = gaugec.compile(spec, work.model, work.args, work.kwargs, loss=loss, limit=limit)
         seconds = time.perf_counter() - start
     out = console()
     try:
         compiled.save(output)
-    except OSError as error:
-        _complain(f"gaugec: cannot write {output}: {error.strerror or error}")
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        _complain(f"gaugec: cannot write {output}: {getattr(error, 'strerror', None) or error}")
         sys.exit(MISUSED)
     if explain:
         out.print(Text(str(compiled.report(explain=True))))
@@ -181,14 +243,14 @@ def compile_(spec: str, model: str, output: str, explain: bool, loss: str | None
 
 
 @main.command()
-@click.argument("file", metavar="FILE.py", type=click.Path(exists=True, dir_okay=False))
+@click.argument("file", metavar="FILE.py", type=FilePath(exists=True, dir_okay=False))
 @click.option("--recheck", is_flag=True, help="Prove again what the file's certificate claims.")
 def report(file: str, recheck: bool) -> None:
     """Say what a compiled file holds. The file is Python and is run: open only what you trust."""
     out = console()
     try:
         compiled = importlib.import_module("gaugec.runtime").load(file)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         _complain(f"gaugec: {file} is not a compiled gauge: {type(error).__name__}: {_first_line(error)}")
         sys.exit(MISUSED)
     out.print(Text(str(compiled.report())))

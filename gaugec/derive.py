@@ -2,6 +2,7 @@
 
 sympy differentiates the action at the identity and solves the `fix` equation; what leaves this module are exact numbers
 and short formulas of our own, printed over a whitelist of nodes.  Once per structure of a gauge, not once per site.
+An equation that is not of the plain kind is solved in a process that can be killed (see `gaugec.oracle`).
 
 Not here: layouts, overlaps, order.
 """
@@ -14,8 +15,11 @@ from typing import Any
 
 import sympy
 
+from gaugec import limits, oracle
 from gaugec.errors import GaugeError
 from gaugec.language.tree import Binary, Call, Expr, Fix, Name, Negate, Number, Transpose
+from gaugec.laws import expression
+from gaugec.operators import Term
 from gaugec.plans import Derived, Formula, Key, Rule, Tangent, structure
 from gaugec.sites import Move, Site
 
@@ -56,8 +60,9 @@ def _rule(site: Site) -> Rule:
         )
     fix = site.fix[0]
     left, right = _Reader(site).read(fix.left), _Reader(site).read(fix.right)
-    frame = _solve(site, fix, left, right)
-    sided = (_try(site, fix, left), _try(site, fix, right))
+    with limits.proof():
+        frame = _solve(site, fix, left, right)
+        sided = (_try(site, fix, left), _try(site, fix, right))
     return Rule(tangents, frame, sided, f"{_text(fix.left)} == {_text(fix.right)}", _POOLS[site.group])
 
 
@@ -108,36 +113,35 @@ def _tangent(site: Site, move: Move) -> Tangent:
 
 
 class _Reader:
-    """Reads one side of a `fix` into sympy: norms are positive symbols n0, n1, ... that the scale multiplies."""
+    """Reads one side of a `fix` into a term: norms are symbols n0, n1, ... that a power of the scale s multiplies."""
 
     def __init__(self, site: Site) -> None:
         self.site = site
         roles = sorted({binding.role for binding in site.bindings})
-        self.symbols = {role: sympy.Symbol(f"n{i}", positive=True) for i, role in enumerate(roles)}
-        self.exponents: dict[str, Any] = {}
+        self.symbols = {role: f"n{i}" for i, role in enumerate(roles)}
+        self.exponents: dict[str, Fraction] = {}
         for binding in site.bindings:
-            exponent = _rational(binding.move.exponent)
+            exponent = binding.move.exponent
             if self.exponents.setdefault(binding.role, exponent) != exponent:
                 raise GaugeError(f"{site.gauge}: {binding.role} is scaled in two ways")
-        self.scale = sympy.Symbol("s", positive=True)
 
-    def read(self, expr: Expr) -> Any:
+    def read(self, expr: Expr) -> Term:
         """Return `expr` as a function of the scale s and the norms before it."""
         if isinstance(expr, Number):
-            return _rational(expr.value)
+            return expr.value
         if isinstance(expr, Negate):
-            return -self.read(expr.x)
+            return ("mul", -1, self.read(expr.x))
         if isinstance(expr, Binary) and expr.op in ("+", "-", "*", "/"):
             left, right = self.read(expr.left), self.read(expr.right)
             match expr.op:
                 case "+":
-                    return left + right
+                    return ("add", left, right)
                 case "-":
-                    return left - right
+                    return ("add", left, ("mul", -1, right))
                 case "*":
-                    return left * right
+                    return ("mul", left, right)
                 case _:
-                    return left / right
+                    return ("mul", left, ("pow", right, -1))
         if isinstance(expr, Binary) and expr.op == "**" and isinstance(expr.right, Number):
             if isinstance(expr.left, Name) and (expr.right.value / 2).denominator != 1:
                 raise GaugeError(
@@ -145,7 +149,7 @@ class _Reader:
                     expr.span,
                     help=f"write abs({expr.left.id})",
                 )
-            return self._base(expr.left) ** _rational(expr.right.value)
+            return ("pow", self._base(expr.left), expr.right.value)
         if isinstance(expr, Call) and expr.op in ("abs", "rownorm", "colnorm") and len(expr.args) == 1:
             return self._norm(expr.args[0])
         if isinstance(expr, Name):
@@ -156,37 +160,75 @@ class _Reader:
             )
         raise GaugeError(f"{self.site.gauge}: a fix is made of norms, abs, numbers and + - * / **", expr.span)
 
-    def _base(self, expr: Expr) -> Any:
+    def _base(self, expr: Expr) -> Term:
         return self._norm(expr) if isinstance(expr, Name) else self.read(expr)
 
-    def _norm(self, expr: Expr) -> Any:
+    def _norm(self, expr: Expr) -> Term:
         inner = expr.x if isinstance(expr, Transpose) else expr
         if not isinstance(inner, Name):
             raise GaugeError(f"{self.site.gauge}: a norm in a fix is taken of one parameter", expr.span)
         if inner.id not in self.symbols:
-            return sympy.Integer(0)  # an optional parameter that this model lacks
-        return self.symbols[inner.id] * self.scale ** self.exponents[inner.id]
+            return 0  # an optional parameter that this model lacks
+        return ("mul", self.symbols[inner.id], ("pow", "s", self.exponents[inner.id]))
 
 
-def _solve(site: Site, fix: Fix, left: Any, right: Any) -> Formula:
+def frame(left: Term, right: Term) -> tuple[str, ...]:
+    """The scale that makes two sides equal: its formula over n0, n1, ..., then the symbols that these were.
+
+    Where there is not exactly one positive solution: "", and why.
+    """
     scale = sympy.Symbol("s", positive=True)
     try:
-        solutions = [x for x in sympy.solve(left - right, scale) if x.is_positive]
+        solutions = [x for x in sympy.solve(expression(left, None) - expression(right, None), scale) if x.is_positive]
         if len(solutions) == 1:
-            return _formula(site, sympy.simplify(solutions[0]))
-    except (NotImplementedError, StopIteration, ValueError, TypeError, _Unprintable) as error:
-        raise GaugeError(f"{site.gauge}: sympy cannot solve this fix: {error}", fix.span) from None
+            return _formula(sympy.simplify(solutions[0]))
+    except (NotImplementedError, StopIteration, ValueError, TypeError, RecursionError, _Unprintable) as error:
+        return "", f"sympy cannot solve this fix: {error}"
     count = "no positive solution" if not solutions else f"{len(solutions)} positive solutions"
-    raise GaugeError(
-        f"{site.gauge}: this fix has {count} for the scale, it must have one",
-        fix.span,
-        help="fix something that the gauge scales, for example `fix rownorm(W1) == colnorm(W2)`",
-    )
+    return "", f"this fix has {count} for the scale, it must have one"
 
 
-def _try(site: Site, fix: Fix, side: Any) -> Formula | None:
+def _solve(site: Site, fix: Fix, left: Term, right: Term) -> Formula:
+    plain = _size(left) + _size(right) <= _PLAIN and _power(left) is not None and _power(right) is not None
     try:
-        return _solve(site, fix, side, sympy.Integer(1))
+        text, *more = frame(left, right) if plain else (oracle.ask("frame", left, right) or ("", "sympy broke off"))
+    except limits.Exceeded as exceeded:
+        text, more = "", [f"this fix is not solved: {exceeded}"]
+    if text:
+        names = {symbol: role for role, symbol in _Reader(site).symbols.items()}
+        return Formula(tuple(names[symbol] for symbol in more), text)
+    help = "fix something that the gauge scales, for example `fix rownorm(W1) == colnorm(W2)`"
+    raise GaugeError(f"{site.gauge}: {more[0]}", fix.span, help)
+
+
+_PLAIN = 40  # operations of an equation A s^a = B s^b that is solved right here
+_DEGREE = 8
+
+
+def _size(term: Term) -> int:
+    return 1 + sum(map(_size, term[1:])) if isinstance(term, tuple) else 1
+
+
+def _power(term: Term) -> Fraction | None:
+    """The power of s that a side is a multiple of; None where it is a sum of several, or has a large exponent."""
+    if not isinstance(term, tuple):
+        return Fraction(int(term == "s"))
+    head, *operands = term
+    if head == "pow":
+        inner, exponent = _power(operands[0]), Fraction(operands[1])
+        small = abs(exponent) <= _DEGREE and exponent.denominator <= _DEGREE
+        power = inner * exponent if inner is not None and small else None
+    else:
+        powers = [_power(operand) for operand in operands if head == "mul" or operand != 0]
+        if None in powers or (head == "add" and len(set(powers)) > 1):
+            return None
+        power = sum((p for p in powers if p is not None), Fraction(0)) if head == "mul" else (powers or [Fraction(0)])[0]
+    return power if power is not None and abs(power) <= _DEGREE else None
+
+
+def _try(site: Site, fix: Fix, side: Term) -> Formula | None:
+    try:
+        return _solve(site, fix, side, 1)
     except GaugeError:
         return None
 
@@ -195,13 +237,16 @@ class _Unprintable(Exception):
     pass
 
 
-def _formula(site: Site, expr: Any) -> Formula:
-    roles = sorted({binding.role for binding in site.bindings})
-    used = [(i, role) for i, role in enumerate(roles) if sympy.Symbol(f"n{i}", positive=True) in expr.free_symbols]
+def _formula(expr: Any) -> tuple[str, ...]:
+    used = sorted((x.name for x in expr.free_symbols if x.name != "s"), key=lambda name: int(name[1:]))
     if not used:
         raise _Unprintable("the solution reads no parameter")
-    new = {sympy.Symbol(f"n{i}", positive=True): sympy.Symbol(f"n{j}", positive=True) for j, (i, _) in enumerate(used)}
-    return Formula(tuple(role for _, role in used), _print(expr.subs(new, simultaneous=True), 0))
+    new = {_positive(name): _positive(f"n{j}") for j, name in enumerate(used)}
+    return (_print(expr.subs(new, simultaneous=True), 0), *used)
+
+
+def _positive(name: str) -> Any:
+    return sympy.Symbol(name, positive=True)
 
 
 def _print(expr: Any, level: int) -> str:

@@ -64,6 +64,8 @@ def expression(term: Term, x: Any) -> Any:
             return sympy.pi
         if term == "x":
             return x
+        if term == "s" or (term[:1] == "n" and term[1:].isdecimal()):
+            return sympy.Symbol(term, positive=True)  # a scale and the norms of a `fix` line
         raise ValueError(f"unknown symbol {term!r}")
     value = Fraction(term)
     return sympy.Rational(value.numerator, value.denominator)

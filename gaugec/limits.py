@@ -10,6 +10,7 @@ What this module does not do: it interrupts nobody.  What cannot call `check` (s
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,8 @@ from fractions import Fraction
 
 SECONDS = 20.0
 MEMORY = 1 << 30  # bytes by which the process may grow during one proof
-BITS = 20_000  # of an exact number
+BITS = 14_000  # of an exact number: Python writes down no more than 4,300 digits
+DEPTH = 30_000  # calls inside each other
 _LOOK = 0.02  # seconds between two looks at the memory
 
 
@@ -85,6 +87,17 @@ def within(seconds: float) -> Iterator[None]:
         _BUDGET.reset(token)
 
 
+@contextmanager
+def deep() -> Iterator[None]:
+    """Recursion may go as deep as a formula within the language's limits does."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(before, DEPTH))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)
+
+
 def check() -> None:
     """Raises `Exceeded` when the time is over or the memory is used up; costs less than a microsecond."""
     budget = _BUDGET.get()
@@ -140,7 +153,6 @@ def _resident() -> int:
         pass
     try:
         import resource
-        import sys
     except ImportError:  # Windows
         return 0
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

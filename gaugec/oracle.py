@@ -30,7 +30,7 @@ _DYING = "the process that asks sympy gave no answer"
 
 
 def ask(question: str, *terms: Term, seconds: float | None = None) -> Any:
-    """The answer of `gaugec.laws.ANSWERS[question]` to the terms: None, a truth value, a number, text or a list.
+    """The answer of `gaugec.answering` to a question about the terms: None, a truth value, a number, text or a list.
 
     `seconds` bounds it further than the limits that hold where it is called.
 

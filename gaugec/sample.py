@@ -11,6 +11,7 @@ What this module does not do: it imports no prover, and it knows no law.
 from __future__ import annotations
 
 import itertools
+import math
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -25,6 +26,7 @@ from gaugec.numbers import Evaluation, Table, Value, as_float, table_of
 from gaugec.tensor import Node, Statement
 
 LEAST = {"orthogonal": 3, "orthogonal_ones": 4, "torus": 4, "positive_pairs": 4, "invertible": 3}
+ENTRIES = 20_000
 Lower = Callable[[dict[str, int]], Statement]
 
 
@@ -139,7 +141,10 @@ def _indices(shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
 
 # --- sampling ------------------------------------------------------------------------------------------------------
 def sizes_for(lower: Lower, dims: tuple[str, ...]) -> dict[str, int]:
-    """A different small size for every dim, large enough that the group shows what it can do."""
+    """A different small size for every dim, large enough that the group shows what it can do.
+
+    Where there are so many dims that the tables would become large, sizes repeat: 2 and 3 in turn.
+    """
     trial = lower(dict.fromkeys(dims, 4))
     free = [2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]
     sizes: dict[str, int] = {}
@@ -151,10 +156,17 @@ def sizes_for(lower: Lower, dims: tuple[str, ...]) -> dict[str, int]:
         )
         sizes[dim] = size
         free.remove(size)
-    for dim in dims:
-        if dim not in sizes:
-            sizes[dim] = free.pop(0)
-    return sizes
+    rest = [dim for dim in dims if dim not in sizes]
+    apart = dict(zip(rest, free))
+    if len(apart) == len(rest) and _entries(lower({**sizes, **apart})) <= ENTRIES:
+        return {**sizes, **apart}
+    return {**sizes, **{dim: 2 + turn % 2 for turn, dim in enumerate(rest)}}
+
+
+def _entries(statement: Statement) -> int:
+    """How many products the largest value of a statement is made of."""
+    nodes = statement.graph.nodes
+    return max(math.prod([m.size for m in n.modes] + [n.sizes[v] for v in n.summed]) for n in nodes)
 
 
 def sample(
@@ -207,6 +219,8 @@ def _sample(lower: Lower, dims: tuple[str, ...], samples: int, seed: int, second
                     return Agreement(done, _sentence(found), sizes=sizes)
     except Exceeded:
         raise
+    except (RecursionError, MemoryError) as error:
+        raise Exceeded(f"not decided: the numeric check met a {type(error).__name__}") from None
     except Exception as error:  # a check that breaks is no agreement
         return Agreement(done, f"cannot be evaluated: {type(error).__name__}: {error}", sizes=sizes)
     both = all(len(s) == 2 for s in sides.values())

@@ -1,16 +1,14 @@
 """Verdicts: the theorem that a proof returns, and the rule that nothing which breaks is a proof.
 
-A proof runs within `gaugec.limits` and inside `guarded`, which turns whatever it raises into a refusal.  A scale that holds but
-for an eps under a root is "approximate", with the exact bound, never "proved".
+A proof runs within `gaugec.limits` and inside `guarded`, which turns whatever it raises into a refusal.  A scale that
+holds but for an eps under a root is "approximate", with the exact bound, never "proved".
 """
 
 from __future__ import annotations
 
 import math
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from gaugec import limits
@@ -19,8 +17,6 @@ from gaugec.movements import Motion
 from gaugec.structure import eps_nodes
 from gaugec.tensor import Graph
 from gaugec.terms import Undecided
-
-DEPTH = 30_000
 
 
 @dataclass(frozen=True)
@@ -50,20 +46,10 @@ class Refused(Exception):
     """The statement is not proved; the message says why."""
 
 
-@contextmanager
-def _deep() -> Iterator[None]:
-    before = sys.getrecursionlimit()
-    sys.setrecursionlimit(max(before, DEPTH))
-    try:
-        yield
-    finally:
-        sys.setrecursionlimit(before)
-
-
 def guarded(name: str, prove: Callable[[], Theorem]) -> Theorem:
     """Runs a proof; whatever it raises becomes a refusal."""
     try:
-        with _deep():
+        with limits.deep():
             return prove()
     except Refused as refusal:
         return Theorem(name, "refused", str(refusal))
@@ -82,7 +68,8 @@ def guarded(name: str, prove: Callable[[], Theorem]) -> Theorem:
 
 @dataclass
 class Effort:
-    """One attempt: which eps nodes count as zero, whether sums are carried (and were), and the time it may take of that which the proof has."""
+    """One attempt: which eps nodes count as zero, whether sums are carried (and were), and how long it may take of the
+    time that the proof has."""
 
     without: frozenset[int] = frozenset()
     carries: bool = True

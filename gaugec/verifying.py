@@ -81,7 +81,7 @@ def _laws(operator: Operator) -> tuple[str, ...]:
 def _theorem(entry: Entry) -> Theorem:
     """Prover and component check, within the time that one proof has."""
     start = time.monotonic()
-    with limits.proof():
+    with limits.proof(), limits.deep():
         try:
             theorem = _checked(entry)
         except limits.Exceeded as exceeded:

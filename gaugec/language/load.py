@@ -1,7 +1,8 @@
 """Files -> Spec: find a spec by name or path, follow its `use` lines, hash what was read.
 
 `use … from norms` looks for norms.gauge beside the file that says so, then among the specs that ship.  A `use` line
-holds a plain name, so a spec cannot make anyone open a file elsewhere.
+holds a plain name, and a link beside a spec is followed only to a `.gauge` file in the same folder, so a spec cannot
+make anyone open a file elsewhere, and no error can show a line of one.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import stat
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -17,11 +19,14 @@ from pathlib import Path
 from gaugec.errors import Span, SpecError, printable
 from gaugec.language import tree as t
 from gaugec.language.check import check
-from gaugec.language.parse import parse
+from gaugec.language.parse import MAX_WORDS, parse
 from gaugec.language.shapes import nearest
+from gaugec.language.words import count
 
 MAX_BYTES = 1_000_000
 MAX_CHAIN = 20  # architectures that use architectures
+MAX_FILES = 30  # that one spec reads
+MAX_GAUGES = 100  # of one spec
 SUFFIX = ".gauge"
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
@@ -73,15 +78,21 @@ def _find(text: str, plain: bool) -> _Source:
         if found:
             return found
     path = Path(text)
+    shown = printable(text if len(text) < 200 else text[:200] + "…")
+    is_folder = is_other = False
     try:
         if path.is_file():
+            if path.is_symlink() and path.resolve().suffix != SUFFIX:
+                raise SpecError(f"'{shown}' is a link to a file that is no spec", help=f"its name ends in {SUFFIX}")
             return _Source(text, path, path.parent, path.name.removesuffix(SUFFIX))
         is_folder = path.is_dir()
-    except (OSError, ValueError):  # a NUL or a lone surrogate in the path
-        is_folder = False
-    shown = printable(text if len(text) < 200 else text[:200] + "…")
+        is_other = path.exists()
+    except (OSError, ValueError, RuntimeError):  # a NUL or a lone surrogate in the path; a circle of links
+        pass
     if is_folder:
         raise SpecError(f"'{shown}' is a folder, not a spec", help=f"give the path of a {SUFFIX} file")
+    if is_other:
+        raise SpecError(f"'{shown}' is a pipe or a device, not a spec", help=f"give the path of a {SUFFIX} file")
     if plain and _NAME.fullmatch(text):
         raise SpecError(f"there is no shipped spec '{shown}'", help=nearest(text, shipped(), "shipped specs"))
     raise SpecError(f"there is no file '{shown}'", help="a shipped spec is named without a path, as in load('llama')")
@@ -92,6 +103,7 @@ class _Loader:
     """Reads each file once; remembers what it read for the hash."""
 
     files: dict[str, t.File] = field(default_factory=dict)
+    words: int = 0
     digest: hashlib._Hash = field(default_factory=hashlib.sha256)
 
     def spec(self, source: _Source) -> t.Spec:
@@ -105,7 +117,13 @@ class _Loader:
     def _file(self, source: _Source, asked: Span | None) -> t.File:
         if source.key in self.files:
             return self.files[source.key]
+        if len(self.files) >= MAX_FILES:
+            raise SpecError(f"a spec reads at most {MAX_FILES} files", asked, "put gauges that belong together into one")
         text = _text(source, asked)
+        self.words += count(text)
+        if self.files and self.words > MAX_WORDS:  # of one file alone the parser says it, with the place
+            message = f"the files of this spec have more than {MAX_WORDS:,} names, numbers and signs together"
+            raise SpecError(f"{printable(source.key)}: {message}", asked, "leave out what is not used")
         self.digest.update(f"{source.stem}\0{len(text)}\0{text}".encode())
         file = check(parse(text, source.key))
         if not file.gauges and not file.architecture:
@@ -118,6 +136,8 @@ class _Loader:
         """Return what a file stands for: the lines of its architecture, or all its gauges."""
         architecture = file.architecture
         if architecture is None:
+            for gauge in file.gauges[MAX_GAUGES:]:
+                raise SpecError(f"a spec has at most {MAX_GAUGES} gauges", gauge.marks[0], "split it into files")
             return tuple(t.Entry(gauge) for gauge in file.gauges)
         if not architecture.uses:
             help = "add lines like `use norm_gain from norms`"
@@ -131,6 +151,8 @@ class _Loader:
                 for entry in self._used(source, file, use, name, span, (*chain, source.key)):
                     if entry.gauge.name in entries:
                         raise SpecError(f"the gauge '{entry.gauge.name}' is used twice", span, "leave one out")
+                    if len(entries) >= MAX_GAUGES:
+                        raise SpecError(f"a spec has at most {MAX_GAUGES} gauges", span, "write several architectures")
                     optional, approximate = use.optional, use.approximate
                     entry = replace(
                         entry,
@@ -174,8 +196,12 @@ class _Loader:
             path = source.folder / (name + SUFFIX)
             try:
                 if path.is_file():
+                    real = path.resolve()
+                    if real.parent != source.folder.resolve() or real.suffix != SUFFIX:
+                        message = f"{name}{SUFFIX} is a link out of the folder of this file"
+                        raise SpecError(message, span, "put the file itself there, or a link to one beside it")
                     return _Source(str(path), path, source.folder, name)
-            except OSError:
+            except (OSError, RuntimeError):
                 pass
         found = _shipped(name)
         if found is None:
@@ -185,12 +211,23 @@ class _Loader:
         return found
 
 
+def _read(where: Traversable) -> bytes:
+    """Return at most MAX_BYTES + 1 bytes of a file, and of nothing that may block or never end."""
+    if not isinstance(where, Path):
+        with where.open("rb") as stream:
+            return stream.read(MAX_BYTES + 1)
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+    with open(os.open(where, flags), "rb") as stream:
+        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):  # looked at once it is open: nobody can exchange it
+            raise OSError(None, "it is a pipe or a device")
+        return stream.read(MAX_BYTES + 1)
+
+
 def _text(source: _Source, asked: Span | None) -> str:
     """Return a file's text with plain line ends."""
     shown = printable(source.key)
     try:
-        with source.where.open("rb") as stream:
-            raw = stream.read(MAX_BYTES + 1)
+        raw = _read(source.where)
     except OSError as error:
         message = f"{shown}: cannot be read: {(error.strerror or 'unknown reason').lower()}"
         raise SpecError(message, asked, "check the file's permissions") from None

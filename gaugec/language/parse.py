@@ -23,6 +23,7 @@ from gaugec.language import words
 _Node = Any  # lark's Tree or Token: the grammar says which stands where
 
 MAX_CHARACTERS = 1_000_000
+MAX_WORDS = 20_000  # names, numbers and signs of a text: what takes the parser its time
 MAX_DEPTH = 100  # nested expressions; every later stage may recurse over a tree
 MAX_PARTS = 2000  # names, numbers and signs of one expression
 MAX_DIGITS = 50
@@ -57,6 +58,10 @@ def parse(text: str, file: str) -> t.File:
         code = f"U+{ord(bad[0]):04X} {unicodedata.name(bad[0], '')}".strip()
         span = words.place(text, file, bad.start(), bad.end())
         raise SpecError(f"the text holds an invisible control character, {code}", span, "remove it")
+    most = words.nth(text, MAX_WORDS + 1)
+    if most is not None:
+        message = f"the text has more than {MAX_WORDS:,} names, numbers and signs"
+        raise SpecError(message, words.place(text, file, *most), "split it into files")
     return _Builder(file).file(_read(text, file))
 
 

@@ -39,14 +39,14 @@ def bounded(operator: t.Operator) -> None:
     found = _measure(operator.expr, operator.argument)
     digits = int(found.bits * math.log10(2))
     for what, value, most in (
-        ("operations", found.size, MAX_SIZE),
-        ("operations inside each other", found.depth, MAX_DEPTH),
-        ("terms", found.most, MAX_TERMS),
-        ("as its degree", found.degree, MAX_DEGREE),
-        ("digits in a number", digits, MAX_DIGITS),
+        ("has more than {} operations", found.size, MAX_SIZE),
+        ("has operations nested more than {} deep", found.depth, MAX_DEPTH),
+        ("has more than {} terms", found.most, MAX_TERMS),
+        ("has a degree of more than {}", found.degree, MAX_DEGREE),
+        ("has numbers of more than {} digits", digits, MAX_DIGITS),
     ):
         if value > most:
-            message = f"the op '{operator.name}', written out, has more than {most:,} {what}"
+            message = f"the op '{operator.name}', multiplied out, {what.format(f'{most:,}')}"
             raise SpecError(message, operator.expr.span, "its laws cannot be looked for: write a smaller formula")
 
 

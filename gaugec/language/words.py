@@ -6,6 +6,7 @@ The parser knows only which tokens it would have taken; this module turns that i
 from __future__ import annotations
 
 import difflib
+import itertools
 import re
 from collections.abc import Set
 from typing import NamedTuple
@@ -83,6 +84,18 @@ def _before(text: str, position: int) -> _Before:
         if token in RESERVED:
             clause = token
     return _Before(token, end, clause)
+
+
+def count(text: str) -> int:
+    """Return how many names, numbers and signs a text has."""
+    return sum(not match[0].startswith("#") for match in _TOKEN.finditer(text))
+
+
+def nth(text: str, number: int) -> tuple[int, int] | None:
+    """Return where the name, number or sign of this number (from 1) stands in a text; None where it has fewer."""
+    found = (match for match in _TOKEN.finditer(text) if not match[0].startswith("#"))
+    match = next(itertools.islice(found, number - 1, None), None)
+    return None if match is None else match.span()
 
 
 def quote(text: str) -> str:

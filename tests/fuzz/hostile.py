@@ -74,9 +74,9 @@ def many_dims(count: int) -> str:
     weights = ", ".join(f"A{i}[a{i}, a{i + 1}]" for i in range(count - 1))
     whole = balanced("@", [f"A{i}" for i in range(count - 1)])
     return (
-        f"gauge g({', '.join(dims)}, d):\n    given x[d, d]\n    param {weights}, V[a{count - 1}, d], W[d, d]\n"
-        f"    model y = {whole} @ V @ W\n    for every R in orthogonal(d):\n        V -> V @ R.T\n        W -> R @ W\n"
-        "    keeps y\n"
+        f"gauge g({', '.join(dims)}, n, d):\n    given x[n, a0]\n    param {weights}, V[a{count - 1}, d], W[d, d]\n"
+        f"    model y = x @ {whole} @ V @ W\n    for every R in orthogonal(d):\n"
+        "        V -> V @ R.T\n        W -> R @ W\n    keeps y\n"
     )
 
 
@@ -89,6 +89,13 @@ def many_params(count: int) -> str:
         f"    for every c in positive(f):\n{actions}        V -> V @ diag(1/c**{min(count, 64)})\n    keeps y\n"
         "    fix rownorm(A0) == colnorm(V)\n"
     )
+
+
+def deep(levels: int, count: int) -> str:
+    """A sound gauge under a tower of functions."""
+    models = [f"y{i} = {nested('tanh', levels, f'y{i - 1}' if i else 'relu(x @ W1.T) @ W2.T')}" for i in range(count)]
+    text = SCALE.replace("    model  y = {body} @ W2.T\n", "".join(f"    model  {model}\n" for model in models))
+    return text.replace("keeps  y", f"keeps  y{count - 1}")
 
 
 NINES = "9" * 50 + "e64"
@@ -134,21 +141,23 @@ SPECS: dict[str, str] = {
     "big factors": chain(f"Y * {NINES}", 90),
     "big factors and powers": chain(f"(Y * {NINES})**64", 90),
     "deep expression": lines(f"y = {nested('tanh', 95, 'x @ W')}", kept="y"),
-    "deep lines": chain(nested("tanh", 95, "Y"), 97),
-    "deep signs": lines("y = " + "-" * 98 + "(x @ W)", kept="y"),
+    "deep lines": chain(nested("tanh", 60, "Y"), 95),
+    "deep and sound": deep(60, 90),
+    "less deep and sound": deep(60, 20),
+    "deep signs": lines("y = " + "-" * 90 + "(x @ W)", kept="y"),
     "too deep": lines(f"y = {nested('tanh', 500, 'x @ W')}", kept="y"),
     "far too deep": lines("y = " + "(" * 50_000 + "x @ W" + ")" * 50_000, kept="y"),
-    "long sum": lines("y = " + balanced("+", ["x @ W"] * 600), kept="y"),
-    "long product": lines("y = " + balanced("*", ["(x @ W)"] * 400), kept="y"),
-    "long chain": lines("y = x @ " + balanced("@", ["W"] * 900), kept="y"),
+    "long sum": lines("y = " + balanced("+", ["x @ W"] * 380), kept="y"),
+    "long product": lines("y = " + balanced("*", ["(x @ W)"] * 300), kept="y"),
+    "long chain": lines("y = x @ " + balanced("@", ["W"] * 600), kept="y"),
     "product of sums": lines("y = " + balanced("*", ["(x @ W + x)"] * 40), kept="y"),
     "product of many sums in lines": chain("(Y + x) * (Y + 2 * x) * (Y + 3 * x)", 30),
     "sum to the fourth": chain("(Y + x + 1)**4", 20),
     "logits of logits": chain("log_softmax(Y + log_softmax(Y))", 40),
-    "transposes": lines("y = (x @ W)" + ".T" * 98, kept="y"),
+    "transposes": lines("y = (x @ W)" + ".T" * 90, kept="y"),
     "eight axes": axes(8),
     "many dims": many_dims(40),
-    "most dims": many_dims(48),
+    "most dims": many_dims(45),
     "many params": many_params(30),
     "most params": many_params(90),
     "inverse of a power": """gauge g(n, k):
@@ -194,15 +203,18 @@ SPECS: dict[str, str] = {
     "huge options": lines(f"y = rms_norm(x @ W, eps={NINES}/{'7' * 50})", kept="y", action="W @ R"),
     "eps of any size": "".join(
         f"gauge g{i}(n, d):\n given x[n, d]\n param W[d, d]\n model y = rms_norm(x @ W, eps={eps})\n"
-        f" for every c in positive(d):\n W -> W @ diag(c)\n keeps y\n fix colnorm(W) == ones(d)\n"
+        f" for every c in positive(d):\n W -> W @ diag(c)\n keeps y\n fix colnorm(W) == 1\n"
         for i, eps in enumerate(["1e64", "1e-64", "0", "1/3", NINES, "0.0000001"])
     ),
-    "many gauges": "".join(SCALE.format(body="relu(x @ W1.T)").replace("gauge g(", f"gauge g{i}(") for i in range(3000)),
-    "many ops": "".join(f"op h{i}(x) = max(x,0)**{i % 60 + 1}\n" for i in range(5000))
+    "many gauges": "".join(SCALE.format(body="relu(x @ W1.T)").replace("gauge g(", f"gauge g{i}(") for i in range(100)),
+    "too many gauges": "".join(
+        SCALE.format(body="relu(x @ W1.T)").replace("gauge g(", f"gauge g{i}(") for i in range(200)
+    ),
+    "many ops": "".join(f"op h{i}(x) = max(x,0)**{i % 60 + 1}\n" for i in range(400))
     + SCALE.format(body="h0(x @ W1.T)"),
     "ropes": chain("rope(Y) + rope(Y @ W)", 30),
     "dropouts": chain("dropout(Y) * dropout(Y @ W)", 30),
-    "outer products": """gauge g(n, d):
+    "outer products": """gauge g(n):
     given x[n], t[n]
     param W[n]
     model y = """

@@ -647,7 +647,7 @@ def test_long_texts_are_refused():
         parse("#" * 1_000_001, "t.gauge")
 
 
-@pytest.mark.parametrize("deep", ["(" * 50_000, "-" * 50_000, "x + " * 50_000, "f(" * 50_000, "x**" * 50_000])
+@pytest.mark.parametrize("deep", ["(" * 6_000, "-" * 6_000, "x + " * 6_000, "f(" * 6_000, "x**" * 6_000])
 def test_deep_nesting_is_no_recursion_error(deep: str):
     closing = "x" + ")" * deep.count("(")
     assert failure(GOOD.replace("x * g", deep + closing)).message == "the expression is nested more than 100 deep"

@@ -24,18 +24,21 @@ from gaugec.splits import split
 from gaugec.structure import structure
 from gaugec.tensor import Graph, Node, Region, Statement
 from gaugec.terms import Index, NeedSplit, Polynomial, Undecided, substituted, variable
-from gaugec.verdicts import Effort, Refused, Theorem, finish, guarded, with_eps
+from gaugec.verdicts import SECONDS, Effort, Refused, Theorem, finish, guarded, with_eps
 
 
 # --- statements ----------------------------------------------------------------------------------------------------
-def prove_statement(statement: Statement) -> Theorem:
-    """Proves that the kept nodes of a gauge do not change and that its action is one.  Never raises."""
+def prove_statement(statement: Statement, seconds: float = SECONDS) -> Theorem:
+    """Proves that the kept nodes of a gauge do not change and that its action is one.  Never raises.
+
+    What takes more than `seconds` is not decided.
+    """
     start = time.monotonic()
 
     def attempt(effort: Effort) -> Theorem:
         return guarded(statement.name, lambda: _statement(statement, effort))
 
-    return with_eps(attempt, statement.graph, statement.kept, statement.group, start)
+    return with_eps(attempt, statement.graph, statement.kept, statement.group, start, seconds)
 
 
 def _statement(statement: Statement, effort: Effort) -> Theorem:

@@ -23,6 +23,7 @@ from gaugec.tensor import Node, Statement
 Lower = Callable[[dict[str, int]], Statement]
 LEAST = {"orthogonal": 3, "orthogonal_ones": 4, "torus": 4, "positive_pairs": 4, "invertible": 3}
 PAIRED = ("torus", "positive_pairs")
+LONG = 10**12  # a numerator or denominator that is too long to read
 
 
 @dataclass(frozen=True)
@@ -130,9 +131,9 @@ def product_failure(
 
 
 def sizes_for(lower: Lower, dims: tuple[str, ...]) -> dict[str, int]:
-    """A different small size for every dim, large enough that the group shows what it can do."""
+    """A different small size for every dim (of the first eleven), large enough that the group shows what it can do."""
     trial = lower(dict.fromkeys(dims, 4))
-    free = [2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]
+    free = [*range(2, 13)] * (1 + len(dims) // 8)
     sizes: dict[str, int] = {}
     halved = any(node.op == "cat" for node in trial.graph)
     for dim in trial.group_dims:
@@ -148,13 +149,17 @@ def sizes_for(lower: Lower, dims: tuple[str, ...]) -> dict[str, int]:
 
 def digits_apart(a: Value, b: Value) -> tuple[str, str]:
     """Both values as text: six digits, or as many more as it takes to see by how much they differ."""
-    x, y = as_float(a), as_float(b)
-    digits = 6
-    while digits < 50 and abs(x - y) * 10 ** (digits - 2) < max(abs(x), abs(y)):
-        digits += 1
+    with mpmath.workdps(60):
+        x, y = as_float(a), as_float(b)
+        digits = 6
+        while digits < 50 and abs(x - y) * 10 ** (digits - 2) < max(abs(x), abs(y)):
+            digits += 1
     return shown(a, digits), shown(b, digits)
 
 
 def shown(value: Value, digits: int = 6) -> str:
-    """A value as text: a fraction as it is, any other with so many digits."""
-    return str(value) if isinstance(value, Fraction | int) else str(mpmath.nstr(value, digits))
+    """A value as text: a fraction as it is, unless it is a long one; any other with so many digits."""
+    if isinstance(value, Fraction | int) and max(abs(value.numerator), value.denominator) < LONG:
+        return str(value)
+    with mpmath.workdps(60):
+        return str(mpmath.nstr(as_float(value), digits))

@@ -39,6 +39,7 @@ from gaugec.numbers import Evaluation, Table, as_float, table_of
 from gaugec.points import ANGLES, At, Case, Points
 
 SEARCH, SHRINK = 80_000, 200_000  # products that a search may take, and that making a case smaller may take
+DEAREST = 200_000  # products that one case may take
 SAFETY = 20.0  # seconds; only a machine that is far too slow meets it
 LEVELS: tuple[tuple[Any, ...], ...] = ((1,), (0, 1, -1), (0, 1, -1, 2), (0, 1, -1, 2, Fraction(1, 2), 3))
 TURNS = (1, 12, 12, 12)
@@ -106,7 +107,7 @@ class _Finder(Points):
     def outcome(self, case: Case, law: str) -> _Outcome | None:
         """What fails at this case; None where nothing does, or where the formula has no value."""
         at = self.at(case.sizes)
-        if at is None:
+        if at is None or at.price > DEAREST:
             return None
         self.tries += 1
         self.spent += at.price

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -186,12 +187,10 @@ def _record(site: Site) -> dict[str, Any]:
 
 def _unproved(entry: Entry, theorem: Theorem) -> ProofError:
     reason = f": {theorem.reason}" if theorem.reason else ""
-    shown = f"\n{theorem.counterexample}" if theorem.counterexample else ""
-    advice = "the kept value changes; run `gaugec verify` on the spec for the steps"
-    if theorem.verdict == "not decided":
+    shown = "".join(f"\n{line}" for line in replace(theorem, repair="").evidence)
+    advice = theorem.repair or "run `gaugec verify --explain` on the spec for the steps"
+    if theorem.verdict == "not decided" and not theorem.repair:
         advice = "say it in a smaller formula, or give the proof more time: `limit=`, on the command line `--limit`"
-    if theorem.verdict == "approximate":
-        advice = "mark the `use` line `approximate` to accept the bound: " + "; ".join(theorem.conditions)
     return ProofError(f"{theorem.name} is {theorem.verdict}{reason}{shown}", entry.gauge.span, advice)
 
 

@@ -129,7 +129,14 @@ class _Lowering:
             optional=frozenset(param.name for param in gauge.params if param.optional),
             each=frozenset(param.name for param in gauge.params if param.each),
             axes={param.name: param.shape for param in gauge.params},
+            angles=self._angles(numbers),
         )
+
+    def _angles(self, numbers: Mapping[int, int]) -> tuple[tuple[int, int], ...]:
+        """The tables of rotary embeddings that the graph has kept: (cosine, sine)."""
+        over = dict.fromkeys(over for _, over in self.tables)
+        pairs = [(self.tables["cos", name].node, self.tables["sin", name].node) for name in over]
+        return tuple((numbers[cos], numbers[sin]) for cos, sin in pairs if cos in numbers and sin in numbers)
 
     def _node(self, ref: Ref) -> Ref:
         """The value as a node of its own, where it is only a view of one."""

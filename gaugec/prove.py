@@ -9,6 +9,7 @@ What this module does not do: it samples nothing (see `gaugec.sample`, which sha
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from fractions import Fraction
@@ -28,15 +29,18 @@ from gaugec.verdicts import Effort, Refused, Theorem, finish, guarded, with_eps
 
 
 # --- statements ----------------------------------------------------------------------------------------------------
-def prove_statement(statement: Statement) -> Theorem:
-    """Proves that the kept nodes of a gauge do not change and that its action is one.  Never raises."""
+def prove_statement(statement: Statement, seconds: float = math.inf) -> Theorem:
+    """Proves that the kept nodes of a gauge do not change and that its action is one.  Never raises.
+
+    What takes more than `seconds` is not decided.
+    """
     start = time.monotonic()
 
     def attempt(effort: Effort) -> Theorem:
         return guarded(statement.name, lambda: _statement(statement, effort))
 
     with limits.proof():
-        return with_eps(attempt, statement.graph, statement.kept, statement.group, start)
+        return with_eps(attempt, statement.graph, statement.kept, statement.group, start, seconds)
 
 
 def _statement(statement: Statement, effort: Effort) -> Theorem:

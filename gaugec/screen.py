@@ -63,8 +63,7 @@ def _details(theorem: Any, explain: bool) -> Iterator[str]:
     """What stands under a theorem's line, only where there is something to say."""
     if theorem.verdict != "proved" and theorem.reason:
         yield theorem.reason
-    if theorem.verdict == "refused" and theorem.counterexample:
-        yield "counterexample:\n" + indent([theorem.counterexample], 2)
+    yield from theorem.evidence
     if theorem.conditions:
         yield "if " + "; ".join(str(condition) for condition in theorem.conditions)
     if explain:

@@ -199,6 +199,7 @@ class Statement:
     the leaf `element` and parameters).  `kept`: ids of the nodes that must not change.  `optional`, `each`: role names.
     `composed`: role name -> node with the action applied twice, first by `element` then by `second`; `product` is the
     node of the group product element*second substituted into the action (used to prove that the action is one).
+    `angles`: the leaves (cosine, sine) of every table of a rotary embedding.
     """
 
     name: str
@@ -212,6 +213,7 @@ class Statement:
     optional: frozenset[str] = frozenset()
     each: frozenset[str] = frozenset()
     axes: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    angles: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from gaugec import limits
 from gaugec.elements import SCALES
@@ -18,6 +19,9 @@ from gaugec.structure import eps_nodes
 from gaugec.tensor import Graph
 from gaugec.terms import Undecided
 
+if TYPE_CHECKING:  # a proof knows nothing of the search for counterexamples
+    from gaugec.cases import Counterexample
+
 
 @dataclass(frozen=True)
 class Theorem:
@@ -25,7 +29,9 @@ class Theorem:
 
     verdict: "proved", "refused", "approximate" (proved but for eps, with the bound in `conditions`) or "not decided".
     reason: why it is not proved, in a reader's words.  steps: the rules and laws that were used.  movements: role ->
-    how the action moves it.  counterexample, sampled: filled in by whoever runs `gaugec.sample`.
+    how the action moves it.  Filled in by `gaugec.verifying`: counterexample, the smallest case found in which it fails
+    (of an "approximate" one: deviates); tried, how many cases were tried in vain; repair, what would make it hold;
+    sampled, how often the component check has agreed.
     """
 
     name: str
@@ -34,12 +40,29 @@ class Theorem:
     steps: tuple[str, ...] = ()
     conditions: tuple[str, ...] = ()
     movements: Mapping[str, Motion] = field(default_factory=dict)
-    counterexample: str = ""
+    counterexample: Counterexample | None = None
+    tried: int = 0
+    repair: str = ""
     sampled: int = 0
     seconds: float = 0.0
 
     def __bool__(self) -> bool:
         return self.verdict == "proved"
+
+    @property
+    def evidence(self) -> tuple[str, ...]:
+        """What a refusal shows besides its reason, as lines: a case, or that none was found, and a repair."""
+        lines: list[str] = []
+        if self.counterexample is not None:
+            lines.append("it deviates, for example:" if self.verdict == "approximate" else "counterexample:")
+            lines += ["  " + line for line in str(self.counterexample).splitlines()]
+        elif self.tried:
+            lines.append(
+                f"no counterexample was found within {self.tried} tries: the gauge may hold, but it is not proved"
+            )
+        if self.repair:
+            lines.append(f"help: {self.repair}")
+        return tuple(lines)
 
 
 class Refused(Exception):
@@ -78,13 +101,18 @@ class Effort:
 
 
 def with_eps(
-    attempt: Callable[[Effort], Theorem], graph: Graph, kept: tuple[int, ...], group: str, start: float
+    attempt: Callable[[Effort], Theorem],
+    graph: Graph,
+    kept: tuple[int, ...],
+    group: str,
+    start: float,
+    seconds: float = math.inf,
 ) -> Theorem:
     """Proves; a scale that fails is tried again with every eps under a root taken to be zero."""
 
     def both(without: frozenset[int]) -> Theorem:
         """First with sums that move as a whole, then, where there were any, for a short time with all terms."""
-        effort = Effort(without)
+        effort = Effort(without, seconds=seconds)
         theorem = attempt(effort)
         if theorem or not effort.carried:
             return theorem

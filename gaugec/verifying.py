@@ -1,5 +1,7 @@
 """The theorems of a spec: every gauge proved for all sizes, and checked entry by entry by code that shares nothing.
 
+What is not accepted gets the smallest case in which it fails, and the nearest repair where there is one.
+
 What this module does not do: it looks at no model (see `gaugec.driver`).
 """
 
@@ -10,11 +12,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gaugec import limits, meanings
+from gaugec.counterexample import search
 from gaugec.formula import all_dims, lower, term
 from gaugec.language import load
 from gaugec.language.tree import Entry, Operator, Spec
 from gaugec.prove import Theorem, prove_statement
-from gaugec.sample import counterexample, sample
+from gaugec.repair import repair
+from gaugec.sample import sample
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Verification:
         for theorem in self.theorems:
             lines.append(f"  {theorem.name}: {theorem.verdict}" + (f" ({theorem.reason})" if theorem.reason else ""))
             lines += [f"    if {condition}" for condition in theorem.conditions]
-            lines += [f"    {line}" for line in theorem.counterexample.splitlines()]
+            lines += [f"    {line}" for line in theorem.evidence]
         return "\n".join(lines)
 
 
@@ -86,19 +90,40 @@ def _theorem(entry: Entry) -> Theorem:
             theorem = _checked(entry)
         except limits.Exceeded as exceeded:
             theorem = Theorem(entry.gauge.name, "not decided", str(exceeded))
+    if theorem.verdict != "proved" and not (theorem.verdict == "approximate" and entry.approximate):
+        with limits.proof(), limits.deep():
+            try:
+                theorem = _with_evidence(entry, theorem)
+            except limits.Exceeded:
+                pass  # the verdict stands without
     return replace(theorem, seconds=time.monotonic() - start)
 
 
 def _checked(entry: Entry) -> Theorem:
     """Prover and component check, which share no code; both must agree before anything is called proved."""
     gauge = entry.gauge
-    dims = all_dims(gauge)
     theorem = prove_statement(lower(gauge))
-    if theorem.verdict == "refused":
-        return replace(theorem, counterexample=counterexample(lambda sizes: lower(gauge, sizes), dims))
-    checked = sample(lambda sizes: lower(gauge, sizes), dims) if theorem.verdict == "proved" else None
-    if checked is not None and not checked:
-        return replace(
-            theorem, verdict="refused", reason=f"the component check disagrees with the proof: {checked.reason}"
-        )
-    return replace(theorem, sampled=checked.samples if checked is not None else 0)
+    if theorem.verdict == "proved":
+        checked = sample(lambda sizes: lower(gauge, sizes), all_dims(gauge))
+        if checked:
+            return replace(theorem, sampled=checked.samples)
+        reason = f"the component check disagrees with the proof: {checked.reason}"
+        theorem = replace(theorem, verdict="refused", reason=reason)
+    return theorem
+
+
+def _with_evidence(entry: Entry, theorem: Theorem) -> Theorem:
+    """A theorem that is not accepted, with a case against it and a repair; a case decides what the proof could not."""
+    gauge = entry.gauge
+    looked = search(lambda sizes: lower(gauge, sizes), all_dims(gauge))
+    case = looked.found
+    if case is None:
+        return replace(theorem, tried=looked.tries if looked.moves else 0)
+    theorem = replace(theorem, counterexample=case)
+    if theorem.verdict == "approximate":
+        return replace(theorem, repair="mark its `use` line `approximate` to accept the deviation")
+    if theorem.verdict == "not decided":
+        reason = f"a counterexample was found; the proof was {theorem.reason}"
+        theorem = replace(theorem, verdict="refused", reason=reason)
+    near = repair(gauge, case)
+    return replace(theorem, repair=str(near) if near else "")

@@ -79,8 +79,39 @@ def test_verify_an_unsound_spec_shows_a_counterexample() -> None:
     result = call("verify", "unsound.gauge", "sound.gauge")
     assert result.exit_code == 1
     assert "refused" in result.stdout
-    assert "counterexample" in result.stdout
+    assert "counterexample:" in result.stdout
+    assert "y[0, 0] = 0.841345 before, 0.97725 after" in result.stdout
+    assert "help:" not in result.stdout, "nothing near it holds"
     assert "1 of 1 gauge proved" in result.stdout, "the second spec is still proved"
+
+
+def test_verify_says_what_would_mend_a_spec(folder: Path) -> None:
+    (folder / "near.gauge").write_text(SOUND.replace("diag(1/c)", "diag(c)"))
+    result = call("verify", "near.gauge")
+    assert result.exit_code == 1
+    assert "y[0, 0] = 1 before, 4 after" in result.stdout
+    assert "help: `W2 -> W2 @ diag(1/c)` makes it hold: an inverse was missing" in result.stdout
+
+
+def test_compile_shows_the_case_and_what_would_mend_it(folder: Path) -> None:
+    (folder / "near.gauge").write_text(SOUND.replace("diag(1/c)", "diag(c)"))
+    result = call("compile", "near.gauge", "models_of_test:relu", "-o", "net.py")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines() == [
+        "near.gauge:2:1: unit_scale is refused: y changes: left over is sum over s of c[s]^2 * relu[i, s] * W2[j, s]"
+        " and 1 more",
+        "counterexample:",
+        "  sizes n = 1, d = 1, f = 1",
+        "  c = [2], of positive(f)",
+        "  W1 = [[1]], moved to [[2]]",
+        "  W2 = [[1]], moved to [[2]]",
+        "  x = [[1]]",
+        "  y[0, 0] = 1 before, 4 after",
+        "   2 | gauge unit_scale(n, d, f):",
+        "     | ^^^^^^^^^^^^^^^^^^^^^^^^^^",
+        "help: `W2 -> W2 @ diag(1/c)` makes it hold: an inverse was missing",
+    ]
+    assert not (folder / "net.py").exists()
 
 
 def test_a_wrong_spec_is_drawn_not_thrown() -> None:

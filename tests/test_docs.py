@@ -7,8 +7,10 @@ import re
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 import gaugec
+from gaugec.cli import main
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -36,3 +38,19 @@ def test_examples(language: str, text: str, tmp_path: Path) -> None:
 def test_links(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), target
+
+
+def test_the_refusal_shown_is_what_the_tool_prints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing but the seconds may differ."""
+    texts = [text for _, text in BLOCK.findall((ROOT / "docs" / "writing-specs.md").read_text(encoding="utf-8"))]
+    spec = next(text for text in texts if text.startswith("op relu2"))
+    shown = next(text for text in texts if text.startswith("my.gauge\n"))
+    monkeypatch.chdir(tmp_path)
+    wrong = spec.replace("diag(1/c**2)", "diag(1/c)")
+    assert wrong != spec
+    Path("my.gauge").write_text(wrong, encoding="utf-8")
+    result = CliRunner().invoke(main, ["verify", "my.gauge"])
+    seconds = re.compile(r"\d+\.\d+ s$", re.M)
+    assert seconds.sub("… s", result.stdout) == seconds.sub("… s", shown)
+    Path("my.gauge").write_text(spec, encoding="utf-8")
+    assert CliRunner().invoke(main, ["verify", "my.gauge"]).exit_code == 0

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
-from gaugec.concrete import Failure, digits_apart, shown
+from gaugec.concrete import Failure, apart, digits_apart, shown
 from gaugec.numbers import Table
 
 
@@ -69,6 +69,8 @@ class Counterexample:
         if law == "kept":
             lines += [f"{part.name} = {_nested(part.values, part.shape)}" for part in self.givens]
         lines.append(_sentence(what, "the product"))
+        if not self.loud:
+            lines[-1] += f": they differ by {apart(what.before, what.after)}"
         if self.other is not None:
             lines.append(_sentence(self.other, "the product in the other order"))
         return "\n".join(lines)

@@ -168,6 +168,12 @@ def digits_apart(a: Value, b: Value) -> tuple[str, str]:
     return shown(a, digits), shown(b, digits)
 
 
+def apart(a: Value, b: Value) -> str:
+    """By how much two values differ, as text."""
+    with mpmath.workdps(60):
+        return str(mpmath.nstr(abs(as_float(a) - as_float(b)), 3))
+
+
 def shown(value: Value, digits: int = 6) -> str:
     """A value as text: a fraction as it is, unless it is a long one; any other with so many digits."""
     if isinstance(value, Fraction | int) and max(abs(value.numerator), value.denominator) < LONG:

@@ -53,7 +53,7 @@ def structure(
 
 
 def eps_nodes(graph: Graph, kept: tuple[int, ...]) -> list[int]:
-    """The additions of a positive constant right under a negative fractional power, below what is kept."""
+    """The additions of a positive constant right under a power of -1/2, below what is kept."""
     seen: set[int] = set()
     todo, found = list(kept), []
     while todo:
@@ -64,8 +64,8 @@ def eps_nodes(graph: Graph, kept: tuple[int, ...]) -> list[int]:
         node = graph[at]
         todo.extend(access.node for access in node.operands)
         exponent = dict(node.attributes).get("exponent")
-        if node.function == "pow" and isinstance(exponent, Fraction | float | int) and exponent < 0:
+        if node.function == "pow" and exponent == Fraction(-1, 2):
             below = graph[node.operands[0].node]
-            if below.op == "add" and below.constant > 0 and Fraction(exponent).denominator == 2:
+            if below.op == "add" and below.constant > 0:
                 found.append(below.id)
     return sorted(set(found))

@@ -124,7 +124,10 @@ def with_eps(
         eps = {id: graph[id].constant for id in eps_nodes(graph, kept)}
         if eps and (again := both(frozenset(eps))):
             values = ", ".join(sorted({f"{float(abs(value)):g}" for value in eps.values()}))
-            bound = f"exact at eps = 0; here eps = {values}: the square deviates by eps(c^2 - 1)/(c^2 ms + eps)"
+            bound = (
+                f"exact at eps = 0; here eps = {values}: where the mean square ms beside it scales with c^2, the square "
+                "deviates by eps(c^2 - 1)/(c^2 ms + eps)"
+            )
             conditions = (*again.conditions, bound, "ms ≠ 0")
             theorem = replace(again, verdict="approximate", reason=bound, conditions=conditions)
     return finish(theorem, start)

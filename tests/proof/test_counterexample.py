@@ -274,7 +274,7 @@ def test_an_approximate_gauge_shows_by_how_much() -> None:
         "  c = [2], of positive(n)",
         "  E = [[1]], moved to [[2]]",
         "  x = [[0]]",
-        "  y[0, 0] = 0.9999995 before, 0.999999875 after",
+        "  y[0, 0] = 0.9999995 before, 0.999999875 after: they differ by 3.75e-7",
         "help: mark its `use` line `approximate` to accept the deviation",
     )
 
@@ -282,6 +282,17 @@ def test_an_approximate_gauge_shows_by_how_much() -> None:
 def test_an_approximate_gauge_that_is_accepted_shows_nothing() -> None:
     (theorem,) = verifying.verify(Spec("t", "", (Entry(gauge(*EPS), approximate=True),), "0" * 64)).theorems
     assert theorem.verdict == "approximate" and theorem.evidence == ()
+
+
+def test_what_is_proved_but_for_eps_is_checked_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = gauge(*EPS)
+    (theorem,) = verifying.verify(Spec("t", "", (Entry(own, approximate=True),), "0" * 64)).theorems
+    assert theorem.sampled >= 6
+    wrong = gauge(*EPS[:3], "y = rms_norm(E) + x * E", *EPS[4:])
+    monkeypatch.setattr(verifying, "prove_statement", lambda s: Theorem(s.name, "approximate", "but for eps"))
+    checked = verifying.verify(Spec("t", "", (Entry(wrong, approximate=True),), "0" * 64))
+    assert not checked.ok and checked.theorems[0].verdict == "refused"
+    assert checked.theorems[0].reason.startswith("the component check disagrees with the proof")
 
 
 def test_a_component_check_that_disagrees_shows_a_case(monkeypatch: pytest.MonkeyPatch) -> None:

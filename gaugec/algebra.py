@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterable, Mapping
 
 from gaugec import laws, limits
+from gaugec.operators import FUSED, spelled
 from gaugec.rules import ORDER, RULES
 from gaugec.terms import (
     DUMMY,
@@ -387,7 +388,9 @@ class Algebra:
 
         shown = []
         for s, ixs, e in factors:
-            text = self.symbols[s].name + (f"[{', '.join(map(show, ixs))}]" if ixs else "")
+            row = self.symbols[s]
+            text = row.name if row.name != FUSED else f"({spelled(FUSED, row.attributes)})"  # type: ignore[arg-type]
+            text += f"[{', '.join(map(show, ixs))}]" if ixs else ""
             shown.append(text if e == 1 else f"{text}^{e if e > 0 else f'({e})'}")
         head = "" if coefficient == 1 and shown else f"{coefficient} " if coefficient != -1 or not shown else "- "
         sums = f"sum over {', '.join(names[-1 - k] for k in range(len(bound)))} of " if bound else ""

@@ -39,7 +39,7 @@ def pointwise(algebra: Algebra, node: Node, parts: tuple[Polynomial, ...], ixs: 
         if rest != algebra.constant(1):
             out.append((1, plain_function(algebra, "log", (), (rest,))))
         return algebra.add(*out)
-    frozen = tuple((k, repr(v)) for k, v in node.attributes)
+    frozen = tuple((k, v if k == "definition" else repr(v)) for k, v in node.attributes)
     if len(parts) != 1:
         return plain_function(algebra, node.function, frozen, parts)
     meaning = laws.definition(node.function, attributes)

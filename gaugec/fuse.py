@@ -81,7 +81,9 @@ def _term(node: Node, parts: Sequence[Term]) -> Term | None:
     """The node's value from its operands'; None where it has no definition."""
     if node.op == "einsum":
         scale = node.coefficients[0] if node.coefficients else Fraction(1)
-        return _of("mul", [*([scale] if scale != 1 else []), *parts], 1)
+        times = {part: parts.count(part) for part in parts}  # equal factors are a power, for the reader
+        factors: list[Term] = [part if n == 1 else ("pow", part, n) for part, n in times.items()]
+        return _of("mul", [*([scale] if scale != 1 else []), *factors], 1)
     if node.op == "add":
         scales = node.coefficients or (Fraction(1),) * len(parts)
         terms = [part if c == 1 else _of("mul", [c, part], 1) for c, part in zip(scales, parts, strict=True)]

@@ -125,8 +125,8 @@ def with_eps(
         if eps and (again := both(frozenset(eps))):
             values = ", ".join(sorted({f"{float(abs(value)):g}" for value in eps.values()}))
             bound = (
-                f"exact at eps = 0; here eps = {values}: where the mean square ms beside it scales with c^2, the square "
-                "deviates by eps(c^2 - 1)/(c^2 ms + eps)"
+                f"exact at eps = 0; here eps = {values}: where the mean square ms beside it scales with c^2, "
+                "the square deviates by eps(c^2 - 1)/(c^2 ms + eps)"
             )
             conditions = (*again.conditions, bound, "ms ≠ 0")
             theorem = replace(again, verdict="approximate", reason=bound, conditions=conditions)

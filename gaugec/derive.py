@@ -222,9 +222,8 @@ def _power(term: Term) -> Fraction | None:
         powers = [_power(operand) for operand in operands if head == "mul" or operand != 0]
         if None in powers or (head == "add" and len(set(powers)) > 1):
             return None
-        power = (
-            sum((p for p in powers if p is not None), Fraction(0)) if head == "mul" else (powers or [Fraction(0)])[0]
-        )
+        known = [power for power in powers if power is not None] or [Fraction(0)]
+        power = sum(known, Fraction(0)) if head == "mul" else known[0]
     return power if power is not None and abs(power) <= _DEGREE else None
 
 

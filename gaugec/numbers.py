@@ -62,9 +62,9 @@ def power(x: Value, exponent: Fraction) -> Value:
 
 def inverted(a: Table, k: int) -> Table:
     """The inverse of a k by k table; raises ZeroDivisionError where there is none."""
-    rows: list[list[Value]] = [
-        [a[i, j] for j in range(k)] + [Fraction(int(i == j)) for j in range(k)] for i in range(k)
-    ]
+    rows: list[list[Value]] = []
+    for i in range(k):
+        rows.append([a[i, j] for j in range(k)] + [Fraction(int(i == j)) for j in range(k)])
     for c in range(k):
         pivot = next((r for r in range(c, k) if rows[r][c] != 0), None)
         if pivot is None:
@@ -74,17 +74,16 @@ def inverted(a: Table, k: int) -> Table:
         rows[c] = [divided(x, rows[c][c]) for x in rows[c]]
         for r in range(k):
             if r != c and rows[r][c] != 0:
-                rows[r] = [
-                    added(x, multiplied(multiplied(Fraction(-1), rows[r][c]), y)) for x, y in zip(rows[r], rows[c])
-                ]
+                minus = multiplied(Fraction(-1), rows[r][c])
+                rows[r] = [added(x, multiplied(minus, y)) for x, y in zip(rows[r], rows[c])]
     return {(i, j): rows[i][k + j] for i in range(k) for j in range(k)}
 
 
 def _bounded(x: Value) -> mpmath.mpf:
-    """An exponent that can be evaluated in bounded time."""
+    """An exponent or an angle that can be evaluated in bounded time."""
     value = as_float(x)
     if abs(value) > 10_000:
-        raise ValueError("an exponent beyond ten thousand")
+        raise ValueError("an exponent or an angle beyond ten thousand")
     return value
 
 
@@ -92,8 +91,8 @@ _FUNCTIONS: dict[str, Callable[[Value], Value]] = {
     "exp": lambda x: mpmath.exp(_bounded(x)),
     "tanh": lambda x: mpmath.tanh(as_float(x)),
     "erf": lambda x: mpmath.erf(as_float(x)),
-    "sin": lambda x: mpmath.sin(as_float(x)),
-    "cos": lambda x: mpmath.cos(as_float(x)),
+    "sin": lambda x: mpmath.sin(_bounded(x)),
+    "cos": lambda x: mpmath.cos(_bounded(x)),
     "abs": abs,
 }
 
@@ -216,7 +215,7 @@ class Evaluation:
             return (max if node.function == "max" else min)(line(env), key=as_float)
         if node.function in ("softmax", "log_softmax"):
             logits = line(env)
-            top = as_float(self._read(node, 0, env)) - mpmath.log(sum(mpmath.exp(as_float(x)) for x in logits))
+            top = as_float(self._read(node, 0, env)) - mpmath.log(sum(mpmath.exp(_bounded(x)) for x in logits))
             return mpmath.exp(top) if node.function == "softmax" else top
         if node.function == "cross_entropy":
             return self._loss(node, env, line)
@@ -228,12 +227,13 @@ class Evaluation:
         total: Value = mpmath.mpf(0)
         rows = list(itertools.product(*(range(node.sizes[v]) for v in first)))
         for row in rows:
-            logits = [as_float(x) for x in line({**env, **dict(zip(first, row))})]
+            logits = [_bounded(x) for x in line({**env, **dict(zip(first, row))})]
             target = 0
             for operand in range(1, len(node.operands)):
                 free = [v for v in dict.fromkeys(node.operands[operand].variables) if v not in env]
                 value = self._read(node, operand, {**env, **dict(zip(free, row))})
                 # a class, where the value is one; else any function of it will do
+                value = _bounded(value)
                 target += int(value) if value == int(value) >= 0 else int(abs(value) * 12)
             total += mpmath.log(sum(mpmath.exp(x) for x in logits)) - logits[target % len(logits)]
         return total / len(rows)

@@ -26,7 +26,7 @@ from gaugec.operators import Term
 MEMORY = 2 << 30  # bytes of address space that a worker may take
 _START = "import sys; sys.path[:] = {path!r}; from gaugec.answering import main; main()"
 _LOCK = threading.Lock()
-_DYING = "the process that asks sympy gave no answer"
+_DYING = "not decided: the process that asks sympy gave no answer, or took too much memory"
 
 
 def ask(question: str, *terms: Term, seconds: float | None = None) -> Any:
@@ -50,9 +50,7 @@ def ask(question: str, *terms: Term, seconds: float | None = None) -> Any:
         reply = _WORKER.exchange(line, left)
     if reply is None:
         late, _ = limits.left()
-        raise limits.Exceeded(
-            reason if late <= 0 or _WORKER.late else f"not decided: {_DYING}, or it took too much memory"
-        )
+        raise limits.Exceeded(reason if late <= 0 or _WORKER.late else _DYING)
     return decode(json.loads(reply))
 
 

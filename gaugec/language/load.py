@@ -118,9 +118,7 @@ class _Loader:
         if source.key in self.files:
             return self.files[source.key]
         if len(self.files) >= MAX_FILES:
-            raise SpecError(
-                f"a spec reads at most {MAX_FILES} files", asked, "put gauges that belong together into one"
-            )
+            raise SpecError(f"a spec reads at most {MAX_FILES} files", asked, "put gauges into one file")
         text = _text(source, asked)
         self.words += count(text)
         if self.files and self.words > MAX_WORDS:  # of one file alone the parser says it, with the place

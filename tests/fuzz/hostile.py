@@ -143,7 +143,7 @@ SPECS: dict[str, str] = {
     "deep expression": lines(f"y = {nested('tanh', 95, 'x @ W')}", kept="y"),
     "deep lines": chain(nested("tanh", 60, "Y"), 95),
     "deep and sound": deep(60, 90),
-    "less deep and sound": deep(60, 20),
+    "less deep and sound": deep(60, 8),
     "deep signs": lines("y = " + "-" * 90 + "(x @ W)", kept="y"),
     "too deep": lines(f"y = {nested('tanh', 500, 'x @ W')}", kept="y"),
     "far too deep": lines("y = " + "(" * 50_000 + "x @ W" + ")" * 50_000, kept="y"),
@@ -206,7 +206,7 @@ SPECS: dict[str, str] = {
         f" for every c in positive(d):\n W -> W @ diag(c)\n keeps y\n fix colnorm(W) == 1\n"
         for i, eps in enumerate(["1e64", "1e-64", "0", "1/3", NINES, "0.0000001"])
     ),
-    "many gauges": "".join(SCALE.format(body="relu(x @ W1.T)").replace("gauge g(", f"gauge g{i}(") for i in range(100)),
+    "many gauges": "".join(SCALE.format(body="relu(x @ W1.T)").replace("gauge g(", f"gauge g{i}(") for i in range(30)),
     "too many gauges": "".join(
         SCALE.format(body="relu(x @ W1.T)").replace("gauge g(", f"gauge g{i}(") for i in range(200)
     ),

@@ -1,0 +1,124 @@
+"""Specs that were written to do harm: every one gives a verdict or an error, in its time and in bounded memory."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+import gaugec
+from fuzz.batch import failures, outcomes
+from fuzz.gauges import gauge
+from fuzz.hostile import SCALE, SPECS, op
+from gaugec import laws, limits, oracle
+
+SOUND = SCALE.format(body="relu(x @ W1.T)")
+
+
+def spec(folder: Path, text: str) -> Path:
+    path = folder / "spec.gauge"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_the_hostile_corpus() -> None:
+    limit = 0.25
+    found = outcomes(SPECS, limit)
+    assert [each.name for each in found] == list(SPECS)
+    # of the many gauges of one spec each has its time
+    assert failures([each for each in found if each.name != "many gauges"], limit) == []
+    assert failures([each for each in found if each.name == "many gauges"], limit, 30) == []
+    kinds = {each.name: each.kind for each in found}
+    assert {"error", "refused", "not decided"} <= set(kinds.values())
+    assert kinds["squares"] == kinds["sum of max"] == "not decided"
+
+
+def test_hostile_specs_that_are_sound_are_proved() -> None:
+    names = ("many params", "many dims", "inverse of a power", "less deep and sound", "tower in the fix line")
+    found = outcomes({name: SPECS[name] for name in names}, 60.0)
+    assert {each.name: each.kind for each in found} == dict.fromkeys(names, "proved")
+
+
+def test_random_gauges() -> None:
+    found = outcomes({str(seed): gauge(seed) for seed in range(40)}, 0.25)
+    assert failures(found, 0.25) == []
+    assert sum(each.kind != "error" for each in found) > 20, "most of them reach the prover"
+
+
+@pytest.mark.parametrize("name", ["squares", "tower of tanh", "norms in lines", "ropes"])
+def test_the_verdict_names_the_limit_and_refuses(tmp_path: Path, name: str) -> None:
+    made = SPECS[name]
+    gaugec.verify(spec(tmp_path, SOUND))  # what is imported and proved once is not its time
+    start = time.monotonic()
+    result = gaugec.verify(spec(tmp_path, made), limit=0.5)
+    assert time.monotonic() - start < 5
+    (theorem,) = result.theorems
+    assert (theorem.verdict, theorem.reason) == ("not decided", "not decided in 0.5 s")
+    assert not result.ok and not theorem and result.accepted == (False,)
+    assert not theorem.counterexample
+
+
+def test_the_limit_is_for_each_proof(tmp_path: Path) -> None:
+    both = SPECS["squares"] + SOUND.replace("gauge g(", "gauge sound(")
+    result = gaugec.verify(spec(tmp_path, both), limit=1)
+    assert [theorem.verdict for theorem in result.theorems] == ["not decided", "proved"]
+    assert result.theorems[0].reason == "not decided in 1 s"
+    with pytest.raises(gaugec.ProofError, match="not decided in 1 s"):
+        gaugec.compile(gaugec.load(tmp_path / "spec.gauge"), None, limit=1)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("limit", [0, -1, float("nan")])
+def test_a_limit_is_a_positive_number(tmp_path: Path, limit: float) -> None:
+    with pytest.raises(ValueError, match="positive"):
+        gaugec.verify(spec(tmp_path, SOUND), limit=limit)
+
+
+@pytest.mark.parametrize(
+    ("definition", "says"),
+    [
+        ("(" + "*".join(f"(x+{i})" for i in range(20)) + ")**4", "has more than 1,000 terms"),
+        ("gelu(" * 12 + "x" + ")" * 12, "has more than 1,000 operations"),
+        ("((x**64)**64)*x", "has a degree of more than 1,000"),
+        ("max(x, 0)*" + "9" * 50 + "e64**20", "has numbers of more than 1,000 digits"),
+    ],
+)
+def test_an_op_that_is_too_large_is_refused_with_its_place(tmp_path: Path, definition: str, says: str) -> None:
+    with pytest.raises(gaugec.SpecError, match=f": the op 'h', multiplied out, {says}\\n") as caught:
+        gaugec.load(spec(tmp_path, op(definition)))
+    assert caught.value.span is not None and caught.value.span.line == 1
+
+
+class TestOracle:
+    """sympy in a process that can be killed."""
+
+    hard = ("add", ("tanh", ("tanh", ("tanh", "x"))), ("pow", ("tanh", ("add", "x", 1)), -1))
+
+    def test_it_answers_what_sympy_answers(self) -> None:
+        for term in (("pow", ("max", "x", 0), 3), ("mul", "x", ("abs", "x")), ("add", "x", 1), ("nonsense", "x")):
+            direct = []
+            for answer in (laws.ANSWERS["degree"], laws.ANSWERS["parity"]):
+                try:
+                    direct.append(answer(term))
+                except ValueError:
+                    direct.append(None)
+            assert [oracle.ask("degree", term), oracle.ask("parity", term)] == direct
+
+    def test_what_is_late_is_killed_and_the_next_question_answered(self) -> None:
+        with limits.within(1.5), pytest.raises(limits.Exceeded, match=r"^not decided in 1\.5 s$"):
+            oracle.ask("degree", self.hard)
+        assert oracle.ask("degree", ("pow", "x", 3)) == 3
+
+    def test_what_was_not_decided_is_not_remembered(self) -> None:
+        term = ("mul", self.hard, 1)
+        with limits.within(0.05), pytest.raises(limits.Exceeded):
+            laws.degree(term)
+        assert not any(key == ("degree", (term,)) for key in laws._MEMO)
+
+    def test_a_term_survives_the_way(self) -> None:
+        from fractions import Fraction
+
+        for term in (("pow", ("add", "x", 10**5000), Fraction(-1, 3)), True, None, "x", Fraction(3, 7)):
+            assert oracle.decode(oracle.encode(term)) == term
+        with pytest.raises(TypeError):
+            oracle.encode(object())

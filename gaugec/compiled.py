@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from gaugec.reporting import proved_once
 from gaugec.runtime.loading import Gauge
 from gaugec.sites import Site
 from gaugec.witness import Runner, Witness, witness
@@ -72,7 +73,10 @@ class CompiledGauge(Gauge):
 
     def report(self) -> str:
         """Every gauge, site and proof; every parameter gauged, or not and why."""
-        lines = [f"spec {self.metadata['spec']}, {self._traced.second}"]
+        lines = [
+            f"spec {self.metadata['spec']}, {self._traced.second}",
+            proved_once(len(self.sites), len(self.metadata["structures"])),
+        ]
         for theorem in self.verification.theorems:
             sites = [site for site in self.sites if site.gauge == theorem.name]
             lines.append("")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from fractions import Fraction
 
 from gaugec import laws
@@ -124,6 +125,12 @@ def _named(node: Node, statement: Statement) -> str:
 
 # --- models --------------------------------------------------------------------------------------------------------
 _PROOFS: dict[str, Theorem] = {}
+_made = 0
+
+
+def proofs_made() -> int:
+    """How many statements on models were proved, or refused, so far: what was remembered does not count."""
+    return _made
 
 
 def prove_invariance(
@@ -144,6 +151,8 @@ def prove_invariance(
     known = _PROOFS.get(key)
     if known is not None:
         return known
+    global _made
+    _made += 1
     start = time.monotonic()
 
     def attempt(effort: Effort) -> Theorem:
@@ -158,7 +167,7 @@ def prove_invariance(
 
         return guarded("", prove)
 
-    theorem = with_eps(attempt, graph, kept, group, start)
+    theorem = replace(with_eps(attempt, graph, kept, group, start), structure=key)
     if theorem.verdict != "not decided":
         _PROOFS[key] = theorem
     return theorem

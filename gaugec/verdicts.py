@@ -28,6 +28,7 @@ class Theorem:
     verdict: "proved", "refused", "approximate" (proved but for eps, with the bound in `conditions`) or "not decided".
     reason: why it is not proved, in a reader's words.  steps: the rules and laws that were used.  movements: role ->
     how the action moves it.  counterexample, sampled: filled in by whoever runs `gaugec.sample`.
+    structure: on a model, the hash of all that the proof read.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Theorem:
     counterexample: str = ""
     sampled: int = 0
     seconds: float = 0.0
+    structure: str = ""
 
     def __bool__(self) -> bool:
         return self.verdict == "proved"

@@ -1,8 +1,9 @@
 """gaugec: a compiler from declared parameter symmetries (gauges) to proved, gauge-equivariant optimizers.
 
 `load` reads a spec, `verify` proves it, `compile` finds its gauges in a model and writes the PyTorch module that
-`gaugec.runtime`'s optimizers step with. Names are looked up on first use, so that `import gaugec.runtime` costs nothing
-but torch: a compiled gauge needs neither sympy nor lark nor networkx.
+`gaugec.runtime`'s optimizers step with, `recheck` checks such a module again from its spec and its model. Names are
+looked up on first use, so that `import gaugec.runtime` costs nothing but torch: a compiled gauge needs neither sympy
+nor lark nor networkx.
 """
 
 from __future__ import annotations
@@ -14,15 +15,17 @@ if TYPE_CHECKING:
     from gaugec.driver import compile
     from gaugec.errors import GaugeError, MatchError, ProofError, SpecError
     from gaugec.language import load
+    from gaugec.recheck import recheck
     from gaugec.verifying import verify
 
 __version__ = "0.1.0"
-__all__ = ["load", "verify", "compile", "GaugeError", "SpecError", "ProofError", "MatchError"]
+__all__ = ["load", "verify", "compile", "recheck", "GaugeError", "SpecError", "ProofError", "MatchError"]
 
 _HOMES = {
     "load": "gaugec.language",
     "verify": "gaugec.verifying",  # which needs no torch
     "compile": "gaugec.driver",
+    "recheck": "gaugec.recheck",
     "GaugeError": "gaugec.errors",
     "SpecError": "gaugec.errors",
     "ProofError": "gaugec.errors",

@@ -22,7 +22,7 @@ import click
 from rich.text import Text
 
 import gaugec
-from gaugec.screen import console, count, show_sites, show_verification, working
+from gaugec.screen import console, show_recheck, show_sites, show_verification, working
 
 REFUSED = 1
 MISUSED = 2
@@ -239,26 +239,43 @@ def compile_(spec: str, model: str, output: str, explain: bool, loss: str | None
         out.print(Text(str(compiled.report(explain=True))))
     else:
         show_sites(out, compiled)
-    out.print(f"{output}: {count(len(compiled.sites), 'site')}, {seconds:.1f} s")
+    counts = importlib.import_module("gaugec.reporting").proved_once(
+        len(compiled.sites), len(compiled.metadata["structures"])
+    )
+    out.print(f"{output}: {counts}, {seconds:.1f} s")
 
 
 @main.command()
 @click.argument("file", metavar="FILE.py", type=FilePath(exists=True, dir_okay=False))
-@click.option("--recheck", is_flag=True, help="Prove again what the file's certificate claims.")
-def report(file: str, recheck: bool) -> None:
-    """Say what a compiled file holds. The file is Python and is run: open only what you trust."""
-    out = console()
+@click.argument("model", required=False)
+@click.option("--recheck", is_flag=True, help="Check the file again: its text, its spec, the proofs; with MODEL, all.")
+@click.option("--spec", type=SpecName(), help="Where the spec is, if it is no longer where it was.")
+@click.option("--loss", type=click.Choice(["cross_entropy"]), help="As for compile; what the file says, if not given.")
+def report(file: str, model: str | None, recheck: bool, spec: str | None, loss: str | None) -> None:
+    """Say what a compiled file holds, without running it.
+
+    With --recheck nothing that it says is believed: the spec is proved again, and, where MODEL (package.module:factory)
+    is given, traced, matched and compiled again; exits with 1 when anything differs.
+    """
+    if (model or spec or loss) and not recheck:
+        raise click.UsageError("MODEL, --spec and --loss are for --recheck.")
+    if loss and not model:
+        raise click.UsageError("--loss is for a MODEL.")
     try:
-        compiled = importlib.import_module("gaugec.runtime").load(file)
-    except (Exception, SystemExit) as error:
-        _complain(f"gaugec: {file} is not a compiled gauge: {type(error).__name__}: {_first_line(error)}")
+        compiled = importlib.import_module("gaugec.reading").read(file)
+    except gaugec.GaugeError as error:
+        _complain(f"gaugec: {error}")
         sys.exit(MISUSED)
-    out.print(Text(str(compiled.report())))
     if not recheck:
+        console().print(Text(importlib.import_module("gaugec.reporting").report(compiled)))
+        if not compiled.intact:
+            _complain(f"gaugec: {file} was changed after it was compiled; what it says may not be what it does")
+            sys.exit(REFUSED)
         return
-    with _refusals(), working(f"proving {file} again"):
-        result = importlib.import_module("gaugec.driver").recheck(file)
-    out.print(Text(str(result)))
+    with _refusals(), working(f"checking {file} again"):
+        work = _workload(model) if model else Workload(None, (), {})
+        result = gaugec.recheck(file, work.model, work.args, work.kwargs, loss=loss, spec=spec)
+    show_recheck(console(), result)
     sys.exit(0 if result.ok else REFUSED)
 
 

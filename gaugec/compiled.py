@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from gaugec.reporting import proved_once
 from gaugec.runtime.loading import Gauge
 from gaugec.sites import Site
 from gaugec.witness import Runner, Witness, witness
@@ -84,7 +85,10 @@ class CompiledGauge(Gauge):
 
         explain: under every site also the way of each moved value from its writer to its readers.
         """
-        lines = [f"spec {self.metadata['spec']}, {self._traced.second}"]
+        lines = [
+            f"spec {self.metadata['spec']}, {self._traced.second}",
+            proved_once(len(self.sites), len(self.metadata["structures"])),
+        ]
         for theorem in self.verification.theorems:
             sites = [site for site in self.sites if site.gauge == theorem.name]
             lines.append("")

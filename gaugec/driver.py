@@ -1,19 +1,19 @@
-"""The pipeline in one screen: load, prove, trace, match, prove again on the model, witness, derive, plan, emit.
+"""The pipeline in one screen: load, prove, trace, match, prove again on the model, witness, derive, plan, emit, seal.
 
 What this module does not do: it decides nothing by itself; each stage is a stranger to the others and is called here.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
-from gaugec import limits
+from gaugec import certificate, limits
 from gaugec.compiled import CompiledGauge, Refused
 from gaugec.derive import derive
 from gaugec.emit import emit
@@ -29,8 +29,6 @@ from gaugec.trace import Trace, trace
 from gaugec.verdicts import Theorem
 from gaugec.verifying import Verification, verify
 from gaugec.witness import Runner, Witness, witness
-
-VERSION = 1
 
 
 def compile(
@@ -70,6 +68,24 @@ def _compile(
         if not accepted:
             raise _unproved(entry, theorem)
     traced = trace(model, args, kwargs, loss=loss)
+    spec_file = loaded.name if isinstance(spec, Spec) else str(spec)
+    return build(loaded, spec_file, verification, traced, model, args, kwargs)
+
+
+def build(
+    loaded: Spec,
+    spec_file: str,
+    verification: Verification,
+    traced: Trace,
+    model: nn.Module,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any] | None,
+) -> CompiledGauge:
+    """The second half of `compile`: an accepted spec and a traced model to a compiled gauge.
+
+    Raises:
+        MatchError: a required gauge has no site, or the witness contradicts a proof.
+    """
     finder = Finder(traced)
     sites: list[Site] = []
     refusals: list[Refused] = []
@@ -90,25 +106,27 @@ def _compile(
             if entry.required and not any(site.gauge == entry.gauge.name for site in sites):
                 raise _no_site(entry.gauge, [r for r in refusals if r.gauge == entry.gauge.name], traced)
     _gradient_agrees(model, args, kwargs or {}, sites, traced)
-    metadata = {
-        "version": VERSION,
-        "spec": loaded.name,
-        "spec_file": loaded.name if isinstance(spec, Spec) else str(spec),
-        "spec_sha256": loaded.sha256,
-        "graph_sha256": hashlib.sha256(repr(traced.graph.nodes).encode()).hexdigest(),
-        "loss": loss or "",
-        "traced": traced.second,
-        "sites": [_record(site) for site in sites],
-        "refused": [str(refused) for refused in refusals],
-        "witness": {
+    metadata = certificate.make(
+        loaded,
+        spec_file,
+        verification.theorems,
+        traced.graph,
+        sites,
+        loss=traced.loss,
+        traced=traced.second,
+        parameters=traced.shapes,
+        tied={name: canonical for name, canonical in traced.names.items() if name != canonical},
+        refused=[str(refused) for refused in refusals],
+        ungauged=finder.ungauged(sites),
+        witness={
             "error": f"{measured.error:.1e}",
             "control": f"{measured.control:.1e}",
             "controls": measured.controls,
             "note": measured.note,
         },
-        "ungauged": finder.ungauged(sites),
-    }
-    source = emit(plan(sites, derive(sites), traced.shapes), metadata)
+        torch=str(torch.__version__),
+    )
+    source = certificate.sealed(emit(plan(sites, derive(sites), traced.shapes), metadata))
     return CompiledGauge(source, tuple(sites), tuple(refusals), verification, measured, traced)
 
 
@@ -124,28 +142,6 @@ def _largest(sites: Sequence[Site]) -> list[Site]:
         if known is None or GROUPS[site.group].dimension(site.size) > GROUPS[known.group].dimension(known.size):
             best[acts_on(site)] = site
     return [site for site in sites if best[acts_on(site)] is site]
-
-
-def recheck(path: str | Path) -> Verification:
-    """Proves again the spec that a compiled file was made from, and compares its hash.
-
-    The spec is looked for where it was when the file was compiled (a shipped name, or a path as it was typed).
-
-    Raises:
-        ProofError: the spec has changed since.  SpecError: it is not there any more.
-    """
-    from gaugec.runtime import load as load_compiled
-
-    metadata = load_compiled(path).metadata
-    if not isinstance(metadata.get("spec_file"), str):
-        raise ProofError(f"{path} does not say from which spec it was compiled", help="compile the model again")
-    loaded = load(metadata["spec_file"])
-    if loaded.sha256 != metadata.get("spec_sha256"):
-        raise ProofError(
-            f"the spec {loaded.name} is not the one that {path} was compiled from",
-            help="compile the model again with the present spec",
-        )
-    return verify(loaded)
 
 
 def _gradient_agrees(
@@ -169,20 +165,6 @@ def _unseen(site: Site) -> Refused:
     names = tuple(binding.parameter for binding in site.bindings)
     reason = "no output depends on it, with these example inputs (do the tokens differ?)"
     return Refused(site.gauge, ", ".join(dict.fromkeys(names)), reason, "", site.place, False, True, names)
-
-
-def _record(site: Site) -> dict[str, Any]:
-    return {
-        "gauge": site.gauge,
-        "index": site.index,
-        "group": site.group,
-        "copies": site.copies,
-        "size": site.size,
-        "place": site.place,
-        "verdict": site.verdict,
-        "parameters": [f"{binding.role}: {binding.parameter}" for binding in site.bindings],
-        "certificate": [f"{key}: {value}" for key, value in site.certificate],
-    }
 
 
 def _unproved(entry: Entry, theorem: Theorem) -> ProofError:
@@ -219,4 +201,4 @@ def _witnessed(traced: Trace, sites: Sequence[Site]) -> Witness:
     return measured
 
 
-__all__: list[str] = ["Verification", "compile", "recheck", "verify"]
+__all__: list[str] = ["Verification", "build", "compile", "verify"]

@@ -17,7 +17,7 @@ from gaugec.language.tree import Entry, Gauge
 from gaugec.match import Candidate, Matcher, Refusal, regions
 from gaugec.operators import Term
 from gaugec.pattern import patterns
-from gaugec.prove import Theorem, prove_invariance, structure
+from gaugec.prove import Theorem, prove_invariance
 from gaugec.sites import Site
 from gaugec.siting import make_site, pairings
 from gaugec.tensor import Movement, Node, Statement
@@ -106,9 +106,11 @@ class Finder:
         for candidate in candidates:
             proved, pairing = self._prove(candidate)
             if proved.verdict == "proved" or (proved.verdict == "approximate" and entry.approximate):
-                steps = dict.fromkeys((*theorem.steps, *proved.steps, *proved.conditions))
-                key = structure(self.graph, candidate.kept, regions(self.graph, candidate), candidate.cut, pairing)
-                certificate = [("structure", key), *(("step", step) for step in steps)]
+                certificate = [
+                    ("structure", proved.structure),
+                    *(("condition", condition) for condition in proved.conditions),
+                    *(("step", step) for step in proved.steps),
+                ]
                 sites.append(
                     make_site(
                         self.graph, candidate, self.names, gauge, len(sites), pairing, proved.verdict, certificate

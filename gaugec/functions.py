@@ -71,7 +71,8 @@ def power(algebra: Algebra, poly: Polynomial, exponent: Fraction) -> Polynomial:
     if not more and not bound and (isinstance(e, int) or (not factors and coefficient == 1)):
         for s, ix, x in factors:
             if e < 0:
-                algebra.conditions.setdefault(f"{algebra.symbols[s].name} ≠ 0")
+                symbol = algebra.symbols[s]
+                algebra.conditions.setdefault(f"{symbol.said or symbol.name} ≠ 0")
             out[s, ix] = number(out.get((s, ix), 0) + x * e)
         scale = number(limits.bounded_power(coefficient, e)) if isinstance(e, int) else 1
         return algebra.add((scale, monomial(algebra, out)))

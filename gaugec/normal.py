@@ -39,6 +39,7 @@ from gaugec.terms import (
 )
 
 Leaf = Callable[["Evaluator", Node, tuple[Index, ...]], "Polynomial | None"]
+_SAID = {"param": "a parameter", "input": "an input"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -241,7 +242,9 @@ class Evaluator:
     def _atom(self, node: Node, ixs: tuple[Index, ...]) -> Polynomial:
         first = self.graph[self.numbered(node.id)]
         name = first.name or first.source or first.function or first.op
-        return self.algebra.atom(self.algebra.symbol(("node", first.id), Symbol("node", name)), ixs)
+        # a proof on a model serves every place of equal structure: what it says later may name none of them
+        said = "" if self.graph.symbolic else _SAID.get(first.function if first.op == "leaf" else "", "a divisor")
+        return self.algebra.atom(self.algebra.symbol(("node", first.id), Symbol("node", name, said=said)), ixs)
 
     def _given(self, world: World, node: Node, ixs: tuple[Index, ...]) -> Polynomial:
         whole = all(

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from fractions import Fraction
 
 from gaugec import laws, limits
@@ -129,6 +130,12 @@ def _named(node: Node, statement: Statement) -> str:
 
 # --- models --------------------------------------------------------------------------------------------------------
 _PROOFS: dict[str, Theorem] = {}
+_made = 0
+
+
+def proofs_made() -> int:
+    """How many statements on models were proved, or refused, so far: what was remembered does not count."""
+    return _made
 
 
 def prove_invariance(
@@ -149,6 +156,8 @@ def prove_invariance(
     known = _PROOFS.get(key)
     if known is not None:
         return known
+    global _made
+    _made += 1
     start = time.monotonic()
 
     def attempt(effort: Effort) -> Theorem:
@@ -164,7 +173,7 @@ def prove_invariance(
         return guarded("", prove)
 
     with limits.proof():
-        theorem = with_eps(attempt, graph, kept, group, start)
+        theorem = replace(with_eps(attempt, graph, kept, group, start), structure=key)
     if theorem.verdict != "not decided":
         _PROOFS[key] = theorem
     return theorem

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 _STYLES = {"proved": "green", "approximate": "yellow", "train mode only": "yellow", "refused": "red"}
+_FOUND = {"ok": "green", "differs": "red", "not done": "yellow"}
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -70,6 +71,18 @@ def _details(theorem: Any, explain: bool) -> Iterator[str]:
         yield from map(str, theorem.steps)
         if theorem.sampled:
             yield f"sampled with exact numbers, {theorem.sampled} times"
+
+
+def show_recheck(out: Console, result: Any) -> None:
+    """Print one line a check: ok, what differs first, or why it was not made; then what else should be known."""
+    out.print(Text(result.path, "bold"))
+    for check in result.checks:
+        verdict = (check.verdict.ljust(8), _FOUND.get(check.verdict, "bold"))
+        out.print(Text.assemble("  ", verdict, "  ", check.name.ljust(6), "  ", check.says))
+    for note in result.notes:
+        out.print(Text("  " + note, "dim"))
+    failed = [check.name for check in result.checks if check.verdict != "ok"]
+    out.print("all that was checked holds" if result.ok else f"does not hold: {', '.join(failed)}")
 
 
 def show_sites(out: Console, compiled: Any) -> None:

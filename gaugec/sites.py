@@ -66,7 +66,7 @@ class Site:
     verdict: "proved", "approximate" or "train mode only".
     place: module path, for people.
     theorem: the gauge's docstring.
-    certificate: the proof's steps.
+    certificate: pairs: the "structure" that was proved (a hash), then every "condition" and every "step" of its proof.
     way: every moved value from its writer to its readers, a line each, for people.
     """
 

@@ -58,7 +58,9 @@ def make_site(
         bindings.append(
             Binding(bound.role, names[region.leaf], offset, copies, group, rest, move, float(region.shift_by))
         )
-    bindings.sort(key=lambda b: (order[b.role], list(names.values()).index(b.parameter), b.offset))
+    several = len({b.role for b in bindings}) < len(bindings)
+    place = {name: n for n, name in enumerate(names.values())} if several else {}
+    bindings.sort(key=lambda b: (order[b.role], place.get(b.parameter, 0), b.offset))
     return Site(
         gauge=gauge.name,
         index=index,

@@ -31,7 +31,8 @@ class Theorem:
     reason: why it is not proved, in a reader's words.  steps: the rules and laws that were used.  movements: role ->
     how the action moves it.  Filled in by `gaugec.verifying`: counterexample, the smallest case found in which it fails
     (of an "approximate" one: deviates); tried, how many cases were tried in vain; repair, what would make it hold;
-    sampled, how often the component check has agreed.
+    sampled, how often the component check has agreed.  structure: on a model,
+    the hash of all that the proof read.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Theorem:
     repair: str = ""
     sampled: int = 0
     seconds: float = 0.0
+    structure: str = ""
 
     def __bool__(self) -> bool:
         return self.verdict == "proved"

@@ -10,6 +10,7 @@ What this module does not do: it believes nothing that is declared, it knows no 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -112,7 +113,7 @@ def value(term: Term, x: float) -> float | None:
     """The function at a number; None where it has no real, finite value."""
     try:
         answer = _value(term, x)
-    except (ArithmeticError, ValueError, TypeError):
+    except (ArithmeticError, ValueError, TypeError, KeyError):
         return None
     return answer if isinstance(answer, float) and math.isfinite(answer) else None
 
@@ -130,8 +131,18 @@ def _value(term: Term, x: float) -> float:
         return float(values[0] ** values[1])
     if head in ("max", "min"):
         return max(values) if head == "max" else min(values)
-    function = {"exp": math.exp, "log": math.log, "tanh": math.tanh, "erf": math.erf, "abs": abs}.get(head)
-    return float((function or {"sin": math.sin, "cos": math.cos}[head])(*values))
+    return float(_FUNCTIONS[head](*values))
+
+
+_FUNCTIONS: dict[str, Callable[..., float]] = {
+    "exp": math.exp,
+    "log": math.log,
+    "tanh": math.tanh,
+    "erf": math.erf,
+    "sin": math.sin,
+    "cos": math.cos,
+    "abs": abs,
+}
 
 
 __all__ = ["Laws", "found", "proportional", "recognise", "same", "shift", "value"]

@@ -98,8 +98,8 @@ def spelled(function: str, attributes: tuple[tuple[str, object], ...]) -> str:
 def _written(term: Term, outer: int) -> str:
     """`outer`: how tightly what stands around binds (1 a sum, 2 a product, 3 a power)."""
     if not isinstance(term, tuple):
-        number = not isinstance(term, str)
-        return f"({term})" if number and outer > 1 and (term < 0 or "/" in str(term)) else str(term)
+        text = str(term)
+        return f"({text})" if outer > 1 and (text.startswith("-") or "/" in text) else text
     head, *parts = term
     if head == "add":
         text, level = " + ".join(_written(part, 1) for part in parts).replace("+ -", "- "), 1

@@ -12,17 +12,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gaugec.driver import compile, verify
+    from gaugec.driver import compile
     from gaugec.errors import GaugeError, MatchError, ProofError, SpecError
     from gaugec.language import load
     from gaugec.recheck import recheck
+    from gaugec.verifying import verify
 
 __version__ = "0.1.0"
 __all__ = ["load", "verify", "compile", "recheck", "GaugeError", "SpecError", "ProofError", "MatchError"]
 
 _HOMES = {
     "load": "gaugec.language",
-    "verify": "gaugec.driver",
+    "verify": "gaugec.verifying",
     "compile": "gaugec.driver",
     "recheck": "gaugec.recheck",
     "GaugeError": "gaugec.errors",

@@ -119,7 +119,12 @@ class Matcher:
                     tried.append(found)
                 if tried:
                     refusals.append(max(tried, key=lambda r: r.progress))
-        return [c for c in candidates if not any(_within(c, other) for other in candidates)], refusals
+        sharing: dict[int, list[Candidate]] = {}
+        for candidate in candidates:
+            for leaf in {b.leaf for b in candidate.bound}:
+                sharing.setdefault(leaf, []).append(candidate)
+        alone = [c for c in candidates if not any(_within(c, other) for other in sharing[c.bound[0].leaf])]
+        return alone, refusals
 
     def _seeds(self, leaf: Node) -> Iterator[tuple[int, dict[Number, Extent]]]:
         for axis in range(len(leaf.shape)):

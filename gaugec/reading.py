@@ -19,7 +19,7 @@ from typing import Any
 from gaugec.certificate import VERSION, complaint, intact, unified
 from gaugec.errors import GaugeError, printable
 
-MAX_BYTES = 16_000_000  # a model of 80 layers takes half a megabyte; the syntax tree of a text takes a hundred times it
+MAX_BYTES = 8_000_000  # a model of 80 layers takes half a megabyte; the syntax tree of a text up to 500 times its size
 _COMPONENT = re.compile(r"Component[0-9]+")
 
 

@@ -1,0 +1,506 @@
+"""Certificates: what a compiled file says of itself, and that every change of file, spec or model is named."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import dataclasses
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from torch import nn
+from torch.nn import functional as F
+
+import gaugec
+from gaugec import certificate, prove, reading
+from gaugec.cli import main
+from gaugec.tensor import Digit, Graph, Node, Region
+from gaugec.trace import trace
+
+SPEC = """
+gauge unit_scale(n, d, e, f):
+    "A ReLU unit's scale may move from what writes it to what reads it."
+    given  x[n, d]
+    param  W1[f, d], b1[f]?, W2[e, f]
+    model  y = relu(x @ W1.T + b1) @ W2.T
+    for every c in positive(f):
+        W1 -> diag(c) @ W1
+        b1 -> c * b1
+        W2 -> W2 @ diag(1/c)
+    keeps  y
+    fix    rownorm(W1) == colnorm(W2)
+"""
+
+MODELS = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, act=torch.relu, units=7, extra=False, name="down"):
+        super().__init__()
+        torch.manual_seed(0)
+        self.act, self.extra, self.name = act, extra, name
+        self.up = nn.Linear(5, units)
+        setattr(self, name, nn.Linear(units, 3))
+        self.side = nn.Linear(units, 2) if extra else None
+
+    def forward(self, x):
+        hidden = self.act(self.up(x))
+        y = getattr(self, self.name)(hidden)
+        return (y, self.side(hidden)) if self.extra else y
+
+def shown(model, rows=4): return model, (torch.linspace(-1, 1, 5 * rows).reshape(rows, 5).sin(),)
+def plain(): return shown(Net())
+def trained():
+    model, inputs = shown(Net())
+    with torch.no_grad():
+        model.up.weight.mul_(3.0)
+    return model, inputs
+"""
+namespace: dict[str, Any] = {}
+exec(MODELS, namespace)
+Net, shown = namespace["Net"], namespace["shown"]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a spec, a model and the gauge compiled from them."""
+    folder = tmp_path_factory.mktemp("recheck")
+    (folder / "unit.gauge").write_text(SPEC)
+    (folder / "models_to_check.py").write_text(MODELS)
+    model, args = shown(Net())
+    gaugec.compile(folder / "unit.gauge", model, args).save(folder / "net.py")
+    return folder
+
+
+@pytest.fixture
+def source(home: Path) -> str:
+    return (home / "net.py").read_text()
+
+
+def found(result: Any) -> dict[str, str]:
+    return {check.name: check.verdict for check in result.checks}
+
+
+def says(result: Any, name: str) -> str:
+    return next(check.says for check in result.checks if check.name == name)
+
+
+def call(*words: str) -> Result:
+    return CliRunner().invoke(main, list(words))
+
+
+ALL = ["file", "spec", "proofs", "model", "sites", "code"]
+
+
+# --- unchanged
+
+
+def test_nothing_has_changed(home: Path) -> None:
+    model, args = shown(Net())
+    before = prove.proofs_made()
+    result = gaugec.recheck(home / "net.py", model, args)
+    assert result and result.ok, str(result)
+    assert found(result) == dict.fromkeys(ALL, "ok") and not result.notes
+    assert prove.proofs_made() - before == 1, "what an earlier compile proved is not believed"
+
+
+def test_trained_weights_and_another_seed_are_no_change(home: Path) -> None:
+    model, args = namespace["trained"]()
+    assert gaugec.recheck(home / "net.py", model, args)
+
+
+def test_without_a_model_it_says_that_it_did_not_look(home: Path) -> None:
+    result = gaugec.recheck(home / "net.py")
+    assert result and found(result) == dict.fromkeys(ALL[:3], "ok")
+    assert "the model was not looked at" in " ".join(result.notes)
+
+
+@pytest.mark.parametrize("seed", ["1", "2"])
+def test_another_process_finds_the_same(home: Path, seed: str) -> None:
+    words = [sys.executable, "-m", "gaugec", "report", "net.py", "--recheck", "models_to_check:plain"]
+    environment = os.environ | {"PYTHONHASHSEED": seed}
+    done = subprocess.run(words, env=environment, cwd=home, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("  ok  ") == 6 and "differs" not in done.stdout
+    assert "\x1b" not in done.stdout and done.stderr == ""
+
+
+# --- another model
+
+
+def tied() -> tuple[nn.Module, tuple[Any, ...]]:
+    model, args = shown(Net(units=3))
+    model.down.bias = model.up.bias
+    return model, args
+
+
+CHANGED: list[tuple[str, Callable[[], Any], str, str]] = [
+    ("activation", lambda: shown(Net(act=F.leaky_relu)), "differs", "where there is leaky_relu now"),
+    ("unsound activation", lambda: shown(Net(act=F.gelu)), "differs", "where there is gelu now"),
+    ("size", lambda: shown(Net(units=8)), "differs", "up.weight had the shape (7, 5), has (8, 5) now"),
+    ("reader", lambda: shown(Net(extra=True)), "differs", "it has side.weight now"),
+    ("name", lambda: shown(Net(name="last")), "ok", "it had down.weight, it has last.weight now"),
+    ("input", lambda: shown(Net(), rows=6), "ok", "the input x had the shape (4, 5), has (6, 5) now"),
+]
+
+
+@pytest.mark.parametrize(("made", "sites", "words"), [case[1:] for case in CHANGED], ids=[case[0] for case in CHANGED])
+def test_a_changed_model_is_named(home: Path, made: Callable[[], Any], sites: str, words: str) -> None:
+    model, args = made()
+    result = gaugec.recheck(home / "net.py", model, args)
+    assert not result
+    assert found(result)["file"] == found(result)["spec"] == found(result)["proofs"] == "ok"
+    assert found(result)["model"] == "differs" and words in says(result, "model"), str(result)
+    if sites == "differs":
+        assert found(result)["sites"] == "differs", str(result)
+
+
+def test_a_weight_that_is_tied_now(tmp_path: Path) -> None:
+    model, args = shown(Net(units=3))
+    spec = SPEC.replace("gauge unit_scale", "gauge scale")
+    (tmp_path / "unit.gauge").write_text(spec)
+    gaugec.compile(tmp_path / "unit.gauge", model, args).save(tmp_path / "net.py")
+    result = gaugec.recheck(tmp_path / "net.py", *tied())
+    assert not result and "it had down.bias" in says(result, "model"), str(result)
+    assert found(result)["sites"] == "differs", "the tied bias moves what it must not"
+
+
+def test_a_model_that_cannot_be_traced(home: Path) -> None:
+    class Branch(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = Net()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.net(x) if x.sum() > 0 else x
+
+    result = gaugec.recheck(home / "net.py", Branch(), shown(None)[1])
+    assert not result and found(result)["model"] == "differs" and found(result)["code"] == "not done"
+
+
+def test_another_word_on_the_loss(home: Path) -> None:
+    model, args = shown(Net())
+    result = gaugec.recheck(home / "net.py", model, args, loss="cross_entropy")
+    assert not result and 'this recheck says loss="cross_entropy"' in says(result, "model")
+
+
+# --- another spec
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "proofs", "words"),
+    [
+        ("gauge unit", "# a comment\ngauge unit", "ok", "changed since"),
+        ("diag(1/c)", "diag(c)", "differs", "unit_scale is refused"),
+        ("relu(x @ W1.T + b1)", "gelu(x @ W1.T + b1)", "differs", "unit_scale is refused"),
+        ("unit_scale", "scale_of_units", "differs", "the certificate has unit_scale, there is scale_of_units now"),
+        ("keeps  y", "keeps  z", "not done", "the spec cannot be read"),
+    ],
+    ids=["comment", "action", "formula", "name", "broken"],
+)
+def test_a_changed_spec_is_named(home: Path, tmp_path: Path, old: str, new: str, proofs: str, words: str) -> None:
+    changed = tmp_path / "unit.gauge"
+    changed.write_text(SPEC.replace(old, new))
+    assert changed.read_text() != SPEC
+    result = gaugec.recheck(home / "net.py", spec=changed)
+    assert not result
+    assert found(result) == {"file": "ok", "spec": "differs", "proofs": proofs}
+    assert words in says(result, "spec") + says(result, "proofs"), str(result)
+
+
+def test_a_spec_that_has_moved(home: Path, tmp_path: Path, source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    moved = certificate.sealed(source.replace(str(home / "unit.gauge"), "gone.gauge"))
+    Path("net.py").write_text(moved)
+    result = call("report", "net.py", "--recheck")
+    assert result.exit_code == 1 and "say where it is with --spec" in result.stdout
+    result = call("report", "net.py", "--recheck", "--spec", str(home / "unit.gauge"))
+    assert result.exit_code == 0, result.output
+
+
+# --- another file
+
+
+def edits() -> list[tuple[str, str, str, str, str]]:
+    """(what, old, new, which check sees it by itself, what it says)."""
+    return [
+        ("coefficient", 'Slice("p2", 0,', 'Slice("p2", 1,', "code", "; the compiler writes `C0G0P2 = Slice("),
+        ("power", '"g0", -1.0)', '"g0", 1.0)', "code", "the compiler writes"),
+        ("verdict", '"verdict": "proved",\n            "conditions": ["c > 0"],\n            "steps"',
+         '"verdict": "believed",\n            "conditions": ["c > 0"],\n            "steps"', "proofs",
+         "unit_scale: verdict is `'believed'` in the certificate, `'proved'` now"),
+        ("condition", '"conditions": ["c > 0"]', '"conditions": []', "proofs", "conditions[0] is"),
+        ("site", '"parameters": ["up.weight"', '"parameters": ["up.bias"', "sites", "parameters[0] is `'up.bias'`"),
+        ("role", '"exponent": "-1"', '"exponent": "2"', "sites", "layout, bindings[2], exponent is `'2'`"),
+        ("ungauged", '"ungauged": ["down.bias"]', '"ungauged": []', "code", "line"),
+        ("comment", "# --- component 0", "# ---- component 0", "code", "line"),
+        ("a line more", "\nCOMPONENTS = ", "\nprint(1)\nCOMPONENTS = ", "code", "is `print(1)`"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("old", "new", "seen", "words"), [e[1:] for e in edits()], ids=[e[0] for e in edits()])
+def test_an_edit_is_found_even_where_the_hash_was_made_again(
+    home: Path, tmp_path: Path, source: str, old: str, new: str, seen: str, words: str
+) -> None:
+    edited = source.replace(old, new, 1)
+    assert edited != source, f"the compiled file has no {old!r}"
+    path = tmp_path / "net.py"
+    path.write_text(edited)
+    result = gaugec.recheck(path)
+    assert not result and found(result)["file"] == "differs"
+    path.write_text(certificate.sealed(edited))
+    model, args = shown(Net())
+    result = gaugec.recheck(path, model, args)
+    assert not result and found(result)["file"] == "ok", "the forger's hash is right"
+    assert found(result)[seen] == "differs" and words in says(result, seen), str(result)
+    assert found(result)["code"] == "differs", "and the compiler writes another file"
+
+
+def test_a_function_that_was_taken_out(home: Path, tmp_path: Path, source: str) -> None:
+    start = source.index("    @staticmethod\n    def lift(")
+    path = tmp_path / "net.py"
+    path.write_text(source[:start] + source[source.index("    @staticmethod\n    def vertical(") :])
+    model, args = shown(Net())
+    result = gaugec.recheck(path, model, args)
+    line = source[:start].count("\n") + 2
+    assert found(result) == dict.fromkeys(ALL, "ok") | {"file": "differs", "code": "differs"}
+    assert f"line {line} is `def vertical(" in says(result, "code"), str(result)
+
+
+def test_line_ends_are_no_change(home: Path, tmp_path: Path, source: str) -> None:
+    (tmp_path / "net.py").write_bytes(source.replace("\n", "\r\n").encode())
+    assert gaugec.recheck(tmp_path / "net.py")
+
+
+def test_another_machine_and_another_release_are_said_but_no_change(home: Path, tmp_path: Path, source: str) -> None:
+    said = reading.read(home / "net.py").metadata
+    witness = said["witness"] | {"error": "3.0e-16", "control": "9.9e-02"}
+    other = certificate.restated(source, {"gaugec": "0.0.9", "torch": "2.99", "witness": witness})
+    (tmp_path / "net.py").write_text(certificate.sealed(other))
+    model, args = shown(Net())
+    result = gaugec.recheck(tmp_path / "net.py", model, args)
+    assert result.ok, str(result)
+    assert result.notes == (
+        f"compiled by gaugec 0.0.9, this is {gaugec.__version__}",
+        f"compiled with torch 2.99, this is {torch.__version__}",
+    )
+
+
+# --- report does not run what it reads
+
+
+def test_report_does_not_run_the_file(home: Path, tmp_path: Path, source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("net.py").write_text(source)
+    result = call("report", "net.py")
+    assert result.exit_code == 0, result.output
+    assert "unit: 1 site, 1 structure, each proved once" in result.stdout
+    assert "W2 = down.weight [1, 7, 3]" in result.stdout and "relu" not in result.stderr
+    assert "Component0, in 1 place:" in result.stdout and "A ReLU unit's scale may move" in result.stdout
+    Path("net.py").write_text(source + '\nopen("harm", "w").close()\n')
+    for words in (["report", "net.py"], ["report", "net.py", "--recheck"]):
+        result = call(*words)
+        assert result.exit_code == 1, result.output
+        assert "changed after it was compiled" in result.output
+    assert not Path("harm").exists()
+
+
+def test_escapes_in_a_certificate_do_not_reach_the_terminal(tmp_path: Path, source: str) -> None:
+    path = tmp_path / "net.py"
+    path.write_text(certificate.sealed(certificate.restated(source, {"traced": "\x1b[2Jgone\rproved"})))
+    result = call("report", str(path))
+    assert result.exit_code == 0 and "\x1b" not in result.stdout and "\\x1b[2Jgone" in result.stdout
+
+
+
+def forms() -> list[tuple[str, bytes, str]]:
+    deep = 100_000
+    return [
+        ("empty", b"", "it has no METADATA and COMPONENTS"),
+        ("other Python", b"import torch\n", "it has no METADATA and COMPONENTS"),
+        ("binary", bytes(range(256)), "it is not UTF-8 text (byte 128, line 2)"),
+        ("nul", b"METADATA = {}\nCOMPONENTS = ()\n\0", "it is not Python"),
+        ("syntax", b"METADATA = {\n", "it is not Python: '{' was never closed (line 1)"),
+        ("huge", b"#" * (reading.MAX_BYTES + 1), "it is larger than 8,000,000 bytes"),
+        ("parentheses", b"METADATA = " + b"(" * deep + b")" * deep, "is not a compiled gauge"),
+        ("minus", b"METADATA = " + b"-" * deep + b"1\nCOMPONENTS = ()\n", "is not a compiled gauge"),
+        ("sums", b"METADATA = " + b"1+" * deep + b"1\nCOMPONENTS = ()\n", "is not a compiled gauge"),
+        ("attributes", b"METADATA = x" + b".x" * deep + b"\nCOMPONENTS = ()\n", "is not a compiled gauge"),
+        ("digits", b"METADATA = " + b"1" * deep + b"\nCOMPONENTS = ()\n", "is not a compiled gauge"),
+        ("a call", b"METADATA = dict()\nCOMPONENTS = ()\n", "its METADATA is no literal (line 1)"),
+        ("unhashable", b"METADATA = {[]: 1}\nCOMPONENTS = ()\n", "its METADATA is no literal (line 1)"),
+        ("no dict", b"METADATA = 3\nCOMPONENTS = ()\n", "its METADATA is no dict (line 1)"),
+        ("bare", b"METADATA: dict\nCOMPONENTS = ()\n", "its METADATA is no dict (line 1)"),
+        ("twice", b"METADATA = {}\nMETADATA = {}\nCOMPONENTS = ()\n", "it assigns METADATA twice"),
+        ("by hand", b'METADATA = {"spec": "by hand"}\nCOMPONENTS = ()\n', "carries no certificate"),
+        ("newer", b'METADATA = {"certificate": 99}\nCOMPONENTS = ()\n', "has a certificate of version 99"),
+        ("odd version", b'METADATA = {"certificate": True}\nCOMPONENTS = ()\n', "has a certificate of version True"),
+        ("cut", b'METADATA = {"certificate": 1}\nCOMPONENTS = ()\n', "its certificate is damaged"),
+    ]
+
+
+@pytest.mark.parametrize(("content", "words"), [form[1:] for form in forms()], ids=[form[0] for form in forms()])
+def test_what_is_no_compiled_gauge(tmp_path: Path, content: bytes, words: str) -> None:
+    path = tmp_path / "odd.py"
+    path.write_bytes(content)
+    for more in ([], ["--recheck"]):
+        result = call("report", str(path), *more)
+        assert result.exit_code == 2, result.output
+        assert words in result.stderr and "Traceback" not in result.output
+    with pytest.raises(gaugec.GaugeError, match=re.escape(words)):
+        gaugec.recheck(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"sites": 3}, 'METADATA["sites"] is no list'),
+        ({"loss": None}, 'METADATA["loss"] is no str'),
+        ({"more": 1}, "METADATA: the field 'more' is not known"),
+        ({"parameters": {"w": [2]}}, "METADATA[\"parameters\"]['w'] is no shape"),
+        ({"structures": {}}, 'METADATA["sites"][0] is of a structure that is not there'),
+        ({"layouts": []}, 'METADATA["sites"][0] is of a layout that is not there'),
+        ({"inputs": [("x",)]}, 'METADATA["inputs"][0] has not 2 entries'),
+        ({"witness": {}}, "METADATA[\"witness\"]: the field 'control' is missing"),
+    ],
+)
+def test_a_damaged_certificate_is_told(tmp_path: Path, source: str, change: dict[str, Any], words: str) -> None:
+    path = tmp_path / "net.py"
+    path.write_text(certificate.sealed(certificate.restated(source, change)))
+    with pytest.raises(reading.NotCompiled, match=re.escape(words)):
+        gaugec.recheck(path)
+
+
+def test_a_key_that_is_no_text_is_told(tmp_path: Path, source: str) -> None:
+    path = tmp_path / "net.py"
+    path.write_text(source.replace('"up.weight": (7, 5)', "7: (7, 5)"))
+    with pytest.raises(reading.NotCompiled, match=re.escape('METADATA["parameters"] has a key that is no str')):
+        gaugec.recheck(path)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["net.py", "models_to_check:plain"],
+        ["net.py", "--spec", "unit.gauge"],
+        ["net.py", "--recheck", "--loss", "cross_entropy"],
+        ["net.py", "--recheck", "--spec", "no/such.gauge"],
+        ["net.py", "--recheck", "nowhere:factory"],
+    ],
+)
+def test_misuse(home: Path, words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home)
+    result = call("report", *words)
+    assert result.exit_code == 2 and "Traceback" not in result.output
+
+
+# --- the certificate itself
+
+
+def test_every_site_is_there_with_all_that_it_moves(home: Path, source: str) -> None:
+    model, args = shown(Net())
+    compiled = gaugec.compile(home / "unit.gauge", model, args)
+    assert compiled.source == source, "a second compile gives the same bytes"
+    said = compiled.metadata
+    assert said == ast.literal_eval(source[source.index("= {") + 2 : source.index("\n}\n") + 2])
+    (site,), (structure,) = said["sites"], said["structures"].items()
+    assert site["structure"] == structure[0] and structure[1]["sites"] == 1
+    assert structure[1]["conditions"] == ["c > 0"] and "c > 0" not in structure[1]["steps"]
+    bindings = said["layouts"][site["layout"]]["bindings"]
+    assert [(name, b["role"], b["copies"], b["group"], b["rest"], b["move"], b["exponent"])
+            for name, b in zip(site["parameters"], bindings)] == [
+        ("up.weight", "W1", (), ((7, 5),), ((5, 1),), "scale", "1"),
+        ("up.bias", "b1", (), ((7, 1),), (), "scale", "1"),
+        ("down.weight", "W2", (), ((7, 1),), ((3, 7),), "scale", "-1"),
+    ]  # fmt: skip
+
+
+def test_every_field_of_a_node_is_in_the_hash_of_the_graph() -> None:
+    node = Node(0, "leaf", (), ())
+    plain = certificate.fingerprints(Graph((node,)))
+    for field in dataclasses.fields(Node):
+        other = dataclasses.replace(node, **{field.name: "other"})
+        same = certificate.fingerprints(Graph((other,))) == plain
+        assert same == (field.name == "source" or not field.compare), field.name
+    for more in ({"outputs": (0,)}, {"buffers": (0,)}, {"cuts": ((0, 1, 2),)}):
+        changed = certificate.fingerprints(Graph((node,), **more))
+        assert changed[0] != plain[0] and changed[1] == plain[1]
+
+
+# --- one proof a structure
+
+
+class Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.randn(10))
+        self.up, self.down = nn.Linear(10, 7, bias=False), nn.Linear(7, 10, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.down(torch.relu(self.up(F.rms_norm(x, (10,), self.gain))))
+
+
+DEEP = """architecture deep:
+    "Pre-norm blocks."
+    use norm_gain from norms
+    use relu_rescale from mlp
+"""
+
+
+def test_a_deep_model_proves_each_structure_once(tmp_path: Path) -> None:
+    (tmp_path / "deep.gauge").write_text(DEEP)
+    made = {}
+    for layers in (2, 32):
+        prove.forget()
+        before = prove.proofs_made()
+        model = nn.Sequential(*(Block() for _ in range(layers)))
+        compiled = gaugec.compile(tmp_path / "deep.gauge", model, (torch.randn(3, 10),))
+        made[layers] = prove.proofs_made() - before
+        said = compiled.metadata
+        assert len(said["sites"]) == 2 * layers
+        assert [each["sites"] for each in said["structures"].values()] == [layers, layers]
+        assert f"{2 * layers} sites, 2 structures, each proved once" in compiled.report()
+    assert made == {2: 2, 32: 2}
+
+
+def test_an_equal_model_in_one_process_is_not_proved_again(home: Path) -> None:
+    model, args = shown(Net())
+    gaugec.compile(home / "unit.gauge", model, args)
+    before = prove.proofs_made()
+    gaugec.compile(home / "unit.gauge", copy.deepcopy(model), args)
+    assert prove.proofs_made() == before
+
+
+def test_a_condition_names_no_layer() -> None:
+    """A proof serves every place of its structure, so what it says must be true of all of them."""
+
+    class Ratio(nn.Module):
+        def __init__(self, *names: str) -> None:
+            super().__init__()
+            self.names = names
+            for name in names:
+                setattr(self, name, nn.Parameter(torch.rand(7)))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            above, below = (getattr(self, name) for name in self.names)
+            return x * (above / below)
+
+    texts = []
+    for names in (("a", "b"), ("one", "two")):
+        prove.forget()
+        traced = trace(Ratio(*names), (torch.randn(4, 7),))
+        digits = (Digit("group", 0, 7),)
+        regions = tuple(Region(traced.leaves[name], digits, "scale") for name in names)
+        theorem = prove.prove_invariance(traced.graph, traced.graph.outputs, regions, "positive")
+        assert theorem, theorem.reason
+        texts.append(theorem.conditions)
+    assert texts[0] == texts[1] == ("c > 0", "a parameter ≠ 0")

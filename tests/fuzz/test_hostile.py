@@ -41,9 +41,9 @@ def test_hostile_specs_that_are_sound_are_proved() -> None:
 
 
 def test_random_gauges() -> None:
-    found = outcomes({str(seed): gauge(seed) for seed in range(40)}, 0.25)
+    found = outcomes({str(seed): gauge(seed) for seed in range(25)}, 0.25)
     assert failures(found, 0.25) == []
-    assert sum(each.kind != "error" for each in found) > 20, "most of them reach the prover"
+    assert sum(each.kind != "error" for each in found) > 12, "most of them reach the prover"
 
 
 @pytest.mark.parametrize("name", ["squares", "tower of tanh", "norms in lines", "ropes"])

@@ -31,11 +31,19 @@ def test_the_hostile_corpus() -> None:
     assert failures([each for each in found if each.name == "many gauges"], limit, 30) == []
     kinds = {each.name: each.kind for each in found}
     assert {"error", "refused", "not decided"} <= set(kinds.values())
+    assert kinds["many optional params"] == "error"
     assert kinds["squares"] == kinds["sum of max"] == "not decided"
 
 
 def test_hostile_specs_that_are_sound_are_proved() -> None:
-    names = ("many params", "many dims", "inverse of a power", "less deep and sound", "tower in the fix line")
+    names = (
+        "six optional params",
+        "many params",
+        "many dims",
+        "inverse of a power",
+        "less deep and sound",
+        "tower in the fix line",
+    )
     found = outcomes({name: SPECS[name] for name in names}, 60.0)
     assert {each.name: each.kind for each in found} == dict.fromkeys(names, "proved")
 

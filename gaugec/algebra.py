@@ -37,6 +37,7 @@ from gaugec.terms import (
 
 PERMUTATIONS = 720
 FACTORS = 1_000  # of one term, and as many summed indices
+WORDS = 600  # letters of a term that a person is shown
 
 
 class Algebra:
@@ -394,7 +395,8 @@ class Algebra:
             shown.append(text if e == 1 else f"{text}^{e if e > 0 else f'({e})'}")
         head = "" if coefficient == 1 and shown else f"{coefficient} " if coefficient != -1 or not shown else "- "
         sums = f"sum over {', '.join(names[-1 - k] for k in range(len(bound)))} of " if bound else ""
-        return f"{sums}{head}{' * '.join(shown)}".strip()
+        text = f"{sums}{head}{' * '.join(shown)}".strip()
+        return text if len(text) <= WORDS else text[:WORDS] + " …"
 
 
 def _orders(classes: list[list[int]], most: int) -> Iterable[tuple[tuple[int, ...], ...]]:

@@ -8,9 +8,11 @@ reads. Not here: progress or colour in a pipe.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import io
 import math
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -60,14 +62,28 @@ class _Commands(click.Group):
         except KeyboardInterrupt:
             _complain("gaugec: interrupted")
             sys.exit(INTERRUPTED)
-        except (click.ClickException, click.exceptions.Exit, click.Abort, OSError):
-            raise  # click's own affair; it knows a broken pipe
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise  # click's own affair
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise  # which click knows too
+            _complain(f"gaugec: {error.strerror or error}")
+            _discard(sys.stdout)
+            sys.exit(MISUSED)
         except Exception as error:
             _complain(
                 f"gaugec: {type(error).__name__}: {_first_line(error)}\n"
                 "This is a defect of gaugec: please report it, with the input. From Python it shows where."
             )
             sys.exit(MISUSED)
+
+
+def _discard(stream: Any) -> None:
+    """What is still to be written goes nowhere: Python would try again when it ends, and say that it cannot."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    except (OSError, ValueError):  # a stream without a file
+        pass
 
 
 def _complain(message: str) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from gaugec.errors import MatchError
+from gaugec.errors import MatchError, printable
 
 
 def several(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -55,12 +55,33 @@ def _train_mode(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
+def _names_are_no_code(model: nn.Module) -> None:
+    """torch.fx writes the names of parameters into source text as they are, and runs it.
+
+    Raises:
+        MatchError: a name that could leave the string that it stands in.
+    """
+    kinds = (
+        ("parameter", model.named_parameters(remove_duplicate=False)),
+        ("buffer", model.named_buffers(remove_duplicate=False)),
+        ("module", model.named_modules(remove_duplicate=False)),
+    )
+    for kind, items in kinds:
+        for name, _ in items:
+            if not name.isprintable() or set(name) & set("\"'\\"):
+                raise MatchError(
+                    f"the name of the {kind} '{printable(name)}' holds a quote, a backslash or a control character",
+                    help="torch.export would take it for code: rename it",
+                )
+
+
 def exported(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.export.ExportedProgram:
     """The exported program in train mode, undecomposed but for in-place and higher-order operations.
 
     Raises:
         MatchError: it cannot be exported, or what is exported is not the function that is trained.
     """
+    _names_are_no_code(model)
     with _train_mode(model), _quiet():
         try:
             with _nothing_left_behind(model):

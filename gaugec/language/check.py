@@ -19,6 +19,7 @@ from gaugec.language.sizes import bounded
 from gaugec.operators import SPELLINGS
 
 MAX_NAMES = 100  # dims, givens, params, model values and the element of one gauge
+MAX_OPTIONAL = 6  # params of one gauge that a model may lack: the matcher looks for every choice of them
 _POINTWISE = frozenset(name for name, rule in SPELLINGS.items() if rule == "pointwise") | {"max"}
 _OP_CALLS = _POINTWISE - {"dropout"}  # an operator of the spec is a function: it draws nothing
 _FIX_CALLS = frozenset(("abs", "rownorm", "colnorm"))
@@ -86,6 +87,9 @@ class _Checker:
             if isinstance(declared, t.Param) and declared.each and declared.optional:
                 message = f"'{declared.name}' is both 'each' and '?'"
                 raise SpecError(message, declared.span, "a gauge without a reader is no gauge: leave out the '?'")
+        for param in [param for param in gauge.params if param.optional][MAX_OPTIONAL:]:
+            message = f"a gauge has at most {MAX_OPTIONAL} params that a model may lack"
+            raise SpecError(message, param.span, "write it as several gauges")
         group = self._element()
         models = self._models()
         actions = self._actions(group)

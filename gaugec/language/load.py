@@ -124,7 +124,7 @@ class _Loader:
         if self.files and self.words > MAX_WORDS:  # of one file alone the parser says it, with the place
             message = f"the files of this spec have more than {MAX_WORDS:,} names, numbers and signs together"
             raise SpecError(f"{printable(source.key)}: {message}", asked, "leave out what is not used")
-        self.digest.update(f"{source.stem}\0{len(text)}\0{text}".encode())
+        self.digest.update(f"{source.stem}\0{len(text)}\0{text}".encode(errors="surrogatepass"))
         file = check(parse(text, source.key))
         if not file.gauges and not file.architecture:
             help = "a spec starts with `gauge name(n, d):` or `architecture name:`"

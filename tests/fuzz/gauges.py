@@ -11,10 +11,11 @@ import random
 from gaugec.groups import GROUPS
 
 NAMES = (
-    "class import lambda def None True False torch self print exec eval open os sys x y W b s n0 n1 c R T pi out params "
-    "point frame linalg solvers Any Frame Slice Tensor Tensors Component0 METADATA COMPONENTS ClassVar init yield async "
-    "await pass del global nonlocal raise try while with is not or and in from as assert break continue elif else except "
-    "finally if return type int str list dict object super staticmethod a0 b1 l I O e E nan inf i j delta mask element"
+    "class import lambda def None True False torch self print exec eval open os sys x y W b s n0 n1 c R "
+    "T pi out params point frame linalg solvers Any Frame Slice Tensor Tensors Component0 METADATA "
+    "COMPONENTS ClassVar init yield async await pass del global nonlocal raise try while with is not or "
+    "and in from as assert break continue elif else except finally if return type int str list dict "
+    "object super staticmethod a0 b1 l I O e E nan inf i j delta mask element"
 ).split()
 DOCS = (
     "",
@@ -38,7 +39,7 @@ class Maker:
 
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
-        self.pool = [name for name in NAMES]
+        self.pool = list(NAMES)
         rng.shuffle(self.pool)
         self.ops: list[tuple[str, str]] = []
         self.values: dict[str, tuple[str, ...]] = {}
@@ -184,7 +185,7 @@ class Maker:
         body += [f"    param {n}[{', '.join(shape)}]" for n, shape in params.items()]
         body += [f"    {line}" for line in lines]
         body += [f"    for every {element} in {group}({axis}):", *(f"        {act}" for act in acts)]
-        body += [f"    keeps {last}" + (f", {loss}" if spare else f", {loss}")]
+        body += [f"    keeps {last}, {loss}"]
         if GROUPS[group].fix == "required" and params:
             body.append(f"    fix {self._fix(params, axis)}")
         ops = [f"op {n}(z) = {definition}" for n, definition in self.ops]

@@ -91,6 +91,17 @@ def many_params(count: int) -> str:
     )
 
 
+def many_optional(count: int) -> str:
+    weights = ", ".join(f"b{i}[f]?" for i in range(count))
+    actions = "".join(f"        b{i} -> c * b{i}\n" for i in range(count))
+    whole = balanced("+", ["x @ W1.T", *(f"b{i}" for i in range(count))])
+    return (
+        f"gauge g(n, d, f):\n    given x[n, d]\n    param {weights}, W1[f, d], W2[d, f]\n"
+        f"    model y = relu({whole}) @ W2.T\n    for every c in positive(f):\n        W1 -> diag(c) @ W1\n{actions}"
+        "        W2 -> W2 @ diag(1/c)\n    keeps y\n    fix rownorm(W1) == colnorm(W2)\n"
+    )
+
+
 def deep(levels: int, count: int) -> str:
     """A sound gauge under a tower of functions."""
     models = [f"y{i} = {nested('tanh', levels, f'y{i - 1}' if i else 'relu(x @ W1.T) @ W2.T')}" for i in range(count)]
@@ -160,6 +171,8 @@ SPECS: dict[str, str] = {
     "most dims": many_dims(45),
     "many params": many_params(30),
     "most params": many_params(90),
+    "six optional params": many_optional(6),
+    "many optional params": many_optional(40),
     "inverse of a power": """gauge g(n, k):
     given x[n, k]
     param A[k, k], B[k, k]

@@ -31,19 +31,27 @@ def test_the_hostile_corpus() -> None:
     assert failures([each for each in found if each.name == "many gauges"], limit, 30) == []
     kinds = {each.name: each.kind for each in found}
     assert {"error", "refused", "not decided"} <= set(kinds.values())
+    assert kinds["many optional params"] == "error"
     assert kinds["squares"] == kinds["sum of max"] == "not decided"
 
 
 def test_hostile_specs_that_are_sound_are_proved() -> None:
-    names = ("many params", "many dims", "inverse of a power", "less deep and sound", "tower in the fix line")
+    names = (
+        "six optional params",
+        "many params",
+        "many dims",
+        "inverse of a power",
+        "less deep and sound",
+        "tower in the fix line",
+    )
     found = outcomes({name: SPECS[name] for name in names}, 60.0)
     assert {each.name: each.kind for each in found} == dict.fromkeys(names, "proved")
 
 
 def test_random_gauges() -> None:
-    found = outcomes({str(seed): gauge(seed) for seed in range(40)}, 0.25)
+    found = outcomes({str(seed): gauge(seed) for seed in range(25)}, 0.25)
     assert failures(found, 0.25) == []
-    assert sum(each.kind != "error" for each in found) > 20, "most of them reach the prover"
+    assert sum(each.kind != "error" for each in found) > 12, "most of them reach the prover"
 
 
 @pytest.mark.parametrize("name", ["squares", "tower of tanh", "norms in lines", "ropes"])

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -67,6 +67,13 @@ def trace(
             raise MatchError(f"the parameter {name} is complex", help="only real parameters are supported")
     if any(t.numel() == 0 for t in tensors_of(tuple(args or ()), dict(kwargs or {}))):
         raise MatchError("an example input has no elements", help="give inputs with at least one row")
+    for x in tensors_of(tuple(args or ()), dict(kwargs or {})):
+        for name, parameter in model.named_parameters():
+            if share_memory(parameter, x):
+                raise MatchError(
+                    f"an example input is {name}, or a part of it",
+                    help="a parameter that is handed in as data would move unseen: read it in the forward",
+                )
     arguments, keywords = several(model, tuple(args), dict(kwargs or {}))
     first = _lower(model, exported(model, arguments, keywords), loss)
     for change in variations(arguments, keywords):
@@ -81,7 +88,8 @@ def trace(
                 help="a branch on a length or batch size is frozen by the trace; make the forward independent of it",
             )
         said = ", ".join(f"{old}->{new}" for old, new in change.items())
-        return Trace(**{**first.__dict__, "second": f"same graph with input sizes {said}"})
+        graph = _settled(first.graph, second.graph)
+        return Trace(**{**first.__dict__, "graph": graph, "second": f"same graph with input sizes {said}"})
     return Trace(**{**first.__dict__, "second": "the inputs could not be resized: traced at one shape only"})
 
 
@@ -114,6 +122,33 @@ def _departure(first: Graph, second: Graph) -> str:
         if a.coefficients != b.coefficients and (a.op != "einsum" or 0 in (*a.coefficients, *b.coefficients)):
             return f"a coefficient of {place} depends on it"
     return "" if len(first.nodes) == len(second.nodes) else "the graphs differ in length"
+
+
+def _settled(first: Graph, second: Graph) -> Graph:
+    """The first graph, in which a node that reads other elements at another shape is opaque.
+
+    An index may follow the axis that was resized (the last token); on an axis that was not, it may not: what is read
+    there would be another part of a parameter.
+    """
+
+    def moves(node: Node, other: Node) -> bool:
+        for one, two in zip(node.operands, other.operands):
+            here, there = first[one.node].modes, second[two.node].modes
+            if [m.size for m in here] != [m.size for m in there] and len(here) != len(there):
+                return True
+            for a, b, m, n in zip(one.index, two.index, here, there):
+                if m.size == n.size and (a.offset, [s for s, _ in a.terms]) != (b.offset, [s for s, _ in b.terms]):
+                    return True
+        same = node.shape == other.shape and node.pieces != other.pieces
+        return same and sum(n for _, n in node.pieces) == sum(n for _, n in other.pieces)
+
+    nodes = tuple(
+        replace(a, op="opaque", function=f"{a.source} (what it reads depends on the size of an input)",
+                summed=(), bound=(), pieces=())
+        if a.op not in ("leaf", "opaque") and moves(a, b) else a
+        for a, b in zip(first, second)
+    )  # fmt: skip
+    return replace(first, nodes=nodes)
 
 
 # -- lowering ----------------------------------------------------------------------------------------------------
@@ -203,8 +238,13 @@ class _Lowering:
             return args[0] if neutral else b.opaque(f"cast to {value.dtype}", [args[0]], shape)
         if any(isinstance(x, torch.dtype) for x in args) and name == "aten.view":
             return b.opaque("a view of the bits as another type", [args[0]], shape)
-        if name.removeprefix("aten.") in _FREE and not any(isinstance(x, Ref) for x in (*args[1:], *kwargs.values())):
-            return b.opaque(name, [], shape)
+        if name.removeprefix("aten.") in _FREE:
+            # the tensor of which a new one takes its type and shape is no data of it; all else is
+            like = name.endswith("_like") or name.startswith("aten.new_")
+            flat, _ = torch.utils._pytree.tree_flatten((args[1:] if like else args, kwargs))
+            return b.opaque(name, [x for x in flat if isinstance(x, Ref)], shape)
+        if _coarsens(node):
+            return self.unknown(f"{name} (in {node.meta['val'].dtype})", args, kwargs, shape)
         if name in self.pointwise and len(args) == 1:
             return b.map(self.pointwise[name], args[0])
         if name in ROWS:
@@ -220,6 +260,15 @@ class _Lowering:
         refs = [x for x in flat if isinstance(x, Ref)]
         made = [self.builder.opaque(name, refs, s) for s in (shape if isinstance(shape, list) else [shape])]
         return made if isinstance(shape, list) else made[0]
+
+
+def _coarsens(node: torch.fx.Node) -> bool:
+    """Does an operation make floating numbers into integers, or into ones of eight bits (`sum(dtype=torch.long)`)?"""
+    value = node.meta.get("val")
+    if not isinstance(value, torch.Tensor) or (value.dtype.is_floating_point and value.dtype.itemsize > 1):
+        return False
+    read = [n.meta.get("val") for n in node.all_input_nodes]
+    return any(isinstance(x, torch.Tensor) and x.dtype.is_floating_point and x.dtype != value.dtype for x in read)
 
 
 def _packet(node: torch.fx.Node) -> str:
@@ -325,6 +374,8 @@ def _aliased(model: nn.Module, names: dict[str, str]) -> dict[str, str]:
     owners = {n: [name for name, _ in group] for n, group in enumerate(groups)}
     blocked: dict[str, str] = {}
     for name, parameter in model.named_parameters():
+        if parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None):
+            blocked[names[name]] = "a hook on it may change its gradient"
         if any(n > 1 and s == 0 for n, s in zip(parameter.shape, parameter.stride())):
             blocked[names[name]] = "its elements overlap in memory"
     for sharing in owners.values():

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,7 +23,10 @@ from gaugec.building import Builder, Ref
 from gaugec.errors import MatchError
 from gaugec.exporting import exported, resized, runs, several, share_memory, tensors_of, variations
 from gaugec.freeze import freeze
+from gaugec.settling import settled
 from gaugec.tensor import Graph, Node
+from gaugec.turning import turning_points
+from gaugec.watching import watch
 
 
 @dataclass(frozen=True)
@@ -75,22 +78,45 @@ def trace(
                     help="a parameter that is handed in as data would move unseen: read it in the forward",
                 )
     arguments, keywords = several(model, tuple(args), dict(kwargs or {}))
+    watch(model, arguments, keywords)
     first = _lower(model, exported(model, arguments, keywords), loss)
+    graph, said = first.graph, "the inputs could not be resized: traced at one shape only"
     for change in variations(arguments, keywords):
-        other_args, other_kwargs = resized(arguments, keywords, change)
-        if not runs(model, other_args, other_kwargs):
-            continue
-        second = _lower(model, exported(model, other_args, other_kwargs), loss)
-        difference = _difference(first, second) or _departure(first.graph, second.graph)
-        if difference:
-            raise MatchError(
-                f"the model's graph depends on the shape of its input: {difference}",
-                help="a branch on a length or batch size is frozen by the trace; make the forward independent of it",
-            )
-        said = ", ".join(f"{old}->{new}" for old, new in change.items())
-        graph = _settled(first.graph, second.graph)
-        return Trace(**{**first.__dict__, "graph": graph, "second": f"same graph with input sizes {said}"})
-    return Trace(**{**first.__dict__, "second": "the inputs could not be resized: traced at one shape only"})
+        other = resized(arguments, keywords, change)
+        if runs(model, *other):
+            graph = _compared(graph, first, _lower(model, exported(model, *other), loss))
+            said = f"same graph with input sizes {_sizes(change)}"
+            break
+    else:
+        return Trace(**{**first.__dict__, "second": said})
+    points = turning_points(model, arguments, keywords)
+    for change in points or ():
+        other = resized(arguments, keywords, change)
+        if runs(model, *other):
+            graph = _compared(graph, first, _lower(model, exported(model, *other), loss))
+            said += f", {_sizes(change)}"
+    if points is None:
+        said += "; what the forward asks of other sizes could not be seen"
+    return Trace(**{**first.__dict__, "graph": graph, "second": said})
+
+
+def _sizes(change: Mapping[int, int]) -> str:
+    return ", ".join(f"{old}->{new}" for old, new in change.items())
+
+
+def _compared(graph: Graph, first: Trace, second: Trace) -> Graph:
+    """What is left of the first graph, seen beside a second one.
+
+    Raises:
+        MatchError: they are two functions.
+    """
+    difference = _difference(first, second) or _departure(first.graph, second.graph)
+    if difference:
+        raise MatchError(
+            f"the model's graph depends on the shape of its input: {difference}",
+            help="a branch on a length or batch size is frozen by the trace; make the forward independent of it",
+        )
+    return settled(graph, first.graph, second.graph)
 
 
 def _difference(first: Trace, second: Trace) -> str:
@@ -122,33 +148,6 @@ def _departure(first: Graph, second: Graph) -> str:
         if a.coefficients != b.coefficients and (a.op != "einsum" or 0 in (*a.coefficients, *b.coefficients)):
             return f"a coefficient of {place} depends on it"
     return "" if len(first.nodes) == len(second.nodes) else "the graphs differ in length"
-
-
-def _settled(first: Graph, second: Graph) -> Graph:
-    """The first graph, in which a node that reads other elements at another shape is opaque.
-
-    An index may follow the axis that was resized (the last token); on an axis that was not, it may not: what is read
-    there would be another part of a parameter.
-    """
-
-    def moves(node: Node, other: Node) -> bool:
-        for one, two in zip(node.operands, other.operands):
-            here, there = first[one.node].modes, second[two.node].modes
-            if [m.size for m in here] != [m.size for m in there] and len(here) != len(there):
-                return True
-            for a, b, m, n in zip(one.index, two.index, here, there):
-                if m.size == n.size and (a.offset, [s for s, _ in a.terms]) != (b.offset, [s for s, _ in b.terms]):
-                    return True
-        same = node.shape == other.shape and node.pieces != other.pieces
-        return same and sum(n for _, n in node.pieces) == sum(n for _, n in other.pieces)
-
-    nodes = tuple(
-        replace(a, op="opaque", function=f"{a.source} (what it reads depends on the size of an input)",
-                summed=(), bound=(), pieces=())
-        if a.op not in ("leaf", "opaque") and moves(a, b) else a
-        for a, b in zip(first, second)
-    )  # fmt: skip
-    return replace(first, nodes=nodes)
 
 
 # -- lowering ----------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import random
 from typing import Any
 
 import torch
-from soundness.model_bases import Around, after, around, replace
+from soundness.model_bases import Around, around, replace
 from soundness.mutant_registry import Change, add, finish, method, middle
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -26,17 +26,42 @@ def does(action: Any) -> Change:
 
 # --- hooks
 add("hook", P, "adds to the output of up", does(lambda m: m.up.register_forward_hook(lambda mod, i, o: o + 1.0)))
-add("hook", P, "changes the input of down", does(lambda m: m.down.register_forward_pre_hook(lambda mod, i: (i[0].tanh(),))))
+add(
+    "hook",
+    P,
+    "changes the input of down",
+    does(lambda m: m.down.register_forward_pre_hook(lambda mod, i: (i[0].tanh(),))),
+)
 add("hook", P, "doubles a gradient", does(lambda m: m.up.weight.register_hook(lambda g: 2 * g)), "mixed")
 add("hook", P, "signs of a parameter's gradient", does(lambda m: m.up.weight.register_hook(torch.sign)))
 add("hook", P, "clips a parameter's gradient", does(lambda m: m.up.weight.register_hook(lambda g: g.clamp(-1e3, 1e3))))
-add("hook", P, "normalises a gradient after it is accumulated", does(lambda m: m.down.weight.register_post_accumulate_grad_hook(
-    lambda p: p.grad.div_(p.grad.norm()))))
-add("hook", P, "signs of a module's gradient", does(lambda m: m.up.register_full_backward_hook(
-    lambda mod, gi, go: tuple(g if g is None else g.sign() for g in gi))), "mixed")
-add("hook", P, "signs of the gradient that a module gets", does(lambda m: m.up.register_full_backward_pre_hook(
-    lambda mod, go: tuple(g.sign() for g in go))))
-add("hook", P, "clips the gradient of a value", middle(lambda m, h: (h.register_hook(lambda g: g.clamp(-1e3, 1e3)), h)[1]))
+add(
+    "hook",
+    P,
+    "normalises a gradient after it is accumulated",
+    does(lambda m: m.down.weight.register_post_accumulate_grad_hook(lambda p: (p.grad.div_(p.grad.norm()), None)[1])),
+)
+add(
+    "hook",
+    P,
+    "signs of a module's gradient",
+    does(
+        lambda m: m.up.register_full_backward_hook(lambda mod, gi, go: tuple(g if g is None else g.sign() for g in gi))
+    ),
+    "mixed",
+)
+add(
+    "hook",
+    P,
+    "signs of the gradient that a module gets",
+    does(lambda m: m.up.register_full_backward_pre_hook(lambda mod, go: tuple(g.sign() for g in go))),
+)
+add(
+    "hook",
+    P,
+    "clips the gradient of a value",
+    middle(lambda m, h: (h.register_hook(lambda g: g.clamp(-1e3, 1e3)), h)[1]),
+)
 add("hook", P, "records the hidden units", does(lambda m: _record(m)), also=lambda m: m.__dict__["reads"]())
 add("hook", P, "records them in a nested container", does(lambda m: _nested(m)))
 
@@ -101,17 +126,35 @@ class Reversed(torch.autograd.Function):
 add("custom backward", P, "signs", middle(lambda m, h: Signed.apply(h)))
 add("custom backward", P, "clipped", middle(lambda m, h: Clipped.apply(h)))
 add("custom backward", P, "reversed", middle(lambda m, h: Reversed.apply(h)), "mixed")
-add("custom backward", P, "clipped on the weight", method("forward", lambda m, x: m.down(torch.relu(
-    F.linear(x, Clipped.apply(m.up.weight), m.up.bias)))))
+add(
+    "custom backward",
+    P,
+    "clipped on the weight",
+    method("forward", lambda m, x: m.down(torch.relu(F.linear(x, Clipped.apply(m.up.weight), m.up.bias)))),
+)
 add("custom backward", P, "signs, on a module kept in a closure", lambda m: _closed_over(m))
-add("custom backward", P, "checkpoint", method("forward", lambda m, x: m.down(checkpoint(
-    lambda y: torch.relu(m.up(y)), x, use_reentrant=False))), "sound")
-add("custom backward", P, "reentrant checkpoint", method("forward", lambda m, x: m.down(checkpoint(
-    lambda y: torch.relu(m.up(y)), x.requires_grad_(), use_reentrant=True))), "mixed")
+add(
+    "custom backward",
+    P,
+    "checkpoint",
+    method("forward", lambda m, x: m.down(checkpoint(lambda y: torch.relu(m.up(y)), x, use_reentrant=False))),
+    "sound",
+)
+add(
+    "custom backward",
+    P,
+    "reentrant checkpoint",
+    method(
+        "forward",
+        lambda m, x: m.down(checkpoint(lambda y: torch.relu(m.up(y)), x.requires_grad_(), use_reentrant=True)),
+    ),
+    "mixed",
+)
 
 
 def _closed_over(model: Any) -> nn.Module:
     """A wrapper that does not own what it calls through: copying the wrapper copies no parameter of the closure."""
+
     def run(owner: Any, x: Tensor) -> Tensor:
         return model.down(Signed.apply(torch.relu(model.up(x))))
 
@@ -132,20 +175,53 @@ def _global(m: Any, h: Tensor) -> Tensor:
 SEEN: list[Tensor] = []
 add("hidden output", P, "an attribute of the module", middle(_keep))
 add("hidden output", P, "a global list", middle(_global), also=lambda m: [SEEN[0]])
-add("hidden output", P, "a global list of numbers", middle(lambda m, h: (SEEN.__setitem__(slice(None), [h.detach().norm()]), h)[1]),
-    also=lambda m: [SEEN[0]])
-add("hidden output", P, "a buffer", middle(lambda m, h: (m.c.copy_(h.detach().mean(0)), h)[1], c=lambda: torch.zeros(14)))
-add("hidden output", P, "a running mean that the next call reads",
-    middle(lambda m, h: (m.c.mul_(0.9).add_(h.detach().mean(0)), h / (1 + m.c.norm()))[1], c=lambda: torch.ones(14)))
-add("hidden output", P, "a buffer of integers", middle(lambda m, h: (m.c.copy_(h.detach().mean(0)), h)[1],
-    c=lambda: torch.zeros(14, dtype=torch.long)))
-add("hidden output", P, "a copy of a weight in a buffer",
-    finish(lambda m, y, h: (m.c.copy_(m.up.weight.detach()), y)[1], c=lambda: torch.zeros(14, 11)))
-add("hidden output", P, "written into the input", finish(lambda m, y, h: (m.x.copy_(h[:, :11]), y)[1] if hasattr(m, "x") else y))
-add("hidden output", P, "the input overwritten", around(lambda m, x: (x.copy_(torch.relu(m.up(x))[:, :11].detach()), m.down(torch.relu(m.up(x))))[1]))
+add(
+    "hidden output",
+    P,
+    "a global list of numbers",
+    middle(lambda m, h: (SEEN.__setitem__(slice(None), [h.detach().norm()]), h)[1]),
+    also=lambda m: [SEEN[0]],
+)
+add(
+    "hidden output",
+    P,
+    "a buffer",
+    middle(lambda m, h: (m.c.copy_(h.detach().mean(0)), h)[1], c=lambda: torch.zeros(14)),
+)
+add(
+    "hidden output",
+    P,
+    "a running mean that the next call reads",
+    middle(lambda m, h: (m.c.mul_(0.9).add_(h.detach().mean(0)), h / (1 + m.c.norm()))[1], c=lambda: torch.ones(14)),
+)
+add(
+    "hidden output",
+    P,
+    "a buffer of integers",
+    middle(lambda m, h: (m.c.copy_(h.detach().mean(0)), h)[1], c=lambda: torch.zeros(14, dtype=torch.long)),
+)
+add(
+    "hidden output",
+    P,
+    "a copy of a weight in a buffer",
+    finish(lambda m, y, h: (m.c.copy_(m.up.weight.detach()), y)[1], c=lambda: torch.zeros(14, 11)),
+)
+add("hidden output", P, "written into the input", around(lambda m, x: (m(x), x.copy_(torch.relu(m.up(x))[:, :11]))[0]))
+add(
+    "hidden output",
+    P,
+    "the input overwritten",
+    around(lambda m, x: (x.copy_(torch.relu(m.up(x))[:, :11].detach()), m.down(torch.relu(m.up(x))))[1]),
+)
 add("memory", P, "ReLU on odd calls, GELU on even ones", middle(lambda m, h: _alternate(m, h)))
 add("memory", P, "ReLU on the first three calls", middle(lambda m, h: _warm(m, h)))
-add("memory", P, "a plain counter", middle(lambda m, h: (setattr(m, "calls", getattr(m, "calls", 0) + 1), h)[1]), "mixed")
+add(
+    "memory",
+    P,
+    "a plain counter",
+    middle(lambda m, h: (setattr(m, "calls", getattr(m, "calls", 0) + 1), h)[1]),
+    "mixed",
+)
 
 
 def _alternate(m: Any, h: Tensor) -> Tensor:
@@ -160,11 +236,14 @@ def _warm(m: Any, h: Tensor) -> Tensor:
     return h if state["calls"][0] <= 3 else h + 1
 
 
-add("random numbers", P, "a layer dropped by Python's dice", middle(lambda m, h: h if random.random() < 0.75 else h + 1))
+add(
+    "random numbers", P, "a layer dropped by Python's dice", middle(lambda m, h: h if random.random() < 0.75 else h + 1)
+)
 add("random numbers", P, "noise added", middle(lambda m, h: h + torch.rand_like(h)))
 add("random numbers", P, "noise multiplied", middle(lambda m, h: h * torch.rand_like(h)), "sound")
 add("random numbers", P, "noise of the size of the units", middle(lambda m, h: h + h.std() * torch.randn_like(h)))
 add("random numbers", P, "drawn with the units as odds", middle(lambda m, h: h * torch.bernoulli(h / (1 + h))))
+
 
 # --- memory that is shared
 def _view(m: Any) -> None:
@@ -186,17 +265,43 @@ def _two(m: Any) -> None:
 add("aliasing buffer", P, "rows of up", does(_view))
 add("aliasing buffer", P, "up through numpy", does(_numpy))
 add("aliasing buffer", P, "two parameters in one storage", does(_two))
-add("aliasing buffer", P, "a buffer that nothing reads", does(lambda m: m.register_buffer("kept", m.up.weight.data[:3])), "mixed")
-add("aliasing buffer", P, "a parameter that is expanded", does(lambda m: replace(m, "up.bias", nn.Parameter(torch.randn(1).expand(14)))))
+add(
+    "aliasing buffer",
+    P,
+    "a buffer that nothing reads",
+    does(lambda m: m.register_buffer("kept", m.up.weight.data[:3])),
+    "mixed",
+)
+add(
+    "aliasing buffer",
+    P,
+    "a parameter that is expanded",
+    does(lambda m: replace(m, "up.bias", nn.Parameter(torch.randn(1).expand(14)))),
+)
 add("in-place write", P, "one unit set to one", middle(lambda m, h: (h[:, 0].fill_(1.0), h)[1]))
 add("in-place write", P, "one unit set to zero", middle(lambda m, h: (h[:, 0].zero_(), h)[1]), "mixed")
 add("in-place write", P, "added to", middle(lambda m, h: h.add_(0.5)))
 add("in-place write", P, "doubled", middle(lambda m, h: h.mul_(2.0)), "sound")
-add("in-place write", P, "index_put", middle(lambda m, h: h.index_put((torch.arange(h.shape[0]), torch.arange(h.shape[0])), torch.tensor(1.0))))
+add(
+    "in-place write",
+    P,
+    "index_put",
+    middle(lambda m, h: h.index_put((torch.arange(h.shape[0]), torch.arange(h.shape[0])), torch.tensor(1.0))),
+)
 add("in-place write", P, "masked fill by size", middle(lambda m, h: h.masked_fill_(h > 0.5, 0.5)))
 add("in-place write", P, "the weight decays in the forward", finish(lambda m, y, h: (m.up.weight.data.mul_(0.9), y)[1]))
-add("in-place write", P, "the weight is normalised before use", method("forward", lambda m, x: (_normalise(m), m.down(torch.relu(m.up(x))))[1]))
-add("in-place write", P, "the bias is written under no_grad", method("forward", lambda m, x: (_shift(m), m.down(torch.relu(m.up(x))))[1]))
+add(
+    "in-place write",
+    P,
+    "the weight is normalised before use",
+    method("forward", lambda m, x: (_normalise(m), m.down(torch.relu(m.up(x))))[1]),
+)
+add(
+    "in-place write",
+    P,
+    "the bias is written under no_grad",
+    method("forward", lambda m, x: (_shift(m), m.down(torch.relu(m.up(x))))[1]),
+)
 
 
 def _normalise(m: Any) -> None:
@@ -211,26 +316,64 @@ def _shift(m: Any) -> None:
 
 add("requires_grad=False", P, "up is frozen", does(lambda m: m.up.requires_grad_(False)), "sound")
 add("requires_grad=False", P, "all is frozen", does(lambda m: m.requires_grad_(False)), "sound")
-add("requires_grad=False", P, "switched off by the forward", method("forward", lambda m, x: (m.up.weight.requires_grad_(False),
-    m.down(torch.relu(m.up(x))))[1]), "mixed")
+add(
+    "requires_grad=False",
+    P,
+    "switched off by the forward",
+    method("forward", lambda m, x: (m.up.weight.requires_grad_(False), m.down(torch.relu(m.up(x))))[1]),
+    "mixed",
+)
 
 # --- parameters as inputs, containers, functional calls
 
 
-add("shared input", P, "a weight in the example inputs", around(lambda m, x, w: m(x) + (x @ w.T).sum(-1, keepdim=True)),
-    inputs=lambda model, args, kwargs: ((*args, model.inner.up.weight), kwargs))
-add("shared input", P, "a weight nested in keywords", around(lambda m, x, extra: m(x) + (x @ extra["w"][0].T).sum(-1, keepdim=True)),
-    inputs=lambda model, args, kwargs: (args, {"extra": {"w": [model.inner.up.weight]}}))
-add("shared input", P, "a view of a weight's data", around(lambda m, x, w: m(x) + (x @ w.T).sum(-1, keepdim=True)),
-    inputs=lambda model, args, kwargs: ((*args, model.inner.up.weight.data[:4]), kwargs))
-add("container", P, "functional_call with its own parameters", around(lambda m, x: torch.func.functional_call(
-    m, dict(m.named_parameters()), (x,))), "sound")
-add("container", P, "functional_call with scaled parameters", around(lambda m, x: torch.func.functional_call(
-    m, {k: 2 * v for k, v in m.named_parameters()}, (x,))), "mixed")
-add("container", P, "functional_call with detached parameters", around(lambda m, x: torch.func.functional_call(
-    m, {k: v.detach() for k, v in m.named_parameters()}, (x,))))
-add("container", P, "functional_call with shifted parameters", around(lambda m, x: torch.func.functional_call(
-    m, {k: v + 0.1 for k, v in m.named_parameters()}, (x,))))
+add(
+    "shared input",
+    P,
+    "a weight in the example inputs",
+    around(lambda m, x, w: m(x) + (x @ w.T).sum(-1, keepdim=True)),
+    inputs=lambda model, args, kwargs: ((*args, model.inner.up.weight), kwargs),
+)
+add(
+    "shared input",
+    P,
+    "a weight nested in keywords",
+    around(lambda m, x, extra: m(x) + (x @ extra["w"][0].T).sum(-1, keepdim=True)),
+    inputs=lambda model, args, kwargs: (args, {"extra": {"w": [model.inner.up.weight]}}),
+)
+add(
+    "shared input",
+    P,
+    "a view of a weight's data",
+    around(lambda m, x, w: m(x) + (x @ w.T).sum(-1, keepdim=True)),
+    inputs=lambda model, args, kwargs: ((*args, model.inner.up.weight.data[:4]), kwargs),
+)
+add(
+    "container",
+    P,
+    "functional_call with its own parameters",
+    around(lambda m, x: torch.func.functional_call(m, dict(m.named_parameters()), (x,))),
+    "sound",
+)
+add(
+    "container",
+    P,
+    "functional_call with scaled parameters",
+    around(lambda m, x: torch.func.functional_call(m, {k: 2 * v for k, v in m.named_parameters()}, (x,))),
+    "mixed",
+)
+add(
+    "container",
+    P,
+    "functional_call with detached parameters",
+    around(lambda m, x: torch.func.functional_call(m, {k: v.detach() for k, v in m.named_parameters()}, (x,))),
+)
+add(
+    "container",
+    P,
+    "functional_call with shifted parameters",
+    around(lambda m, x: torch.func.functional_call(m, {k: v + 0.1 for k, v in m.named_parameters()}, (x,))),
+)
 add("container", P, "vmap over rows", around(lambda m, x: torch.vmap(m)(x)), "mixed")
 add("container", P, "the gradient as output", around(lambda m, x: torch.func.grad(lambda y: m(y).sum())(x)), "mixed")
 add("container", P, "weights in a ParameterList", lambda m: _listed(m), "sound")
@@ -247,69 +390,3 @@ def _listed(m: Any) -> nn.Module:
 def _stacked(m: Any, x: Tensor) -> Tensor:
     both = torch.cat([m.up.weight, m.up.bias[:, None]], 1)
     return m.down(torch.relu(F.linear(F.pad(x, (0, 1), value=1.0), both)))
-
-
-# --- choices by value, numbers taken out, reductions
-CHOICES: dict[str, Any] = {
-    "where large": lambda m, h: torch.where(h > 0.1, h, torch.zeros_like(h)),
-    "where the input is": lambda m, h: torch.where(m.up.bias > 0, h, torch.zeros_like(h)),
-    "a number of the largest unit": lambda m, h: h * torch.scalar_tensor(h.argmax(), dtype=h.dtype),
-    "the position of the largest": lambda m, h: h + 0 * h.argmax(-1, keepdim=True) + (h.argmax(-1, keepdim=True) == 3),
-    "item of an argmax": lambda m, h: h * torch.scalar_tensor(h.argmax().item(), dtype=h.dtype),
-    "full of an argmax": lambda m, h: h * torch.full((1,), h.argmax().item(), dtype=h.dtype),
-    "top three": lambda m, h: h * F.one_hot(h.topk(3, -1)[1], 14).sum(-2),
-    "sorted": lambda m, h: h.sort(-1)[0],
-    "cumulated": lambda m, h: h.cumsum(-1),
-    "bucketised": lambda m, h: h * torch.bucketize(h, torch.tensor([0.1, 0.5, 1.0])),
-    "searched": lambda m, h: h * torch.searchsorted(torch.tensor([0.1, 0.5, 1.0]), h.contiguous()),
-    "by sign": lambda m, h: h * torch.sign(h - 0.2),
-    "floored": lambda m, h: h.floor(),
-    "modulo": lambda m, h: h % 1.0,
-    "floor-divided": lambda m, h: h // 0.3,
-    "truncated": lambda m, h: torch.div(h, 0.3, rounding_mode="trunc"),
-    "hypotenuse": lambda m, h: torch.hypot(h, torch.ones_like(h)),
-    "lerp to one": lambda m, h: h.lerp(torch.ones_like(h), 0.3),
-    "addcmul of ones": lambda m, h: torch.addcmul(torch.ones_like(h), h, h),
-    "exponents": lambda m, h: 1.1**h,
-    "to its own power": lambda m, h: (1 + h) ** h,
-    "any and all": lambda m, h: h * (h > 0.5).any(-1, keepdim=True),
-    "the median": lambda m, h: h - h.median(-1, keepdim=True)[0],
-    "their spread": lambda m, h: h / (1 + h.std(-1, keepdim=True)),
-    "their entropy": lambda m, h: h * torch.special.entr(h),
-    "nan_to_num of a quotient": lambda m, h: torch.nan_to_num(h / h, nan=0.5),
-    "clipped by norm": lambda m, h: h / h.norm(dim=-1, keepdim=True).clamp(min=1.0),
-    "renormed": lambda m, h: torch.renorm(h, 2, 0, 1.0),
-    "cosine": lambda m, h: h * F.cosine_similarity(h, torch.ones_like(h), dim=-1)[:, None],
-    "scattered": lambda m, h: torch.zeros_like(h).scatter(1, (h > 0.3).long(), h),
-    "a trilinear form": lambda m, h: torch.einsum("bi,bi,bi->bi", h, h, h),
-    "outer products": lambda m, h: torch.einsum("bi,bj->bij", h, h).sum(-1),
-    "an FFT": lambda m, h: torch.fft.fft(h).real,
-    "a complex product": lambda m, h: (torch.complex(h, 1 + h) * (1 + 2j)).real,
-}
-for name, function in CHOICES.items():
-    add("choice by value", P, name, middle(function), "mixed")
-add("h @ h.T", P, "h @ h.T @ h", middle(lambda m, h: h @ h.T @ h))
-add("h @ h.T", P, "as a bilinear output", finish(lambda m, y, h: (y, h @ h.T)))
-add("h @ h.T", P, "cdist", finish(lambda m, y, h: (y, torch.cdist(h, h[:2]))))
-add("control flow", P, "torch.cond on the units", middle(lambda m, h: torch.cond(h.sum() > 9, lambda z: z + 1, lambda z: z.clone(), (h,))))
-add("control flow", P, "torch.cond on the input", method("forward", lambda m, x: m.down(torch.cond(
-    x.sum() > 0, lambda z: torch.relu(z), lambda z: F.gelu(z), (m.up(x),)))))
-add("control flow", P, "another function under export", middle(lambda m, h: h if torch.compiler.is_compiling() else h + 0.3))
-add("control flow", P, "another function when exporting", middle(lambda m, h: h if torch.compiler.is_exporting() else F.gelu(h)))
-add("control flow", P, "another function without gradients", middle(lambda m, h: h if torch.is_grad_enabled() else h + 0.3), "mixed")
-add("control flow", P, "another function for doubles", middle(lambda m, h: h if h.dtype == torch.float64 else h + 0.3), "mixed")
-add("mode", P, "dropout that is always on", middle(lambda m, h: F.dropout(h, 0.3, True)), "sound")
-add("mode", P, "bent in training only", middle(lambda m, h: F.gelu(h) if m.training else h))
-for name, function in {
-    "over 8 tokens": lambda m, h: h if h.shape[1] < 8 else h + 1,
-    "under 5 tokens": lambda m, h: h if h.shape[1] >= 5 else h + 1,
-    "over 100 tokens": lambda m, h: h if h.shape[1] < 100 else h + 1,
-    "an odd number of tokens": lambda m, h: h if h.shape[1] % 2 else h.tanh(),
-    "a large batch": lambda m, h: h if h.shape[0] < 4 else h.tanh(),
-    "a constant": lambda m, h: h + (h.shape[1] - 7),
-    "a roll": lambda m, h: h.roll(h.shape[1] - 7, -1),
-    "an exponent": lambda m, h: h ** (h.shape[1] - 6),
-    "sizes of the batch and tokens": lambda m, h: h if h.numel() < 14 * 40 else F.gelu(h),
-}.items():
-    add("branch on the length", T, name, middle(function))
-add("branch on the length", A, "another mask for short texts", after("says", lambda y, x: y if x.shape[1] > 5 else y.tanh()))

@@ -169,7 +169,7 @@ def draw(model: nn.Module, seed: int) -> Values:
 def _double(x: Any) -> Any:
     """Floating inputs in double precision, in containers as they come."""
     if isinstance(x, Tensor):
-        return x.double() if x.dtype.is_floating_point else x
+        return x.detach().clone().double() if x.dtype.is_floating_point else x.clone()
     if isinstance(x, dict):
         return {k: _double(v) for k, v in x.items()}
     return type(x)(_double(v) for v in x) if type(x) in (tuple, list) else x
@@ -224,7 +224,8 @@ def run(subject: Subject, values: Values, usable: Sequence[int] | None = None, g
         if usable is not None and number not in usable:
             continue
         torch.manual_seed(100 + number)
-        made = model(*_double(args), **_double(kwargs))
+        given = (_double(args), _double(kwargs))
+        made = model(*given[0], **given[1])
         shown = [*_tensors(made), *subject.also(model)]
         if subject.loss is not None:
             logits = shown[0]
@@ -232,8 +233,10 @@ def run(subject: Subject, values: Values, usable: Sequence[int] | None = None, g
             shown[0] = -torch.log_softmax(logits, -1).gather(-1, targets.unsqueeze(-1))
         if number == 0:
             first = shown
-        for x in (*shown, *model.buffers(), *_left(model)):
-            results.append(x.detach().to(torch.float64).clone() if not x.is_complex() else torch.view_as_real(x).clone())
+        for x in (*shown, *model.buffers(), *_left(model), *_tensors(given)):
+            results.append(
+                x.detach().to(torch.float64).clone() if not x.is_complex() else torch.view_as_real(x).clone()
+            )
     found: dict[float, Values] = {}
     if gradients:
         torch.manual_seed(7)

@@ -326,4 +326,3 @@ def after(path: str, change: Callable[..., Any]) -> Callable[[nn.Module], None]:
 def around(run: Callable[..., Any], **parts: Any) -> Callable[[nn.Module], nn.Module]:
     """A mutation: the whole model is called by `run(model, *args, **kwargs)`."""
     return lambda model: Around(model, run, **parts)
-

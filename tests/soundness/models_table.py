@@ -26,12 +26,13 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import gaugec
-from gaugec import driver
 from match.models import spec_file
 from soundness.judging_models import Judge, Judgement, Subject
 from soundness.model_bases import BASES, Base, Inputs
 from soundness.model_mutants import MUTANTS, Mutant
+
+import gaugec
+from gaugec import driver
 
 VERIFY = functools.cache(driver.verify)
 
@@ -41,7 +42,8 @@ class Row:
     """One mutant: what was found, what the judge said of it, and why what the base had is not there.
 
     accepted: gauge -> sites.  false: sites that the judge refutes, in words.  blind: sites that nothing depends on.
-    raised: a refusal of the whole model, in its first line.  reasons: gauge -> why it was refused.  defect: a traceback.
+    raised: a refusal of the whole model, in its first line.  reasons: gauge -> why it was refused.
+    defect: a traceback.
     """
 
     mutant: Mutant
@@ -130,15 +132,19 @@ def examine(spec: str, mutant: Mutant, known: dict[str, dict[str, int]]) -> Row:
             defect = said if "contradicts" in said else ""  # the last line of defence should not be the first
             return Row(mutant, known[base.name], {}, raised=said, defect=defect, seconds=time.monotonic() - start)
         except Exception:
-            return Row(
-                mutant, known[base.name], {}, defect=traceback.format_exc(), seconds=time.monotonic() - start
-            )
+            return Row(mutant, known[base.name], {}, defect=traceback.format_exc(), seconds=time.monotonic() - start)
         reasons: dict[str, tuple[str, ...]] = {}
         for refusal in made.refusals:
             reasons[refusal.gauge] = (*reasons.get(refusal.gauge, ()), str(refusal))
-        false, blind = judged(_inputs(subject(base, mutant), mutant), made.sites)
         accepted = dict(Counter(site.gauge for site in made.sites))
-    return Row(mutant, known[base.name], accepted, false, blind, "", reasons, "", time.monotonic() - start)
+        false: tuple[str, ...] = ()
+        blind: tuple[str, ...] = ()
+        defect = ""
+        try:
+            false, blind = judged(_inputs(subject(base, mutant), mutant), made.sites)
+        except Exception:
+            defect = "the judge cannot run it: " + traceback.format_exc()
+    return Row(mutant, known[base.name], accepted, false, blind, "", reasons, defect, time.monotonic() - start)
 
 
 def _inputs(made: Subject, mutant: Mutant) -> Subject:
@@ -178,9 +184,7 @@ def judged(subject: Subject, sites: Sequence[Any]) -> tuple[tuple[str, ...], tup
     )
 
 
-def model_table(
-    names: Sequence[str] | None = None, show: Callable[[Row], None] = lambda row: None
-) -> list[Row]:
+def model_table(names: Sequence[str] | None = None, show: Callable[[Row], None] = lambda row: None) -> list[Row]:
     """A row for every mutant (or the named ones), in the registry's order."""
     known: dict[str, dict[str, int]] = {}
     rows: list[Row] = []
@@ -221,7 +225,9 @@ def main(arguments: Sequence[str] = ()) -> int:
     """Prints the table; names, or `quick`, choose mutants."""
     names: Sequence[str] | None = None
     if arguments:
-        names = [m.name for m in MUTANTS.values() if any(a in m.name or (a == "quick" and not m.slow) for a in arguments)]
+        names = [
+            m.name for m in MUTANTS.values() if any(a in m.name or (a == "quick" and not m.slow) for a in arguments)
+        ]
     print("verdict      before -> after, seconds, base: kind: mutant, and below it why sites were refused")
     rows = model_table(names, lambda row: print(line(row), flush=True))
     print(totals(rows))

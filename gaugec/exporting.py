@@ -32,7 +32,7 @@ def several(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keeps torch's own logs and warnings from the reader: what matters of them is in the error that is raised."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
@@ -45,7 +45,8 @@ def _quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _train_mode(model: nn.Module) -> Iterator[None]:
+def train_mode(model: nn.Module) -> Iterator[None]:
+    """Puts every module into train mode, and back."""
     modes = [(module, module.training) for module in model.modules()]
     model.train()
     try:
@@ -82,7 +83,7 @@ def exported(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
         MatchError: it cannot be exported, or what is exported is not the function that is trained.
     """
     _names_are_no_code(model)
-    with _train_mode(model), _quiet():
+    with train_mode(model), quiet(), torch.enable_grad():
         try:
             with _nothing_left_behind(model):
                 program = torch.export.export(model, args, kwargs, strict=False)
@@ -248,7 +249,7 @@ def resized(
 def runs(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """Does the forward take inputs of these shapes?  Runs on meta tensors, or for real where that is impossible."""
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    with _train_mode(model), torch.no_grad(), torch.random.fork_rng(devices=[]):
+    with train_mode(model), torch.no_grad(), torch.random.fork_rng(devices=[]):
         try:
             model(*args, **kwargs)
             return True

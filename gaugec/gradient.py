@@ -2,9 +2,11 @@
 
 A proof is about the function.  A custom backward, a hook on a tensor or on a parameter gives another gradient than
 that of the function, which no graph of the forward shows.  Here the model itself runs, in float64, at θ and at gθ, and
-its two gradients are held against each other: <∇L(θ), u> = <∇L(gθ), g(θ + u) - gθ> for random u.
+its two gradients are held against each other: <∇L(θ), u> = <∇L(gθ), g(θ + u) - gθ> for random u, for a small loss and
+for a large one (a gradient that is clipped is right for the small one).  What the model returns is compared too: a
+forward that does another thing when it is traced is seen here.
 
-What this module does not do: it proves nothing, and it does not see a gradient that is wrong for other inputs only.
+What this module does not do: it proves nothing, and it does not see what is wrong for other inputs only.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,6 +26,16 @@ from gaugec.witness import element, move
 
 TOLERANCE = 1e-4  # norms that cast to float32 leave 1e-7; a gradient of another function leaves order one
 DIRECTIONS = 4
+SIZES = (1.0, 1e6)  # of the loss
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """One pass: what the model returned, and for every size of the loss the gradient of a combination of it."""
+
+    outputs: list[Tensor]
+    gradients: list[dict[str, Tensor]]
+    without: frozenset[str]
 
 
 def covariance(
@@ -33,7 +46,7 @@ def covariance(
     names: Mapping[str, str],
     loss: str | None,
 ) -> dict[str, float]:
-    """Gauge -> by how much the model's own gradient fails to be a covector under it, relative to its size.
+    """Gauge -> by how much the model's own gradient fails to be a covector under it, or its outputs change, relatively.
 
     Empty where the model cannot run here (meta device, or more than 3e8 parameters).  The model is not changed.
 
@@ -43,7 +56,10 @@ def covariance(
     if sum(p.numel() for p in model.parameters()) > 3e8 or any(p.is_meta for p in model.parameters()):
         return {}
     generator = torch.Generator().manual_seed(0)
+    own = [(p, p.grad) for p in model.parameters()]
     try:
+        for p in model.parameters():
+            p.grad = None
         twin = copy.deepcopy(model).cpu().double().train()
         inputs, keywords = torch.utils._pytree.tree_map(_real, (tuple(args), dict(kwargs)))
         with torch.no_grad():
@@ -54,7 +70,11 @@ def covariance(
                     p.requires_grad_(True)
         state = copy.deepcopy(twin.state_dict())
         theta = {names[n]: p.detach().clone().contiguous() for n, p in twin.named_parameters() if p.is_floating_point()}
-        before = _gradient(twin, state, theta, (inputs, keywords), loss)
+        before = _pass(twin, state, theta, (inputs, keywords), loss)
+        moved = {binding.parameter for site in sites for binding in site.bindings}
+        if moved & before.without:
+            # a copy whose forward reads the original's parameters, through a closure, shows nothing of the model
+            raise MatchError(f"no gradient reaches {sorted(moved & before.without)[0]} in a copy of the model")
         found: dict[str, float] = {}
         for gauge in dict.fromkeys(site.gauge for site in sites):
             pairs = [(site, element(site, generator)) for site in sites if site.gauge == gauge]
@@ -63,6 +83,9 @@ def covariance(
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise MatchError(f"the model cannot take a training step in float64: {reason}") from error
+    finally:
+        for p, gradient in own:
+            p.grad = gradient
 
 
 def _real(x: Any) -> Any:
@@ -82,7 +105,7 @@ def _failure(
     model: nn.Module,
     state: Mapping[str, Tensor],
     theta: Mapping[str, Tensor],
-    before: Mapping[str, Tensor],
+    before: _Seen,
     pairs: Sequence[tuple[Site, Tensor]],
     data: tuple[Any, Any],
     loss: str | None,
@@ -90,7 +113,35 @@ def _failure(
 ) -> float:
     """The largest difference of the two sides over a few directions, against a typical size of one side."""
     there = _moved(theta, pairs)
-    after = _gradient(model, state, there, data, loss)
+    after = _pass(model, state, there, data, loss)
+    worst = _change(before.outputs, after.outputs)
+    for one, two in zip(before.gradients, after.gradients, strict=True):
+        worst = max(worst, _unlike(theta, there, one, two, pairs, generator))
+    return worst
+
+
+def _change(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:
+    """The largest change of an output against its spread."""
+    worst = 0.0
+    for a, b in zip(before, after, strict=True):
+        if a.shape != b.shape or not torch.equal(torch.isfinite(a), torch.isfinite(b)):
+            return math.inf
+        a, b = a[torch.isfinite(a)], b[torch.isfinite(b)]
+        if a.numel():
+            spread = max(float(a.max() - a.min()), float(a.abs().max()) * 1e-3, 1e-30)
+            worst = max(worst, float((a - b).abs().max()) / spread)
+    return worst
+
+
+def _unlike(
+    theta: Mapping[str, Tensor],
+    there: Mapping[str, Tensor],
+    before: Mapping[str, Tensor],
+    after: Mapping[str, Tensor],
+    pairs: Sequence[tuple[Site, Tensor]],
+    generator: torch.Generator,
+) -> float:
+    """By how much two gradients differ as covectors, in a few directions."""
     worst = 0.0
     for _ in range(DIRECTIONS):
         u = {
@@ -101,22 +152,23 @@ def _failure(
         one = sum(float((before[name] * u[name]).sum()) for name in theta)
         two = sum(float((after[name] * (pushed[name] - there[name])).sum()) for name in theta)
         size = math.sqrt(sum(float((before[name] * u[name]).square().sum()) for name in theta))
+        if not math.isfinite(size):
+            continue  # a gradient that overflows here overflows in training too, and steps nowhere
         worst = max(worst, abs(one - two) / size if size > 1e-12 else 0.0)
     return worst
 
 
-def _gradient(
+def _pass(
     model: nn.Module, state: Mapping[str, Tensor], values: Mapping[str, Tensor], data: tuple[Any, Any], loss: str | None
-) -> dict[str, Tensor]:
-    """The gradient of a random combination of all outputs; zeros where a parameter has none."""
+) -> _Seen:
+    """The outputs, and the gradient of a random combination of them; zeros where a parameter has none."""
     model.load_state_dict(dict(state))  # buffers too: a forward may have written them
     parameters = {name: p for name, p in model.named_parameters() if p.is_floating_point()}
     with torch.no_grad():
         for name, p in parameters.items():
-            p.grad = None
             if name in values:
                 p.copy_(values[name])
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(0)
         made = model(*data[0], **data[1])
         outputs, _ = torch.utils._pytree.tree_flatten(dict(made) if isinstance(made, Mapping) else made)
@@ -127,10 +179,18 @@ def _gradient(
             outputs[0] = -torch.log_softmax(outputs[0], -1).gather(-1, targets.unsqueeze(-1))
         torch.manual_seed(2)
         weighted = [(x * torch.randn(x.shape, dtype=x.dtype)).sum() for x in outputs if x.requires_grad]
-    if weighted:
-        torch.stack([x.double() for x in weighted]).sum().backward()
-    return {
-        name: torch.zeros_like(p) if p.grad is None else p.grad.detach().clone()
-        for name, p in parameters.items()
-        if name in values
-    }
+    gradients: list[dict[str, Tensor]] = []
+    without = {name for name in parameters if name in values}
+    for size in SIZES if weighted else ():
+        for p in parameters.values():
+            p.grad = None
+        (size * torch.stack([x.double() for x in weighted]).sum()).backward(retain_graph=size != SIZES[-1])
+        without -= {name for name, p in parameters.items() if p.grad is not None}
+        gradients.append(
+            {
+                name: torch.zeros_like(p) if p.grad is None else p.grad.detach().to_dense().clone()
+                for name, p in parameters.items()
+                if name in values
+            }
+        )
+    return _Seen([x.detach().double() for x in outputs], gradients, frozenset(without))

@@ -28,7 +28,10 @@ from gaugec.exporting import exported, resized, runs, several, share_memory, ten
 from gaugec.freeze import freeze
 from gaugec.fuse import fuse
 from gaugec.meanings import recognise
+from gaugec.settling import settled
 from gaugec.tensor import Graph, Node
+from gaugec.turning import turning_points
+from gaugec.watching import watch
 
 
 @dataclass(frozen=True)
@@ -72,22 +75,53 @@ def trace(
             raise MatchError(f"the parameter {name} is complex", help="only real parameters are supported")
     if any(t.numel() == 0 for t in tensors_of(tuple(args or ()), dict(kwargs or {}))):
         raise MatchError("an example input has no elements", help="give inputs with at least one row")
+    for x in tensors_of(tuple(args or ()), dict(kwargs or {})):
+        for name, parameter in model.named_parameters():
+            if share_memory(parameter, x):
+                raise MatchError(
+                    f"an example input is {name}, or a part of it",
+                    help="a parameter that is handed in as data would move unseen: read it in the forward",
+                )
     arguments, keywords = several(model, tuple(args), dict(kwargs or {}))
+    watch(model, arguments, keywords)
     first = _lower(model, exported(model, arguments, keywords), loss)
+    graph, said = first.graph, "the inputs could not be resized: traced at one shape only"
     for change in variations(arguments, keywords):
-        other_args, other_kwargs = resized(arguments, keywords, change)
-        if not runs(model, other_args, other_kwargs):
-            continue
-        second = _lower(model, exported(model, other_args, other_kwargs), loss)
-        difference = _difference(first, second) or _departure(first.graph, second.graph)
-        if difference:
-            raise MatchError(
-                f"the model's graph depends on the shape of its input: {difference}",
-                help="a branch on a length or batch size is frozen by the trace; make the forward independent of it",
-            )
-        said = ", ".join(f"{old}->{new}" for old, new in change.items())
-        return Trace(**{**first.__dict__, "second": f"same graph with input sizes {said}"})
-    return Trace(**{**first.__dict__, "second": "the inputs could not be resized: traced at one shape only"})
+        other = resized(arguments, keywords, change)
+        if runs(model, *other):
+            graph = _compared(graph, first, _lower(model, exported(model, *other), loss))
+            said = f"same graph with input sizes {_sizes(change)}"
+            break
+    else:
+        return Trace(**{**first.__dict__, "second": said})
+    points = turning_points(model, arguments, keywords)
+    for change in points or ():
+        other = resized(arguments, keywords, change)
+        if runs(model, *other):
+            graph = _compared(graph, first, _lower(model, exported(model, *other), loss))
+            said += f", {_sizes(change)}"
+    if points is None:
+        said += "; what the forward asks of other sizes could not be seen"
+    return Trace(**{**first.__dict__, "graph": graph, "second": said})
+
+
+def _sizes(change: Mapping[int, int]) -> str:
+    return ", ".join(f"{old}->{new}" for old, new in change.items())
+
+
+def _compared(graph: Graph, first: Trace, second: Trace) -> Graph:
+    """What is left of the first graph, seen beside a second one.
+
+    Raises:
+        MatchError: they are two functions.
+    """
+    difference = _difference(first, second) or _departure(first.graph, second.graph)
+    if difference:
+        raise MatchError(
+            f"the model's graph depends on the shape of its input: {difference}",
+            help="a branch on a length or batch size is frozen by the trace; make the forward independent of it",
+        )
+    return settled(graph, first.graph, second.graph)
 
 
 def _difference(first: Trace, second: Trace) -> str:
@@ -208,11 +242,17 @@ class _Lowering:
             return args[0] if neutral else b.opaque(f"cast to {value.dtype}", [args[0]], shape)
         if any(isinstance(x, torch.dtype) for x in args) and name == "aten.view":
             return b.opaque("a view of the bits as another type", [args[0]], shape)
-        if name.removeprefix("aten.") in _FREE and not any(isinstance(x, Ref) for x in (*args[1:], *kwargs.values())):
+        if name.removeprefix("aten.") in _FREE:
+            # the tensor of which a new one takes its type and shape is no data of it; all else is
+            like = name.endswith("_like") or name.startswith("aten.new_")
+            flat, _ = torch.utils._pytree.tree_flatten((args[1:] if like else args, kwargs))
+            data = [x for x in flat if isinstance(x, Ref)]
             # what is drawn or left unset is not known, what is written in integers may have been rounded
-            known = name in ROWS and node.meta["val"].dtype.is_floating_point
+            known = name in ROWS and not data and node.meta["val"].dtype.is_floating_point
             if not known or any(isinstance(x, float) and not math.isfinite(x) for x in args):
-                return b.opaque(name, [], shape)
+                return b.opaque(name, data, shape)
+        if _coarsens(node):
+            return self.unknown(f"{name} (in {node.meta['val'].dtype})", args, kwargs, shape)
         if name in self.pointwise and len(args) == 1:
             return b.map(self.pointwise[name], args[0])
         if name in ROWS:
@@ -228,6 +268,15 @@ class _Lowering:
         refs = [x for x in flat if isinstance(x, Ref)]
         made = [self.builder.opaque(name, refs, s) for s in (shape if isinstance(shape, list) else [shape])]
         return made if isinstance(shape, list) else made[0]
+
+
+def _coarsens(node: torch.fx.Node) -> bool:
+    """Does an operation make floating numbers into integers, or into ones of eight bits (`sum(dtype=torch.long)`)?"""
+    value = node.meta.get("val")
+    if not isinstance(value, torch.Tensor) or (value.dtype.is_floating_point and value.dtype.itemsize > 1):
+        return False
+    read = [n.meta.get("val") for n in node.all_input_nodes]
+    return any(isinstance(x, torch.Tensor) and x.dtype.is_floating_point and x.dtype != value.dtype for x in read)
 
 
 def _packet(node: torch.fx.Node) -> str:
@@ -347,6 +396,8 @@ def _aliased(model: nn.Module, names: dict[str, str]) -> dict[str, str]:
     owners = {n: [name for name, _ in group] for n, group in enumerate(groups)}
     blocked: dict[str, str] = {}
     for name, parameter in model.named_parameters():
+        if parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None):
+            blocked[names[name]] = "a hook on it may change its gradient"
         if any(n > 1 and s == 0 for n, s in zip(parameter.shape, parameter.stride())):
             blocked[names[name]] = "its elements overlap in memory"
     for sharing in owners.values():

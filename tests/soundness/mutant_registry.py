@@ -1,0 +1,98 @@
+"""The registry of mutants, and how small models are changed.
+
+A mutant is a base model and a change.  Many break the gauges of their base, some only look as if they did; `expects`
+says what was in mind, for the reader: the judge alone decides what is true.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from soundness.model_bases import BASES, replace
+from torch import Tensor, nn
+
+KINDS = (
+    "tie", "reuse", "extra reader", "returned hidden state", "activation exchanged", "additive constant",
+    "another input added", "norm bias", "flip", "roll", "permute", "re-view across batch", "strided slice",
+    "missing transpose at equal sizes", "dropout on the axis", "cast on the axis", "detach on the axis",
+    "weight penalty", "parametrised weights", "aliasing buffer", "in-place write", "requires_grad=False",
+    "branch on the length", "h @ h.T",
+)  # fmt: skip
+MORE_KINDS = (
+    "choice by value", "hook", "custom backward", "hidden output", "memory", "logits", "embedding", "softmax axis",
+    "shared input", "reduction", "container", "precision", "control flow", "random numbers", "mode", "sound rewrite",
+)  # fmt: skip
+Change = Callable[[Any], "nn.Module | None"]
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """name: unique.  expects: "broken", "sound" or "mixed", for the reader.  inputs: in place of the base's, from
+    (model, args, kwargs).  also: what a training loop reads besides."""
+
+    name: str
+    kind: str
+    base: str
+    change: Change
+    expects: str = "broken"
+    inputs: Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], tuple[tuple[Any, ...], dict[str, Any]]] | None = None
+    also: Callable[[nn.Module], list[Tensor]] = field(default=lambda model: [])
+
+    @property
+    def slow(self) -> bool:
+        return BASES[self.base].slow
+
+    def make(self) -> nn.Module:
+        return BASES[self.base].model(self.change)
+
+
+MUTANTS: dict[str, Mutant] = {}
+
+
+def add(kind: str, base: str, name: str, change: Change, expects: str = "broken", **more: Any) -> None:
+    """Registers a mutant."""
+    assert kind in (*KINDS, *MORE_KINDS), kind
+    assert base in BASES, base
+    full = f"{base}: {kind}: {name}"
+    assert full not in MUTANTS, f"two mutants are called {full}"
+    MUTANTS[full] = Mutant(full, kind, base, change, expects, **more)
+
+
+def method(name: str, function: Callable[..., Any], **parts: Any) -> Change:
+    """Replaces a method of the whole model; `parts` are made anew and set on it: modules, parameters or buffers."""
+
+    def change(model: nn.Module) -> None:
+        for key, build in parts.items():
+            part = build()
+            if isinstance(part, Tensor) and not isinstance(part, nn.Parameter):
+                model.register_buffer(key, part)
+            else:
+                setattr(model, key, part)
+        setattr(model, name, types.MethodType(function, model))
+
+    return change
+
+
+def middle(function: Callable[..., Any], **parts: Any) -> Change:
+    return method("middle", function, **parts)
+
+
+def finish(function: Callable[..., Any], **parts: Any) -> Change:
+    return method("finish", function, **parts)
+
+
+def then(*changes: Change) -> Change:
+    def change(model: nn.Module) -> nn.Module:
+        for one in changes:
+            model = one(model) or model
+        return model
+
+    return change
+
+
+def reads(count: int, function: Callable[..., Any]) -> Change:
+    """A middle whose reader has another width."""
+    return then(lambda m: replace(m, "down", nn.Linear(count, 9)), middle(function))

@@ -130,3 +130,12 @@ class TestOracle:
             assert oracle.decode(oracle.encode(term)) == term
         with pytest.raises(TypeError):
             oracle.encode(object())
+
+    def test_what_takes_sympy_long_does_not_take_the_proof_long(self) -> None:
+        """A definition of the table's own as well: gelu with its tanh takes seconds."""
+        definition = laws.definition("gelu_tanh")
+        laws._MEMO.pop(("degree", (definition,)), None)
+        start = time.monotonic()
+        with limits.within(0.2), pytest.raises(limits.Exceeded, match=r"not decided in 0\.2 s"):
+            laws.degree(definition)
+        assert time.monotonic() - start < 2

@@ -144,7 +144,7 @@ _OWN = frozenset(d for row in TABLE if (d := row.definition) is not None and _op
 
 
 def _answer(question: str, *terms: Term) -> Any:
-    """The answer, from here for the short definitions of the table, else from a process that can be killed.
+    """The answer, from here for the table's own definitions, else from a process that can be killed.
 
     Outside of a proof what cannot be decided in time is no law; inside of one `gaugec.limits.Exceeded` ends it.
     """

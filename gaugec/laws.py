@@ -2,8 +2,8 @@
 
 Nothing is declared: `degree` and `parity` read a pointwise operator's definition, `holds` proves one row of `LAWS`.  An
 exception inside sympy, or an answer other than zero, means that the law does not hold here; the prover then refuses.
-Results are remembered for the life of the process (`forget` empties the memory).  Definitions that are not those of the
-operator table are asked about in another process, within the limits of the proof (see `gaugec.oracle`).
+Results are remembered for the life of the process (`forget` empties the memory).  Definitions that are not short ones
+of the operator table are asked about in another process, within the limits of the proof (see `gaugec.oracle`).
 
 What this module does not do: it evaluates no text (definitions are trees of `gaugec.operators.Term`).
 """
@@ -151,7 +151,14 @@ def _same(one: Term, two: Term) -> bool:
 ANSWERS: dict[str, Callable[..., Any]] = {"degree": _degree, "parity": _parity, "shift": _shift, "same": _same}
 """Questions about definitions; None, like an exception, is "no such law"."""
 
-_OWN = frozenset(row.definition for row in TABLE if row.definition is not None)
+
+
+def _operations(term: Term) -> int:
+    return 1 + sum(map(_operations, term[1:])) if isinstance(term, tuple) else 1
+
+
+_QUICK = 16  # operations; on what has more (gelu with its tanh) sympy may work for seconds
+_OWN = frozenset(d for row in TABLE if (d := row.definition) is not None and _operations(d) <= _QUICK)
 
 
 def answer(question: str, *terms: Term) -> Any:

@@ -19,6 +19,7 @@ from gaugec.language.sizes import bounded
 from gaugec.operators import SPELLINGS
 
 MAX_NAMES = 100  # dims, givens, params, model values and the element of one gauge
+MAX_OPERATORS = 20  # op lines of a file: each one's laws are looked for
 MAX_OPTIONAL = 6  # params of one gauge that a model may lack: the matcher looks for every choice of them
 _POINTWISE = frozenset(name for name, rule in SPELLINGS.items() if rule == "pointwise") | {"max"}
 _OP_CALLS = _POINTWISE - {"dropout"}  # an operator of the spec is a function: it draws nothing
@@ -28,6 +29,8 @@ _FIX_CALLS = frozenset(("abs", "rownorm", "colnorm"))
 def check(file: t.File) -> t.File:
     """Return the file with every expression typed, each gauge with the operators that it calls; raises SpecError."""
     operators: dict[str, t.Operator] = {}
+    for operator in file.operators[MAX_OPERATORS:]:
+        raise SpecError(f"a file has at most {MAX_OPERATORS} op lines", operator.marks[0], "split it into files")
     for operator in file.operators:
         if signature(operator.name) is not None:
             raise SpecError(f"'{operator.name}' is an operator already", operator.marks[0], "choose another name")

@@ -109,6 +109,14 @@ def deep(levels: int, count: int) -> str:
     return text.replace("keeps  y", f"keeps  y{count - 1}")
 
 
+def sound(step: str, count: int) -> str:
+    """A gauge that holds, under lines that take longer and longer to write out: no counterexample ends it early."""
+    text = SCALE.format(body="relu(x @ W1.T)")
+    models = "".join(f"    model  y{i} = {step.replace('Y', f'y{i - 1}' if i else 'y')}\n" for i in range(count))
+    head, tail = text.split("    for every")
+    return f"{head}{models}    for every{tail}".replace("keeps  y", f"keeps  y{count - 1}")
+
+
 NINES = "9" * 50 + "e64"
 SPECS: dict[str, str] = {
     "product of sums to a power": op(f"({product(12)})**64"),
@@ -132,6 +140,10 @@ SPECS: dict[str, str] = {
     "sum of fractions": op(balanced("+", [f"1/(x**2+{i})" for i in range(1, 80)])),
     "gelu of gelu": op("gelu(gelu(x)*gelu(x))*gelu(x)"),
     "sigmoid soup": op(balanced("*", [f"sigmoid({i}*x)" for i in range(1, 30)])),
+    "sound squares": sound("Y * Y", 60),
+    "sound powers of sums": sound("(Y + x + 1)**4", 20),
+    "sound, with a hard op": f"op h(x) = {nested('tanh', 30)} + 1/(1 + x**3)\n"
+    + sound("Y + h(-x)", 1),
     "squares": chain("Y * Y", 90),
     "squares of a sum": chain("(Y + x) * (Y + x)", 60),
     "matrix squares": chain("Y @ Y.T @ Y", 60),

@@ -32,7 +32,7 @@ def test_the_hostile_corpus() -> None:
     kinds = {each.name: each.kind for each in found}
     assert {"error", "refused", "not decided"} <= set(kinds.values())
     assert kinds["many optional params"] == "error"
-    assert kinds["squares"] == kinds["sum of max"] == "not decided"
+    assert {kind for name, kind in kinds.items() if name.startswith("sound")} == {"not decided"}
 
 
 def test_hostile_specs_that_are_sound_are_proved() -> None:
@@ -54,7 +54,7 @@ def test_random_gauges() -> None:
     assert sum(each.kind != "error" for each in found) > 12, "most of them reach the prover"
 
 
-@pytest.mark.parametrize("name", ["squares", "tower of tanh", "norms in lines", "ropes"])
+@pytest.mark.parametrize("name", ["sound squares", "sound, with a hard op"])
 def test_the_verdict_names_the_limit_and_refuses(tmp_path: Path, name: str) -> None:
     made = SPECS[name]
     gaugec.verify(spec(tmp_path, SOUND))  # what is imported and proved once is not its time
@@ -68,7 +68,7 @@ def test_the_verdict_names_the_limit_and_refuses(tmp_path: Path, name: str) -> N
 
 
 def test_the_limit_is_for_each_proof(tmp_path: Path) -> None:
-    both = SPECS["squares"] + SOUND.replace("gauge g(", "gauge sound(")
+    both = SPECS["sound squares"] + SOUND.replace("gauge g(", "gauge sound(")
     result = gaugec.verify(spec(tmp_path, both), limit=1)
     assert [theorem.verdict for theorem in result.theorems] == ["not decided", "proved"]
     assert result.theorems[0].reason == "not decided in 1 s"
@@ -130,3 +130,12 @@ class TestOracle:
             assert oracle.decode(oracle.encode(term)) == term
         with pytest.raises(TypeError):
             oracle.encode(object())
+
+    def test_what_takes_sympy_long_does_not_take_the_proof_long(self) -> None:
+        """A definition of the table's own as well: gelu with its tanh takes seconds."""
+        definition = laws.definition("gelu_tanh")
+        laws._MEMO.pop(("degree", (definition,)), None)
+        start = time.monotonic()
+        with limits.within(0.2), pytest.raises(limits.Exceeded, match=r"not decided in 0\.2 s"):
+            laws.degree(definition)
+        assert time.monotonic() - start < 2

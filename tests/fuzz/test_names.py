@@ -129,7 +129,8 @@ def test_keywords_as_names_of_parameters_are_refused_by_torch(tmp_path: Path) ->
 
 
 DOCS = [text for text in BREAKOUTS if not set(text) & set('"\n\r\0\u202e\u2028\x1b\x85\ufeff')]
-STRANGE = [text for text in BREAKOUTS if text.isprintable() and not set(text) & set("\"'\\")]
+STRANGE = [text for text in BREAKOUTS if not set(text) & set('"\n\r\0\\')]
+TAKEN_FOR_CODE = [text for text in BREAKOUTS if set(text) & set('"\n\r\0')]
 
 
 def test_docstrings_and_names_of_parameters_that_break_out(plain: str, tmp_path: Path) -> None:
@@ -139,10 +140,10 @@ def test_docstrings_and_names_of_parameters_that_break_out(plain: str, tmp_path:
         assert shape(compiled(tmp_path, names, f"a{strange}", f"b{strange}").source) == plain, (text, strange)
 
 
-@pytest.mark.parametrize("text", sorted({*BREAKOUTS} - {*STRANGE}))
+@pytest.mark.parametrize("text", TAKEN_FOR_CODE)
 def test_names_of_parameters_that_torch_would_run_are_refused(tmp_path: Path, text: str) -> None:
     """torch.fx writes parameter names into source text as they are, and runs it."""
-    with pytest.raises(gaugec.MatchError, match="holds a quote, a backslash or a control character") as caught:
+    with pytest.raises(gaugec.MatchError, match="holds a double quote or a line break") as caught:
         compiled(tmp_path, {}, f"a{text}", "b")
     assert str(caught.value).isprintable() or "\n" in str(caught.value)
 
@@ -157,7 +158,7 @@ def test_a_name_of_a_module_does_not_run(tmp_path: Path) -> None:
             return next(self.children())(x)
 
     (tmp_path / "spec.gauge").write_text(SPEC.format(**PLAIN))
-    with pytest.raises(gaugec.MatchError, match="holds a quote"):
+    with pytest.raises(gaugec.MatchError, match="holds a double quote"):
         gaugec.compile(tmp_path / "spec.gauge", Outer(), (torch.randn(4, 5),))
     assert not (tmp_path / "run").exists()
 

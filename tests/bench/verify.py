@@ -1,11 +1,11 @@
-"""Times what a person waits for, as whole processes: `gaugec verify` of every shipped spec, `gaugec compile` of a Llama.
+"""Times what a person waits for, as whole processes: `gaugec verify` of shipped specs, `gaugec compile` of a Llama.
 
-    python tests/bench/verify.py [--rounds N] [--layers 2 8 16 32] [--find]
+    python tests/bench/verify.py [--rounds 5] [--layers 2 8 16 32]
 
-Medians of N runs, each in a process of its own that imports, reads, proves and writes everything anew.  Next to the time
-on the wall is the time of the processor, which other processes disturb less.  A compile is of a small `transformers`
-Llama; its time in `torch.export` is told apart, and the time that finding and proving sites takes per layer.  Nothing is
-asserted here: tests/test_recheck.py counts proofs, which no clock disturbs.
+Medians of runs in processes of their own, that import, read, prove and write everything anew.  Next to the time on the
+wall is the time of the processor, which other processes disturb less.  The Llama is a small one of `transformers`; the
+time in `torch.export`, and that of finding and proving the sites, are told apart.  Nothing is asserted here:
+tests/test_recheck.py counts proofs, which no clock disturbs.
 """
 
 from __future__ import annotations
@@ -85,15 +85,16 @@ def main() -> None:
             runs = [whole(["-m", "gaugec", "verify", spec], folder) for _ in range(options.rounds)]
             print(f"{spec:14} {median(runs, 0):8.1f} {median(runs, 1):8.1f}", flush=True)
         (Path(folder) / "stages.py").write_text(STAGES)
-        print(f"\n{'compile':>8} {'wall s':>8} {'cpu s':>8}  of which cpu s: {'verify':>7} {'export':>7} {'sites':>7}"
-              f" {'witness':>8}  {'sites':>6} {'structures':>10} {'proofs':>7} {'kB':>6}")  # fmt: skip
+        heads = ["compile", "wall s", "cpu s", "verify", "export", "sites", "witness", "sites", "structures", "proofs"]
+        print("\n" + " ".join(f"{head:>10}" for head in [*heads, "kB"]) + "   (verify to witness in cpu s)")
         for layers in options.layers:
             runs = [whole(["stages.py", str(layers), "made.py"], folder) for _ in range(max(1, options.rounds // 2))]
             told = [json.loads(run[2].splitlines()[-1]) for run in runs]
             part = {key: statistics.median(each[key] for each in told) for key in told[0]}
-            print(f"{layers:>3} layer {median(runs, 0):8.1f} {median(runs, 1):8.1f} {'':17}{part['verify']:7.2f}"
-                  f" {part['export']:7.2f} {part['sites']:7.2f} {part['witness']:8.2f}  {part['count']:6.0f}"
-                  f" {part['structures']:10.0f} {part['proofs']:7.0f} {part['bytes'] / 1000:6.0f}", flush=True)  # fmt: skip
+            times = [median(runs, 0), median(runs, 1), *(part[k] for k in ("verify", "export", "sites", "witness"))]
+            counts = [part["count"], part["structures"], part["proofs"], part["bytes"] / 1000]
+            cells = [f"{layers} layers", *(f"{x:.1f}" for x in times), *(f"{x:.0f}" for x in counts)]
+            print(" ".join(f"{cell:>10}" for cell in cells), flush=True)
 
 
 if __name__ == "__main__":

@@ -46,3 +46,9 @@ def test_an_import_brings_no_more_than_it_needs(module: str, strangers: set[str]
     script = f"import sys, {module}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert not set(done.stdout.split()) & strangers
+
+
+def test_a_spec_is_proved_without_torch() -> None:
+    script = "import sys, gaugec; assert gaugec.verify('mlp'); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert not set(done.stdout.split()) & {"torch", "networkx", "jinja2"}

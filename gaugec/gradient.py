@@ -27,6 +27,7 @@ from gaugec.witness import element, move
 TOLERANCE = 1e-4  # norms that cast to float32 leave 1e-7; a gradient of another function leaves order one
 DIRECTIONS = 4
 SIZES = (1.0, 1e6)  # of the loss
+FAINT = 1e-2  # of the largest gradient: what is fainter is measured against this
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,11 @@ def _unlike(
     pairs: Sequence[tuple[Site, Tensor]],
     generator: torch.Generator,
 ) -> float:
-    """By how much two gradients differ as covectors, in a few directions."""
+    """By how much two gradients differ as covectors, in a few directions.
+
+    A gauge moves every parameter by itself, so each is compared by itself: a large gradient does not hide a small one
+    (one that is rounding beside the others is no gradient).
+    """
     worst = 0.0
     for _ in range(DIRECTIONS):
         u = {
@@ -149,12 +154,15 @@ def _unlike(
             for name, x in theta.items()
         }
         pushed = _moved({name: x + u[name] for name, x in theta.items()}, pairs)
-        one = sum(float((before[name] * u[name]).sum()) for name in theta)
-        two = sum(float((after[name] * (pushed[name] - there[name])).sum()) for name in theta)
-        size = math.sqrt(sum(float((before[name] * u[name]).square().sum()) for name in theta))
-        if not math.isfinite(size):
-            continue  # a gradient that overflows here overflows in training too, and steps nowhere
-        worst = max(worst, abs(one - two) / size if size > 1e-12 else 0.0)
+        sizes = {name: float((before[name] * u[name]).square().sum().sqrt()) for name in theta}
+        largest = max((size for size in sizes.values() if math.isfinite(size)), default=0.0)
+        for name, size in sizes.items():
+            one = float((before[name] * u[name]).sum())
+            two = float((after[name] * (pushed[name] - there[name])).sum())
+            if not math.isfinite(size):
+                continue  # a gradient that overflows here overflows in training too, and steps nowhere
+            size = max(size, FAINT * largest)
+            worst = max(worst, abs(one - two) / size if size > 1e-12 else 0.0)
     return worst
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from gaugec.tensor import Graph, Node
+from gaugec.tensor import Access, Graph, Ix, Node
 
 RESIZED = "(what it reads depends on the size of an input)"
 
@@ -35,9 +35,29 @@ def settled(graph: Graph, first: Graph, second: Graph) -> Graph:
         return node.shape == other.shape and node.pieces != other.pieces
 
     nodes = tuple(
-        replace(one, op="opaque", function=f"{one.source} {RESIZED}", summed=(), bound=(), pieces=())
-        if known.op not in ("leaf", "opaque") and differs(one, two)
-        else known
+        _opaque(known, first) if known.op not in ("leaf", "opaque") and differs(one, two) else known
         for known, one, two in zip(graph, first, second, strict=True)
     )
     return replace(graph, nodes=nodes)
+
+
+def _opaque(node: Node, graph: Graph) -> Node:
+    """The node as one of which nothing is known, and which reads all of its operands."""
+    sizes = list(node.sizes)
+    operands: list[Access] = []
+    for access in node.operands:
+        index: list[Ix] = []
+        for mode in graph[access.node].modes:
+            index.append(Ix(0, ((1, len(sizes)),)))
+            sizes.append(mode.size)
+        operands.append(Access(access.node, tuple(index)))
+    return replace(
+        node,
+        op="opaque",
+        function=f"{node.source} {RESIZED}",
+        operands=tuple(operands),
+        sizes=tuple(sizes),
+        summed=(),
+        bound=(),
+        pieces=(),
+    )

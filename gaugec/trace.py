@@ -240,7 +240,7 @@ class _Lowering:
                 and before.dtype.itemsize * before.is_floating_point() != 1
             )
             return args[0] if neutral else b.opaque(f"cast to {value.dtype}", [args[0]], shape)
-        if any(isinstance(x, torch.dtype) for x in args) and name == "aten.view":
+        if any(isinstance(x, torch.dtype) for x in (*args, *kwargs.values())) and name == "aten.view":
             return b.opaque("a view of the bits as another type", [args[0]], shape)
         if name.removeprefix("aten.") in _FREE:
             # the tensor of which a new one takes its type and shape is no data of it; all else is

@@ -43,7 +43,7 @@ class Base:
             made = (change(made) if change is not None else None) or made
             with torch.no_grad():
                 for p in made.parameters():
-                    if p.ndim == 1:
+                    if p.ndim == 1 and p.is_contiguous():
                         p.add_(0.3 * torch.randn_like(p))
             return made.train()
         finally:

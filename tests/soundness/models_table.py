@@ -121,11 +121,11 @@ def examine(spec: str, mutant: Mutant, known: dict[str, dict[str, int]]) -> Row:
         if base.name not in known:
             made = compiled(spec, base.model(), base.called()[0], base)
             known[base.name] = dict(Counter(site.gauge for site in made.sites))
-        model = mutant.make()
-        called = base.called()[0]
-        if mutant.inputs is not None:
-            called = mutant.inputs(model, *called)
         try:
+            model = mutant.make()
+            called = base.called()[0]
+            if mutant.inputs is not None:
+                called = mutant.inputs(model, *called)
             made = compiled(spec, model, called, base)
         except gaugec.MatchError as error:
             said = str(error).splitlines()[0]

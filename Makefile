@@ -1,4 +1,4 @@
-# make demo | test | lint | bench. Each first makes .venv from nothing but Python 3.11 or later, and renews it when the
+# make demo | test | soundness | lint | bench. Each first makes .venv from nothing but Python 3.11 or later, and renews it when the
 # sources changed. VENV=path uses an environment that is already made, as it is: gaugec[test] must be installed there.
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -19,7 +19,7 @@ SOURCES := pyproject.toml constraints.txt $(shell find gaugec runtime specs -typ
 # Checks run in an empty folder: what they import is the installed package, never this checkout.
 APART = unset PYTHONPATH; empty=$$(mktemp -d); trap 'rm -rf "$$empty"' EXIT; cd "$$empty";
 
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test soundness lint bench clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /make \1\t/'
@@ -30,6 +30,10 @@ demo: $(READY) ## prove, compile and train a small real Llama; results in gaugec
 test: $(READY) ## the tests; ARGS="-k name" goes to pytest
 	@$(APART) export OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} # one process a core instead
 	"$(BIN)/pytest" -c "$(CURDIR)/pyproject.toml" --rootdir="$(CURDIR)" -n auto --maxprocesses=8 --dist loadfile -q $(ARGS) "$(CURDIR)/tests"
+
+soundness: $(READY) ## what is accepted against what is true: half an hour; ARGS="--random 1000"
+	@$(APART) export OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1}
+	PYTHONPATH="$(CURDIR)/tests" "$(BIN)/python" -m soundness $(ARGS)
 
 lint: $(READY) ## ruff, the import contracts, mypy
 	@"$(BIN)/ruff" check -q .

@@ -20,7 +20,7 @@ from fractions import Fraction
 import mpmath  # type: ignore[import-untyped]
 
 from gaugec.exact import compose, element, identity, simplest
-from gaugec.numbers import Evaluation, Table, Value, as_float, table_of
+from gaugec.numbers import Evaluation, Table, Value, along, as_float, table_of
 from gaugec.tensor import Node, Statement
 
 LEAST = {"orthogonal": 3, "orthogonal_ones": 4, "torus": 4, "positive_pairs": 4, "invertible": 3}
@@ -86,6 +86,25 @@ def _compare(what: str, before: Table, after: Table) -> Failure | None:
     return None
 
 
+def _compare_values(what: str, id: int, before: Evaluation, after: Evaluation) -> Failure | None:
+    """Compares a node entry by entry, where both have a value (a root of a negative number has none).
+
+    Raises ValueError where no entry has one.
+    """
+    node, compared = before.graph[id], 0
+    for index in _indices(tuple(mode.size for mode in node.modes)):
+        try:
+            value, other = before.at(id, index), after.at(id, index)
+        except (ZeroDivisionError, ValueError):
+            continue
+        compared += 1
+        if _differ(value, other):
+            return Failure(what, along(node, index), value, other)
+    if not compared:
+        raise ValueError(f"{what} has no value")
+    return None
+
+
 def failure(
     statement: Statement, leaves: dict[int, Table], g: Table, h: Table | None = None
 ) -> tuple[Failure | None, Evaluation]:
@@ -98,7 +117,7 @@ def failure(
     second = Evaluation(statement.graph, moved)
     for id in statement.kept:
         name = statement.graph[id].place or statement.name
-        found = _compare(name, table_of(first, id), table_of(second, id))
+        found = _compare_values(name, id, first, second)
         if found is not None:
             return found, first
     k = _length(statement)
@@ -139,20 +158,18 @@ def _indices(shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
 # --- sampling ------------------------------------------------------------------------------------------------------
 def sizes_for(lower: Lower, dims: tuple[str, ...]) -> dict[str, int]:
     """A different small size for every dim, large enough that the group shows what it can do."""
-    trial = lower(dict.fromkeys(dims, 4))
-    free = [2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]
+    labels = {dim: 202 + 2 * k for k, dim in enumerate(dims)}
+    trial = lower(labels)
+    joined = {node.sizes[node.bound[0]] for node in trial.graph if node.op == "cat"}
+    halved = {dim for dim, label in labels.items() if label in joined}  # an axis made of two halves is even
+    if trial.group in ("torus", "positive_pairs"):
+        halved.update(trial.group_dims)
+    free = list(range(2, 4 + 2 * len(dims) + 2))
     sizes: dict[str, int] = {}
-    halved = any(node.op == "cat" for node in trial.graph)
-    for dim in trial.group_dims:
-        least = LEAST.get(trial.group, 2)
-        size = next(
-            n for n in free if (n >= least and not (halved or trial.group in ("torus", "positive_pairs"))) or n == 4
-        )
-        sizes[dim] = size
-        free.remove(size)
-    for dim in dims:
-        if dim not in sizes:
-            sizes[dim] = free.pop(0)
+    for dim in sorted(dims, key=lambda dim: (dim not in trial.group_dims, dim not in halved)):  # the sort is stable
+        least = LEAST.get(trial.group, 2) if dim in trial.group_dims else 2
+        sizes[dim] = next(n for n in free if (n >= 4 and n % 2 == 0 if dim in halved else n >= least))
+        free.remove(sizes[dim])
     return sizes
 
 

@@ -1,5 +1,6 @@
-# make demo | test | fuzz | lint | bench. Each first makes .venv from nothing but Python 3.11 or later, and renews it when
-# the sources changed. VENV=path uses an environment that is already made, as it is: gaugec[test] must be installed there.
+# make demo | test | fuzz | soundness | lint | bench. Each first makes .venv from nothing but Python 3.11 or later, and
+# renews it when the sources changed. VENV=path uses an environment that is already made, as it is: gaugec[test] must be
+# installed there.
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
@@ -19,7 +20,7 @@ SOURCES := pyproject.toml constraints.txt $(shell find gaugec runtime specs -typ
 # Checks run in an empty folder: what they import is the installed package, never this checkout.
 APART = unset PYTHONPATH; empty=$$(mktemp -d); trap 'rm -rf "$$empty"' EXIT; cd "$$empty";
 
-.PHONY: help demo test fuzz lint bench clean
+.PHONY: help demo test fuzz soundness lint bench clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /make \1\t/'
@@ -33,6 +34,10 @@ test: $(READY) ## the tests; ARGS="-k name" goes to pytest
 
 fuzz: $(READY) ## random and hostile input for ten minutes; ARGS="--minutes 60"
 	@$(APART) OMP_NUM_THREADS=1 "$(BIN)/python" "$(CURDIR)/tests/fuzz/run.py" $(ARGS)
+
+soundness: $(READY) ## what is accepted against what is true: half an hour; ARGS="--random 1000"
+	@$(APART) export OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1}
+	PYTHONPATH="$(CURDIR)/tests" "$(BIN)/python" -m soundness $(ARGS)
 
 lint: $(READY) ## ruff, the import contracts, mypy
 	@"$(BIN)/ruff" check -q .

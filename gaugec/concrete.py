@@ -17,7 +17,7 @@ from math import prod
 import mpmath  # type: ignore[import-untyped]
 
 from gaugec.exact import compose, identity
-from gaugec.numbers import Evaluation, Table, Value, as_float, table_of
+from gaugec.numbers import Evaluation, Table, Value, along, as_float, table_of
 from gaugec.tensor import Node, Statement
 
 Lower = Callable[[dict[str, int]], Statement]
@@ -95,10 +95,29 @@ def kept_failure(
     second = Evaluation(statement.graph, moved(statement, leaves, g))
     for id in statement.kept:
         name = statement.graph[id].place or statement.name
-        found = _compare("kept", name, table_of(first, id), table_of(second, id))
+        found = _compare_values(name, id, first, second)
         if found is not None:
             return found, first, second
     return None, first, second
+
+
+def _compare_values(what: str, id: int, before: Evaluation, after: Evaluation) -> Failure | None:
+    """Compares a node entry by entry, where both have a value (a root of a negative number has none).
+
+    Raises ValueError where no entry has one.
+    """
+    node, compared = before.graph[id], 0
+    for index in indices(tuple(mode.size for mode in node.modes)):
+        try:
+            value, other = before.at(id, index), after.at(id, index)
+        except (ZeroDivisionError, ValueError):
+            continue
+        compared += 1
+        if differ(value, other):
+            return Failure("kept", what, along(node, index), value, other)
+    if not compared:
+        raise ValueError(f"{what} has no value")
+    return None
 
 
 def identity_failure(statement: Statement, leaves: Mapping[int, Table]) -> Failure | None:
@@ -136,20 +155,23 @@ def sizes_for(lower: Lower, dims: tuple[str, ...]) -> dict[str, int]:
 
     Where there are so many dims that the tables would become large, sizes repeat: 2 and 3 in turn.
     """
-    trial = lower(dict.fromkeys(dims, 4))
-    free = list(range(2, 13))
+    labels = {dim: 202 + 2 * k for k, dim in enumerate(dims)}
+    trial = lower(labels)
+    joined = {node.sizes[node.bound[0]] for node in trial.graph if node.op == "cat"}
+    halved = {dim for dim, label in labels.items() if label in joined}  # an axis made of two halves is even
+    if trial.group in PAIRED:
+        halved.update(trial.group_dims)
+    free = list(range(2, 4 + 2 * len(dims) + 2))
     sizes: dict[str, int] = {}
-    halved = any(node.op == "cat" for node in trial.graph)
-    for dim in trial.group_dims:
-        least = LEAST.get(trial.group, 2)
-        size = next(n for n in free if (n >= least and not (halved or trial.group in PAIRED)) or n == 4)
-        sizes[dim] = size
-        free.remove(size)
-    rest = [dim for dim in dims if dim not in sizes]
-    apart = dict(zip(rest, free))
-    if len(apart) == len(rest) and _entries(lower({**sizes, **apart})) <= ENTRIES:
-        return {**sizes, **apart}
-    return {**sizes, **{dim: 2 + turn % 2 for turn, dim in enumerate(rest)}}
+    order = sorted(dims, key=lambda dim: (dim not in trial.group_dims, dim not in halved))  # the sort is stable
+    for dim in order:
+        least = LEAST.get(trial.group, 2) if dim in trial.group_dims else 2
+        sizes[dim] = next(n for n in free if (n >= 4 and n % 2 == 0 if dim in halved else n >= least))
+        free.remove(sizes[dim])
+    rest = [dim for dim in dims if dim not in trial.group_dims and dim not in halved]
+    if _entries(lower(sizes)) <= ENTRIES:
+        return sizes
+    return {**sizes, **{dim: 4 for dim in halved - {*trial.group_dims}}, **{d: 2 + n % 2 for n, d in enumerate(rest)}}
 
 
 def _entries(statement: Statement) -> int:

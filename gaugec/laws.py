@@ -152,7 +152,6 @@ ANSWERS: dict[str, Callable[..., Any]] = {"degree": _degree, "parity": _parity, 
 """Questions about definitions; None, like an exception, is "no such law"."""
 
 
-
 def _operations(term: Term) -> int:
     return 1 + sum(map(_operations, term[1:])) if isinstance(term, tuple) else 1
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
+from proof.statements import SOUND, gauge
 from soundness.writing import checked, children, everywhere, names, places, shipped_gauges, text_of, trimmed
 
 from gaugec.groups import GROUPS
@@ -419,15 +420,36 @@ KINDS: dict[str, Mutator] = {
 }
 
 
+MORE = (
+    "abs",
+    "leaky",
+    "values, invertible",
+    "rope, scales of pairs",
+    "key bias",
+    "layer norm of a shift",
+    "rms norm of a scale",
+    "rms of a rotation",
+    "layer norm of a rotation that keeps ones",
+    "rotation conjugated by a gain",
+    "affine gain",
+)
+"""Sound gauges of the prover's tests whose groups, operators or laws no shipped gauge has."""
+
+
+def bases() -> dict[str, t.Gauge]:
+    """The gauges that are changed: every shipped one, those of the documents, and some of the prover's tests."""
+    return shipped_gauges() | {name: gauge(*SOUND[name]) for name in MORE}
+
+
 def mutants() -> tuple[list[Mutant], dict[str, int]]:
     """All distinct mutants that the language accepts, and for every kind how many it refuses."""
-    bases = shipped_gauges()
-    seen = {text_of(gauge) for gauge in bases.values()}
+    originals = bases()
+    seen = {text_of(gauge) for gauge in originals.values()}
     found: list[Mutant] = []
     malformed = dict.fromkeys(KINDS, 0)
-    for base, gauge in bases.items():
+    for base, original in originals.items():
         for kind, mutate in KINDS.items():
-            for change, new in mutate(gauge):
+            for change, new in mutate(original):
                 if not new.actions:
                     malformed[kind] += 1
                     continue

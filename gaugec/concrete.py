@@ -171,7 +171,7 @@ def sizes_for(lower: Lower, dims: tuple[str, ...]) -> dict[str, int]:
     rest = [dim for dim in dims if dim not in trial.group_dims and dim not in halved]
     if _entries(lower(sizes)) <= ENTRIES:
         return sizes
-    return {**sizes, **{dim: 4 for dim in halved - {*trial.group_dims}}, **{d: 2 + n % 2 for n, d in enumerate(rest)}}
+    return {**sizes, **dict.fromkeys(halved - {*trial.group_dims}, 4), **{d: 2 + n % 2 for n, d in enumerate(rest)}}
 
 
 def _entries(statement: Statement) -> int:

@@ -121,8 +121,8 @@ class Matcher:
                     refusals.append(max(tried, key=lambda r: r.progress))
         sharing: dict[int, list[Candidate]] = {}
         for candidate in candidates:
-            for leaf in {b.leaf for b in candidate.bound}:
-                sharing.setdefault(leaf, []).append(candidate)
+            for moved in {b.leaf for b in candidate.bound}:
+                sharing.setdefault(moved, []).append(candidate)
         alone = [c for c in candidates if not any(_within(c, other) for other in sharing[c.bound[0].leaf])]
         return alone, refusals
 

@@ -24,6 +24,7 @@ from gaugec import certificate, prove, reading
 from gaugec.cli import main
 from gaugec.tensor import Digit, Graph, Node, Region
 from gaugec.trace import trace
+from gaugec.verdicts import Theorem
 
 SPEC = """
 gauge unit_scale(n, d, e, f):
@@ -434,6 +435,11 @@ def test_every_field_of_a_node_is_in_the_hash_of_the_graph() -> None:
     for more in ({"outputs": (0,)}, {"buffers": (0,)}, {"cuts": ((0, 1, 2),)}):
         changed = certificate.fingerprints(Graph((node,), **more))
         assert changed[0] != plain[0] and changed[1] == plain[1]
+
+
+def test_how_busy_the_machine_was_is_not_in_the_certificate() -> None:
+    few, many = (Theorem("a", "proved", sampled=n, seconds=float(n)) for n in (2, 6))
+    assert certificate.stated([few]) == certificate.stated([many]) != certificate.stated([Theorem("a", "proved")])
 
 
 # --- one proof a structure

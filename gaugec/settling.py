@@ -1,6 +1,7 @@
-"""What a graph still says when the same model was traced at another shape: nodes that read other elements are opaque.
+"""Two graphs of one model at two shapes: where they differ in more than sizes (`departure`), and what the first still
+says beside the second (`settled`): nodes that read other elements are opaque.
 
-What this module does not do: it decides not whether two graphs are one function (see `gaugec.trace`).
+What this module does not do: it traces nothing (see `gaugec.trace`).
 """
 
 from __future__ import annotations
@@ -61,3 +62,25 @@ def _opaque(node: Node, graph: Graph) -> Node:
         bound=(),
         pieces=(),
     )
+
+
+def _kind(node: Node) -> tuple[object, ...]:
+    """What a node is, whatever the sizes; an opaque node's `function` may speak of them."""
+    function = node.source if node.op == "opaque" else node.function
+    return (node.op, function, len(node.operands), node.name if node.function == "param" else "")
+
+
+def departure(first: Graph, second: Graph) -> str:
+    """The first node at which two graphs differ in more than sizes, or "": an argument may depend on a length too."""
+    for a, b in zip(first, second):
+        place = f"{a.source or a.op} at {a.place or 'the top'}"
+        if _kind(a) != _kind(b):
+            return f"{place} is {a.function or a.op} at one shape, {b.function or b.op} at another"
+        if [access.node for access in a.operands] != [access.node for access in b.operands]:
+            return f"{place} reads other values at another shape"
+        if a.constant != b.constant or a.attributes != b.attributes:
+            return f"a constant of {place} depends on it"
+        # the divisor of a mean may change with a length; a term of a sum or a factor that vanishes may not
+        if a.coefficients != b.coefficients and (a.op != "einsum" or 0 in (*a.coefficients, *b.coefficients)):
+            return f"a coefficient of {place} depends on it"
+    return "" if len(first.nodes) == len(second.nodes) else "the graphs differ in length"

@@ -28,8 +28,8 @@ from gaugec.exporting import exported, resized, runs, several, share_memory, ten
 from gaugec.freeze import freeze
 from gaugec.fuse import fuse
 from gaugec.meanings import recognise
-from gaugec.settling import settled
-from gaugec.tensor import Graph, Node
+from gaugec.settling import departure, settled
+from gaugec.tensor import Graph
 from gaugec.turning import turning_points
 from gaugec.watching import watch
 
@@ -87,22 +87,38 @@ def trace(
     first = _lower(model, exported(model, arguments, keywords), loss)
     graph, said = first.graph, "the inputs could not be resized: traced at one shape only"
     for change in variations(arguments, keywords):
-        other = resized(arguments, keywords, change)
-        if runs(model, *other):
-            graph = _compared(graph, first, _lower(model, exported(model, *other), loss))
+        second = _at(model, arguments, keywords, change, loss)
+        if second is not None:
+            graph = _compared(graph, first, second)
             said = f"same graph with input sizes {_sizes(change)}"
             break
     else:
         return Trace(**{**first.__dict__, "second": said})
     points = turning_points(model, arguments, keywords)
     for change in points or ():
-        other = resized(arguments, keywords, change)
-        if runs(model, *other):
-            graph = _compared(graph, first, _lower(model, exported(model, *other), loss))
+        second = _at(model, arguments, keywords, change, loss)
+        if second is not None:
+            graph = _compared(graph, first, second)
             said += f", {_sizes(change)}"
     if points is None:
         said += "; what the forward asks of other sizes could not be seen"
     return Trace(**{**first.__dict__, "graph": graph, "second": said})
+
+
+def _at(
+    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], change: Mapping[int, int], loss: str | None
+) -> Trace | None:
+    """The model traced at other sizes of its inputs; None where it does not take them."""
+    other = resized(args, kwargs, dict(change))
+    if runs(model, *other):
+        return _lower(model, exported(model, *other), loss)
+    if not any(p.is_meta for p in model.parameters()):
+        return None
+    # what runs only where there are numbers may still be traced
+    try:
+        return _lower(model, exported(model, *other), loss)
+    except MatchError:
+        return None
 
 
 def _sizes(change: Mapping[int, int]) -> str:
@@ -115,7 +131,7 @@ def _compared(graph: Graph, first: Trace, second: Trace) -> Graph:
     Raises:
         MatchError: they are two functions.
     """
-    difference = _difference(first, second) or _departure(first.graph, second.graph)
+    difference = _difference(first, second) or departure(first.graph, second.graph)
     if difference:
         raise MatchError(
             f"the model's graph depends on the shape of its input: {difference}",
@@ -131,28 +147,6 @@ def _difference(first: Trace, second: Trace) -> str:
         if a != b:
             return f"{a} at one shape, {b} at another"
     return "" if len(one) == len(two) else f"{len(one)} operations at one shape, {len(two)} at another"
-
-
-def _kind(node: Node) -> tuple[object, ...]:
-    """What a node is, whatever the sizes; an opaque node's `function` may speak of them."""
-    function = node.source if node.op == "opaque" else node.function
-    return (node.op, function, len(node.operands), node.name if node.function == "param" else "")
-
-
-def _departure(first: Graph, second: Graph) -> str:
-    """The first node at which two graphs differ in more than sizes, or "": an argument may depend on a length too."""
-    for a, b in zip(first, second):
-        place = f"{a.source or a.op} at {a.place or 'the top'}"
-        if _kind(a) != _kind(b):
-            return f"{place} is {a.function or a.op} at one shape, {b.function or b.op} at another"
-        if [access.node for access in a.operands] != [access.node for access in b.operands]:
-            return f"{place} reads other values at another shape"
-        if a.constant != b.constant or a.attributes != b.attributes:
-            return f"a constant of {place} depends on it"
-        # the divisor of a mean may change with a length; a term of a sum or a factor that vanishes may not
-        if a.coefficients != b.coefficients and (a.op != "einsum" or 0 in (*a.coefficients, *b.coefficients)):
-            return f"a coefficient of {place} depends on it"
-    return "" if len(first.nodes) == len(second.nodes) else "the graphs differ in length"
 
 
 # -- lowering ----------------------------------------------------------------------------------------------------

@@ -246,6 +246,13 @@ add("random numbers", P, "drawn with the units as odds", middle(lambda m, h: h *
 
 
 # --- memory that is shared
+def _written(h: Tensor, write: Any) -> Tensor:
+    """A ReLU's own output may not be written: its gradient needs it."""
+    made = h.clone()
+    write(made)
+    return made
+
+
 def _view(m: Any) -> None:
     m.register_buffer("kept", m.up.weight.data[:3])
     method("forward", lambda m, x: m.down(torch.relu(m.up(x))) + (x @ m.kept.T).sum(-1, keepdim=True))(m)
@@ -278,17 +285,19 @@ add(
     "a parameter that is expanded",
     does(lambda m: replace(m, "up.bias", nn.Parameter(torch.randn(1).expand(14)))),
 )
-add("in-place write", P, "one unit set to one", middle(lambda m, h: (h[:, 0].fill_(1.0), h)[1]))
-add("in-place write", P, "one unit set to zero", middle(lambda m, h: (h[:, 0].zero_(), h)[1]), "mixed")
-add("in-place write", P, "added to", middle(lambda m, h: h.add_(0.5)))
-add("in-place write", P, "doubled", middle(lambda m, h: h.mul_(2.0)), "sound")
+add("in-place write", P, "one unit set to one", middle(lambda m, h: _written(h, lambda z: z[:, 0].fill_(1.0))))
+add("in-place write", P, "one unit set to zero", middle(lambda m, h: _written(h, lambda z: z[:, 0].zero_())), "mixed")
+add("in-place write", P, "added to", middle(lambda m, h: _written(h, lambda z: z.add_(0.5))))
+add("in-place write", P, "doubled", middle(lambda m, h: _written(h, lambda z: z.mul_(2.0))), "sound")
 add(
     "in-place write",
     P,
     "index_put",
     middle(lambda m, h: h.index_put((torch.arange(h.shape[0]), torch.arange(h.shape[0])), torch.tensor(1.0))),
 )
-add("in-place write", P, "masked fill by size", middle(lambda m, h: h.masked_fill_(h > 0.5, 0.5)))
+add(
+    "in-place write", P, "masked fill by size", middle(lambda m, h: _written(h, lambda z: z.masked_fill_(z > 0.5, 0.5)))
+)
 add("in-place write", P, "the weight decays in the forward", finish(lambda m, y, h: (m.up.weight.data.mul_(0.9), y)[1]))
 add(
     "in-place write",

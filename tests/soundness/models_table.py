@@ -43,7 +43,7 @@ class Row:
 
     accepted: gauge -> sites.  false: sites that the judge refutes, in words.  blind: sites that nothing depends on.
     raised: a refusal of the whole model, in its first line.  reasons: gauge -> why it was refused.
-    defect: a traceback.
+    unmoved: what the report says of each parameter that no gauge moves.  defect: a traceback.
     """
 
     mutant: Mutant
@@ -53,6 +53,7 @@ class Row:
     blind: tuple[str, ...] = ()
     raised: str = ""
     reasons: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    unmoved: tuple[str, ...] = ()
     defect: str = ""
     seconds: float = 0.0
 
@@ -136,6 +137,8 @@ def examine(spec: str, mutant: Mutant, known: dict[str, dict[str, int]]) -> Row:
         reasons: dict[str, tuple[str, ...]] = {}
         for refusal in made.refusals:
             reasons[refusal.gauge] = (*reasons.get(refusal.gauge, ()), str(refusal))
+        said = made.report().partition("parameters that no gauge moves:")[2].split("\n\n")[0]
+        unmoved = tuple(text.strip() for text in said.splitlines() if text.strip())
         accepted = dict(Counter(site.gauge for site in made.sites))
         false: tuple[str, ...] = ()
         blind: tuple[str, ...] = ()
@@ -144,7 +147,7 @@ def examine(spec: str, mutant: Mutant, known: dict[str, dict[str, int]]) -> Row:
             false, blind = judged(_inputs(subject(base, mutant), mutant), made.sites)
         except Exception:
             defect = "the judge cannot run it: " + traceback.format_exc()
-    return Row(mutant, known[base.name], accepted, false, blind, "", reasons, defect, time.monotonic() - start)
+    return Row(mutant, known[base.name], accepted, false, blind, "", reasons, unmoved, defect, time.monotonic() - start)
 
 
 def _inputs(made: Subject, mutant: Mutant) -> Subject:

@@ -100,7 +100,7 @@ def test_no_false_accept(name: str, spec: str, known: dict[str, dict[str, int]])
 def test_a_refusal_says_why(name: str, spec: str, known: dict[str, dict[str, int]]) -> None:
     made = row(name, spec, known)
     assert made.sites == 0
-    said = [made.raised, *(reason for reasons in made.reasons.values() for reason in reasons)]
+    said = [made.raised, *made.unmoved, *(reason for reasons in made.reasons.values() for reason in reasons)]
     assert any(REASONS[name] in text for text in said), said
 
 

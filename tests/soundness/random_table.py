@@ -70,7 +70,7 @@ def table(cases: Iterable[Case]) -> tuple[list[str], bool]:
     wrong = [found for found in cases if found.disagreement]
     blind = [found for found in cases if found.oversight]
     drawn = sum(found.drawn for found in cases)
-    lines.append(f"{len(cases)} cases of {drawn} drawn texts (the others are no gauges of the language); {proved} proved")
+    lines.append(f"{len(cases)} cases, {proved} proved; {drawn - len(cases)} more texts are no gauges of the language")
     lines.append(f"sound and not proved: {len(missed)} of {len(sound)}")
     lines += [f"  seed {found.seed} ({found.made}): {found.prover}, {found.reason}" for found in missed[:20]]
     for title, listed in (

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from soundness import random_table, spec_table
 from soundness.__main__ import main
+from soundness.mutations import KINDS
 from soundness.random_cases import case
-from soundness.spec_mutants import KINDS, Mutant, bases, mutants
+from soundness.spec_mutants import Mutant, bases, mutants
 from soundness.spec_table import Outcome, outcome
 from soundness.writing import checked, shipped_gauges, text_of
 

@@ -23,10 +23,9 @@ from soundness.writing import checked
 from gaugec.language import tree as t
 
 
-def draft(seed: int) -> tuple[str, str]:
+def draft(seed: int, way: float) -> tuple[str, str]:
     """One text, perhaps malformed, and the way in which it was made."""
     rng = random.Random(seed)
-    way = rng.random()
     if way < 0.27:
         d = Draft(rng, rng.choice(SCALES))
         shape = rng.choice((("n", "e"), ("n", "e"), ("n", "d"), ("n",), ("n", "k")))
@@ -55,10 +54,10 @@ def draft(seed: int) -> tuple[str, str]:
 
 def case(seed: int) -> tuple[str, str, t.Gauge, int]:
     """The first well-formed draft of a seed: its text, how it was made, the checked gauge, how many were drawn."""
-    tries = 0
+    tries, way = 0, random.Random(seed).random()
     while True:
         tries += 1
-        text, made = draft(seed * 1000 + tries)
+        text, made = draft(seed * 1000 + tries, way)
         gauge = checked(text) if text else None
         if gauge is not None:
             return text, made, gauge, tries

@@ -17,18 +17,20 @@ from gaugec.terms import Factors, Index, Number, Polynomial, Symbol, Undecided, 
 def pointwise(algebra: Algebra, node: Node, parts: tuple[Polynomial, ...], ixs: tuple[Index, ...]) -> Polynomial:
     """A pointwise function of polynomials, after its laws have done what they can."""
     attributes = dict(node.attributes)
-    if node.function == "dropout":
+    # an `op` line may have any free name ("log"): what has a definition of its own is that, and no built-in of its name
+    name = node.function if "definition" not in attributes else ""
+    if name == "dropout":
         mask = algebra.symbol(("mask", node.id), Symbol("mask", "dropout mask"))
         return algebra.product([algebra.atom(mask, ixs), parts[0]])
-    if node.function == "pow" and len(parts) == 1:
+    if name == "pow" and len(parts) == 1:
         return power(algebra, parts[0], Fraction(str(attributes["exponent"])))
-    if node.function == "exp" and algebra.allow("exp"):
+    if name == "exp" and algebra.allow("exp"):
         factors: Factors = {}
         for mono, coefficient in parts[0].items():
             atom = algebra.function("exp", (), ({mono: 1},), positive=True)
             factors[atom] = factors.get(atom, 0) + coefficient
         return monomial(algebra, factors)
-    if node.function == "log" and parts[0] and algebra.allow("log"):
+    if name == "log" and parts[0] and algebra.allow("log"):
         positive, rest = common_positive(algebra, parts[0], ())
         out: list[tuple[Number, Polynomial]] = []
         for (s, at), e in positive.items():

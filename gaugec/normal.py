@@ -344,11 +344,12 @@ class Evaluator:
         poly, outside, factor = parts[0], Polynomial(), Factors()
         if name in ("softmax", "log_softmax", "cross_entropy", "max", "min") and len(node.bound) == 1:
             stays = {m: c for m, c in poly.items() if _contains(m, along)}
-            if len(stays) < len(poly) and stays and algebra.allow(f"{name} shift"):
-                if name in ("max", "min"):
+            extreme = name in ("max", "min")
+            if len(stays) < len(poly) and (stays or not extreme) and algebra.allow(f"{name} shift"):
+                if extreme:
                     outside = {m: c for m, c in poly.items() if m not in stays}
                 poly = stays
-            if name in ("max", "min") and algebra.allow(f"{name} scale"):
+            if extreme and algebra.allow(f"{name} scale"):
                 factor, poly = common_positive(algebra, poly, dummies)
         frozen = tuple((k, repr(v)) for k, v in node.attributes)
         atom = algebra.function(name, frozen, (poly, *parts[1:]), dummies=dummies, reads=reads)

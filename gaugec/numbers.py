@@ -159,7 +159,7 @@ class Evaluation:
 
     def _map(self, node: Node, values: list[Value]) -> Value:
         attributes = dict(node.attributes)
-        if node.function == "pow":
+        if node.function == "pow" and "definition" not in attributes:
             return power(values[0], Fraction(str(attributes["exponent"])))
         if node.function in ("max", "min") and len(values) == 2:
             return (max if node.function == "max" else min)(values, key=as_float)

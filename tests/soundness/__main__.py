@@ -9,12 +9,13 @@ can be looked at by itself: `--only random --first SEED --random 1 --show`.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from rich.console import Console
@@ -36,8 +37,13 @@ def mapped(title: str, function: Callable[[T], R], items: Sequence[T], jobs: int
     with Progress(*columns, console=screen, disable=not screen.is_terminal, transient=True) as progress:
         task = progress.add_task(title, total=len(items))
         found: list[R] = []
-        with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-            for result in pool.imap(function, items, chunksize=8):
+        with contextlib.ExitStack() as stack:
+            if jobs > 1:
+                pool = stack.enter_context(multiprocessing.get_context("spawn").Pool(jobs))
+                results: Iterable[R] = pool.imap(function, items, chunksize=8)
+            else:
+                results = map(function, items)
+            for result in results:
                 found.append(result)
                 progress.advance(task)
     return found

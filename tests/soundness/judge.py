@@ -24,14 +24,14 @@ import numpy as np
 from gaugec.language import tree as t
 
 Array = Any  # numpy.ndarray of float64
-TOLERANCE = 1e-7  # of the largest intermediate value: rounding stays below 1e-10, real changes above 1e-4
+TOLERANCE = 1e-9  # of the largest intermediate value: rounding stays far below, real changes are far above
 MATRICES = frozenset({"orthogonal", "orthogonal_ones", "torus", "invertible"})
 SAMPLES = 9
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """verdict: "sound", "approximate" (sound where every eps is zero), "unsound" or "unjudged" (no point has a value)."""
+    """verdict: "sound", "approximate" (sound where every eps is zero), "unsound", or "unjudged" (nothing has value)."""
 
     verdict: str
     reason: str = ""
@@ -161,6 +161,8 @@ class Interpreter:
 
     def value(self, expr: t.Expr) -> Array:
         made = np.asarray(self._value(expr), dtype=float)
+        if isinstance(expr, t.Number):  # exact, however large
+            return made
         finite = made[np.isfinite(made)]
         if finite.size:
             self.largest = max(self.largest, float(np.abs(finite).max()))
@@ -343,7 +345,6 @@ def apart(before: Array, after: Array, scale: float) -> float:
     both = np.isfinite(before) & np.isfinite(after)
     if not both.any():
         return 0.0
-    # a value of its own size is told apart better than the largest intermediate one would allow
     return float((np.abs(before - after)[both] / (TOLERANCE * scale)).max())
 
 

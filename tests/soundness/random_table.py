@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from soundness.judge import judge
+from soundness.judge import Unjudged, judge
+from soundness.normal_forms import disagreement
 from soundness.random_cases import case
 
 from gaugec.formula import all_dims, lower
@@ -14,6 +15,7 @@ from gaugec.prove import prove_statement
 from gaugec.sample import sample
 
 SAMPLES = 3
+EIGHTH = 8
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class Case:
     judged: str
     reason: str
     drawn: int
+    entries: int = 0  # of the kept values, computed back from the prover's normal forms; of every eighth case
+    form: str = ""  # the first that is wrong
 
     @property
     def disagreement(self) -> bool:
@@ -49,7 +53,15 @@ def run(seed: int) -> Case:
     agreement = sample(lambda sizes: lower(gauge, sizes), all_dims(gauge), samples=SAMPLES)
     checked = "agrees" if agreement else "differs" if agreement.samples else "no value"
     judged = judge(gauge).verdict if checked == "agrees" or theorem.verdict in ("proved", "approximate") else ""
-    return Case(seed, made, theorem.verdict, checked, judged, theorem.reason or agreement.reason, drawn)
+    form, entries = "", 0
+    if seed % EIGHTH == 0:
+        try:
+            form, entries = disagreement(gauge, seed)
+        except Unjudged:
+            pass
+        except Exception as error:
+            form = f"{type(error).__name__}: {error}"
+    return Case(seed, made, theorem.verdict, checked, judged, theorem.reason or agreement.reason, drawn, entries, form)
 
 
 def table(cases: Iterable[Case]) -> tuple[list[str], bool]:
@@ -70,7 +82,7 @@ def table(cases: Iterable[Case]) -> tuple[list[str], bool]:
     wrong = [found for found in cases if found.disagreement]
     blind = [found for found in cases if found.oversight]
     drawn = sum(found.drawn for found in cases)
-    lines.append(f"{len(cases)} cases of {drawn} drawn texts (the others are no gauges of the language); {proved} proved")
+    lines.append(f"{len(cases)} cases, {proved} proved; {drawn - len(cases)} more texts are no gauges of the language")
     lines.append(f"sound and not proved: {len(missed)} of {len(sound)}")
     lines += [f"  seed {found.seed} ({found.made}): {found.prover}, {found.reason}" for found in missed[:20]]
     for title, listed in (
@@ -79,4 +91,8 @@ def table(cases: Iterable[Case]) -> tuple[list[str], bool]:
     ):
         lines.append(f"{title}: {len(listed)}")
         lines += [f"  seed {f.seed} ({f.made}): check {f.checked}, judge {f.judged}: {f.reason}" for f in listed]
-    return lines, not wrong and not blind
+    forms = [found for found in cases if found.form]
+    entries, read = sum(found.entries for found in cases), sum(found.entries > 0 for found in cases)
+    lines.append(f"normal forms computed back, {entries} entries of {read} cases: {len(forms)} wrong")
+    lines += [f"  seed {found.seed} ({found.made}): {found.form}" for found in forms]
+    return lines, not wrong and not blind and not forms

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from soundness.judge import judge
-from soundness.spec_mutants import KINDS, Mutant
+from soundness.mutations import KINDS
+from soundness.spec_mutants import Mutant
 
 from gaugec.formula import all_dims, lower
 from gaugec.prove import prove_statement

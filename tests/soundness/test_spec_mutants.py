@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 from soundness import random_table, spec_table
 from soundness.__main__ import main
+from soundness.mutations import KINDS
 from soundness.random_cases import case
-from soundness.spec_mutants import KINDS, Mutant, bases, mutants
+from soundness.spec_mutants import Mutant, bases, mutants
 from soundness.spec_table import Outcome, outcome
 from soundness.writing import checked, shipped_gauges, text_of
 
-EVERY = 12
-CASES = 120
+EVERY = 15
+CASES = 100
 HERE = Path(__file__).parent
 
 
@@ -70,6 +71,7 @@ def test_random_cases_agree() -> None:
     assert all(found.checked == "agrees" and found.judged == "sound" for found in proved)
     assert {found.made for found in cases} == {"typed scale", "typed rotation", "shift", "wild"}
     assert case(7)[0] == case(7)[0]
+    assert sum(found.entries for found in cases) >= 50
 
 
 def test_the_tables_can_fail() -> None:
@@ -95,6 +97,8 @@ def test_the_tables_can_fail() -> None:
     ):
         other = random_table.Case(1, "wild", prover, check, judged, "", 1)
         assert random_table.table([agreed, other])[1] is expected
+    form = random_table.Case(2, "wild", "refused", "differs", "", "", 1, 3, "y[0] is 1, and 2 in normal form")
+    assert not random_table.table([agreed, form])[1]
 
 
 def test_the_command_prints_the_tables(capsys: pytest.CaptureFixture[str]) -> None:

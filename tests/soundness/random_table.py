@@ -37,7 +37,9 @@ class Case:
 
     @property
     def disagreement(self) -> bool:
-        """The prover says proved, and a number says otherwise."""
+        """The prover says proved, or approximate, and a number says otherwise."""
+        if self.prover == "approximate":
+            return self.judged == "unsound"
         return self.prover == "proved" and (self.checked == "differs" or self.judged in ("unsound", "approximate"))
 
     @property

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from soundness.judge import Unjudged, judge
+from soundness.drawing import Unjudged
+from soundness.judge import judge
 from soundness.normal_forms import disagreement
 from soundness.random_cases import case
 

@@ -10,6 +10,9 @@ from gaugec.algebra import Algebra
 from gaugec.normal import Evaluator
 from gaugec.tensor import Graph, Region
 
+EPS = Fraction(1, 100)
+"""The largest eps of a norm; those in use are at most a thousandth."""
+
 
 def structure(
     graph: Graph, kept: tuple[int, ...], regions: tuple[Region, ...], cut: frozenset[int], more: object = ()
@@ -53,7 +56,10 @@ def structure(
 
 
 def eps_nodes(graph: Graph, kept: tuple[int, ...]) -> list[int]:
-    """The additions of a positive constant right under a power of -1/2, below what is kept."""
+    """The additions of a small positive constant right under a power of -1/2, below what is kept.
+
+    A constant above `EPS` belongs to the formula: what holds only without it is wrong, and not approximate.
+    """
     seen: set[int] = set()
     todo, found = list(kept), []
     while todo:
@@ -66,6 +72,6 @@ def eps_nodes(graph: Graph, kept: tuple[int, ...]) -> list[int]:
         exponent = dict(node.attributes).get("exponent")
         if node.function == "pow" and exponent == Fraction(-1, 2):
             below = graph[node.operands[0].node]
-            if below.op == "add" and below.constant > 0:
+            if below.op == "add" and 0 < below.constant <= EPS:
                 found.append(below.id)
     return sorted(set(found))

@@ -79,6 +79,13 @@ def test_eps_does_not_excuse_a_wrong_scale() -> None:
     assert proved(*parts).verdict == "refused"
 
 
+def test_a_large_constant_under_a_root_is_no_eps() -> None:
+    for eps, verdict in (("1", "refused"), ("0.5", "refused"), ("0.01", "approximate"), ("1e-12", "approximate")):
+        model = f"y = rms_norm(E, eps={eps}) + x"
+        parts = ("n, d", "x[n, d]", "E[n, d]", model, "c in positive(n)", "E -> diag(c) @ E", "y")
+        assert proved(*parts).verdict == verdict
+
+
 def test_movements_are_read_from_the_normal_form() -> None:
     def moves(name: str) -> dict[str, tuple[object, ...]]:
         found = proved(*SOUND[name]).movements

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from soundness.judge import Unjudged, judge
+from soundness.drawing import Unjudged
+from soundness.judge import judge
 from soundness.normal_forms import disagreement
 from soundness.random_cases import case
 
@@ -37,7 +38,9 @@ class Case:
 
     @property
     def disagreement(self) -> bool:
-        """The prover says proved, and a number says otherwise."""
+        """The prover says proved, or approximate, and a number says otherwise."""
+        if self.prover == "approximate":
+            return self.judged == "unsound"
         return self.prover == "proved" and (self.checked == "differs" or self.judged in ("unsound", "approximate"))
 
     @property

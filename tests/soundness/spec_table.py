@@ -34,8 +34,9 @@ class Outcome:
 
     @property
     def false_proof(self) -> bool:
-        """Proved, and not sound, whatever the component check says."""
-        return self.prover == "proved" and self.judged not in ("sound", "unjudged")
+        """Proved, if only up to eps, and not sound, whatever the component check says."""
+        wrong = {"proved": ("unsound", "approximate"), "approximate": ("unsound",)}
+        return self.judged in wrong.get(self.prover, ())
 
     @property
     def missed(self) -> bool:

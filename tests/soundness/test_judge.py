@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from proof.statements import BIASES, GAIN, MLP, SOUND, STREAM, TWO, VALUES, WRONG, gauge
-from soundness.judge import MATRICES, compose, element, identity, judge, rope, sizes_of
+from soundness.drawing import MATRICES, compose, element, identity
+from soundness.judge import judge, rope, sizes_of
 
 from gaugec.groups import GROUPS
 

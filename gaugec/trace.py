@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from gaugec import aten_constants, aten_layers  # noqa: F401  (they register their rows)
 from gaugec.aten import ROWS, pointwise_rows
@@ -77,7 +78,7 @@ def trace(
         raise MatchError("an example input has no elements", help="give inputs with at least one row")
     for x in tensors_of(tuple(args or ()), dict(kwargs or {})):
         for name, parameter in model.named_parameters():
-            if share_memory(parameter, x):
+            if not is_lazy(parameter) and share_memory(parameter, x):
                 raise MatchError(
                     f"an example input is {name}, or a part of it",
                     help="a parameter that is handed in as data would move unseen: read it in the forward",

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
+from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gaugec.errors import MatchError
@@ -33,6 +34,8 @@ def watch(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> No
         MatchError: it leaves a tensor that depends on a parameter, it changes its own state, or it draws from Python's
             random numbers.
     """
+    if any(is_lazy(p) for p in model.parameters()):
+        return
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     inputs = torch.utils._pytree.tree_map(lambda x: x.detach().clone() if isinstance(x, Tensor) else x, (args, kwargs))
     parameters = {name: p.detach().clone() for name, p in model.named_parameters()} if _small(model) else {}

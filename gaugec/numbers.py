@@ -162,6 +162,7 @@ class Evaluation:
         if node.function == "pow" and "definition" not in attributes:
             return power(values[0], Fraction(str(attributes["exponent"])))
         if node.function in ("max", "min") and len(values) == 2:
+            self.sides.setdefault(node.id, set()).add(bool(as_float(values[0]) > as_float(values[1])))
             return (max if node.function == "max" else min)(values, key=as_float)
         row = BY_NAME.get(node.function)
         definition = attributes.get("definition", row.definition if row else None)

@@ -129,3 +129,11 @@ def test_proofs_on_models_agree_with_brute_force(fused: bool, up: str) -> None:
         theorem = prove_invariance(m.graph, (id,), regions, "positive")
         truth = all(invariant(m.graph, (id,), regions, "positive", seed=seed) for seed in range(1))
         assert bool(theorem) is truth
+
+
+def test_both_sides_of_a_maximum_in_a_formula_are_met() -> None:
+    parts = ("k", "x[k]", "g[k]", "y = max(x @ g, 1)", "c in positive(k)", "g -> c * g", "y")
+    own = gauge(*parts)
+    for seed in range(8):
+        agreement = sample(lambda sizes: lower(own, sizes), all_dims(own), samples=1, seed=seed)
+        assert agreement.reason or not agreement.both

@@ -55,6 +55,8 @@ class Algebra:
         self.sizes: dict[int, int] = {}
         self.used: dict[str, None] = {}
         self.conditions: dict[str, None] = {}
+        self.partial: dict[int, str] = {}  # what has no value everywhere, and where it has one
+        self.standing: set[int] = set()  # the symbols that are left in what was compared
         self.steps = steps
         self.until = time.monotonic() + seconds
         self._next = 0

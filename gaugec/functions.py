@@ -81,8 +81,22 @@ def power(algebra: Algebra, poly: Polynomial, exponent: Fraction) -> Polynomial:
     if isinstance(e, int) and 1 <= e <= 4:
         return algebra.product([monomial(algebra, out), *[rest] * e])
     base = algebra.function("pow", (), (rest,), kind="base")
+    if not (isinstance(e, int) and e > 0):
+        algebra.partial.setdefault(base[0], _domain(algebra, rest, e))
     out[base] = number(out.get(base, 0) + e)
     return monomial(algebra, out)
+
+
+def _domain(algebra: Algebra, poly: Polynomial, e: Number) -> str:
+    """Where a polynomial to the exponent e, no positive integer, has a value, in words."""
+    sign = "≠" if isinstance(e, int) else "≥" if e > 0 else ">"
+    # a proof on a model serves every place of equal structure: what it says later may name none of them
+    said = "what a root or a divisor stands on"
+    if any(algebra.symbols[s].kind == "element" for factors, _ in poly for s, _, _ in factors):
+        return f"{said} {sign} 0, after the element has acted too"
+    if algebra.symbolic and len(poly) <= 4:
+        said = " + ".join(algebra.words(mono, coefficient) for mono, coefficient in poly.items()).replace("+ -", "-")
+    return f"{said} {sign} 0"
 
 
 def common_positive(algebra: Algebra, poly: Polynomial, dummies: tuple[int, ...]) -> tuple[Factors, Polynomial]:

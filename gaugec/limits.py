@@ -50,11 +50,14 @@ def seconds_a_proof() -> float:
 def each(seconds: float | None) -> Iterator[None]:
     """Every proof that starts inside has so many seconds; None leaves it as it is.
 
-    Raises ValueError for a number that is not positive.
+    Raises ValueError for what is no positive, finite number.
     """
-    if seconds is not None and not seconds > 0:
-        raise ValueError(f"a time limit is a positive number of seconds, not {seconds!r}")
-    token = _EACH.set(_EACH.get() if seconds is None else float(seconds))
+    if seconds is not None:
+        number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+        if not number or not 0 < seconds < float("inf"):
+            raise ValueError(f"a time limit is a positive number of seconds, not {seconds!r:.60}")
+        seconds = float(min(seconds, 1e9))
+    token = _EACH.set(_EACH.get() if seconds is None else seconds)
     try:
         yield
     finally:

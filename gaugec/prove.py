@@ -291,7 +291,8 @@ def _equal(
     while todo:
         ixs = todo.pop()
         try:
-            difference = algebra.minus(left(ixs), right(ixs))
+            here = left(ixs)
+            difference = algebra.minus(here, right(ixs))
         except NeedSplit as need:
             if all(v != need.variable for ix in ixs for _, v in ix[1]):
                 raise Undecided("not supported: an axis inside a function is made of pieces") from None
@@ -302,6 +303,18 @@ def _equal(
             mono = max(difference, key=lambda m: (any(algebra.symbols[f[0]].kind == "element" for f in m[0]), m))
             count = f" and {len(difference) - 1} more" if len(difference) > 1 else ""
             raise Refused(f"{name} changes: left over is {algebra.words(mono, difference[mono])}{count}")
+        _stands(algebra, here)
+
+
+def _stands(algebra: Algebra, poly: Polynomial) -> None:
+    """Notes the symbols of a value that did not change, those inside functions too."""
+    todo = [poly]
+    while todo:
+        for factors, _ in todo.pop():
+            for s, _, _ in factors:
+                if s not in algebra.standing:
+                    algebra.standing.add(s)
+                    todo.extend(algebra.symbols[s].data)
 
 
 # --- shared ------------------------------------------------------------------------------------------------------
@@ -316,7 +329,9 @@ def _algebra(graph: Graph, group: str, seconds: float) -> Algebra:
 
 def _theorem(name: str, algebra: Algebra, found: Mapping[str, Motion]) -> Theorem:
     steps = tuple(f"{rule}: {RULES[rule].says}" if rule in RULES else rule for rule in algebra.used)
-    conditions = list(algebra.conditions)
+    # a root that is left has no value where it had none before; one that has cancelled was defined only there
+    gone = (said for base, said in algebra.partial.items() if base not in algebra.standing)
+    conditions = list(dict.fromkeys((*algebra.conditions, *gone)))
     if any(symbol.tag == "c" for symbol in algebra.symbols):
         conditions.insert(0, "c > 0")
     return Theorem(name, "proved", steps=steps, conditions=tuple(conditions), movements=found)

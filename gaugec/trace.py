@@ -69,7 +69,7 @@ def trace(
         raise MatchError(f"unknown loss {loss!r}", help='use loss="cross_entropy", or let forward return the loss')
     if not isinstance(model, nn.Module):
         raise MatchError(f"the model is a {type(model).__name__}", help="give a torch.nn.Module")
-    if not isinstance(args, (tuple, list)) or not isinstance(kwargs or {}, Mapping):
+    if not isinstance(args, (tuple, list)) or not (kwargs is None or isinstance(kwargs, Mapping)):
         raise MatchError("the example inputs are not a tuple and a dict", help="compile(spec, model, (x,), {...})")
     for name, parameter in model.named_parameters():
         if parameter.is_complex():
@@ -244,6 +244,8 @@ class _Lowering:
             data = [x for x in flat if isinstance(x, Ref)]
             # what is drawn or left unset is not known, what is written in integers may have been rounded
             known = name in ROWS and not data and node.meta["val"].dtype.is_floating_point
+            if known and any(_rounded(x, node.meta["val"].dtype) for x in args):
+                return b.opaque(f"{name} (rounded)", [], shape)
             if not known or any(isinstance(x, float) and not math.isfinite(x) for x in args):
                 return b.opaque(name, data, shape)
         if _coarsens(node):
@@ -263,6 +265,13 @@ class _Lowering:
         refs = [x for x in flat if isinstance(x, Ref)]
         made = [self.builder.opaque(name, refs, s) for s in (shape if isinstance(shape, list) else [shape])]
         return made if isinstance(shape, list) else made[0]
+
+
+def _rounded(value: Any, dtype: torch.dtype) -> bool:
+    """Is a number another one in this type, beyond the rounding of 32 bits?  (0.1 in 16 bits, 1e-50 in 32.)"""
+    if not isinstance(value, float) or not math.isfinite(value) or dtype == torch.float64:
+        return False
+    return abs(torch.tensor(value, dtype=torch.float64).to(dtype).double().item() - value) > 1e-6 * abs(value)
 
 
 def _coarsens(node: torch.fx.Node) -> bool:

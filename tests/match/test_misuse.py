@@ -149,3 +149,8 @@ def test_names_that_need_care_in_the_emitted_module(name: str, spec: str) -> Non
     parameters: dict[str, Tensor] = {n: p.detach() for n, p in model.named_parameters()}
     moved = compiled.act(parameters, compiled.random_element(torch.Generator().manual_seed(1)))
     assert all(not torch.equal(moved[n], parameters[n]) for n in parameters if n != "out.bias" and n != "2.bias")
+
+
+def test_keywords_that_are_a_tensor_are_told() -> None:
+    with pytest.raises(gaugec.MatchError, match="not a tuple and a dict"):
+        gaugec.compile("relu_mlp", mlp(), X, torch.ones(2))  # type: ignore[arg-type]

@@ -73,6 +73,10 @@ def test_spellings_that_mean_the_same(name: str, relu2: str) -> None:
 
 
 NEAR = {
+    "a constant in 16 bits": (
+        lambda h: h * F.relu(h) + h.exp() * (torch.full((UNITS,), 0.1, dtype=torch.float16) - 0.1),
+        "exp has no law that lets a positive scale through",
+    ),
     "relu": (torch.relu, "the moved value passes relu at aten.relu, where the formula has no such step"),
     "cube": (lambda h: F.relu(h) ** 3, "the moved value passes max(x, 0)**3 at aten.pow"),
     "square": (lambda h: h.square(), "moved values are multiplied together at aten.square"),

@@ -212,3 +212,14 @@ def test_a_target_beyond_all_bounds_is_no_point() -> None:
     }
     with pytest.raises(ValueError, match="beyond ten thousand"):
         Evaluation(statement.graph, leaves).at(statement.kept[0], ())
+
+
+@pytest.mark.parametrize("limit", [0, -1, float("nan"), float("inf"), "5", True, [], 1j])
+def test_a_limit_that_is_no_number_of_seconds_is_told(limit: object) -> None:
+    with pytest.raises(ValueError, match="a time limit is a positive number of seconds, not"), limits.each(limit):  # type: ignore[arg-type]
+        pass
+
+
+def test_a_limit_may_be_too_large_for_a_clock() -> None:
+    with limits.each(10**400):
+        assert limits.seconds_a_proof() == 1e9

@@ -354,3 +354,31 @@ def test_definitions_are_written_as_a_spec_would_write_them() -> None:
     for body in OPS:
         text = written(defined(body))
         assert same(defined(text), defined(body)), text
+
+
+ROOTS = """gauge g(n, d):
+    "A root that cancels was defined only where what it stands on has one."
+    given  x[n, d]
+    param  a[d], b[d]
+    model  y = x * {body}
+    for every s in translation(d):
+        a -> a + s{other}
+    keeps  y
+"""
+
+
+@pytest.mark.parametrize(
+    "body, other, conditions",
+    [
+        ("((a + b)**(1/2))**2 - x * (a + b)", "", ("≥ 0, after", "a[i] + b[i] ≥ 0")),
+        ("(a + b)**(1/2) * (a + b)**(-1/2)", "", ("≥ 0, after", "a[i] + b[i] ≥ 0")),
+        ("(a + b)**(-5) * (a + b)**5", "", ("≠ 0, after", "a[i] + b[i] ≠ 0")),
+        ("(a + b)**(1/2)", "\n        b -> b - s", ()),
+    ],
+)
+def test_a_root_that_cancels_leaves_a_condition(body: str, other: str, conditions: tuple[str, ...]) -> None:
+    (gauge,) = check(parse(ROOTS.format(body=body, other=other), "test.gauge")).gauges
+    theorem = prove_statement(lower(gauge))
+    assert theorem.verdict == "proved", theorem.reason
+    assert len(theorem.conditions) == len(conditions), theorem.conditions
+    assert all(one in other for one, other in zip(conditions, theorem.conditions)), theorem.conditions

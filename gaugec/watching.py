@@ -1,10 +1,10 @@
 """What a forward does beside returning its value: tensors that it leaves where a training loop may read them, state
 that makes the next call another function, and random choices that are not torch's.
 
-A trace shows none of it.  The model runs once, as in training, on its example inputs; what it leaves is found by what
+A trace shows none of it.  The model runs twice, as in training, on its example inputs; what it leaves is found by what
 is still alive when the outputs are gone, wherever it is kept: a list of a hook, a global, a container on a module.
 
-What this module does not do: it sees what this one call does, and no more.
+What this module does not do: it sees what these calls do, and no more.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _OWN = ("_parameters", "_buffers", "_modules", "training")
 
 
 def watch(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Runs the forward once.  A forward that cannot run here is let pass: the export will say why.
+    """Runs the forward.  A forward that cannot run here is let pass: the export will say why.
 
     Raises:
         MatchError: it leaves a tensor that depends on a parameter, it changes its own state, or it draws from Python's
@@ -39,12 +39,14 @@ def watch(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> No
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     inputs = torch.utils._pytree.tree_map(lambda x: x.detach().clone() if isinstance(x, Tensor) else x, (args, kwargs))
     parameters = {name: p.detach().clone() for name, p in model.named_parameters()} if _small(model) else {}
-    before, dice = dict(_state(model)), random.getstate()
+    dice = random.getstate()
     records = _Records(model, inputs)
     try:
         with train_mode(model), quiet(), torch.random.fork_rng(devices=[]), torch.enable_grad():
             try:
                 with records:
+                    made = model(*inputs[0], **inputs[1])  # what is set up once, on the first call, is no memory
+                    before = dict(_state(model))
                     made = model(*inputs[0], **inputs[1])
             except Exception:
                 return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 from typing import Any
 
 import torch
@@ -169,7 +170,9 @@ add("memory", L, "gradient checkpointing", lambda m: m.gradient_checkpointing_en
 def _second_reader(m: Any) -> None:
     mlp = m.get_submodule(FIRST + "mlp")
     mlp.more = nn.Linear(22, 32)
-    mlp.forward = lambda x: mlp.down_proj(mlp.act_fn(mlp.gate_proj(x)) * mlp.up_proj(x)) + mlp.more(mlp.up_proj(x))
+    mlp.forward = types.MethodType(
+        lambda m, x: m.down_proj(m.act_fn(m.gate_proj(x)) * m.up_proj(x)) + m.more(m.up_proj(x)), mlp
+    )
 
 
 # --- others

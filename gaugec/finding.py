@@ -133,7 +133,7 @@ class Finder:
             for refusal in sorted(refused, key=lambda r: (not r.leaves, -r.passed, -r.progress)):
                 if refusal.progress > 0:
                     far.setdefault(refusal.leaf, refusal)
-            near = list(far.values())[:3]
+            near = list(far.values())[:5]
         said += [self._said(gauge, refusal) for refusal in near]
         return sites, list(dict.fromkeys(said))
 

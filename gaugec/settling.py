@@ -18,8 +18,11 @@ def settled(graph: Graph, first: Graph, second: Graph) -> Graph:
 
     `first` and `second` are the graphs of the two shapes; `graph` is the first one, perhaps settled before.
     An index may follow the axis that was resized (the last token); on an axis that was not, it may not: what is read
-    there would be another part of a parameter.
+    there would be another part of a parameter.  Where an axis has come to length 1 nothing can be told apart, and all
+    is left as it is.
     """
+    if any(m != 1 and n == 1 for one, two in zip(first, second) for m, n in zip(one.shape, two.shape)):
+        return graph
 
     def differs(node: Node, other: Node) -> bool:
         if node.summed != other.summed or node.bound != other.bound or len(node.modes) != len(other.modes):

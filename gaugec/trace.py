@@ -151,6 +151,9 @@ def _difference(first: Trace, second: Trace) -> str:
 
 
 # -- lowering ----------------------------------------------------------------------------------------------------
+# What only says how a value lies in memory: `reshape` is a view at one size and a copy at another, and the graph is the
+# same.  What the views do with indices is compared node by node (`gaugec.settling`).
+_VIEWS = frozenset(f"aten.{name}" for name in "view _unsafe_view clone alias contiguous reshape".split())
 _FREE = frozenset(
     "arange full zeros ones empty new_ones new_zeros new_full new_empty scalar_tensor zeros_like ones_like full_like "
     "empty_like rand randn rand_like randn_like".split()
@@ -338,7 +341,8 @@ def _lowered(model: nn.Module, program: torch.export.ExportedProgram, loss: str 
             lowering.env[node.name] = lowering.placeholder(node)
         elif node.op == "call_function":
             lowering.env[node.name] = lowering.call(node)
-            kinds.append(f"{_packet(node)} at {_place(node) or 'the top'}")
+            if _packet(node) not in _VIEWS:
+                kinds.append(f"{_packet(node)} at {_place(node) or 'the top'}")
         elif node.op == "get_attr":
             lowering.env[node.name] = None  # a subgraph of a control-flow operation, which has no row
         elif node.op == "output":

@@ -27,6 +27,8 @@ from match.models import (
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import gaugec
+
 pytestmark = pytest.mark.usefixtures("double")
 BOTH = {"value_rotation": 1, "qk_rotation_rope": 1}
 VALUES, ROTARY = {"value_rotation": 1}, {"qk_rotation_rope": 1}
@@ -140,7 +142,12 @@ VALUE_PATHS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", VALUE_PATHS)
 def test_values_that_may_not_turn(name: str, spec: str) -> None:
-    assert counts(audit(spec, Attention(**VALUE_PATHS[name]), tokens())) == ROTARY
+    found = outcome(spec, Attention(**VALUE_PATHS[name]), tokens())
+    if isinstance(found, gaugec.MatchError):  # a view that cuts axes otherwise at another length is another function
+        assert "depends on the shape of its input" in str(found)
+        assert name in ("coordinates and tokens exchanged", "tokens viewed as coordinates")
+    else:
+        assert counts(found) == ROTARY
 
 
 SOUND_PATHS: dict[str, dict[str, Any]] = {

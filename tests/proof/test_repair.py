@@ -57,6 +57,8 @@ OTHER: dict[str, tuple[str, ...]] = {
 }
 
 FOUND: dict[str, str | None] = {
+    "an op that is named log and is none": None,
+    "an op that is named pow and is none": None,
     "values: transpose missing": "`Wo -> Wo @ R.T` makes it hold: an inverse was missing",
     "values: bias forgotten": "adding `bv -> R @ bv` makes it hold: the bias bv was forgotten",
     "values: one-sided": "adding `Wo -> Wo @ R.T` makes it hold: the param Wo was forgotten",

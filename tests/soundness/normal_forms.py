@@ -109,6 +109,9 @@ class Reading:
         operator = self.sample.operators.get(row.name)
         if operator is not None:
             return float(Interpreter({}, {}, self.sample.chance, {operator.argument: x}).value(operator.expr))
+        definition = dict(row.attributes).get("definition")  # type: ignore[call-overload]
+        if definition is not None:
+            return _defined(definition, values[0])
         return float(POINTWISE[row.name](x))
 
     def _along(self, row: Symbol, extents: tuple[int, ...], reads: tuple[int, ...], rest: dict[int, int]) -> float:
@@ -131,6 +134,25 @@ class Reading:
                 loss.append(-logs[(int(self.polynomial(row.data[1], at)), *place, *(0 for _ in place))])
             return float(np.mean(loss))
         return float(np.exp(logs[reads]) if row.name == "softmax" else logs[reads])
+
+
+def _defined(term: Any, x: float) -> float:
+    """A definition tree at a number; not a number where it has none."""
+    if not isinstance(term, tuple):
+        return x if term == "x" else math.pi if term == "pi" else float(term)
+    head, *parts = term
+    values = [_defined(part, x) for part in parts]
+    try:
+        if head in ("add", "mul"):
+            return math.fsum(values) if head == "add" else math.prod(values)
+        if head == "pow":
+            made = values[0] ** values[1]
+            return made if isinstance(made, float) else math.nan
+        if head in ("max", "min", "abs"):
+            return float({"max": max, "min": min, "abs": lambda v: abs(v[0])}[head](values))  # type: ignore[operator]
+        return float(getattr(math, head)(values[0]))
+    except (ArithmeticError, ValueError):
+        return math.nan
 
 
 def _worlds(statement: Statement) -> tuple[Algebra, Evaluator, World]:

@@ -199,7 +199,9 @@ class Evaluator:
             for _, v in terms:
                 names.setdefault(v, len(names))
         sizes = tuple(self.algebra.sizes[v] for v in names)
-        key = (world.name, id, tuple((o, tuple((s, names[v]) for s, v in terms)) for o, terms in ixs), sizes)
+        # the node that is being proved is open, and may have been read as an atom before: that is another value
+        root = id == self.root
+        key = (world.name, id, root, tuple((o, tuple((s, names[v]) for s, v in terms)) for o, terms in ixs), sizes)
         known = self.memo.get(key)
         if known is None:
             fresh = [self.algebra.fresh(size) for size in sizes]

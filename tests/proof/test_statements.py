@@ -127,3 +127,17 @@ def test_proofs_are_fast() -> None:
     for name in ("norm gain", "values", "scores", "rope", "relu", "swiglu", "logits"):
         assert prove_statement(statement(*SOUND[name]))
     assert time.monotonic() - start < 4
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "y = W; z = layer_norm(y) + x - x",
+        "y = x + W; z = layer_norm(y) - layer_norm(y)",
+        "y = W; z = x * softmax(y) - x * softmax(y)",
+    ],
+)
+def test_a_kept_value_that_another_one_reads_must_itself_be_kept(model: str) -> None:
+    """Reading it as an atom for the second must not answer for the first."""
+    own = statement("n, k", "x[n, k]", "W[n, k]", model, "c in positive(k)", "W -> W @ diag(c)", "y, z")
+    assert prove_statement(own).verdict == "refused"

@@ -65,16 +65,17 @@ def verify(spec: str | Path | Spec, *, limit: float | None = None) -> Verificati
         ValueError: the limit is not a positive number.
     """
     loaded = spec if isinstance(spec, Spec) else load(str(spec))
-    with limits.each(limit):
-        theorems = tuple(_theorem(entry) for entry in loaded.entries)
-    accepted = tuple(
-        theorem.verdict == "proved" or (theorem.verdict == "approximate" and entry.approximate)
-        for theorem, entry in zip(theorems, loaded.entries)
-    )
     operators = dict.fromkeys(operator for entry in loaded.entries for operator in entry.gauge.operators)
     with limits.each(limit):
+        theorems = tuple(_theorem(entry) for entry in loaded.entries)
         said = tuple((operator.name, _laws(operator)) for operator in operators)
+    accepted = tuple(_accepted(entry, theorem) for entry, theorem in zip(loaded.entries, theorems))
     return Verification(loaded.name, theorems, accepted, said)
+
+
+def _accepted(entry: Entry, theorem: Theorem) -> bool:
+    """Is it proved, or approximate where the spec allows that?"""
+    return theorem.verdict == "proved" or (theorem.verdict == "approximate" and entry.approximate)
 
 
 def _laws(operator: Operator) -> tuple[str, ...]:
@@ -94,7 +95,7 @@ def _theorem(entry: Entry) -> Theorem:
             theorem = _checked(entry)
         except limits.Exceeded as exceeded:
             theorem = Theorem(entry.gauge.name, "not decided", str(exceeded))
-    if theorem.verdict != "proved" and not (theorem.verdict == "approximate" and entry.approximate):
+    if not _accepted(entry, theorem):
         with limits.proof(), limits.deep():
             try:
                 theorem = _with_evidence(entry, theorem)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import operator
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -17,7 +18,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from gaugec.dry import dry_run
 from gaugec.errors import MatchError, printable
+
+LARGE = 100_000  # elements of all inputs, beyond which a forward for real may want more memory than there is
 
 
 def several(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -85,11 +89,11 @@ def exported(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     _names_are_no_code(model)
     with train_mode(model), quiet(), torch.enable_grad():
         try:
-            with _nothing_left_behind(model):
+            with nothing_left_behind(model):
                 program = torch.export.export(model, args, kwargs, strict=False)
             _no_hidden_gradients(program)
             _no_shared_constants(model, program)
-            return program.run_decompositions({})
+            return program if _functional(program) else program.run_decompositions({})
         except MatchError:
             raise
         except Exception as error:
@@ -98,6 +102,47 @@ def exported(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
                 f"torch.export cannot trace the model: {reason[0][:300]}",
                 help="the forward must be a static graph of tensors: no data-dependent branch, use_cache=False",
             ) from error
+
+
+def _functional(program: torch.export.ExportedProgram) -> bool:
+    """Is an export as it comes what a decomposition would make of it: no operation in it that writes, or holds others?
+
+    A decomposition with an empty table does nothing else, and is half of the time of an export.  Regions under a
+    gradient mode are put in their place here; that no gradient is cut in them has been asked before.
+    """
+    graph = program.graph
+    returned = {str(name) for name in program.graph_signature.user_outputs}
+    for node in list(graph.nodes):
+        if node.op != "call_function" or "wrap_with_set_grad_enabled" not in str(node.target):
+            continue
+        held = node.args[1]
+        body = getattr(program.graph_module, str(held.target))
+        results = [user for user in node.users if user.target is operator.getitem]
+        if len(results) != len(node.users) or any(n.name in returned for n in (node, *results)):
+            return False
+        inner = dict(zip((n for n in body.graph.nodes if n.op == "placeholder"), node.args[2:], strict=True))
+        if any(n.op == "get_attr" for n in body.graph.nodes):
+            return False
+        with graph.inserting_before(node):
+            made = graph.graph_copy(body.graph, inner)
+        for result in results:
+            result.replace_all_uses_with(made[result.args[1]])
+            graph.erase_node(result)
+        graph.erase_node(node)
+        if not held.users:
+            graph.erase_node(held)
+    return all(_writes_nothing(n.target) for n in graph.nodes if n.op not in ("placeholder", "output"))
+
+
+def _writes_nothing(target: Any) -> bool:
+    """An operation of ATen whose schema says that it writes nothing; that of a batch norm does not say what it does."""
+    if target is operator.getitem:
+        return True
+    if not isinstance(target, torch._ops.OpOverload) or target.namespace != "aten" or target._schema.is_mutable:
+        return False
+    if torch.Tag.maybe_aliasing_or_mutating in target.tags:
+        return False
+    return not any("running" in argument.name for argument in target._schema.arguments)
 
 
 def _kept(module: nn.Module) -> dict[str, Any]:
@@ -116,7 +161,7 @@ def _holds_tensor(value: Any) -> bool:
 
 
 @contextlib.contextmanager
-def _nothing_left_behind(model: nn.Module) -> Iterator[None]:
+def nothing_left_behind(model: nn.Module) -> Iterator[None]:
     """Refuses a forward that leaves a tensor on a module: an output that the trace does not show."""
     before = {name: (_kept(module), dict(module.__dict__)) for name, module in model.named_modules()}
     yield
@@ -247,7 +292,14 @@ def resized(
 
 
 def runs(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Does the forward take inputs of these shapes?  Runs on meta tensors, or for real where that is impossible."""
+    """Does the forward take inputs of these shapes?  It runs, with numbers only where the inputs are small."""
+    if sum(t.numel() for t in tensors_of(args, kwargs)) > LARGE:
+        with train_mode(model), quiet():
+            try:
+                dry_run(model, args, kwargs)
+                return True
+            except Exception:
+                return False
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     with train_mode(model), torch.no_grad(), torch.random.fork_rng(devices=[]):
         try:

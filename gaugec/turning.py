@@ -1,7 +1,7 @@
 """Sizes of the inputs at which a forward turns into another one.
 
 An export at fixed sizes loses a branch on a size, and a second one at other sizes sees it only if it lies between.
-Here the forward is exported with symbolic sizes, and what it asked of them is read off: `if n < 100` leaves the guard
+Here the forward runs with symbolic sizes, and what it asked of them is read off: `if n < 100` leaves the guard
 s < 100.  For every guard a size is proposed at which it does not hold; the caller traces there and compares.
 
 What this module does not do: it compares nothing; and what the forward asks of other things than sizes it does not see.
@@ -9,78 +9,59 @@ What this module does not do: it compares nothing; and what the forward asks of 
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Iterator
+import itertools
 from typing import Any
 
 import torch
 from torch import nn
-from torch.export import Dim
+from torch.fx.experimental.symbolic_shapes import DimDynamic, StatelessSymbolicContext
 
-from gaugec.exporting import quiet, train_mode
+from gaugec.dry import dry_run
+from gaugec.exporting import nothing_left_behind, quiet, train_mode
 
 SMALL = range(2, 18)
+FAR = (64, 1024)
 LARGEST = 100_000  # a size beyond which nobody traces
 
 
 def turning_points(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[dict[int, int]] | None:
     """Changes of sizes (old -> new), as `gaugec.exporting.resized` takes them, that break what the forward asked.
 
-    None: the forward could not be exported with symbolic sizes.
+    None: the forward could not run with symbolic sizes.
     """
-    with train_mode(model), quiet():
+    sizes: dict[Any, int] = {}
+
+    def symbolic(fake: Any, x: torch.Tensor) -> torch.Tensor:
+        free = [DimDynamic.DYNAMIC if axis < 2 else DimDynamic.STATIC for axis in range(x.ndim)]
+        made = fake.from_tensor(x, symbolic_context=StatelessSymbolicContext(dynamic_sizes=free))
+        sizes.update({new.node.expr: old for new, old in zip(made.shape, x.shape) if isinstance(new, torch.SymInt)})
+        return made  # type: ignore[no-any-return]
+
+    with train_mode(model), quiet(), nothing_left_behind(model):
         try:
-            program = torch.export.export(
-                model, args, kwargs, dynamic_shapes=_dynamic(model, args, kwargs), strict=False
-            )
-            return list(_points(program, args, kwargs))
+            known = dry_run(model, args, kwargs, symbolic)
         except Exception:
             return None
+    guards = {str(guard.expr): guard.expr for guard in known.guards}
+    return _points([guard for _, guard in sorted(guards.items())], sizes)
 
 
-def _dynamic(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """The first two axes of every tensor, and of no other thing, may have any size."""
-
-    def spec(x: Any) -> Any:
-        return dict.fromkeys(range(min(2, x.ndim)), Dim.AUTO) if isinstance(x, torch.Tensor) else None
-
-    first, named = torch.utils._pytree.tree_map(spec, (args, kwargs))
-    parameters = list(inspect.signature(model.forward).parameters.values())
-    if any(p.kind is p.VAR_POSITIONAL for p in parameters[: len(args)]):
-        at = next(n for n, p in enumerate(parameters) if p.kind is p.VAR_POSITIONAL)
-        first = (*first[:at], tuple(first[at:]))
-    together = dict(zip([p.name for p in parameters], first))
-    known = {p.name for p in parameters if p.kind is not p.VAR_KEYWORD}
-    rest = next((p.name for p in parameters if p.kind is p.VAR_KEYWORD), None)
-    extra = {k: v for k, v in named.items() if k not in known}
-    together.update({k: v for k, v in named.items() if k in known})
-    return {**together, rest: extra} if rest is not None and extra else together
-
-
-def _points(program: torch.export.ExportedProgram, args: Any, kwargs: Any) -> Iterator[dict[int, int]]:
-    flat, _ = torch.utils._pytree.tree_flatten((args, kwargs))
-    values = {n.name: n.meta.get("val") for n in program.graph.nodes if n.op == "placeholder"}
-    sizes: dict[Any, int] = {}
-    guards: dict[str, Any] = {}
-    for name, example in zip(program.graph_signature.user_inputs, flat):
-        value = values.get(str(name))
-        if not isinstance(value, torch.Tensor) or not isinstance(example, torch.Tensor):
-            continue
-        for size, here in zip(value.shape[:2], example.shape[:2]):
-            if isinstance(size, torch.SymInt):
-                sizes.setdefault(size.node.expr, here)
-                guards.update({str(g.expr): g.expr for g in size.node.shape_env.guards})
-    seen: set[tuple[tuple[int, int], ...]] = set()
-    for _, guard in sorted(guards.items()):
+def _points(guards: list[Any], sizes: dict[Any, int]) -> list[dict[int, int]]:
+    """Changes that break a guard.  Axes of one size change together, as `resized` does it."""
+    found: dict[tuple[int, int], None] = {}
+    for guard in guards:
         for symbol in sorted(guard.free_symbols & set(sizes), key=str):
-            for new in _candidates(guard, sizes[symbol]):
-                at = {s: (new if s == symbol else n) for s, n in sizes.items()}
-                if guard.subs(at) == False:  # noqa: E712  (sympy's own truth)
-                    change = {sizes[symbol]: new}
-                    if tuple(change.items()) not in seen:
-                        seen.add(tuple(change.items()))
-                        yield change
-                    break
+            old = sizes[symbol]
+            breaking = (
+                new
+                for new in _candidates(guard, old)
+                if guard.subs({s: new if n == old else n for s, n in sizes.items()}) == False  # noqa: E712 (sympy's own)
+            )
+            found.update({(old, new): None for new in itertools.islice(breaking, 1)})
+            if guard.rel_op == "==" and set(guard.args) == {symbol, old}:
+                # the number itself was taken (`int(n)`), and what was asked of it then left no guard
+                found.update({(old, far): None for far in FAR if far != old})
+    return [{old: new} for old, new in found]
 
 
 def _candidates(guard: Any, here: int) -> list[int]:

@@ -8,8 +8,8 @@ beyond the end of a table) it does not see.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -42,12 +42,30 @@ def dry_run(
             return x
         return fake.from_tensor(x, static_shapes=True) if fake_input is None else fake_input(fake, x)
 
-    tensors = itertools.chain(model.named_parameters(), model.named_buffers())
-    state = {name: fake.from_tensor(tensor, static_shapes=True) for name, tensor in tensors}
     inputs, named = torch.utils._pytree.tree_map(without_numbers, (args, kwargs))
-    with fake, _compiling_state_context(), torch.enable_grad():
-        torch.func.functional_call(model, state, inputs, named)
+    with _faked(model, fake), fake, _compiling_state_context(), torch.enable_grad():
+        model(*inputs, **named)
     return known
+
+
+@contextlib.contextmanager
+def _faked(model: nn.Module, fake: FakeTensorMode) -> Iterator[None]:
+    """Puts fakes where the parameters and buffers are, and them back.
+
+    `torch.func.functional_call` would leave a fake in a module that the model holds under two names.
+    """
+    tables: list[dict[str, Any]] = []
+    for module in model.modules():
+        tables += [module._parameters, module._buffers]
+    before = [dict(table) for table in tables]
+    try:
+        for table in tables:
+            table.update({k: v if v is None else fake.from_tensor(v, static_shapes=True) for k, v in table.items()})
+        yield
+    finally:
+        for table, own in zip(tables, before):
+            table.clear()
+            table.update(own)
 
 
 __all__ = ["dry_run"]

@@ -21,8 +21,6 @@ from torch import nn
 from gaugec.dry import dry_run
 from gaugec.errors import MatchError, printable
 
-LARGE = 100_000  # elements of all inputs, beyond which a forward for real may want more memory than there is
-
 
 def several(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Inputs in which no batch or length is 1, where the model takes such: an axis of length 1 hides what it does."""
@@ -291,9 +289,9 @@ def resized(
     return made[0], made[1]
 
 
-def runs(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Does the forward take inputs of these shapes?  It runs, with numbers only where the inputs are small."""
-    if sum(t.numel() for t in tensors_of(args, kwargs)) > LARGE:
+def runs(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, numbers: bool = True) -> bool:
+    """Does the forward take inputs of these shapes?  Without numbers it costs no memory, and sees less."""
+    if not numbers:
         with train_mode(model), quiet():
             try:
                 dry_run(model, args, kwargs)

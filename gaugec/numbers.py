@@ -100,14 +100,14 @@ _FUNCTIONS: dict[str, Callable[[Value], Value]] = {
 class Evaluation:
     """The values of a graph's nodes where its leaves are the given tables (index along the axes -> value).
 
-    `sides`: node id -> which sides of a maximum its arguments have met.
+    `sides`: node id and place in its definition -> which sides of a maximum or a modulus its arguments have met.
     """
 
     def __init__(self, graph: Graph, leaves: Mapping[int, Table]) -> None:
         self.graph, self.leaves = graph, leaves
         self.memo: dict[tuple[int, tuple[int, ...]], Value] = {}
         self.tables: dict[tuple[int, tuple[int, ...]], Table] = {}
-        self.sides: dict[int, set[bool]] = {}
+        self.sides: dict[tuple[int, ...], set[bool]] = {}
 
     def at(self, id: int, index: tuple[int, ...]) -> Value:
         """The entry of a node at one index a mode."""
@@ -162,21 +162,24 @@ class Evaluation:
         if node.function == "pow" and "definition" not in attributes:
             return power(values[0], Fraction(str(attributes["exponent"])))
         if node.function in ("max", "min") and len(values) == 2:
-            self.sides.setdefault(node.id, set()).add(bool(as_float(values[0]) > as_float(values[1])))
+            self._side((node.id,), as_float(values[0]) > as_float(values[1]))
             return (max if node.function == "max" else min)(values, key=as_float)
         row = BY_NAME.get(node.function)
         definition = attributes.get("definition", row.definition if row else None)
         if definition is None or len(values) != 1:
             raise ValueError(f"{node.function} has no definition")
-        return self._term(definition, values[0], node.id)  # type: ignore[arg-type]
+        return self._term(definition, values[0], (node.id,))  # type: ignore[arg-type]
 
-    def _term(self, term: Term, x: Value, id: int) -> Value:
+    def _side(self, place: tuple[int, ...], side: Any) -> None:
+        self.sides.setdefault(place, set()).add(bool(side))
+
+    def _term(self, term: Term, x: Value, place: tuple[int, ...]) -> Value:
         if not isinstance(term, tuple):
             return x if term == "x" else +mpmath.pi if term == "pi" else Fraction(term)
         head, *operands = term
         if head == "pow":
-            return power(self._term(operands[0], x, id), Fraction(operands[1]))
-        values = [self._term(operand, x, id) for operand in operands]
+            return power(self._term(operands[0], x, (*place, 0)), Fraction(operands[1]))
+        values = [self._term(operand, x, (*place, k)) for k, operand in enumerate(operands)]
         if head == "add":
             total: Value = Fraction(0)
             for value in values:
@@ -188,8 +191,10 @@ class Evaluation:
                 total = multiplied(total, value)
             return total
         if head in ("max", "min"):
-            self.sides.setdefault(id, set()).add(bool(as_float(values[0]) > as_float(values[1])))
+            self._side(place, as_float(values[0]) > as_float(values[1]))
             return (max if head == "max" else min)(values, key=as_float)
+        if head == "abs":
+            self._side(place, as_float(values[0]) > 0)
         if head == "log":
             if values[0] <= 0:
                 raise ValueError("a logarithm of no positive number")

@@ -41,7 +41,7 @@ class Agreement:
     """The outcome of a check; false where a sample failed or none could be drawn.
 
     samples: how many were compared.  reason: the first failure, in words.  sizes: at which sizes.
-    both: whether every maximum met both of its sides.
+    both: whether every maximum and every modulus met both of its sides.
     """
 
     samples: int
@@ -67,7 +67,7 @@ def sample(lower: Lower, dims: tuple[str, ...], *, samples: int = 6, seed: int =
     """
     rng = random.Random(seed)
     sizes: dict[str, int] = {}
-    sides: dict[int, set[bool]] = {}
+    sides: dict[tuple[int, ...], set[bool]] = {}
     done, until = 0, time.monotonic() + seconds
     try:
         sizes = sizes_for(lower, dims)
@@ -75,19 +75,20 @@ def sample(lower: Lower, dims: tuple[str, ...], *, samples: int = 6, seed: int =
         k = length(statement)
         with mpmath.workdps(60):
             for turn in range(4 * samples):
-                if done >= samples and all(len(s) == 2 for s in sides.values()):
+                if done >= samples and _both(sides):
                     break
                 if done >= 2 and time.monotonic() > until:
                     break
-                leaves = {node.id: _random(node, rng) for node in leaves_of(statement)}
+                stretch = 3 ** (turn % 7) if done >= min(samples, 3) and not _both(sides) else 1
+                leaves = {node.id: _random(node, rng, stretch) for node in leaves_of(statement)}
                 g, h = (element(statement.group, k, rng, turn + extra) for extra in (0, 1))
                 try:
                     found, evaluation = _failure(statement, leaves, g, h if turn < 3 else None)
                 except (ZeroDivisionError, ValueError):
                     continue  # a point at which the formula has no value
                 done += 1
-                for id, seen in evaluation.sides.items():
-                    sides.setdefault(id, set()).update(seen)
+                for place, seen in evaluation.sides.items():
+                    sides.setdefault(place, set()).update(seen)
                 if found is not None:
                     return Agreement(done, _sentence(found), sizes=sizes)
     except Exceeded:
@@ -96,8 +97,11 @@ def sample(lower: Lower, dims: tuple[str, ...], *, samples: int = 6, seed: int =
         raise Exceeded(f"not decided: the numeric check met a {type(error).__name__}") from None
     except Exception as error:  # a check that breaks is no agreement
         return Agreement(done, f"cannot be evaluated: {type(error).__name__}: {error}", sizes=sizes)
-    both = all(len(s) == 2 for s in sides.values())
-    return Agreement(done, "" if done else "no sample could be evaluated", sizes=sizes, both=both)
+    return Agreement(done, "" if done else "no sample could be evaluated", sizes=sizes, both=_both(sides))
+
+
+def _both(sides: Mapping[tuple[int, ...], set[bool]]) -> bool:
+    return all(len(seen) == 2 for seen in sides.values())
 
 
 def _failure(
@@ -112,9 +116,12 @@ def _failure(
     return found, evaluation
 
 
-def _random(node: Node, rng: random.Random) -> Table:
+def _random(node: Node, rng: random.Random, stretch: int) -> Table:
+    """Numbers of both signs; with a stretch above one they reach what lies further from zero, such as relu6's bend."""
+
     def draw() -> Fraction:
-        return Fraction(rng.choice((-5, -4, -3, -2, -1, 1, 2, 3, 4, 5)), rng.choice((2, 3, 4)))
+        numerator = rng.choice((1, stretch)) * rng.choice((-5, -4, -3, -2, -1, 1, 2, 3, 4, 5))
+        return Fraction(numerator, rng.choice((2, 3, 4)))
 
     return {at: draw() for at in indices(node.shape)}
 

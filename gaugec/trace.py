@@ -111,7 +111,8 @@ def _at(
 ) -> Trace | None:
     """The model traced at other sizes of its inputs; None where it does not take them."""
     other = resized(args, kwargs, dict(change))
-    if runs(model, *other):
+    elements, more = (sum(t.numel() for t in tensors_of(*inputs)) for inputs in ((args, kwargs), other))
+    if runs(model, *other, numbers=more <= LARGER * elements):
         return _lower(model, exported(model, *other), loss)
     if not any(p.is_meta for p in model.parameters()):
         return None
@@ -120,6 +121,9 @@ def _at(
         return _lower(model, exported(model, *other), loss)
     except MatchError:
         return None
+
+
+LARGER = 8  # times the example's elements: beyond, a forward for real may want more time and memory than there is
 
 
 def _sizes(change: Mapping[int, int]) -> str:

@@ -35,7 +35,7 @@ def turning_points(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, An
         free = [DimDynamic.DYNAMIC if axis < 2 else DimDynamic.STATIC for axis in range(x.ndim)]
         made = fake.from_tensor(x, symbolic_context=StatelessSymbolicContext(dynamic_sizes=free))
         sizes.update({new.node.expr: old for new, old in zip(made.shape, x.shape) if isinstance(new, torch.SymInt)})
-        return made  # type: ignore[no-any-return]
+        return made
 
     with train_mode(model), quiet(), nothing_left_behind(model):
         try:

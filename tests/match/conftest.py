@@ -9,20 +9,16 @@ import pytest
 import torch
 from match.models import spec_file
 
-from gaugec import driver, trace
+from gaugec import driver
 
 VERIFY = functools.cache(driver.verify)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def proved_once() -> Iterator[None]:
-    """A spec's own proof does not depend on the model: it is made once, not for every model.
-
-    Nor are sizes looked for here at which a model would turn into another one: that export takes a third of the time,
-    and tests/soundness has its tests."""
+    """A spec's own proof does not depend on the model: it is made once, not for every model."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(driver, "verify", VERIFY)
-        patch.setattr(trace, "turning_points", lambda *_: [])
         yield
 
 

@@ -131,6 +131,17 @@ def test_proofs_on_models_agree_with_brute_force(fused: bool, up: str) -> None:
         assert bool(theorem) is truth
 
 
+@pytest.mark.parametrize(
+    "bend", ["max(x, 0) - max(x - 6, 0)", "max(x, 0) - max(x - 40, 0)", "max(x, 0) + abs(x - 9) + x - 9"]
+)
+def test_a_bend_that_lies_far_from_zero_is_met(bend: str) -> None:
+    """Every maximum and every modulus of an operator's definition is asked for both of its sides, each for itself."""
+    parts = ("k", "x[k]", "g[k], w[k]", "y = bend(x * g) * w", "c in positive(k)", "g -> c * g; w -> 1/c * w", "y")
+    own = gauge(*parts, f"op bend(x) = {bend}")
+    for seed in range(4):
+        assert sample(lambda sizes: lower(own, sizes), all_dims(own), samples=3, seed=seed).reason
+
+
 def test_both_sides_of_a_maximum_in_a_formula_are_met() -> None:
     parts = ("k", "x[k]", "g[k]", "y = max(x @ g, 1)", "c in positive(k)", "g -> c * g", "y")
     own = gauge(*parts)

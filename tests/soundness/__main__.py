@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib.util
 import multiprocessing
 import os
 import sys
@@ -20,7 +19,7 @@ from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from soundness import random_table, spec_table
+from soundness import models_table, random_table, spec_table
 from soundness.random_cases import case
 from soundness.spec_mutants import mutants
 
@@ -79,9 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         lines, fine = random_table.table(mapped("random cases", random_table.run, seeds, given.jobs))
         report("Random cases", lines, start)
         good = good and fine
-    if "models" in given.only and importlib.util.find_spec("soundness.models_table") is not None:
-        models = importlib.import_module("soundness.models_table")
-        good = not models.main([]) and good
+    if "models" in given.only:
+        good = not models_table.main([]) and good
     print("soundness: " + ("all as it must be" if good else "FAILED"))
     return 0 if good else 1
 

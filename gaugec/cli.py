@@ -267,14 +267,17 @@ def compile_(spec: str, model: str, output: str, explain: bool, loss: str | None
 @click.option("--recheck", is_flag=True, help="Check the file again: its text, its spec, the proofs; with MODEL, all.")
 @click.option("--spec", type=SpecName(), help="Where the spec is, if it is no longer where it was.")
 @click.option("--loss", type=click.Choice(["cross_entropy"]), help="As for compile; what the file says, if not given.")
-def report(file: str, model: str | None, recheck: bool, spec: str | None, loss: str | None) -> None:
+@click.option("--limit", type=Seconds(), help="Seconds that one proof may take, 20 unless given.")
+def report(
+    file: str, model: str | None, recheck: bool, spec: str | None, loss: str | None, limit: float | None
+) -> None:
     """Say what a compiled file holds, without running it.
 
     With --recheck nothing that it says is believed: the spec is proved again, and, where MODEL (package.module:factory)
     is given, traced, matched and compiled again; exits with 1 when anything differs.
     """
-    if (model or spec or loss) and not recheck:
-        raise click.UsageError("MODEL, --spec and --loss are for --recheck.")
+    if (model or spec or loss or limit) and not recheck:
+        raise click.UsageError("MODEL, --spec, --loss and --limit are for --recheck.")
     if loss and not model:
         raise click.UsageError("--loss is for a MODEL.")
     try:
@@ -290,7 +293,7 @@ def report(file: str, model: str | None, recheck: bool, spec: str | None, loss: 
         return
     with _refusals(), working(f"checking {file} again"):
         work = _workload(model) if model else Workload(None, (), {})
-        result = gaugec.recheck(file, work.model, work.args, work.kwargs, loss=loss, spec=spec)
+        result = gaugec.recheck(file, work.model, work.args, work.kwargs, loss=loss, spec=spec, limit=limit)
     show_recheck(console(), result)
     sys.exit(0 if result.ok else REFUSED)
 

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 import gaugec
-from gaugec import certificate, prove
+from gaugec import certificate, limits, prove
 from gaugec.compiled import CompiledGauge
 from gaugec.driver import build
 from gaugec.errors import GaugeError, SpecError, printable
@@ -74,15 +74,31 @@ def recheck(
     *,
     loss: str | None = None,
     spec: str | Path | Spec | None = None,
+    limit: float | None = None,
 ) -> Recheck:
     """Checks a compiled file again, from its spec and, where it is given, from the model and its example inputs.
 
     `loss`: None stands for what the certificate says.  `spec`: where it is now, if it is no longer where it was when
     the file was compiled.  Proofs are made anew: what this process remembered of earlier ones is forgotten first.
 
+    `limit`: the seconds that each proof may take, 20 unless given; what was proved in more must be given more here.
+
     Raises:
         NotCompiled: the file is no compiled gauge with a certificate.
+        ValueError: the limit is not a positive number.
     """
+    with limits.each(limit):
+        return _recheck(str(path), model, args, kwargs, loss, spec)
+
+
+def _recheck(
+    path: str,
+    model: nn.Module | None,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any] | None,
+    loss: str | None,
+    spec: str | Path | Spec | None,
+) -> Recheck:
     file = read(path)
     prove.forget()
     checks, notes = [_text(file)], []
@@ -93,13 +109,13 @@ def recheck(
     checks += [found, verified]
     if model is None:
         notes.append("the model was not looked at: only with it are the sites proved again, and the code written again")
-        return Recheck(printable(str(path)), tuple(checks), tuple(notes))
+        return Recheck(printable(path), tuple(checks), tuple(notes))
     if file.metadata["torch"] != torch.__version__:
         notes.append(f"compiled with torch {printable(file.metadata['torch'])}, this is {torch.__version__}")
     followed, traced = _model(file, model, args, kwargs, loss)
     checks.append(followed)
     checks += _compiled(file, loaded, verification, traced, model, args, kwargs)
-    return Recheck(printable(str(path)), tuple(checks), tuple(notes))
+    return Recheck(printable(path), tuple(checks), tuple(notes))
 
 
 # --- the file and its spec -----------------------------------------------------------------------------------------

@@ -510,3 +510,26 @@ def test_a_condition_names_no_layer() -> None:
         assert theorem, theorem.reason
         texts.append(theorem.conditions)
     assert texts[0] == texts[1] == ("c > 0", "a parameter ≠ 0")
+
+
+# --- limits and misuse
+
+
+def test_a_recheck_has_a_limit_for_each_proof(home: Path) -> None:
+    model, args = shown(Net())
+    result = gaugec.recheck(home / "net.py", model, args, limit=1e-6)
+    assert not result.ok and found(result)["proofs"] == "differs"
+    assert "not decided in 1e-06 s" in says(result, "proofs")
+    assert gaugec.recheck(home / "net.py", model, args, limit=60).ok
+    with pytest.raises(ValueError, match="a time limit is a positive number of seconds, not 0"):
+        gaugec.recheck(home / "net.py", limit=0)
+    refused = call("report", str(home / "net.py"), "--recheck", "--limit", "0.000001")
+    assert refused.exit_code == 1 and "not decided in" in refused.output
+    misused = call("report", str(home / "net.py"), "--limit", "5")
+    assert misused.exit_code == 2 and "--limit are for --recheck" in misused.output
+
+
+@pytest.mark.parametrize("path", [None, 3, "", "nowhere.py", b"net.py"])
+def test_what_is_no_path_is_refused_as_such(path: Any) -> None:
+    with pytest.raises(gaugec.GaugeError):
+        gaugec.recheck(path)

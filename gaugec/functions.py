@@ -60,6 +60,9 @@ def pointwise(algebra: Algebra, node: Node, parts: tuple[Polynomial, ...], ixs: 
     return algebra.add((sign, plain_function(algebra, node.function, frozen, (poly,))))
 
 
+_VALUES = {"function": "the value of {}", "base": "what a root or a divisor stands on"}
+
+
 def power(algebra: Algebra, poly: Polynomial, exponent: Fraction) -> Polynomial:
     """A polynomial to a rational power: positive factors leave it, and all factors of one monomial do at an integer."""
     e = number(exponent)
@@ -74,7 +77,8 @@ def power(algebra: Algebra, poly: Polynomial, exponent: Fraction) -> Polynomial:
         for s, ix, x in factors:
             if e < 0:
                 symbol = algebra.symbols[s]
-                algebra.conditions.setdefault(f"{symbol.said or symbol.name} ≠ 0")
+                name = _VALUES.get(symbol.kind, "{}").format(symbol.name)
+                algebra.conditions.setdefault(f"{symbol.said or name} ≠ 0")
             out[s, ix] = number(out.get((s, ix), 0) + x * e)
         scale = number(limits.bounded_power(coefficient, e)) if isinstance(e, int) else 1
         return algebra.add((scale, monomial(algebra, out)))

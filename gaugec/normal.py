@@ -245,7 +245,9 @@ class Evaluator:
         first = self.graph[self.numbered(node.id)]
         name = first.name or first.source or first.function or first.op
         # a proof on a model serves every place of equal structure: what it says later may name none of them
-        said = "" if self.graph.symbolic else _SAID.get(first.function if first.op == "leaf" else "", "a divisor")
+        said = "" if first.op == "leaf" else f"the value of {name} in {first.place}"
+        if not self.graph.symbolic:
+            said = _SAID.get(first.function if first.op == "leaf" else "", "a divisor")
         return self.algebra.atom(self.algebra.symbol(("node", first.id), Symbol("node", name, said=said)), ixs)
 
     def _given(self, world: World, node: Node, ixs: tuple[Index, ...]) -> Polynomial:

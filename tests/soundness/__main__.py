@@ -1,6 +1,6 @@
 """The tables of soundness: spec mutants, random cases, and what others find.  `make soundness` runs it.
 
-    python -m soundness [--only spec random models] [--random N] [--first SEED] [--every K] [--jobs N]
+    python -m soundness [--only spec random models] [--random N] [--first SEED] [--every K] [--models WORD...] [--jobs N]
 
 Exit 1 where something unsound is accepted or proved, or where more than one sound mutant in twenty is refused.  A case
 can be looked at by itself: `--only random --first SEED --random 1 --show`.
@@ -40,6 +40,8 @@ def mapped(title: str, function: Callable[[T], R], items: Sequence[T], jobs: int
             if jobs > 1:
                 pool = stack.enter_context(multiprocessing.get_context("spawn").Pool(jobs))
                 results: Iterable[R] = pool.imap(function, items, chunksize=8)
+                stack.callback(pool.join)  # to end well, and not by the signal that leaving a pool sends
+                stack.callback(pool.close)
             else:
                 results = map(function, items)
             for result in results:
@@ -58,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", choices=("spec", "random", "models"), default=["spec", "random", "models"])
     parser.add_argument("--random", type=int, default=CASES, metavar="N", help="how many random cases")
     parser.add_argument("--first", type=int, default=0, metavar="SEED", help="the first random case")
+    parser.add_argument("--models", nargs="*", default=[], metavar="WORD", help="model mutants with a word in the name")
     parser.add_argument("--every", type=int, default=1, metavar="K", help="every K-th spec mutant")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="processes")
     parser.add_argument("--show", action="store_true", help="print the texts of the random cases")
@@ -79,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         report("Random cases", lines, start)
         good = good and fine
     if "models" in given.only:
-        good = not models_table.main([]) and good
+        good = not models_table.main(given.models, given.jobs) and good
     print("soundness: " + ("all as it must be" if good else "FAILED"))
     return 0 if good else 1
 

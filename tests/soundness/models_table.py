@@ -9,14 +9,16 @@ What this module does not do: it makes no mutant and no judgement (see `model_mu
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
+import multiprocessing
 import random
 import sys
 import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -187,16 +189,35 @@ def judged(subject: Subject, sites: Sequence[Any]) -> tuple[tuple[str, ...], tup
     )
 
 
-def model_table(names: Sequence[str] | None = None, show: Callable[[Row], None] = lambda row: None) -> list[Row]:
+KNOWN: dict[str, dict[str, int]] = {}  # what the bases have: compiled once a process
+
+
+def _fields(task: tuple[str, str]) -> dict[str, Any]:
+    """A mutant's row without the mutant, whose functions cannot be sent from process to process."""
+    spec, name = task
+    row = examine(spec, MUTANTS[name], KNOWN)
+    return {field.name: getattr(row, field.name) for field in dataclasses.fields(row) if field.name != "mutant"}
+
+
+def model_table(
+    names: Sequence[str] | None = None, show: Callable[[Row], None] = lambda row: None, jobs: int = 1
+) -> list[Row]:
     """A row for every mutant (or the named ones), in the registry's order."""
-    known: dict[str, dict[str, int]] = {}
     rows: list[Row] = []
-    with tempfile.TemporaryDirectory() as folder:
+    wanted = [name for name, mutant in MUTANTS.items() if names is None or mutant.name in names]
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         spec = spec_file(Path(folder))
-        for mutant in MUTANTS.values():
-            if names is None or mutant.name in names:
-                rows.append(examine(spec, mutant, known))
-                show(rows[-1])
+        tasks = [(spec, name) for name in wanted]
+        if jobs > 1:
+            pool = stack.enter_context(multiprocessing.get_context("spawn").Pool(jobs))
+            found: Iterable[dict[str, Any]] = pool.imap(_fields, tasks, chunksize=4)
+            stack.callback(pool.join)  # to end well, and not by the signal that leaving a pool sends
+            stack.callback(pool.close)
+        else:
+            found = map(_fields, tasks)
+        for name, fields in zip(wanted, found, strict=True):
+            rows.append(Row(MUTANTS[name], **fields))
+            show(rows[-1])
     return rows
 
 
@@ -224,7 +245,7 @@ def failed(rows: Sequence[Row]) -> bool:
     return any(row.false or row.defect for row in rows)
 
 
-def main(arguments: Sequence[str] = ()) -> int:
+def main(arguments: Sequence[str] = (), jobs: int = 1) -> int:
     """Prints the table; names, or `quick`, choose mutants."""
     names: Sequence[str] | None = None
     if arguments:
@@ -232,7 +253,7 @@ def main(arguments: Sequence[str] = ()) -> int:
             m.name for m in MUTANTS.values() if any(a in m.name or (a == "quick" and not m.slow) for a in arguments)
         ]
     print("verdict      before -> after, seconds, base: kind: mutant, and below it why sites were refused")
-    rows = model_table(names, lambda row: print(line(row), flush=True))
+    rows = model_table(names, lambda row: print(line(row), flush=True), jobs)
     print(totals(rows))
     return 1 if failed(rows) else 0
 

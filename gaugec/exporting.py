@@ -1,7 +1,7 @@
 """Exporting a model, and what makes an export unfit for a proof: hidden outputs, cut gradients, shared constants.
 
-The model is exported in train mode (an evaluation trace has no dropout nodes) with an empty decomposition table, so
-that linear, attention and einsum stay whole.  Here are also the second example inputs, at other sizes.
+The model is exported in train mode (an evaluation trace has no dropout nodes).  What writes in place is decomposed with
+an empty table, so that linear, attention and einsum stay whole.  Here are also the example inputs at other sizes.
 
 What this module does not do: it reads no operation (see `gaugec.trace`).
 """

@@ -1,8 +1,8 @@
 """Models enter here: `torch.export` -> ATen graph -> tensor graph.
 
 The model is exported in train mode (an evaluation trace has no dropout nodes) with an empty decomposition table, so
-that linear, attention and einsum stay whole.  It is traced at two shapes where its inputs allow it: export specialises
-on the example's shape, and a branch on a length would otherwise vanish silently.
+that linear, attention and einsum stay whole.  It is traced at two shapes where its inputs allow it, and at those where
+it turns (`gaugec.turning`): export specialises on the example's shape, and a branch on a length would vanish silently.
 
 What this module does not do: it decides nothing about gauges.  No module, class or parameter name influences the graph.
 """
@@ -34,6 +34,8 @@ from gaugec.tensor import Graph
 from gaugec.turning import turning_points
 from gaugec.watching import watch
 
+LARGER = 8  # times the example's elements: beyond, a forward for real may want more time and memory than there is
+
 
 @dataclass(frozen=True)
 class Trace:
@@ -59,7 +61,7 @@ class Trace:
 def trace(
     model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any] | None = None, *, loss: str | None = None
 ) -> Trace:
-    """Traces a model at two shapes.
+    """Traces a model, at more than one shape where its inputs allow it.
 
     Raises:
         MatchError: export fails, the two traces differ, `loss` is unknown, or a parameter has an axis that export
@@ -112,18 +114,15 @@ def _at(
     """The model traced at other sizes of its inputs; None where it does not take them."""
     other = resized(args, kwargs, dict(change))
     elements, more = (sum(t.numel() for t in tensors_of(*inputs)) for inputs in ((args, kwargs), other))
-    if runs(model, *other, numbers=more <= LARGER * elements):
-        return _lower(model, exported(model, *other), loss)
-    if not any(p.is_meta for p in model.parameters()):
+    taken = runs(model, *other, numbers=more <= LARGER * elements)
+    if not taken and not any(p.is_meta for p in model.parameters()):
         return None
-    # what runs only where there are numbers may still be traced
     try:
         return _lower(model, exported(model, *other), loss)
     except MatchError:
-        return None
-
-
-LARGER = 8  # times the example's elements: beyond, a forward for real may want more time and memory than there is
+        if taken:
+            raise
+        return None  # what runs only where there are numbers may still be traced, or not
 
 
 def _sizes(change: Mapping[int, int]) -> str:

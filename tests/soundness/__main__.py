@@ -1,6 +1,6 @@
 """The tables of soundness: spec mutants, random cases, and what others find.  `make soundness` runs it.
 
-    python -m soundness [--only spec random models] [--random N] [--first SEED] [--every K] [--models WORD...] [--jobs N]
+    python -m soundness [--only spec random models] [--random N] [--first SEED] [--every K] [--models WORD] [--jobs N]
 
 Exit 1 where something unsound is accepted or proved, or where more than one sound mutant in twenty is refused.  A case
 can be looked at by itself: `--only random --first SEED --random 1 --show`.

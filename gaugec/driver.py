@@ -24,6 +24,7 @@ from gaugec.groups import GROUPS
 from gaugec.language import load
 from gaugec.language.tree import Entry, Gauge, Spec
 from gaugec.plan import plan
+from gaugec.preserving import preserved
 from gaugec.sites import Site
 from gaugec.trace import Trace, trace
 from gaugec.verdicts import Theorem
@@ -67,9 +68,10 @@ def _compile(
     for entry, theorem, accepted in zip(loaded.entries, verification.theorems, verification.accepted):
         if not accepted:
             raise _unproved(entry, theorem)
-    traced = trace(model, args, kwargs, loss=loss)
     spec_file = loaded.name if isinstance(spec, Spec) else str(spec)
-    return build(loaded, spec_file, verification, traced, model, args, kwargs)
+    with preserved(model):
+        traced = trace(model, args, kwargs, loss=loss)
+        return build(loaded, spec_file, verification, traced, model, args, kwargs)
 
 
 def build(
@@ -152,7 +154,8 @@ def _gradient_agrees(
     Raises:
         MatchError: they do not transform into each other: they are not the gradient of what was proved.
     """
-    for gauge, share in covariance(model, args, kwargs, sites, traced.names, traced.loss).items():
+    inputs = ((tuple(args), dict(kwargs)), *traced.others)
+    for gauge, share in covariance(model, inputs, sites, traced.names, traced.loss).items():
         if not share <= TOLERANCE:
             raise MatchError(
                 f"the gradient is not that of the forward: under {gauge} it is off by {share:.1e} of its size",

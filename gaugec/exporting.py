@@ -12,25 +12,35 @@ import contextlib
 import logging
 import operator
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from gaugec.dry import dry_run
 from gaugec.errors import MatchError, printable
+from gaugec.preserving import preserved
 
 
 def several(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Inputs in which no batch or length is 1, where the model takes such: an axis of length 1 hides what it does."""
+    """Inputs in which no batch or length is 1, nor the two alike, where the model takes such.
+
+    An axis of length 1 hides what it does; and equal ones could not be told apart when they are resized.
+    """
     tensors = tensors_of(args, kwargs)
-    if all(n != 1 for t in tensors for n in t.shape[:2]):
-        return args, kwargs
-    taken = {n for t in tensors for n in t.shape} | {n for p in model.parameters() for n in p.shape}
+    taken = {n for t in tensors for n in t.shape}
+    taken |= {n for p in model.parameters() if not is_lazy(p) for n in p.shape}
     free = next(n for n in range(3, 10**6) if n not in taken)
-    other = resized(args, kwargs, {1: free})
-    return other if runs(model, *other) else (args, kwargs)
+    if any(n == 1 for t in tensors for n in t.shape[:2]):
+        other = resized(args, kwargs, {1: free})
+    elif alike := [t.shape[1] for t in tensors if t.ndim > 1 and t.shape[0] == t.shape[1]]:
+        other = resized(args, kwargs, dict.fromkeys(alike, free), axes=(1,))
+    else:
+        return args, kwargs
+    with preserved(model, parameters=False):
+        return other if runs(model, *other) else (args, kwargs)
 
 
 @contextlib.contextmanager
@@ -87,7 +97,7 @@ def exported(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     _names_are_no_code(model)
     with train_mode(model), quiet(), torch.enable_grad():
         try:
-            with nothing_left_behind(model):
+            with preserved(model, parameters=False), _nothing_left_behind(model):
                 program = torch.export.export(model, args, kwargs, strict=False)
             _no_hidden_gradients(program)
             _no_shared_constants(model, program)
@@ -159,21 +169,15 @@ def _holds_tensor(value: Any) -> bool:
 
 
 @contextlib.contextmanager
-def nothing_left_behind(model: nn.Module) -> Iterator[None]:
+def _nothing_left_behind(model: nn.Module) -> Iterator[None]:
     """Refuses a forward that leaves a tensor on a module: an output that the trace does not show."""
-    before = {name: (_kept(module), dict(module.__dict__)) for name, module in model.named_modules()}
+    before = {name: _kept(module) for name, module in model.named_modules()}
     yield
     for name, module in model.named_modules():
         if name not in before:
             continue
-        marks, attributes = before[name]
-        changed = [key for key, mark in _kept(module).items() if marks.get(key) != mark]
+        changed = [key for key, mark in _kept(module).items() if before[name].get(key) != mark]
         left = [key for key in changed if _holds_tensor(module.__dict__[key])]
-        for key in changed:
-            if key in attributes:
-                module.__dict__[key] = attributes[key]
-            else:
-                del module.__dict__[key]
         if left:
             raise MatchError(
                 f"the forward leaves a tensor in the attribute {left[0]} of {name or 'the model'}",
@@ -264,6 +268,7 @@ def variations(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[dict[int, 
     if len(lengths) == 1:
         (length,) = lengths
         if length != batch and length > 1:
+            tries.append({batch: batch + 2, length: length + 60})  # beyond what a branch might ask for in a small test
             tries.append({batch: batch + 2, length: length + 3})
             tries.append({batch: batch + 2, length: length - 1})
     tries.append({batch: batch + 2})
@@ -271,14 +276,14 @@ def variations(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[dict[int, 
 
 
 def resized(
-    args: tuple[Any, ...], kwargs: dict[str, Any], change: dict[int, int]
+    args: tuple[Any, ...], kwargs: dict[str, Any], change: Mapping[int, int], axes: Sequence[int] = (0, 1)
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The inputs with the first two axes of every tensor resized as `change` says, by repeating rows."""
+    """The inputs with these axes of every tensor resized as `change` says (old size -> new), by repeating rows."""
 
     def resize(x: Any) -> Any:
         if not isinstance(x, torch.Tensor):
             return x
-        for axis in range(min(x.ndim, 2)):
+        for axis in (n for n in axes if n < x.ndim):
             wanted = change.get(x.shape[axis])
             if wanted is not None:
                 positions = torch.arange(wanted, device=x.device) % x.shape[axis]
@@ -290,22 +295,17 @@ def resized(
 
 
 def runs(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, numbers: bool = True) -> bool:
-    """Does the forward take inputs of these shapes?  Without numbers it costs no memory, and sees less."""
-    if not numbers:
-        with train_mode(model), quiet():
-            try:
-                dry_run(model, args, kwargs)
-                return True
-            except Exception:
-                return False
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    with train_mode(model), torch.no_grad(), torch.random.fork_rng(devices=[]):
+    """Does the forward take inputs of these shapes?  Without numbers it costs no memory, and sees less.
+
+    What the forward writes stays written: see `gaugec.preserving`.
+    """
+    with train_mode(model), quiet(), torch.no_grad(), torch.random.fork_rng(devices=[]):
         try:
-            model(*args, **kwargs)
+            if numbers:
+                model(*args, **kwargs)
+            else:
+                with preserved(model, parameters=False):  # it would keep fakes
+                    dry_run(model, args, kwargs)
             return True
         except Exception:
             return False
-        finally:
-            for name, buffer in model.named_buffers():
-                if name in buffers and buffers[name].shape == buffer.shape and buffer.device.type != "meta":
-                    buffer.copy_(buffers[name])

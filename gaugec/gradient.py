@@ -27,6 +27,9 @@ from gaugec.witness import element, move
 TOLERANCE = 1e-4  # norms that cast to float32 leave 1e-7; a gradient of another function leaves order one
 DIRECTIONS = 4
 SIZES = (1.0, 1e6)  # of the loss
+COARSE = 3e-2  # the same, in 32 bits
+LARGER, LARGE = 8, 20_000  # elements of inputs, in those of the example's and beside: larger ones are left out
+PLACES = 3  # inputs at which a model is looked at
 FAINT = 1e-2  # of the largest gradient: what is fainter is measured against this
 
 
@@ -41,13 +44,14 @@ class _Seen:
 
 def covariance(
     model: nn.Module,
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any],
+    inputs: Sequence[tuple[tuple[Any, ...], dict[str, Any]]],
     sites: Sequence[Site],
     names: Mapping[str, str],
     loss: str | None,
 ) -> dict[str, float]:
     """Gauge -> by how much the model's own gradient fails to be a covector under it, or its outputs change, relatively.
+
+    inputs: those of the example, then others at which the model was traced; the first few that are not much larger.
 
     Empty where the model cannot run here (meta device, or more than 3e8 parameters).  The model is not changed.
 
@@ -56,30 +60,21 @@ def covariance(
     """
     if sum(p.numel() for p in model.parameters()) > 3e8 or any(p.is_meta for p in model.parameters()):
         return {}
-    generator = torch.Generator().manual_seed(0)
     own = [(p, p.grad) for p in model.parameters()]
     try:
         for p in model.parameters():
             p.grad = None
-        twin = copy.deepcopy(model).cpu().double().train()
-        inputs, keywords = torch.utils._pytree.tree_map(_real, (tuple(args), dict(kwargs)))
-        with torch.no_grad():
-            for p in twin.parameters():
-                if p.is_floating_point():
-                    # away from the zeros and ones of an initialisation, at which a wrong gradient may hide
-                    p.add_(0.1 * torch.randn(p.shape, generator=generator, dtype=torch.float64))
-                    p.requires_grad_(True)
-        state = copy.deepcopy(twin.state_dict())
-        theta = {names[n]: p.detach().clone().contiguous() for n, p in twin.named_parameters() if p.is_floating_point()}
-        before = _pass(twin, state, theta, (inputs, keywords), loss)
-        moved = {binding.parameter for site in sites for binding in site.bindings}
-        if moved & before.without:
-            # a copy whose forward reads the original's parameters, through a closure, shows nothing of the model
-            raise MatchError(f"no gradient reaches {sorted(moved & before.without)[0]} in a copy of the model")
+        twin = copy.deepcopy(model).cpu().train()
+        most = LARGER * _elements(inputs[0]) + LARGE
         found: dict[str, float] = {}
-        for gauge in dict.fromkeys(site.gauge for site in sites):
-            pairs = [(site, element(site, generator)) for site in sites if site.gauge == gauge]
-            found[gauge] = _failure(twin, state, theta, before, pairs, (inputs, keywords), loss, generator)
+        for data in [x for x in inputs if _elements(x) <= most][:PLACES]:
+            for gauge, share in _covariance(twin.double(), torch.float64, data, sites, names, loss).items():
+                found[gauge] = max(found.get(gauge, 0.0), share)
+        single = any(p.dtype == torch.float32 for p in model.parameters())
+        if single and found and _backward_of_its_own(twin, inputs[0]):
+            # what is written in Python may do another thing in the type that is trained in
+            shares = _covariance(copy.deepcopy(model).cpu().train(), torch.float32, inputs[0], sites, names, loss)
+            found = {gauge: max(share, shares[gauge] * TOLERANCE / COARSE) for gauge, share in found.items()}
         return found
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
@@ -89,10 +84,62 @@ def covariance(
             p.grad = gradient
 
 
-def _real(x: Any) -> Any:
+def _elements(inputs: Any) -> int:
+    return sum(x.numel() for x in torch.utils._pytree.tree_flatten(inputs)[0] if isinstance(x, Tensor))
+
+
+def _backward_of_its_own(model: nn.Module, inputs: tuple[tuple[Any, ...], dict[str, Any]]) -> bool:
+    """Is a function with a backward in Python (`torch.autograd.Function`) among those that lead to an output?"""
+    args, kwargs = torch.utils._pytree.tree_map(lambda x: _real(x, torch.float64), inputs)
+    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+        made, _ = torch.utils._pytree.tree_flatten(model(*args, **kwargs))
+    todo, seen = [x.grad_fn for x in made if isinstance(x, Tensor)], set()
+    while todo:
+        node = todo.pop()
+        if node is None or node in seen:
+            continue
+        if isinstance(node, torch.autograd.function.BackwardCFunction):
+            return True
+        seen.add(node)
+        todo += [following for following, _ in node.next_functions]
+    return False
+
+
+def _covariance(
+    twin: nn.Module,
+    dtype: torch.dtype,
+    data: tuple[tuple[Any, ...], dict[str, Any]],
+    sites: Sequence[Site],
+    names: Mapping[str, str],
+    loss: str | None,
+) -> dict[str, float]:
+    generator = torch.Generator().manual_seed(0)
+    inputs, keywords = torch.utils._pytree.tree_map(lambda x: _real(x, dtype), data)
+    with torch.no_grad():
+        for p in twin.parameters():
+            if p.is_floating_point():
+                # away from the zeros and ones of an initialisation, at which a wrong gradient may hide
+                p.add_(0.1 * torch.randn(p.shape, generator=generator, dtype=torch.float64))
+                p.requires_grad_(True)
+    state = copy.deepcopy(twin.state_dict())
+    floating = [(names[n], p) for n, p in twin.named_parameters() if p.is_floating_point()]
+    theta = {name: p.detach().double().clone().contiguous() for name, p in floating}
+    before = _pass(twin, state, theta, (inputs, keywords), loss)
+    moved = {binding.parameter for site in sites for binding in site.bindings}
+    if moved & before.without:
+        # a copy whose forward reads the original's parameters, through a closure, shows nothing of the model
+        raise MatchError(f"no gradient reaches {sorted(moved & before.without)[0]} in a copy of the model")
+    found: dict[str, float] = {}
+    for gauge in dict.fromkeys(site.gauge for site in sites):
+        pairs = [(site, element(site, generator)) for site in sites if site.gauge == gauge]
+        found[gauge] = _failure(twin, state, theta, before, pairs, (inputs, keywords), loss, generator)
+    return found
+
+
+def _real(x: Any, dtype: torch.dtype) -> Any:
     if not isinstance(x, Tensor):
         return x
-    return x.detach().cpu().double() if x.dtype.is_floating_point else x.detach().cpu()
+    return x.detach().cpu().to(dtype) if x.dtype.is_floating_point else x.detach().cpu()
 
 
 def _moved(theta: Mapping[str, Tensor], pairs: Sequence[tuple[Site, Tensor]]) -> dict[str, Tensor]:
@@ -196,9 +243,11 @@ def _pass(
         without -= {name for name, p in parameters.items() if p.grad is not None}
         gradients.append(
             {
-                name: torch.zeros_like(p) if p.grad is None else p.grad.detach().to_dense().clone()
+                name: (torch.zeros_like(p) if p.grad is None else p.grad.detach().to_dense()).double()
                 for name, p in parameters.items()
                 if name in values
             }
         )
-    return _Seen([x.detach().double() for x in outputs], gradients, frozenset(without))
+    # a buffer that the forward writes is an output too: what is written there is read later
+    written = [b for name, b in model.named_buffers() if b.is_floating_point() and not b.is_sparse]
+    return _Seen([x.detach().double().clone() for x in (*outputs, *written)], gradients, frozenset(without))

@@ -26,6 +26,7 @@ from gaugec.driver import build
 from gaugec.errors import GaugeError, SpecError, printable
 from gaugec.language import load
 from gaugec.language.tree import Spec
+from gaugec.preserving import preserved
 from gaugec.reading import Compiled, NotCompiled, read
 from gaugec.reporting import proved_once
 from gaugec.trace import Trace, trace
@@ -87,7 +88,7 @@ def recheck(
         NotCompiled: the file is no compiled gauge with a certificate.
         ValueError: the limit is not a positive number.
     """
-    with limits.each(limit):
+    with limits.each(limit), preserved(model):
         return _recheck(str(path), model, args, kwargs, loss, spec)
 
 

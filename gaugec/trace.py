@@ -29,12 +29,16 @@ from gaugec.exporting import exported, resized, runs, several, share_memory, ten
 from gaugec.freeze import freeze
 from gaugec.fuse import fuse
 from gaugec.meanings import recognise
+from gaugec.preserving import preserved
 from gaugec.settling import departure, settled
 from gaugec.tensor import Graph
-from gaugec.turning import turning_points
+from gaugec.turning import Inputs, turning_points
 from gaugec.watching import watch
 
-LARGER = 8  # times the example's elements: beyond, a forward for real may want more time and memory than there is
+# elements of the inputs, in units of the example's and at all, beyond which a forward for real may want more time and
+# memory than there is
+LARGER, LARGE = 8, 200_000
+LOOKS = 24  # sizes at which a model is traced
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,8 @@ class Trace:
 
     program: the exported program (for the numeric witness).  leaves: canonical parameter name -> leaf id.
     names: every parameter name -> its canonical name (tied parameters share one).  blocked: canonical name -> why a
-    gauge may never move it.  second: a note on the second trace.  frozen: parameters that are not trained.
+    gauge may never move it.  second: a note on the other traces, others: the inputs of these.  frozen: parameters that
+    are not trained.
     """
 
     program: torch.export.ExportedProgram
@@ -56,6 +61,7 @@ class Trace:
     kinds: tuple[str, ...]
     second: str = ""
     frozen: frozenset[str] = frozenset()
+    others: tuple[Inputs, ...] = ()
 
 
 def trace(
@@ -86,43 +92,73 @@ def trace(
                     help="a parameter that is handed in as data would move unseen: read it in the forward",
                 )
     arguments, keywords = several(model, tuple(args), dict(kwargs or {}))
-    watch(model, arguments, keywords)
+    written = watch(model, arguments, keywords)
     first = _lower(model, exported(model, arguments, keywords), loss)
+    _all_seen(model, written, first)
     graph, said = first.graph, "the inputs could not be resized: traced at one shape only"
+    others: list[Inputs] = []
     for change in variations(arguments, keywords):
-        second = _at(model, arguments, keywords, change, loss)
+        inputs = resized(arguments, keywords, change)
+        second = _at(model, arguments, keywords, inputs, loss)
         if second is not None:
             graph = _compared(graph, first, second)
+            others.append(inputs)
             said = f"same graph with input sizes {_sizes(change)}"
             break
-    else:
-        return Trace(**{**first.__dict__, "second": said})
-    points = turning_points(model, arguments, keywords)
-    for change in points or ():
-        second = _at(model, arguments, keywords, change, loss)
-        if second is not None:
-            graph = _compared(graph, first, second)
-            said += f", {_sizes(change)}"
-    if points is None:
+    asked: list[tuple[str, Inputs]] = [("", (arguments, keywords))]
+    looked = {_shapes((arguments, keywords)), *map(_shapes, others)}
+    seen = True
+    for way, here in asked:  # it grows: what is asked behind a branch is seen only there
+        turns, all_of_it = turning_points(model, *here)
+        seen = seen and all_of_it
+        for turn in turns:
+            inputs = turn.apply(*here)
+            if _shapes(inputs) in looked or len(looked) > LOOKS or (way and turn.guess):
+                continue
+            looked.add(_shapes(inputs))
+            other = _at(model, arguments, keywords, inputs, loss)
+            if other is not None:
+                graph = _compared(graph, first, other)
+                others.append(inputs)
+                asked.append((f"{way}, {turn}", inputs))
+                said += f"; {way.removeprefix(', ')}, {turn}" if way else f", {turn}"
+    if not seen:
         said += "; what the forward asks of other sizes could not be seen"
-    return Trace(**{**first.__dict__, "graph": graph, "second": said})
+    return Trace(**{**first.__dict__, "graph": graph, "second": said, "others": tuple(others)})
+
+
+def _shapes(inputs: Inputs) -> tuple[tuple[int, ...], ...]:
+    return tuple(tuple(t.shape) for t in tensors_of(*inputs))
+
+
+def _all_seen(model: nn.Module, written: frozenset[str], first: Trace) -> None:
+    """Refuses a forward that writes a buffer of which the trace does not say so."""
+    owner = {name: id(b) for name, b in model.named_buffers(remove_duplicate=False)}
+    shown = {owner.get(name) for name in first.program.graph_signature.buffers_to_mutate.values()}
+    for name in sorted(written):
+        if name in owner and owner[name] not in shown:
+            raise MatchError(
+                f"the forward writes to the buffer {name}, which its trace does not show",
+                help="an operation writes it without saying so: what is kept there cannot be proved invariant",
+            )
 
 
 def _at(
-    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], change: Mapping[int, int], loss: str | None
+    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], other: Inputs, loss: str | None
 ) -> Trace | None:
-    """The model traced at other sizes of its inputs; None where it does not take them."""
-    other = resized(args, kwargs, dict(change))
+    """The model traced at other inputs; None where it does not take them."""
     elements, more = (sum(t.numel() for t in tensors_of(*inputs)) for inputs in ((args, kwargs), other))
-    taken = runs(model, *other, numbers=more <= LARGER * elements)
-    if not taken and not any(p.is_meta for p in model.parameters()):
-        return None
-    try:
-        return _lower(model, exported(model, *other), loss)
-    except MatchError:
-        if taken:
-            raise
-        return None  # what runs only where there are numbers may still be traced, or not
+    with preserved(model, parameters=False):
+        # with numbers first: what the forward keeps of this size (a table in a cache) is then no fake
+        taken = runs(model, *other, numbers=more <= max(LARGER * elements, LARGE))
+        if not taken and not any(p.is_meta for p in model.parameters()):
+            return None
+        try:
+            return _lower(model, exported(model, *other), loss)
+        except MatchError:
+            if taken:
+                raise
+            return None  # what runs only where there are numbers may still be traced, or not
 
 
 def _sizes(change: Mapping[int, int]) -> str:

@@ -27,42 +27,44 @@ DEPTH = 6  # of containers in containers
 _OWN = ("_parameters", "_buffers", "_modules", "training")
 
 
-def watch(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+def watch(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> frozenset[str]:
     """Runs the forward.  A forward that cannot run here is let pass: the export will say why.
+
+    Returns: the buffers that it writes.  What it writes stays written: see `gaugec.preserving`.
 
     Raises:
         MatchError: it leaves a tensor that depends on a parameter, it changes its own state, or it draws from Python's
             random numbers.
     """
     if any(is_lazy(p) for p in model.parameters()):
-        return
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+        return frozenset()
     inputs = torch.utils._pytree.tree_map(lambda x: x.detach().clone() if isinstance(x, Tensor) else x, (args, kwargs))
-    parameters = {name: p.detach().clone() for name, p in model.named_parameters()} if _small(model) else {}
+    known = {name: p.detach().clone() for name, p in model.named_parameters()} if _small(model) else {}
+    versions = {name: p._version for name, p in model.named_parameters()}
     dice = random.getstate()
     records = _Records(model, inputs)
-    try:
-        with train_mode(model), quiet(), torch.random.fork_rng(devices=[]), torch.enable_grad():
-            try:
-                with records:
-                    made = model(*inputs[0], **inputs[1])  # what is set up once, on the first call, is no memory
-                    before = dict(_state(model))
-                    made = model(*inputs[0], **inputs[1])
-            except Exception:
-                return
-        after, rolled = dict(_state(model)), random.getstate() != dice
-        del made
-        gc.collect()
-        left = records.left()
-    finally:
-        random.setstate(dice)
-        with torch.no_grad():
-            for name, buffer in model.named_buffers():
-                if name in buffers and buffers[name].shape == buffer.shape and not buffer.is_meta:
-                    buffer.copy_(buffers[name])
-            for name, p in model.named_parameters():
-                if name in parameters and not torch.equal(p, parameters[name]):
-                    p.copy_(parameters[name])
+    with train_mode(model), quiet(), torch.random.fork_rng(devices=[]), torch.enable_grad():
+        try:
+            with records:
+                made = model(*inputs[0], **inputs[1])  # what is set up once, on the first call, is no memory
+            before = dict(_state(model))
+            held = {name: (b, b._version, b.clone()) for name, b in model.named_buffers()}
+            with records:
+                made = model(*inputs[0], **inputs[1])
+        except Exception:
+            return frozenset()
+    after, rolled = dict(_state(model)), random.getstate() != dice
+    del made
+    gc.collect()
+    left = records.left()
+    now = dict(model.named_buffers())
+    written = frozenset(name for name, was in held.items() if name not in now or _written(now[name], *was))
+    for name, p in model.named_parameters():
+        if p._version != versions.get(name) or (name in known and not _equal(p.detach(), known[name])):
+            raise MatchError(
+                f"the forward writes to the parameter {name}",
+                help="what training steps on must be written by the optimizer alone",
+            )
     if rolled:
         raise MatchError(
             "the forward draws from Python's random numbers", help="a trace freezes what is drawn: use torch's"
@@ -78,6 +80,15 @@ def watch(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> No
             f"the forward leaves a tensor behind that depends on a parameter (made by {left[0]})",
             help="what leaves the forward unseen cannot be proved invariant: return it instead",
         )
+    return written
+
+
+def _equal(one: Tensor, two: Tensor) -> bool:
+    return one.shape == two.shape and (one.is_meta or torch.equal(one.nan_to_num(), two.nan_to_num()))
+
+
+def _written(now: Tensor, before: Tensor, version: int, value: Tensor) -> bool:
+    return now is not before or now._version != version or not _equal(now, value)
 
 
 def _small(model: nn.Module) -> bool:

@@ -1,0 +1,96 @@
+"""Leaves a model as it was, whatever its forward did: caches that grew, attributes and buffers that it set.
+
+A forward that runs to be looked at runs at sizes, and on tensors, that are not those of training: a table that it keeps
+of them would be found there later.
+
+What this module does not do: what a forward keeps elsewhere (in a global, in a closure) it does not see; and the values
+of parameters are kept only of a model of fewer than `SMALL` elements.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.nn.parameter import is_lazy
+
+SMALL = 3e8  # elements of all parameters: of more, no copy is made
+DEPTH = 6  # of containers in containers
+
+
+class _Kept:
+    """What a model is made of, and what its containers and tensors held."""
+
+    def __init__(self, model: nn.Module, parameters: bool) -> None:
+        self.containers: dict[int, tuple[Any, Any]] = {}
+        self.tensors: dict[int, tuple[Tensor, Tensor]] = {}
+        self.own = {id(p): p for p in model.parameters()}
+        small = sum(p.numel() for p in self.own.values() if not is_lazy(p)) <= SMALL
+        for p in self.own.values() if small and parameters else ():
+            self._tensor(p)
+        for module in model.modules():
+            self._keep(module.__dict__, 0)
+
+    def _keep(self, value: Any, depth: int) -> None:
+        if isinstance(value, Tensor):
+            if id(value) not in self.own:
+                self._tensor(value)
+        elif isinstance(value, (dict, list, set, deque)) and depth <= DEPTH and id(value) not in self.containers:
+            self.containers[id(value)] = (value, value.copy())
+            for item in list(value.values()) if isinstance(value, dict) else list(value):
+                self._keep(item, depth + 1)
+        elif isinstance(value, tuple) and depth <= DEPTH:
+            for item in value:
+                self._keep(item, depth + 1)
+
+    def _tensor(self, x: Tensor) -> None:
+        if not (x.is_meta or is_lazy(x) or isinstance(x, FakeTensor)) and x.layout is torch.strided:
+            self.tensors[id(x)] = (x, x.detach().clone())
+
+    def back(self) -> None:
+        for container, content in self.containers.values():
+            if isinstance(container, dict) and _same(container, content):
+                continue
+            if isinstance(container, list):
+                container[:] = content
+                continue
+            container.clear()
+            (container.extend if isinstance(container, deque) else container.update)(content)
+        with torch.no_grad():
+            for x, value in self.tensors.values():
+                if x.shape != value.shape:
+                    x.data = value
+                elif not torch.equal(x.detach(), value):
+                    x.detach().copy_(value)
+
+
+def _same(one: dict[Any, Any], two: dict[Any, Any]) -> bool:
+    return list(one) == list(two) and all(a is b for a, b in zip(one.values(), two.values()))
+
+
+@contextlib.contextmanager
+def preserved(model: nn.Module | None, *, parameters: bool = True) -> Iterator[None]:
+    """The model, the states of random numbers and torch's default type are afterwards what they were before.
+
+    parameters: also their values, of which a copy is made.  What is no module is let pass.
+    """
+    if not isinstance(model, nn.Module):
+        yield
+        return
+    kept, dice, kind = _Kept(model, parameters), random.getstate(), torch.get_default_dtype()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        kept.back()
+        random.setstate(dice)
+        torch.set_default_dtype(kind)
+
+
+__all__ = ["preserved"]

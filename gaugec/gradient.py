@@ -29,7 +29,6 @@ DIRECTIONS = 4
 SIZES = (1.0, 1e6)  # of the loss
 COARSE = 3e-2  # the same, in 32 bits
 LARGER, LARGE = 8, 20_000  # elements of inputs, in those of the example's and beside: larger ones are left out
-PLACES = 3  # inputs at which a model is looked at
 FAINT = 1e-2  # of the largest gradient: what is fainter is measured against this
 
 
@@ -51,7 +50,7 @@ def covariance(
 ) -> dict[str, float]:
     """Gauge -> by how much the model's own gradient fails to be a covector under it, or its outputs change, relatively.
 
-    inputs: those of the example, then others at which the model was traced; the first few that are not much larger.
+    inputs: those of the example, then others that the model takes; some of them, that are not much larger.
 
     Empty where the model cannot run here (meta device, or more than 3e8 parameters).  The model is not changed.
 
@@ -67,7 +66,8 @@ def covariance(
         twin = copy.deepcopy(model).cpu().train()
         most = LARGER * _elements(inputs[0]) + LARGE
         found: dict[str, float] = {}
-        for data in [x for x in inputs if _elements(x) <= most][:PLACES]:
+        small = [x for x in inputs if _elements(x) <= most]
+        for data in small[:2] + small[2:][-4:]:  # the example, the second shape, and the last: of one row, or far away
             for gauge, share in _covariance(twin.double(), torch.float64, data, sites, names, loss).items():
                 found[gauge] = max(found.get(gauge, 0.0), share)
         single = any(p.dtype == torch.float32 for p in model.parameters())

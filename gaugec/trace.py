@@ -32,7 +32,7 @@ from gaugec.meanings import recognise
 from gaugec.preserving import preserved
 from gaugec.settling import departure, settled
 from gaugec.tensor import Graph
-from gaugec.turning import Inputs, turning_points
+from gaugec.turning import FARTHEST, Inputs, turning_points
 from gaugec.watching import watch
 
 # elements of the inputs, in units of the example's and at all, beyond which a forward for real may want more time and
@@ -107,7 +107,7 @@ def trace(
             break
     asked: list[tuple[str, Inputs]] = [("", (arguments, keywords))]
     looked = {_shapes((arguments, keywords)), *map(_shapes, others)}
-    seen = True
+    seen, meta = True, any(p.is_meta for p in model.parameters())
     for way, here in asked:  # it grows: what is asked behind a branch is seen only there
         turns, all_of_it = turning_points(model, *here)
         seen = seen and all_of_it
@@ -116,12 +116,25 @@ def trace(
             if _shapes(inputs) in looked or len(looked) > LOOKS or (way and turn.guess):
                 continue
             looked.add(_shapes(inputs))
+            if turn.guess and turn.new >= FARTHEST:
+                # a layer that steps along its input is too long a graph there: its numbers alone are looked at
+                with preserved(model, parameters=False):
+                    if not meta and runs(model, *inputs, numbers=_small(inputs, arguments, keywords)):
+                        others.append(inputs)
+                        said += f", {turn} in numbers"
+                continue
             other = _at(model, arguments, keywords, inputs, loss)
             if other is not None:
                 graph = _compared(graph, first, other)
                 others.append(inputs)
                 asked.append((f"{way}, {turn}", inputs))
                 said += f"; {way.removeprefix(', ')}, {turn}" if way else f", {turn}"
+    for old in dict.fromkeys(n for t in tensors_of(arguments, keywords) for n in t.shape[:2]):
+        inputs = resized(arguments, keywords, {old: 1})  # a trace of it would be another graph, and no other function
+        with preserved(model, parameters=False):
+            if not meta and runs(model, *inputs):
+                others.append(inputs)
+                said += f", {old}->1 in numbers"
     if not seen:
         said += "; what the forward asks of other sizes could not be seen"
     return Trace(**{**first.__dict__, "graph": graph, "second": said, "others": tuple(others)})
@@ -147,10 +160,9 @@ def _at(
     model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], other: Inputs, loss: str | None
 ) -> Trace | None:
     """The model traced at other inputs; None where it does not take them."""
-    elements, more = (sum(t.numel() for t in tensors_of(*inputs)) for inputs in ((args, kwargs), other))
     with preserved(model, parameters=False):
         # with numbers first: what the forward keeps of this size (a table in a cache) is then no fake
-        taken = runs(model, *other, numbers=more <= max(LARGER * elements, LARGE))
+        taken = runs(model, *other, numbers=_small(other, args, kwargs))
         if not taken and not any(p.is_meta for p in model.parameters()):
             return None
         try:
@@ -159,6 +171,11 @@ def _at(
             if taken:
                 raise
             return None  # what runs only where there are numbers may still be traced, or not
+
+
+def _small(inputs: Inputs, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    elements, more = (sum(t.numel() for t in tensors_of(*each)) for each in ((args, kwargs), inputs))
+    return more <= max(LARGER * elements, LARGE)
 
 
 def _sizes(change: Mapping[int, int]) -> str:

@@ -25,7 +25,8 @@ from gaugec.exporting import quiet, resized, train_mode
 from gaugec.preserving import preserved
 
 SMALL = range(2, 18)
-FAR = (64, 1024)
+FARTHEST = 1024
+FAR = (64, FARTHEST)
 LARGEST = 100_000  # a size beyond which nobody traces
 LADDER = tuple(n for k in range(4, 17) for n in (2**k, 3 * 2 ** (k - 1)))
 Inputs = tuple[tuple[Any, ...], dict[str, Any]]
@@ -181,4 +182,4 @@ def _candidates(guard: Any, here: int) -> list[int]:
     return sorted((n for n in found if 2 <= n <= LARGEST and n != here), key=lambda n: (abs(n - here), n))
 
 
-__all__ = ["Turn", "turning_points"]
+__all__ = ["FARTHEST", "Turn", "turning_points"]

@@ -153,6 +153,8 @@ BRANCHES: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "where nothing is compiled": lambda m, h: h + 1 if not is_compiling() and h.shape[1] > 50 else torch.relu(h),
     "on a size under a root of numpy": lambda m, h: torch.relu(h / np.sqrt(h.shape[1])) if len(h[0]) < 50 else h + 1,
     "on a size as a number": lambda m, h: torch.relu(h) if int(h.shape[1]) < 1000 else h + 1,
+    "on a length of one": lambda m, h: h + 1 if h.shape[1] == 1 else torch.relu(h),
+    "on a batch of one": lambda m, h: h + 1 if h.shape[0] == 1 else torch.relu(h),
     "on a size in bytes": lambda m, h: torch.relu(h) if h.nbytes < 9000 else h + 1,
 }
 

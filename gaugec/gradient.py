@@ -28,7 +28,7 @@ TOLERANCE = 1e-4  # norms that cast to float32 leave 1e-7; a gradient of another
 DIRECTIONS = 4
 SIZES = (1.0, 1e6)  # of the loss
 COARSE = 3e-2  # the same, in 32 bits
-LARGER, LARGE = 8, 20_000  # elements of inputs, in those of the example's and beside: larger ones are left out
+LARGER, LARGE = 8, 200_000  # elements of inputs, in those of the example's and beside: larger ones are left out
 FAINT = 1e-2  # of the largest gradient: what is fainter is measured against this
 
 

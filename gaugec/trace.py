@@ -112,22 +112,22 @@ def trace(
         turns, all_of_it = turning_points(model, *here)
         seen = seen and all_of_it
         for turn in turns:
-            inputs = turn.apply(*here)
-            if _shapes(inputs) in looked or len(looked) > LOOKS or (way and turn.guess):
+            at = turn.apply(*here)
+            if at is None or _shapes(at) in looked or len(looked) > LOOKS or (way and turn.guess):
                 continue
-            looked.add(_shapes(inputs))
+            looked.add(_shapes(at))
             if turn.guess and turn.new >= FARTHEST:
                 # a layer that steps along its input is too long a graph there: its numbers alone are looked at
                 with preserved(model, parameters=False):
-                    if not meta and runs(model, *inputs, numbers=_small(inputs, arguments, keywords)):
-                        others.append(inputs)
+                    if not meta and runs(model, *at, numbers=_small(at, arguments, keywords)):
+                        others.append(at)
                         said += f", {turn} in numbers"
                 continue
-            other = _at(model, arguments, keywords, inputs, loss)
+            other = _at(model, arguments, keywords, at, loss)
             if other is not None:
                 graph = _compared(graph, first, other)
-                others.append(inputs)
-                asked.append((f"{way}, {turn}", inputs))
+                others.append(at)
+                asked.append((f"{way}, {turn}", at))
                 said += f"; {way.removeprefix(', ')}, {turn}" if way else f", {turn}"
     for old in dict.fromkeys(n for t in tensors_of(arguments, keywords) for n in t.shape[:2]):
         inputs = resized(arguments, keywords, {old: 1})  # a trace of it would be another graph, and no other function

@@ -11,6 +11,7 @@ What this module does not do: it compares nothing; and what the forward asks of 
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -21,13 +22,14 @@ from torch.export import Dim
 from torch.fx.experimental.symbolic_shapes import DimDynamic, StatelessSymbolicContext
 
 from gaugec.dry import dry_run
-from gaugec.exporting import quiet, resized, train_mode
+from gaugec.exporting import quiet, resized, tensors_of, train_mode
 from gaugec.preserving import preserved
 
 SMALL = range(2, 18)
 FARTHEST = 1024
 FAR = (64, FARTHEST)
 LARGEST = 100_000  # a size beyond which nobody traces
+MOST = 2_000_000  # elements of the inputs, likewise
 LADDER = tuple(n for k in range(4, 17) for n in (2**k, 3 * 2 ** (k - 1)))
 Inputs = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -47,9 +49,14 @@ class Turn:
     def __str__(self) -> str:
         return f"{self.old}->{self.new}"
 
-    def apply(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Inputs:
-        """The inputs at the new size."""
-        return resized(args, kwargs, {self.old: self.new}, range(9) if self.all else (0, 1))
+    def apply(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Inputs | None:
+        """The inputs at the new size; None where they would be larger than anyone could run."""
+        axes = range(9) if self.all else range(2)
+        here = there = 0
+        for x in tensors_of(args, kwargs):
+            here += x.numel()
+            there += math.prod(self.new if n == self.old and axis in axes else n for axis, n in enumerate(x.shape))
+        return None if there > max(MOST, 64 * here) else resized(args, kwargs, {self.old: self.new}, axes)
 
 
 def turning_points(
@@ -64,8 +71,7 @@ def turning_points(
                 continue
         return _points(guards, sizes), True
     # it wants to know its sizes as numbers: it is looked at where most branches lie behind
-    tensors = [x for x in torch.utils._pytree.tree_flatten((args, kwargs))[0] if isinstance(x, torch.Tensor)]
-    every = dict.fromkeys(n for x in tensors for n in x.shape[:2])
+    every = dict.fromkeys(n for x in tensors_of(args, kwargs) for n in x.shape[:2])
     return [Turn(old, far, guess=True) for old in every for far in FAR], False
 
 

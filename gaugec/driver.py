@@ -159,7 +159,7 @@ def _gradient_agrees(
         if not share <= TOLERANCE:
             raise MatchError(
                 f"the gradient is not that of the forward: under {gauge} it is off by {share:.1e} of its size",
-                help="a hook or a custom backward changes it; a gauge of the function is none of such a training",
+                help="a hook or a custom backward changes it, or the forward is another function at other sizes",
             )
 
 

@@ -69,7 +69,7 @@ REASONS = {
     "perceptron: control flow: another function when exporting": "the gradient is not that of the forward",
     "perceptron over tokens: branch on the length: over 100 tokens": "depends on the shape of its input",
     "perceptron over tokens: branch on the length: over 50 tokens, counted": "depends on the shape of its input",
-    "perceptron over tokens: branch on the length: over 1000 tokens, by len": "depends on the shape of its input",
+    "perceptron over tokens: branch on the length: over 1000 tokens, by len": "is not that of the forward",
     "perceptron over tokens: branch on the length: a range of tokens": "depends on the shape of its input",
     "perceptron over tokens: strided slice: two windows, one moving": "what it reads depends on the size of an input",
 }

@@ -3,7 +3,7 @@
 The model is exported in train mode (an evaluation trace has no dropout nodes).  What writes in place is decomposed with
 an empty table, so that linear, attention and einsum stay whole.  Here are also the example inputs at other sizes.
 
-What this module does not do: it reads no operation (see `gaugec.trace`).
+What this module does not do: it reads no operation (see `gaugec.lowering`).
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from torch.compiler import is_compiling
 import gaugec
 from gaugec import exporting
 from gaugec.dry import dry_run
-from gaugec.trace import _lower
+from gaugec.lowering import lower
 from gaugec.turning import turning_points
 
 
@@ -80,9 +80,9 @@ def test_an_export_that_is_not_decomposed_is_the_same_graph(name: str, monkeypat
         return asked[-1]
 
     monkeypatch.setattr(exporting, "_functional", record)
-    quick = _lower(model, exporting.exported(model, (x,), {}), None)
+    quick = lower(model, exporting.exported(model, (x,), {}), None)
     monkeypatch.setattr(exporting, "_functional", lambda program: False)
-    slow = _lower(model, exporting.exported(model, (x,), {}), None)
+    slow = lower(model, exporting.exported(model, (x,), {}), None)
     assert asked == [stays]
     assert quick.graph == slow.graph and quick.leaves == slow.leaves
 

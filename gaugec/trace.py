@@ -26,7 +26,7 @@ from gaugec.watching import watch
 # elements of the inputs, in units of the example's and at all, beyond which a forward for real may want more time and
 # memory than there is
 LARGER, LARGE = 8, 200_000
-LOOKS = 24  # sizes at which a model is traced
+LOOKS = 12  # sizes at which a model is traced
 
 
 def trace(

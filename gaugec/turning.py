@@ -38,25 +38,28 @@ Inputs = tuple[tuple[Any, ...], dict[str, Any]]
 class Turn:
     """A change of sizes: every axis among the first two that has the old size, or, where `all`, every axis at all.
 
-    guess: the forward took the size as a number, and what it asked of it then could not be seen.
+    guess: the forward took the size as a number, and what it asked of it then could not be seen.  also: more changes,
+    where a guard breaks only if several sizes change.
     """
 
     old: int
     new: int
     all: bool = False
     guess: bool = False
+    also: tuple[tuple[int, int], ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.old}->{self.new}"
+        return ", ".join(f"{old}->{new}" for old, new in ((self.old, self.new), *self.also))
 
     def apply(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Inputs | None:
         """The inputs at the new size; None where they would be larger than anyone could run."""
         axes = range(9) if self.all else range(2)
+        change = {self.old: self.new, **dict(self.also)}
         here = there = 0
         for x in tensors_of(args, kwargs):
             here += x.numel()
-            there += math.prod(self.new if n == self.old and axis in axes else n for axis, n in enumerate(x.shape))
-        return None if there > max(MOST, 64 * here) else resized(args, kwargs, {self.old: self.new}, axes)
+            there += math.prod(change.get(n, n) if axis in axes else n for axis, n in enumerate(x.shape))
+        return None if there > max(MOST, 64 * here) else resized(args, kwargs, change, axes)
 
 
 def turning_points(
@@ -144,6 +147,7 @@ def _points(guards: list[Any], sizes: dict[Any, Size]) -> list[Turn]:
     """Changes that break a guard: the nearest, and one beyond.  Axes of one size change together (`Turn`)."""
     found: dict[Turn, None] = {}
     for guard in guards:
+        before = len(found)
         for symbol in sorted(guard.free_symbols & set(sizes), key=str):
             old, axis = sizes[symbol]
             every = axis > 1
@@ -165,7 +169,28 @@ def _points(guards: list[Any], sizes: dict[Any, Size]) -> list[Turn]:
                 found.update({Turn(old, far, every, True): None for far in FAR if far != old})
             elif new > old and 2 * new + 3 <= LARGEST and breaks(2 * new + 3):
                 found[Turn(old, 2 * new + 3, every)] = None  # max(n, 50) is another function beyond 50, not at it
+        if len(found) == before and (turn := _together(guard, sizes)) is not None:
+            found[turn] = None
     return list(found)
+
+
+def _together(guard: Any, sizes: dict[Any, Size]) -> Turn | None:
+    """A change of all sizes that a guard names, where none of them breaks it alone: `(b >= 80) & (n >= 70)`."""
+    named = [sizes[symbol] for symbol in sorted(guard.free_symbols & set(sizes), key=str)]
+    olds = list(dict.fromkeys(old for old, _ in named))
+    if len(olds) < 2:
+        return None
+    every = any(axis > 1 for _, axis in named)
+    for step in LADDER:
+        news = {old: step + k for k, old in enumerate(olds)}  # apart, so that they can be told apart again
+        at = {s: news.get(n, n) if every or a < 2 else n for s, (n, a) in sizes.items()}
+        try:
+            if guard.subs(at) == False:  # noqa: E712  (sympy's own truth)
+                (old, new), *more = news.items()
+                return Turn(old, new, every, also=tuple(more))
+        except Exception:
+            continue
+    return None
 
 
 def _nearest(breaks: Callable[[int], bool], here: int, guard: Any) -> int | None:

@@ -146,6 +146,7 @@ def test_a_number_in_the_model_s_own_tensor_hides_no_branch() -> None:
 BRANCHES: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "behind a branch": lambda m, h: h + 1 if h.shape[1] >= 12 and h.shape[1] >= 200 else torch.relu(h),
     "on another axis behind a branch": lambda m, h: h + 1 if h.shape[1] >= 70 and h.shape[0] >= 8 else torch.relu(h),
+    "of two sizes at once": lambda m, h: h + 1 if (h.shape[1] >= 70) & (h.shape[0] >= 80) else torch.relu(h),
     "of one axis on another": lambda m, h: torch.relu(h) if h.shape[1] < 20 * h.shape[0] else h + 1,
     "on a root that numbers go into": lambda m, h: torch.relu(h) if math.sqrt(h.shape[1] - 5) < 30 else h + 1,
     "as a value": lambda m, h: torch.relu(h) + (max(h.shape[1], 90) - 90),

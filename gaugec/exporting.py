@@ -255,6 +255,19 @@ def tensors_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[torch.Tens
     return [x for x in flat if isinstance(x, torch.Tensor)]
 
 
+def elements(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
+    """How many numbers all tensors among the inputs hold."""
+    return sum(x.numel() for x in tensors_of(args, kwargs))
+
+
+def copied(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The inputs with tensors of their own, for what writes to them or marks them."""
+    made = torch.utils._pytree.tree_map(
+        lambda x: x.detach().clone() if isinstance(x, torch.Tensor) else x, (args, kwargs)
+    )
+    return made[0], made[1]
+
+
 def variations(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[dict[int, int]]:
     """Which sizes to change: batch and length together, then the batch alone."""
     tensors = tensors_of(args, kwargs)

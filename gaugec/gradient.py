@@ -21,6 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from gaugec.errors import MatchError
+from gaugec.exporting import elements
+from gaugec.preserving import small
 from gaugec.sites import Site
 from gaugec.witness import element, move
 
@@ -39,6 +41,7 @@ class _Seen:
     outputs: list[Tensor]
     gradients: list[dict[str, Tensor]]
     without: frozenset[str]
+    in_python: bool
 
 
 def covariance(
@@ -52,28 +55,24 @@ def covariance(
 
     inputs: those of the example, then others that the model takes; some of them, that are not much larger.
 
-    Empty where the model cannot run here (meta device, or more than 3e8 parameters).  The model is not changed.
+    Empty where the model cannot run here (see `gaugec.preserving.small`).  The model is not changed.
 
     Raises:
         MatchError: the model's forward or backward fails.
     """
-    if sum(p.numel() for p in model.parameters()) > 3e8 or any(p.is_meta for p in model.parameters()):
+    if not small(model):
         return {}
     own = [(p, p.grad) for p in model.parameters()]
     try:
         for p in model.parameters():
             p.grad = None
-        twin = copy.deepcopy(model).cpu().train()
-        most = LARGER * _elements(inputs[0]) + LARGE
-        found: dict[str, float] = {}
-        small = [x for x in inputs if _elements(x) <= most]
-        for data in small[:2] + small[2:][-4:]:  # the example, the second shape, and the last: of one row, or far away
-            for gauge, share in _covariance(twin.double(), torch.float64, data, sites, names, loss).items():
-                found[gauge] = max(found.get(gauge, 0.0), share)
-        single = any(p.dtype == torch.float32 for p in model.parameters())
-        if single and found and _backward_of_its_own(twin, inputs[0]):
-            # what is written in Python may do another thing in the type that is trained in
-            shares = _covariance(copy.deepcopy(model).cpu().train(), torch.float32, inputs[0], sites, names, loss)
+        most = LARGER * elements(*inputs[0]) + LARGE
+        near = [x for x in inputs if elements(*x) <= most]
+        # the example, the second shape, and the last: of one row, or far away
+        found, in_python = _covariance(model, torch.float64, near[:2] + near[2:][-4:], sites, names, loss)
+        if in_python and any(p.dtype == torch.float32 for p in model.parameters()):
+            # a backward that is written in Python may do another thing in the type that is trained in
+            shares, _ = _covariance(model, torch.float32, inputs[:1], sites, names, loss)
             found = {gauge: max(share, shares[gauge] * TOLERANCE / COARSE) for gauge, share in found.items()}
         return found
     except Exception as error:
@@ -84,37 +83,19 @@ def covariance(
             p.grad = gradient
 
 
-def _elements(inputs: Any) -> int:
-    return sum(x.numel() for x in torch.utils._pytree.tree_flatten(inputs)[0] if isinstance(x, Tensor))
-
-
-def _backward_of_its_own(model: nn.Module, inputs: tuple[tuple[Any, ...], dict[str, Any]]) -> bool:
-    """Is a function with a backward in Python (`torch.autograd.Function`) among those that lead to an output?"""
-    args, kwargs = torch.utils._pytree.tree_map(lambda x: _real(x, torch.float64), inputs)
-    with torch.random.fork_rng(devices=[]), torch.enable_grad():
-        made, _ = torch.utils._pytree.tree_flatten(model(*args, **kwargs))
-    todo, seen = [x.grad_fn for x in made if isinstance(x, Tensor)], set()
-    while todo:
-        node = todo.pop()
-        if node is None or node in seen:
-            continue
-        if isinstance(node, torch.autograd.function.BackwardCFunction):
-            return True
-        seen.add(node)
-        todo += [following for following, _ in node.next_functions]
-    return False
-
-
 def _covariance(
-    twin: nn.Module,
+    model: nn.Module,
     dtype: torch.dtype,
-    data: tuple[tuple[Any, ...], dict[str, Any]],
+    places: Sequence[tuple[tuple[Any, ...], dict[str, Any]]],
     sites: Sequence[Site],
     names: Mapping[str, str],
     loss: str | None,
-) -> dict[str, float]:
+) -> tuple[dict[str, float], bool]:
+    """The worst of every gauge at one θ and all inputs; and whether a backward is written in Python."""
     generator = torch.Generator().manual_seed(0)
-    inputs, keywords = torch.utils._pytree.tree_map(lambda x: _real(x, dtype), data)
+    twin = copy.deepcopy(model).cpu().train()
+    if dtype == torch.float64:
+        twin = twin.double()
     with torch.no_grad():
         for p in twin.parameters():
             if p.is_floating_point():
@@ -124,16 +105,39 @@ def _covariance(
     state = copy.deepcopy(twin.state_dict())
     floating = [(names[n], p) for n, p in twin.named_parameters() if p.is_floating_point()]
     theta = {name: p.detach().double().clone().contiguous() for name, p in floating}
-    before = _pass(twin, state, theta, (inputs, keywords), loss)
     moved = {binding.parameter for site in sites for binding in site.bindings}
-    if moved & before.without:
-        # a copy whose forward reads the original's parameters, through a closure, shows nothing of the model
-        raise MatchError(f"no gradient reaches {sorted(moved & before.without)[0]} in a copy of the model")
-    found: dict[str, float] = {}
-    for gauge in dict.fromkeys(site.gauge for site in sites):
-        pairs = [(site, element(site, generator)) for site in sites if site.gauge == gauge]
-        found[gauge] = _failure(twin, state, theta, before, pairs, (inputs, keywords), loss, generator)
-    return found
+    pairs = {
+        gauge: [(site, element(site, generator)) for site in sites if site.gauge == gauge]
+        for gauge in dict.fromkeys(site.gauge for site in sites)
+    }
+    found = dict.fromkeys(pairs, 0.0)
+    in_python = False
+    for place in places:
+        inputs, keywords = torch.utils._pytree.tree_map(lambda x: _real(x, dtype), place)
+        before = _pass(twin, state, theta, (inputs, keywords), loss)
+        if moved & before.without:
+            # a copy whose forward reads the original's parameters, through a closure, shows nothing of the model
+            raise MatchError(f"no gradient reaches {sorted(moved & before.without)[0]} in a copy of the model")
+        in_python = in_python or before.in_python
+        for gauge, moves in pairs.items():
+            share = _failure(twin, state, theta, before, moves, (inputs, keywords), loss, generator)
+            found[gauge] = max(found[gauge], share)
+    return found, in_python
+
+
+def _in_python(outputs: Sequence[Tensor]) -> bool:
+    """Is a function with a backward in Python (`torch.autograd.Function`) among those that lead to an output?"""
+    todo: list[Any] = [x.grad_fn for x in outputs]
+    seen: set[Any] = set()
+    while todo:
+        node = todo.pop()
+        if node is None or node in seen:
+            continue
+        if isinstance(node, torch.autograd.function.BackwardCFunction):
+            return True
+        seen.add(node)
+        todo += [following for following, _ in node.next_functions]
+    return False
 
 
 def _real(x: Any, dtype: torch.dtype) -> Any:
@@ -234,6 +238,7 @@ def _pass(
             outputs[0] = -torch.log_softmax(outputs[0], -1).gather(-1, targets.unsqueeze(-1))
         torch.manual_seed(2)
         weighted = [(x * torch.randn(x.shape, dtype=x.dtype)).sum() for x in outputs if x.requires_grad]
+    in_python = _in_python(outputs)
     gradients: list[dict[str, Tensor]] = []
     without = {name for name in parameters if name in values}
     for size in SIZES if weighted else ():
@@ -250,4 +255,4 @@ def _pass(
         )
     # a buffer that the forward writes is an output too: what is written there is read later
     written = [b for name, b in model.named_buffers() if b.is_floating_point() and not b.is_sparse]
-    return _Seen([x.detach().double().clone() for x in (*outputs, *written)], gradients, frozenset(without))
+    return _Seen([x.detach().double().clone() for x in (*outputs, *written)], gradients, frozenset(without), in_python)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.parameter import is_lazy
 
-SMALL = 3e8  # elements of all parameters: of more, no copy is made
+SMALL = 3e8  # elements of all parameters: of more, no copy is made, and nothing is run to be compared
 DEPTH = 6  # of containers in containers
 
 
@@ -31,8 +31,7 @@ class _Kept:
         self.containers: dict[int, tuple[Any, Any]] = {}
         self.tensors: dict[int, tuple[Tensor, Tensor]] = {}
         self.own = {id(p): p for p in model.parameters()}
-        small = sum(p.numel() for p in self.own.values() if not is_lazy(p)) <= SMALL
-        for p in self.own.values() if small and parameters else ():
+        for p in self.own.values() if parameters and small(model) else ():
             self._tensor(p)
         for module in model.modules():
             self._keep(module.__dict__, 0)
@@ -70,6 +69,12 @@ class _Kept:
                     x.detach().copy_(value)
 
 
+def small(model: nn.Module) -> bool:
+    """May its parameters be copied, and have they values?"""
+    own = [p for p in model.parameters() if not is_lazy(p)]
+    return sum(p.numel() for p in own) <= SMALL and not any(p.is_meta for p in own)
+
+
 def _same(one: dict[Any, Any], two: dict[Any, Any]) -> bool:
     return list(one) == list(two) and all(a is b for a, b in zip(one.values(), two.values()))
 
@@ -93,4 +98,4 @@ def preserved(model: nn.Module | None, *, parameters: bool = True) -> Iterator[N
         torch.set_default_dtype(kind)
 
 
-__all__ = ["preserved"]
+__all__ = ["DEPTH", "SMALL", "preserved", "small"]

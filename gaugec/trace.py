@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from gaugec.errors import MatchError
-from gaugec.exporting import exported, resized, runs, several, share_memory, tensors_of, variations
+from gaugec.exporting import elements, exported, resized, runs, several, share_memory, tensors_of, variations
 from gaugec.lowering import Trace, lower
 from gaugec.preserving import preserved
 from gaugec.settling import departure, settled
@@ -72,7 +72,8 @@ def trace(
             break
     asked: list[tuple[str, Inputs]] = [("", (arguments, keywords))]
     looked = {_shapes((arguments, keywords)), *map(_shapes, others)}
-    seen, meta = True, any(p.is_meta for p in model.parameters())
+    in_numbers: list[tuple[str, Inputs]] = []
+    seen = True
     for way, here in asked:  # it grows: what is asked behind a branch is seen only there
         turns, all_of_it = turning_points(model, *here)
         seen = seen and all_of_it
@@ -83,10 +84,7 @@ def trace(
             looked.add(_shapes(at))
             if turn.guess and turn.new >= FARTHEST:
                 # a layer that steps along its input is too long a graph there: its numbers alone are looked at
-                with preserved(model, parameters=False):
-                    if not meta and runs(model, *at, numbers=_small(at, arguments, keywords)):
-                        others.append(at)
-                        said += f", {turn} in numbers"
+                in_numbers.append((str(turn), at))
                 continue
             other = _at(model, arguments, keywords, at, loss)
             if other is not None:
@@ -95,11 +93,13 @@ def trace(
                 asked.append((f"{way}, {turn}", at))
                 said += f"; {way.removeprefix(', ')}, {turn}" if way else f", {turn}"
     for old in dict.fromkeys(n for t in tensors_of(arguments, keywords) for n in t.shape[:2]):
-        inputs = resized(arguments, keywords, {old: 1})  # a trace of it would be another graph, and no other function
+        # a trace of it would be another graph, and no other function
+        in_numbers.append((f"{old}->1", resized(arguments, keywords, {old: 1})))
+    for name, inputs in in_numbers if not any(p.is_meta for p in model.parameters()) else ():
         with preserved(model, parameters=False):
-            if not meta and runs(model, *inputs):
+            if runs(model, *inputs, numbers=_small(inputs, arguments, keywords)):
                 others.append(inputs)
-                said += f", {old}->1 in numbers"
+                said += f", {name} in numbers"
     if not seen:
         said += "; what the forward asks of other sizes could not be seen"
     return Trace(**{**first.__dict__, "graph": graph, "second": said, "others": tuple(others)})
@@ -139,8 +139,7 @@ def _at(
 
 
 def _small(inputs: Inputs, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    elements, more = (sum(t.numel() for t in tensors_of(*each)) for each in ((args, kwargs), inputs))
-    return more <= max(LARGER * elements, LARGE)
+    return elements(*inputs) <= max(LARGER * elements(args, kwargs), LARGE)
 
 
 def _sizes(change: Mapping[int, int]) -> str:

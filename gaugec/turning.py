@@ -22,7 +22,7 @@ from torch.export import Dim
 from torch.fx.experimental.symbolic_shapes import DimDynamic, StatelessSymbolicContext
 
 from gaugec.dry import dry_run
-from gaugec.exporting import quiet, resized, tensors_of, train_mode
+from gaugec.exporting import copied, quiet, resized, tensors_of, train_mode
 from gaugec.preserving import preserved
 
 SMALL = range(2, 18)
@@ -62,9 +62,7 @@ class Turn:
         return None if there > max(MOST, 64 * here) else resized(args, kwargs, change, axes)
 
 
-def turning_points(
-    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[list[Turn], bool]:
+def turning_points(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Turn], bool]:
     """Changes of sizes that break what the forward asked, and whether all that it asked could be seen."""
     for ask in (_asked, _asked_of_an_export):
         with train_mode(model), quiet(), preserved(model, parameters=False):
@@ -100,7 +98,7 @@ def _asked(model: nn.Module, args: Any, kwargs: Any) -> tuple[list[Any], dict[An
 def _asked_of_an_export(model: nn.Module, args: Any, kwargs: Any) -> tuple[list[Any], dict[Any, Size]]:
     """The same of the first two axes, by an export: slower, but it knows the numbers in a model's own tensors."""
     # copies, because torch marks the very tensors that are given with free sizes
-    args, kwargs = torch.utils._pytree.tree_map(_copy, (args, kwargs))
+    args, kwargs = copied(args, kwargs)
     program = torch.export.export(model, args, kwargs, dynamic_shapes=_dynamic(model, args, kwargs), strict=False)
     flat, _ = torch.utils._pytree.tree_flatten((args, kwargs))
     values = {n.name: n.meta.get("val") for n in program.graph.nodes if n.op == "placeholder"}
@@ -114,10 +112,6 @@ def _asked_of_an_export(model: nn.Module, args: Any, kwargs: Any) -> tuple[list[
                     sizes.setdefault(size.node.expr, (here, axis))
                     guards += size.node.shape_env.guards
     return _sorted(guards), sizes
-
-
-def _copy(x: Any) -> Any:
-    return x.detach().clone() if isinstance(x, torch.Tensor) else x
 
 
 def _sorted(guards: list[Any]) -> list[Any]:
@@ -153,11 +147,7 @@ def _points(guards: list[Any], sizes: dict[Any, Size]) -> list[Turn]:
             every = axis > 1
 
             def breaks(new: int, guard: Any = guard, old: int = old, every: bool = every) -> bool:
-                at = {s: new if n == old and (every or a < 2) else n for s, (n, a) in sizes.items()}
-                try:
-                    return bool(guard.subs(at) == False)  # noqa: E712  (sympy's own truth)
-                except Exception:
-                    return False  # the forward has no value there
+                return _broken(guard, sizes, {old: new}, every)
 
             # `int(n)` leaves n == 7 behind, and no guard on what is asked of it then
             taken = getattr(guard, "rel_op", "") == "==" and all(breaks(old + n) for n in (*SMALL, *FAR))
@@ -174,6 +164,15 @@ def _points(guards: list[Any], sizes: dict[Any, Size]) -> list[Turn]:
     return list(found)
 
 
+def _broken(guard: Any, sizes: dict[Any, Size], change: dict[int, int], every: bool) -> bool:
+    """Does a guard not hold after a change of sizes (see `Turn`)?"""
+    at = {s: change.get(n, n) if every or axis < 2 else n for s, (n, axis) in sizes.items()}
+    try:
+        return bool(guard.subs(at) == False)  # noqa: E712  (sympy's own truth)
+    except Exception:
+        return False  # the forward has no value there
+
+
 def _together(guard: Any, sizes: dict[Any, Size]) -> Turn | None:
     """A change of all sizes that a guard names, where none of them breaks it alone: `(b >= 80) & (n >= 70)`."""
     named = [sizes[symbol] for symbol in sorted(guard.free_symbols & set(sizes), key=str)]
@@ -183,13 +182,9 @@ def _together(guard: Any, sizes: dict[Any, Size]) -> Turn | None:
     every = any(axis > 1 for _, axis in named)
     for step in LADDER:
         news = {old: step + k for k, old in enumerate(olds)}  # apart, so that they can be told apart again
-        at = {s: news.get(n, n) if every or a < 2 else n for s, (n, a) in sizes.items()}
-        try:
-            if guard.subs(at) == False:  # noqa: E712  (sympy's own truth)
-                (old, new), *more = news.items()
-                return Turn(old, new, every, also=tuple(more))
-        except Exception:
-            continue
+        if _broken(guard, sizes, news, every):
+            (old, new), *more = news.items()
+            return Turn(old, new, every, also=tuple(more))
     return None
 
 

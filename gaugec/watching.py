@@ -21,9 +21,9 @@ from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gaugec.errors import MatchError
-from gaugec.exporting import quiet, train_mode
+from gaugec.exporting import copied, quiet, train_mode
+from gaugec.preserving import DEPTH, small
 
-DEPTH = 6  # of containers in containers
 _OWN = ("_parameters", "_buffers", "_modules", "training")
 
 
@@ -33,13 +33,13 @@ def watch(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> fr
     Returns: the buffers that it writes.  What it writes stays written: see `gaugec.preserving`.
 
     Raises:
-        MatchError: it leaves a tensor that depends on a parameter, it changes its own state, or it draws from Python's
-            random numbers.
+        MatchError: it leaves a tensor that depends on a parameter, it writes to a parameter, it changes its own state,
+            or it draws from Python's random numbers.
     """
     if any(is_lazy(p) for p in model.parameters()):
         return frozenset()
-    inputs = torch.utils._pytree.tree_map(lambda x: x.detach().clone() if isinstance(x, Tensor) else x, (args, kwargs))
-    known = {name: p.detach().clone() for name, p in model.named_parameters()} if _small(model) else {}
+    inputs = copied(args, kwargs)
+    known = {name: p.detach().clone() for name, p in model.named_parameters()} if small(model) else {}
     versions = {name: p._version for name, p in model.named_parameters()}
     dice = random.getstate()
     records = _Records(model, inputs)
@@ -89,10 +89,6 @@ def _equal(one: Tensor, two: Tensor) -> bool:
 
 def _written(now: Tensor, before: Tensor, version: int, value: Tensor) -> bool:
     return now is not before or now._version != version or not _equal(now, value)
-
-
-def _small(model: nn.Module) -> bool:
-    return sum(p.numel() for p in model.parameters()) <= 3e8 and not any(p.is_meta for p in model.parameters())
 
 
 def _state(model: nn.Module) -> Iterator[tuple[str, Any]]:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.fx import Interpreter, Node
 
+from gaugec.preserving import SMALL
 from gaugec.sites import Binding, Site
 
 Elements = list[Tensor]
@@ -237,7 +238,7 @@ def witness(
     runner: Runner, shapes: Mapping[str, tuple[int, ...]], sites: Sequence[Site], *, seed: int = 0, budget: int = 48
 ) -> Witness:
     """Measures all sites; `budget` bounds the number of control runs (at least one for each gauge and role)."""
-    if sum(math.prod(shape) for shape in shapes.values()) > 3e8:
+    if sum(math.prod(shape) for shape in shapes.values()) > SMALL:
         return Witness(0.0, math.inf, 0, note="not witnessed: more than 3e8 parameters")
     generator = torch.Generator().manual_seed(seed)
     parameters = runner.parameters(shapes)

@@ -12,20 +12,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gaugec.driver import compile
     from gaugec.errors import GaugeError, MatchError, ProofError, SpecError
     from gaugec.language import load
-    from gaugec.recheck import recheck
-    from gaugec.verifying import verify
+    from gaugec.pipeline.compile import compile
+    from gaugec.pipeline.recheck import recheck
+    from gaugec.pipeline.verify import verify
 
 __version__ = "0.1.0"
 __all__ = ["load", "verify", "compile", "recheck", "GaugeError", "SpecError", "ProofError", "MatchError"]
 
 _HOMES = {
     "load": "gaugec.language",
-    "verify": "gaugec.verifying",  # which needs no torch
-    "compile": "gaugec.driver",
-    "recheck": "gaugec.recheck",
+    "verify": "gaugec.pipeline.verify",  # which needs no torch
+    "compile": "gaugec.pipeline.compile",
+    "recheck": "gaugec.pipeline.recheck",
     "GaugeError": "gaugec.errors",
     "SpecError": "gaugec.errors",
     "ProofError": "gaugec.errors",

@@ -2,8 +2,8 @@
 
 Exit codes: 0 done, 1 refused (a wrong spec, a failed proof, a model where a declared gauge has no site), 2 misused
 (no such spec, a factory that fails, a file that cannot be written), 130 interrupted. Results go to stdout, errors to
-stderr, and neither is ever a traceback. The work is done by `gaugec.driver`; here is only what a person types and
-reads. Not here: progress or colour in a pipe.
+stderr, and neither is ever a traceback. The work is done by `gaugec.pipeline.compile`; here is only what a person types
+and reads. Not here: progress or colour in a pipe.
 """
 
 from __future__ import annotations
@@ -255,7 +255,7 @@ def compile_(spec: str, model: str, output: str, explain: bool, loss: str | None
         out.print(Text(str(compiled.report(explain=True))))
     else:
         show_sites(out, compiled)
-    counts = importlib.import_module("gaugec.reporting").proved_once(
+    counts = importlib.import_module("gaugec.certificate.report").proved_once(
         len(compiled.sites), len(compiled.metadata["structures"])
     )
     out.print(f"{output}: {counts}, {seconds:.1f} s")
@@ -281,12 +281,12 @@ def report(
     if loss and not model:
         raise click.UsageError("--loss is for a MODEL.")
     try:
-        compiled = importlib.import_module("gaugec.reading").read(file)
+        compiled = importlib.import_module("gaugec.certificate.read").read(file)
     except gaugec.GaugeError as error:
         _complain(f"gaugec: {error}")
         sys.exit(MISUSED)
     if not recheck:
-        console().print(Text(importlib.import_module("gaugec.reporting").report(compiled)))
+        console().print(Text(importlib.import_module("gaugec.certificate.report").report(compiled)))
         if not compiled.intact:
             _complain(f"gaugec: {file} was changed after it was compiled; what it says may not be what it does")
             sys.exit(REFUSED)
@@ -316,4 +316,4 @@ def demo(out: str, steps: int, seed: int) -> None:
         _complain(f"gaugec: cannot write to {out}: {error.strerror or error}")
         sys.exit(MISUSED)
     with _refusals():
-        importlib.import_module("gaugec.demo").run(Path(out), steps=steps, seed=seed)
+        importlib.import_module("gaugec.demo.run").run(Path(out), steps=steps, seed=seed)

@@ -4,7 +4,7 @@ A stage that may be made to work long by what it reads calls `check` where it wo
 `Exceeded` is no answer: whoever catches it may only say "not decided".  Limits nest, and the nearest one rules.
 
 What this module does not do: it interrupts nobody.  What cannot call `check` (sympy) is asked in another process, see
-`gaugec.oracle`.
+`gaugec.laws.oracle`.
 """
 
 from __future__ import annotations

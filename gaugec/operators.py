@@ -1,7 +1,8 @@
 """The operator table: ONE row per operator, read by the language, the prover and the tracer.
 
 A row says how a spec spells the operator, how its shape follows, what it means (a definition from which every law is
-*proved*, see `gaugec.laws`), and which ATen operations are it.  Nothing here states a law: laws are found and proved.
+*proved*, see `gaugec.laws.pointwise`), and which ATen operations are it.  Nothing here states a law: laws are found and
+proved.
 
 Definitions are trees of our own (`Term`), never text: numbers, the argument "x", and (head, operand, ...) with heads
 add, mul, pow, max, min, exp, log, tanh, erf, abs, sin and cos.

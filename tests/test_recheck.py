@@ -20,11 +20,13 @@ from torch import nn
 from torch.nn import functional as F
 
 import gaugec
-from gaugec import certificate, prove, reading
+from gaugec.certificate import read as reading
+from gaugec.certificate import write as certificate
 from gaugec.cli import main
-from gaugec.tensor import Digit, Graph, Node, Region
-from gaugec.trace import trace
-from gaugec.verdicts import Theorem
+from gaugec.graph.ir import Digit, Graph, Node, Region
+from gaugec.proof import prove
+from gaugec.proof.theorem import Theorem
+from gaugec.tracing.trace import trace
 
 SPEC = """
 gauge unit_scale(n, d, e, f):

@@ -7,7 +7,7 @@ lark is used inside this package and nowhere else.
 from __future__ import annotations
 
 from gaugec.language.load import load, shipped
-from gaugec.language.show import show, show_action, show_fix, show_number, show_shape
+from gaugec.language.printer import show, show_action, show_fix, show_number, show_shape
 from gaugec.language.tree import (
     Action,
     Architecture,

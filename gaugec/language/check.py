@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 from gaugec.errors import Span, SpecError
 from gaugec.groups import GROUPS, Group
 from gaugec.language import tree as t
+from gaugec.language.bounds import bounded
+from gaugec.language.printer import show_shape
 from gaugec.language.shapes import Scope, broadcast, constant, nearest, signature
-from gaugec.language.show import show_shape
-from gaugec.language.sizes import bounded
 from gaugec.operators import SPELLINGS
 
 MAX_NAMES = 100  # dims, givens, params, model values and the element of one gauge

@@ -19,9 +19,9 @@ from pathlib import Path
 from gaugec.errors import Span, SpecError, printable
 from gaugec.language import tree as t
 from gaugec.language.check import check
+from gaugec.language.messages import count
 from gaugec.language.parse import MAX_WORDS, parse
 from gaugec.language.shapes import nearest
-from gaugec.language.words import count
 
 MAX_BYTES = 1_000_000
 MAX_CHAIN = 20  # architectures that use architectures

@@ -17,8 +17,8 @@ from typing import Any
 import lark
 
 from gaugec.errors import Span, SpecError, printable, register_source
+from gaugec.language import messages as words
 from gaugec.language import tree as t
-from gaugec.language import words
 
 _Node = Any  # lark's Tree or Token: the grammar says which stands where
 

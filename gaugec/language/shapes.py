@@ -14,7 +14,7 @@ from fractions import Fraction
 from gaugec.errors import Span, SpecError
 from gaugec.language import tree as t
 from gaugec.language.parse import MAX_EXPONENT
-from gaugec.language.show import show, show_shape
+from gaugec.language.printer import show, show_shape
 from gaugec.operators import SPELLINGS
 
 _FIX_RULES = ("norm_rows", "norm_cols")

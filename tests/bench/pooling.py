@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 import gaugec
-from gaugec import demo
+from gaugec.demo import run as demo
 from gaugec.runtime import DDCAdamW
 
 Make = Callable[[torch.nn.Module, Any, dict[str, Any]], torch.optim.Optimizer]

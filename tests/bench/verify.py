@@ -24,8 +24,8 @@ from pathlib import Path
 STAGES = """
 import json, sys, time
 import torch, transformers
-import gaugec, gaugec.driver, gaugec.finding, gaugec.trace
-from gaugec import prove
+import gaugec, gaugec.pipeline.compile, gaugec.pipeline.find, gaugec.tracing.trace
+from gaugec.proof import prove
 
 layers, spent = int(sys.argv[1]), {}
 
@@ -39,10 +39,10 @@ def timed(owner, name, label):
             spent[label] = spent.get(label, 0.0) + time.process_time() - start
     setattr(owner, name, outer)
 
-timed(gaugec.trace, "exported", "export")
-timed(gaugec.finding.Finder, "sites", "sites")
-timed(gaugec.driver, "_witnessed", "witness")
-timed(gaugec.driver, "verify", "verify")
+timed(gaugec.tracing.trace, "exported", "export")
+timed(gaugec.pipeline.find.Finder, "sites", "sites")
+timed(gaugec.pipeline.compile, "_witnessed", "witness")
+timed(gaugec.pipeline.compile, "verify", "verify")
 config = transformers.LlamaConfig(hidden_size=24, intermediate_size=29, num_hidden_layers=layers, num_attention_heads=4,
     num_key_value_heads=2, head_dim=6, vocab_size=41, pad_token_id=0, bos_token_id=1, eos_token_id=2)
 torch.manual_seed(0)

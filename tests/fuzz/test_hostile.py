@@ -11,7 +11,9 @@ import gaugec
 from fuzz.batch import failures, outcomes
 from fuzz.gauges import gauge
 from fuzz.hostile import SCALE, SPECS, op
-from gaugec import laws, limits, oracle
+from gaugec import limits
+from gaugec.laws import oracle
+from gaugec.laws import pointwise as laws
 
 SOUND = SCALE.format(body="relu(x @ W1.T)")
 

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 import gaugec
 import gaugec.runtime
 from fuzz.gauges import NAMES
-from gaugec.derive import derive
-from gaugec.emit import emit
+from gaugec.codegen.derive import derive
+from gaugec.codegen.emit import emit
+from gaugec.codegen.plan import plan
+from gaugec.codegen.text import flat, literal, quote, words
 from gaugec.language.tree import Fix
-from gaugec.plan import plan
-from gaugec.source import flat, literal, quote, words
 from runtime import handmade
 
 SPEC = '''gauge {gauge}({n}, {d}, {f}):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from match.models import spec_file
 
-from gaugec import driver
+from gaugec.pipeline import compile as driver
 
 VERIFY = functools.cache(driver.verify)
 

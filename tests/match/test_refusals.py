@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import gaugec
-from gaugec import flow
 from gaugec.cli import main
-from gaugec.compiled import Refused
+from gaugec.matching import flow
+from gaugec.pipeline.compiled import Refused
 
 pytestmark = pytest.mark.usefixtures("double")
 

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.compiler import is_compiling
 
 import gaugec
-from gaugec import exporting
-from gaugec.dry import dry_run
-from gaugec.lowering import lower
-from gaugec.turning import turning_points
+from gaugec.model.dry_run import dry_run
+from gaugec.tracing import export as exporting
+from gaugec.tracing.guards import turning_points
+from gaugec.tracing.lower import lower
 
 
 class Net(nn.Module):

@@ -9,9 +9,9 @@ from fractions import Fraction
 
 import mpmath
 
-from gaugec.exact import element
-from gaugec.numbers import Evaluation, Table, as_float, inverted, table_of
-from gaugec.tensor import Digit, Graph, Region
+from gaugec.graph.ir import Digit, Graph, Region
+from gaugec.sampling.elements import element
+from gaugec.sampling.evaluate import Evaluation, Table, as_float, inverted, table_of
 
 
 def places(region: Region) -> Iterator[tuple[dict[int, int], tuple[int, ...]]]:

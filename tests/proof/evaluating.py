@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from gaugec.cases import Counterexample, Part
 from gaugec.language import tree as t
+from gaugec.sampling.counterexample import Counterexample, Part
 
 Values = dict[str, np.ndarray]
 NAMED = {

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 
-from gaugec.building import Builder, Ref
-from gaugec.freeze import freeze
-from gaugec.tensor import Digit, Graph, Region
+from gaugec.graph.builder import Builder, Ref
+from gaugec.graph.freeze import freeze
+from gaugec.graph.ir import Digit, Graph, Region
 
 
 class Model:

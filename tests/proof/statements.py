@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from gaugec.formula import lower
+from gaugec.graph.ir import Statement
 from gaugec.language.check import check
+from gaugec.language.lower import lower
 from gaugec.language.parse import parse
 from gaugec.language.tree import Gauge
-from gaugec.tensor import Statement
 
 
 def gauge(head: str, given: str, param: str, model: str, group: str, actions: str, keeps: str, more: str = "") -> Gauge:

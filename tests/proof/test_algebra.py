@@ -7,12 +7,12 @@ from fractions import Fraction
 
 import pytest
 
-from gaugec.algebra import Algebra
-from gaugec.elements import Element, Pairing
-from gaugec.functions import common_positive, power
-from gaugec.rules import RULES
-from gaugec.splits import cut_at, split
-from gaugec.terms import Index, NeedSplit, Polynomial, Symbol, Undecided, index, variable
+from gaugec.proof.algebra import Algebra
+from gaugec.proof.apply import common_positive, power
+from gaugec.proof.element import Element, Pairing
+from gaugec.proof.pieces import cut_at, split
+from gaugec.proof.rules import RULES
+from gaugec.proof.terms import Index, NeedSplit, Polynomial, Symbol, Undecided, index, variable
 
 
 def leaf(algebra: Algebra, name: str) -> int:
@@ -198,9 +198,9 @@ def test_rules_are_a_table_with_words() -> None:
 
 
 def test_the_orthogonal_rule_needs_exactly_two_atoms() -> None:
-    from gaugec.algebra import Algebra
-    from gaugec.elements import Element, Pairing
-    from gaugec.terms import variable
+    from gaugec.proof.algebra import Algebra
+    from gaugec.proof.element import Element, Pairing
+    from gaugec.proof.terms import variable
 
     algebra = Algebra(symbolic=True)
     algebra.allow("linearity")

@@ -9,13 +9,13 @@ import pytest
 from proof.evaluating import Numpy, array, change, identity, member, plainly, point
 from proof.statements import BIASES, LEFT, NORM, SOUND, VALUES, WRONG, gauge
 
-from gaugec import verifying
-from gaugec.cases import Counterexample
-from gaugec.counterexample import search
-from gaugec.formula import all_dims, lower
+from gaugec.language.lower import all_dims, lower
 from gaugec.language.tree import Entry, Gauge, Spec
-from gaugec.prove import Theorem
-from gaugec.sample import Agreement
+from gaugec.pipeline import verify as verifying
+from gaugec.proof.prove import Theorem
+from gaugec.sampling.counterexample import Counterexample
+from gaugec.sampling.sample import Agreement
+from gaugec.sampling.search import search
 
 SOFTMAX = "s = softmax((x @ Wq.T + bq) @ (z @ Wk.T + bk).T)"
 DROPOUT = ("n, d, e, f", "x[n, d]", "W1[f, d], W2[e, f]", "y = dropout(x @ W1.T) @ W2.T")

@@ -10,10 +10,10 @@ import pytest
 import sympy
 from proof.statements import ATTENTION, HEAD, MLP, SCALED, SOUND, TWO, statement
 
-from gaugec import laws
+from gaugec.laws import pointwise as laws
 from gaugec.operators import BY_NAME
-from gaugec.prove import forget, prove_statement
-from gaugec.rules import ORDER, RULES
+from gaugec.proof.prove import forget, prove_statement
+from gaugec.proof.rules import ORDER, RULES
 
 
 @pytest.fixture(autouse=True)

@@ -10,15 +10,15 @@ import mpmath  # type: ignore[import-untyped]
 import pytest
 
 from gaugec import limits
-from gaugec.algebra import Algebra
-from gaugec.formula import lower
+from gaugec.graph.ir import Statement
 from gaugec.language.check import check
+from gaugec.language.lower import lower
 from gaugec.language.parse import parse
-from gaugec.numbers import Evaluation, added, inverted, multiplied, power
-from gaugec.prove import prove_statement
-from gaugec.sample import sample, sizes_for
-from gaugec.tensor import Statement
-from gaugec.terms import Undecided
+from gaugec.proof.algebra import Algebra
+from gaugec.proof.prove import prove_statement
+from gaugec.proof.terms import Undecided
+from gaugec.sampling.evaluate import Evaluation, added, inverted, multiplied, power
+from gaugec.sampling.sample import sample, sizes_for
 
 GAUGE = """gauge g({dims}):
     given  x[n, d]

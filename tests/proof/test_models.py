@@ -9,10 +9,10 @@ from fractions import Fraction
 import pytest
 from proof.models import Model
 
-from gaugec.aten_layers import over_root
-from gaugec.building import Ref
-from gaugec.prove import equivariant, forget, prove_invariance, structure
-from gaugec.tensor import Digit, Graph, Region
+from gaugec.graph.builder import Ref
+from gaugec.graph.ir import Digit, Graph, Region
+from gaugec.proof.prove import equivariant, forget, prove_invariance, structure
+from gaugec.tracing.aten_layers import over_root
 
 D = [("rest", 48)]
 HEADS = [("copy", 2), ("rest", 3), ("group", 10)]

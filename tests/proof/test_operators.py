@@ -10,14 +10,15 @@ import pytest
 import sympy
 from proof.statements import MLP, TWO, gauge, statement
 
-from gaugec import laws, meanings
-from gaugec.formula import lower, term
-from gaugec.fuse import FUSED
+from gaugec.graph.fuse import FUSED
 from gaugec.language.check import check
+from gaugec.language.lower import lower, term
 from gaugec.language.parse import parse
-from gaugec.meanings import Laws, found, recognise, same, value
+from gaugec.laws import functions as meanings
+from gaugec.laws import pointwise as laws
+from gaugec.laws.functions import Laws, found, recognise, same, value
 from gaugec.operators import BY_NAME, TABLE, Term, written
-from gaugec.prove import prove_statement
+from gaugec.proof.prove import prove_statement
 
 NONE = Laws(None, 0, None)
 MAPS: dict[str, Laws] = {

@@ -14,17 +14,17 @@ from proof.evaluating import change
 from proof.statements import SOUND, WRONG, gauge
 
 import gaugec.specs
-from gaugec import repair as repairs
-from gaugec.counterexample import search
-from gaugec.edits import Edit, edits
-from gaugec.exact import element
-from gaugec.formula import all_dims, lower
 from gaugec.language import tree as t
 from gaugec.language.check import check, check_gauge
+from gaugec.language.edits import Edit, edits
+from gaugec.language.lower import all_dims, lower
 from gaugec.language.parse import parse
-from gaugec.prove import Theorem, prove_statement
-from gaugec.repair import repair
-from gaugec.sample import Agreement
+from gaugec.pipeline import repair as repairs
+from gaugec.pipeline.repair import repair
+from gaugec.proof.prove import Theorem, prove_statement
+from gaugec.sampling.elements import element
+from gaugec.sampling.sample import Agreement
+from gaugec.sampling.search import search
 
 SQUARE = ("n, d", "x[n, d]", "W1[d, d], W2[d, d]", "y = relu(x @ W1.T) @ W2.T", "c in positive(d)")
 STREAM = ("n, d, e", "x[n, e]", "E[d, e], W[d, d], V[e, d]", "y = (x @ E.T) @ W.T @ V.T", "R in orthogonal(d)")
@@ -223,7 +223,7 @@ def test_nothing_unproved_is_proposed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_first_checks_do_not_decide(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where no small case is found against an edit, it is still the prover that says yes or no."""
-    from gaugec.counterexample import Search
+    from gaugec.sampling.search import Search
 
     own = gauge(*WRONG["relu: bias forgotten"])
     case = search(lambda sizes: lower(own, sizes), all_dims(own)).found

@@ -14,12 +14,12 @@ from proof.models import Model
 from proof.statements import SOUND, gauge
 
 import gaugec
-from gaugec.exact import compose, element, identity, simplest
-from gaugec.formula import all_dims, lower
-from gaugec.numbers import Evaluation, Table, inverted, power, table_of
-from gaugec.prove import prove_invariance
-from gaugec.sample import sample
-from gaugec.tensor import Region
+from gaugec.graph.ir import Region
+from gaugec.language.lower import all_dims, lower
+from gaugec.proof.prove import prove_invariance
+from gaugec.sampling.elements import compose, element, identity, simplest
+from gaugec.sampling.evaluate import Evaluation, Table, inverted, power, table_of
+from gaugec.sampling.sample import sample
 
 FOLDER = Path(gaugec.__file__).parent
 

@@ -9,10 +9,10 @@ from fractions import Fraction
 import pytest
 from proof.statements import SOUND, WRONG, gauge, statement
 
-from gaugec.formula import all_dims, lower
-from gaugec.prove import Theorem, prove_statement
-from gaugec.sample import sample
-from gaugec.tensor import Statement
+from gaugec.graph.ir import Statement
+from gaugec.language.lower import all_dims, lower
+from gaugec.proof.prove import Theorem, prove_statement
+from gaugec.sampling.sample import sample
 
 EPS = {
     "rms norm of a scale": "y = rms_norm(E) + x",

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, relu, silu
 
-from gaugec.derive import derive
-from gaugec.emit import emit
+from gaugec.codegen.derive import derive
+from gaugec.codegen.emit import emit
+from gaugec.codegen.plan import plan
 from gaugec.language.tree import Binary, Call, Fix, Name, Number
-from gaugec.plan import plan
 from gaugec.runtime import Gauge
 from gaugec.sites import Binding, Move, Site
 

@@ -16,12 +16,12 @@ import pytest
 import torch
 from torch import nn
 
-from gaugec.derive import derive
-from gaugec.emit import emit
+from gaugec.codegen.derive import derive
+from gaugec.codegen.emit import emit
+from gaugec.codegen.plan import plan
+from gaugec.codegen.text import literal, quote, words
 from gaugec.errors import GaugeError
-from gaugec.plan import plan
 from gaugec.runtime import DDCAdamW, Gauge, load
-from gaugec.source import literal, quote, words
 from runtime import handmade
 
 EVIL = 'x"""\nimport os\n"""\\ \x00\u2028#\r\nraise SystemExit \ud800 {{ 1 }} {% raw %}'

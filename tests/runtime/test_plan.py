@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gaugec.derive import derive
-from gaugec.emit import emit
+from gaugec.codegen.derive import derive
+from gaugec.codegen.emit import emit
+from gaugec.codegen.overlap import Digit, Region, disjoint, gaps, share
+from gaugec.codegen.plan import plan
 from gaugec.errors import GaugeError
 from gaugec.language.tree import Binary, Call, Expr, Fix, Name, Number
-from gaugec.layout import Digit, Region, disjoint, gaps, share
-from gaugec.plan import plan
 from gaugec.sites import Move
 from runtime import handmade
 from runtime.handmade import DOWN, ROTATE, SHIFT, UP, linear, norm, one, site, vector

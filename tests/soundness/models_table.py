@@ -34,7 +34,7 @@ from soundness.model_bases import BASES, Base, Inputs
 from soundness.model_mutants import MUTANTS, Mutant
 
 import gaugec
-from gaugec import driver
+from gaugec.pipeline import compile as driver
 
 VERIFY = functools.cache(driver.verify)
 

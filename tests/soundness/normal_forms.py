@@ -16,14 +16,23 @@ from typing import Any
 import numpy as np
 from soundness.judge import POINTWISE, Interpreter, Sample
 
-from gaugec.algebra import Algebra
-from gaugec.elements import Element, Pairing
-from gaugec.formula import lower
+from gaugec.graph.ir import Node, Statement
 from gaugec.language import tree as t
-from gaugec.normal import STILL, Evaluator, World
-from gaugec.splits import split
-from gaugec.tensor import Node, Statement
-from gaugec.terms import DUMMY, Index, NeedSplit, Polynomial, Symbol, Undecided, substituted, variable
+from gaugec.language.lower import lower
+from gaugec.proof.algebra import Algebra
+from gaugec.proof.element import Element, Pairing
+from gaugec.proof.normal import STILL, Evaluator, World
+from gaugec.proof.pieces import split
+from gaugec.proof.terms import (
+    DUMMY,
+    Index,
+    NeedSplit,
+    Polynomial,
+    Symbol,
+    Undecided,
+    substituted,
+    variable,
+)
 
 CLOSE = 1e-6
 

@@ -11,9 +11,9 @@ from soundness.judge import judge
 from soundness.normal_forms import disagreement
 from soundness.random_cases import case
 
-from gaugec.formula import all_dims, lower
-from gaugec.prove import prove_statement
-from gaugec.sample import sample
+from gaugec.language.lower import all_dims, lower
+from gaugec.proof.prove import prove_statement
+from gaugec.sampling.sample import sample
 
 SAMPLES = 3
 EIGHTH = 8

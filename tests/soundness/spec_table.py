@@ -10,9 +10,9 @@ from soundness.judge import judge
 from soundness.mutations import KINDS
 from soundness.spec_mutants import Mutant
 
-from gaugec.formula import all_dims, lower
-from gaugec.prove import prove_statement
-from gaugec.sample import sample
+from gaugec.language.lower import all_dims, lower
+from gaugec.proof.prove import prove_statement
+from gaugec.sampling.sample import sample
 
 ALLOWED = 0.05  # of the sound mutants may be refused
 

@@ -8,9 +8,10 @@ import pytest
 from proof.statements import ROPE, ROPED, SOUND, WRONG, gauge
 from soundness.normal_forms import disagreement
 
-from gaugec import laws, rules
 from gaugec.language.tree import Gauge
-from gaugec.prove import forget
+from gaugec.laws import pointwise as laws
+from gaugec.proof import rules
+from gaugec.proof.prove import forget
 
 
 @pytest.mark.parametrize("name", [*SOUND, *WRONG])
@@ -38,6 +39,6 @@ def test_a_wrong_rule_shows(monkeypatch: pytest.MonkeyPatch) -> None:
         return made[:1] if made else made
 
     order = tuple(replace(row, apply=wrong) if row.name == "torus" else row for row in rules.ORDER)
-    monkeypatch.setattr("gaugec.algebra.ORDER", order)
+    monkeypatch.setattr("gaugec.proof.algebra.ORDER", order)
     words, _ = disagreement(gauge(*ROPED, ROPE, "R in torus(k)", "Wq -> R @ Wq; Wk -> R @ Wk", "s"))
     assert "in normal form (moved)" in words

@@ -1,0 +1,134 @@
+"""Reads a compiled file without running it: its text, its certificate, the words of its components.
+
+The text is parsed, never executed; what is read out of it is literals.  A file that is no compiled gauge, whatever it
+is, ends in `NotCompiled`, which says why.
+
+What this module does not do: it believes nothing that it reads (see `gaugec.pipeline.recheck`), and it is not how a
+gauge is loaded (see `gaugec.runtime.load`, which runs the file).
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gaugec.certificate.write import VERSION, complaint, intact, unified
+from gaugec.errors import GaugeError, printable
+
+MAX_BYTES = 8_000_000  # a model of 80 layers takes half a megabyte; the syntax tree of a text up to 500 times its size
+_COMPONENT = re.compile(r"Component[0-9]+")
+
+
+class NotCompiled(GaugeError):
+    """A file that is no compiled gauge, or none that this release can read."""
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A compiled file as text.
+
+    text: with plain line ends.  metadata: its certificate, of a known form.  components: for each its name, the number
+    of its places and its docstring.  intact: is the text the one that the compiler wrote, by the hash in it?
+    """
+
+    path: str
+    text: str
+    metadata: dict[str, Any]
+    components: tuple[tuple[str, int, str], ...]
+    intact: bool
+
+
+def read(path: str | Path) -> Compiled:
+    """What a compiled file says; it is not run.
+
+    Raises:
+        NotCompiled: it cannot be read, or is no compiled gauge with a certificate.
+    """
+    shown = printable(str(path))
+    text = _text(path, shown)
+    tree = _tree(text, shown)
+    found = [node for node in tree.body if _target(node) == "METADATA"]
+    if len(found) != 1 or not any(_target(node) == "COMPONENTS" for node in tree.body):
+        raise _none(shown, "it has no METADATA and COMPONENTS" if len(found) < 2 else "it assigns METADATA twice")
+    metadata = _literal(found[0], shown)
+    version = metadata.get("certificate")
+    if version is None:
+        raise NotCompiled(f"{shown} carries no certificate", help="compile the model again")
+    if type(version) is not int or version != VERSION:
+        said = printable(repr(version))[:40]
+        message = f"{shown} has a certificate of version {said}; this gaugec reads version {VERSION}"
+        raise NotCompiled(message, help="compile the model again, or use the gaugec that compiled it")
+    wrong = complaint(metadata)
+    if wrong:
+        raise NotCompiled(f"{shown}: its certificate is damaged: {printable(wrong)[:200]}", help="compile it again")
+    components = tuple(
+        (node.name, _places(node), ast.get_docstring(node) or "")
+        for node in tree.body
+        if isinstance(node, ast.ClassDef) and _COMPONENT.fullmatch(node.name)
+    )
+    return Compiled(str(path), unified(text), metadata, components, intact(text))
+
+
+def _none(shown: str, why: str) -> NotCompiled:
+    return NotCompiled(f"{shown} is not a compiled gauge: {why}")
+
+
+def _text(path: str | Path, shown: str) -> str:
+    try:
+        with Path(path).open("rb") as stream:
+            raw = stream.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise NotCompiled(f"{shown} cannot be read: {printable(why).lower()}") from None
+    if len(raw) > MAX_BYTES:
+        raise _none(shown, f"it is larger than {MAX_BYTES:,} bytes")
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise _none(shown, f"it is not UTF-8 text (byte {error.start}, line {line})") from None
+
+
+def _tree(text: str, shown: str) -> ast.Module:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return ast.parse(text)
+    except SyntaxError as error:
+        where = f" (line {error.lineno})" if error.lineno else ""
+        raise _none(shown, f"it is not Python: {printable(error.msg)[:100]}{where}") from None
+    except ValueError as error:  # a NUL, or a number with too many digits
+        raise _none(shown, f"it is not Python: {printable(str(error))[:100]}") from None
+    except (RecursionError, MemoryError):
+        raise _none(shown, "it is nested too deeply to be read") from None
+
+
+def _target(node: ast.stmt) -> str:
+    """The name that a statement assigns to, or ""."""
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    return next((target.id for target in targets if isinstance(target, ast.Name)), "")
+
+
+def _literal(node: ast.stmt, shown: str) -> dict[str, Any]:
+    assert isinstance(node, ast.Assign | ast.AnnAssign)
+    try:
+        value = ast.literal_eval(node.value) if node.value is not None else None
+    except (ValueError, TypeError, SyntaxError):
+        raise _none(shown, f"its METADATA is no literal (line {node.lineno})") from None
+    except (RecursionError, MemoryError):
+        raise _none(shown, "it is nested too deeply to be read") from None
+    if not isinstance(value, dict):
+        raise _none(shown, f"its METADATA is no dict (line {node.lineno})")
+    return value
+
+
+def _places(node: ast.ClassDef) -> int:
+    """At how many places a component is, 0 where the class does not say so in a literal."""
+    for each in node.body:
+        if _target(each) == "instances" and isinstance(each, ast.AnnAssign) and isinstance(each.value, ast.Tuple):
+            return len(each.value.elts)
+    return 0

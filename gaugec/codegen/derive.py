@@ -1,0 +1,297 @@
+"""From a gauge's action to what an optimizer needs: tangents, frames, the transposed Jacobian, pools.
+
+sympy differentiates the action at the identity and solves the `fix` equation; what leaves this module are exact numbers
+and short formulas of our own, printed over a whitelist of nodes.  Once per structure of a gauge, not once per site.
+An equation that is not of the plain kind is solved in a process that can be killed (see `gaugec.laws.oracle`).
+
+Not here: layouts, overlaps, order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
+
+import sympy
+
+from gaugec import limits
+from gaugec.codegen.ir import Derived, Formula, Key, Rule, Tangent, structure
+from gaugec.errors import GaugeError
+from gaugec.language.tree import Binary, Call, Expr, Fix, Name, Negate, Number, Transpose
+from gaugec.laws import oracle
+from gaugec.laws.pointwise import expression
+from gaugec.operators import Term
+from gaugec.sites import Move, Site
+
+_POOLS = {
+    "positive": "nothing",
+    "positive_pairs": "nothing",
+    "translation": "nothing",
+    "orthogonal": "axis",
+    "orthogonal_ones": "axis",
+    "torus": "pair",
+}
+_FRAMED = ("positive", "positive_pairs")
+
+
+def derive(sites: Sequence[Site]) -> Derived:
+    """Return the rules of every structure among the sites; a GaugeError says which `fix` has no solution, and why."""
+    rules: dict[Key, Rule] = {}
+    for site in sites:
+        key = structure(site)
+        if key not in rules:
+            rules[key] = _rule(site)
+    return Derived(rules)
+
+
+def _rule(site: Site) -> Rule:
+    if site.group not in _POOLS:
+        raise GaugeError(f"{site.gauge}: no optimizer is compiled for the group {site.group} yet")
+    tangents = tuple(_tangent(site, binding.move) for binding in site.bindings)
+    if site.group not in _FRAMED:
+        if site.fix:
+            span = site.fix[0].span
+            raise GaugeError(f"{site.gauge}: a gauge of {site.group} has no frame to solve a fix for", span)
+        return Rule(tangents, None, (None, None), "", _POOLS[site.group])
+    if len(site.fix) != 1:
+        raise GaugeError(
+            f"{site.gauge}: {len(site.fix)} fix lines where one is needed: the scale has one number a unit",
+            help="write one fix line, for example `fix rownorm(W1) == colnorm(W2)`",
+        )
+    fix = site.fix[0]
+    left, right = _Reader(site).read(fix.left), _Reader(site).read(fix.right)
+    with limits.proof():
+        frame = _solve(site, fix, left, right)
+        sided = (_try(site, fix, left), _try(site, fix, right))
+    return Rule(tangents, frame, sided, f"{_text(fix.left)} == {_text(fix.right)}", _POOLS[site.group])
+
+
+# --- tangents
+
+
+def _fraction(value: Any) -> Fraction:
+    if not isinstance(value, sympy.Rational):
+        raise GaugeError(f"not a rational number: {value}")
+    return Fraction(int(value.p), int(value.q))
+
+
+def _rational(value: Fraction) -> Any:
+    return sympy.Rational(value.numerator, value.denominator)
+
+
+def _tangent(site: Site, move: Move) -> Tangent:
+    """Differentiate the action of exp(t a) at t = 0, and the canonicalising map by the parameter."""
+    t, x, y, a = sympy.symbols("t x y a", real=True)
+    one = Fraction(1)
+    if move.kind == "scale":
+        exponent = _rational(move.exponent)
+        weight = sympy.diff(sympy.exp(t * a) ** exponent * x, t).subs(t, 0) / (a * x)
+        s = sympy.Symbol("s", positive=True)
+        power = sympy.log(1 / sympy.diff(s**exponent * (x + y), x)) / sympy.log(s)
+        return Tangent("scale", _fraction(sympy.simplify(weight)), False, _fraction(sympy.expand_log(power)))
+    if move.kind == "shift":
+        return Tangent("shift", _fraction(sympy.diff(x + t * a, t).subs(t, 0) / a), False, Fraction(0))
+    if move.kind != "rotate":
+        raise GaugeError(f"{site.gauge}: an action of the kind {move.kind!r} cannot be differentiated")
+    point = sympy.Matrix([x, y])
+    if site.group == "torus":
+        turn = sympy.Matrix([[sympy.cos(t), -sympy.sin(t)], [sympy.sin(t), sympy.cos(t)]])
+        if (turn * point).diff(t).subs(t, 0) != sympy.Matrix([-y, x]):
+            raise GaugeError(f"{site.gauge}: the tangent of a rotation is not what the runtime adds")
+        return Tangent("plane", one, False, Fraction(0))
+    generator = sympy.Matrix(2, 2, sympy.symbols("a:4", real=True))
+    element = sympy.eye(2) + t * generator  # the derivative at 0 reads no more of exp(t A)
+    moved = (element.inv().T if move.dual else element) * point
+    tangent = sympy.simplify(moved.diff(t).subs(t, 0))
+    for dual, expected in ((False, generator * point), (True, -generator.T * point)):
+        if sympy.simplify(tangent - expected) == sympy.zeros(2, 1):
+            return Tangent("matrix", one, dual, Fraction(0))
+    raise GaugeError(f"{site.gauge}: the tangent {tangent} is not linear in the generator")
+
+
+# --- frames
+
+
+class _Reader:
+    """Reads one side of a `fix` into a term: norms are symbols n0, n1, ... that a power of the scale s multiplies."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        roles = sorted({binding.role for binding in site.bindings})
+        self.symbols = {role: f"n{i}" for i, role in enumerate(roles)}
+        self.exponents: dict[str, Fraction] = {}
+        for binding in site.bindings:
+            exponent = binding.move.exponent
+            if self.exponents.setdefault(binding.role, exponent) != exponent:
+                raise GaugeError(f"{site.gauge}: {binding.role} is scaled in two ways")
+
+    def read(self, expr: Expr) -> Term:
+        """Return `expr` as a function of the scale s and the norms before it."""
+        if isinstance(expr, Number):
+            return expr.value
+        if isinstance(expr, Negate):
+            return ("mul", -1, self.read(expr.x))
+        if isinstance(expr, Binary) and expr.op in ("+", "-", "*", "/"):
+            left, right = self.read(expr.left), self.read(expr.right)
+            match expr.op:
+                case "+":
+                    return ("add", left, right)
+                case "-":
+                    return ("add", left, ("mul", -1, right))
+                case "*":
+                    return ("mul", left, right)
+                case _:
+                    return ("mul", left, ("pow", right, -1))
+        if isinstance(expr, Binary) and expr.op == "**" and isinstance(expr.right, Number):
+            if isinstance(expr.left, Name) and (expr.right.value / 2).denominator != 1:
+                raise GaugeError(
+                    f"{self.site.gauge}: a fix cannot tell the sign of {expr.left.id}",
+                    expr.span,
+                    help=f"write abs({expr.left.id})",
+                )
+            return ("pow", self._base(expr.left), expr.right.value)
+        if isinstance(expr, Call) and expr.op in ("abs", "rownorm", "colnorm") and len(expr.args) == 1:
+            return self._norm(expr.args[0])
+        if isinstance(expr, Name):
+            raise GaugeError(
+                f"{self.site.gauge}: a positive scale cannot change the sign of {expr.id}",
+                expr.span,
+                help="write abs()",
+            )
+        raise GaugeError(f"{self.site.gauge}: a fix is made of norms, abs, numbers and + - * / **", expr.span)
+
+    def _base(self, expr: Expr) -> Term:
+        return self._norm(expr) if isinstance(expr, Name) else self.read(expr)
+
+    def _norm(self, expr: Expr) -> Term:
+        inner = expr.x if isinstance(expr, Transpose) else expr
+        if not isinstance(inner, Name):
+            raise GaugeError(f"{self.site.gauge}: a norm in a fix is taken of one parameter", expr.span)
+        if inner.id not in self.symbols:
+            return 0  # an optional parameter that this model lacks
+        return ("mul", self.symbols[inner.id], ("pow", "s", self.exponents[inner.id]))
+
+
+def frame(left: Term, right: Term) -> tuple[str, ...]:
+    """The scale that makes two sides equal: its formula over n0, n1, ..., then the symbols that these were.
+
+    Where there is not exactly one positive solution: "", and why.
+    """
+    scale = sympy.Symbol("s", positive=True)
+    try:
+        solutions = [x for x in sympy.solve(expression(left, None) - expression(right, None), scale) if x.is_positive]
+        if len(solutions) == 1:
+            return _formula(sympy.simplify(solutions[0]))
+    except (NotImplementedError, StopIteration, ValueError, TypeError, RecursionError, _Unprintable) as error:
+        return "", f"sympy cannot solve this fix: {error}"
+    count = "no positive solution" if not solutions else f"{len(solutions)} positive solutions"
+    return "", f"this fix has {count} for the scale, it must have one"
+
+
+def _solve(site: Site, fix: Fix, left: Term, right: Term) -> Formula:
+    plain = _size(left) + _size(right) <= _PLAIN and _power(left) is not None and _power(right) is not None
+    try:
+        text, *more = frame(left, right) if plain else (oracle.ask("frame", left, right) or ("", "sympy broke off"))
+    except limits.Exceeded as exceeded:
+        text, more = "", [f"this fix is not solved: {exceeded}"]
+    if text:
+        names = {symbol: role for role, symbol in _Reader(site).symbols.items()}
+        return Formula(tuple(names[symbol] for symbol in more), text)
+    help = "fix something that the gauge scales, for example `fix rownorm(W1) == colnorm(W2)`"
+    raise GaugeError(f"{site.gauge}: {more[0]}", fix.span, help)
+
+
+_PLAIN = 40  # operations of an equation A s^a = B s^b that is solved right here
+_DEGREE = 8
+
+
+def _size(term: Term) -> int:
+    return 1 + sum(map(_size, term[1:])) if isinstance(term, tuple) else 1
+
+
+def _power(term: Term) -> Fraction | None:
+    """The power of s that a side is a multiple of; None where it is a sum of several, or has a large exponent."""
+    if not isinstance(term, tuple):
+        return Fraction(int(term == "s"))
+    head, *operands = term
+    if head == "pow":
+        inner, exponent = _power(operands[0]), Fraction(operands[1])
+        small = abs(exponent) <= _DEGREE and exponent.denominator <= _DEGREE
+        power = inner * exponent if inner is not None and small else None
+    else:
+        powers = [_power(operand) for operand in operands if head == "mul" or operand != 0]
+        if None in powers or (head == "add" and len(set(powers)) > 1):
+            return None
+        known = [power for power in powers if power is not None] or [Fraction(0)]
+        power = sum(known, Fraction(0)) if head == "mul" else known[0]
+    return power if power is not None and abs(power) <= _DEGREE else None
+
+
+def _try(site: Site, fix: Fix, side: Term) -> Formula | None:
+    try:
+        return _solve(site, fix, side, 1)
+    except GaugeError:
+        return None
+
+
+class _Unprintable(Exception):
+    pass
+
+
+def _formula(expr: Any) -> tuple[str, ...]:
+    used = sorted((x.name for x in expr.free_symbols if x.name != "s"), key=lambda name: int(name[1:]))
+    if not used:
+        raise _Unprintable("the solution reads no parameter")
+    new = {_positive(name): _positive(f"n{j}") for j, name in enumerate(used)}
+    return (_print(expr.subs(new, simultaneous=True), 0), *used)
+
+
+def _positive(name: str) -> Any:
+    return sympy.Symbol(name, positive=True)
+
+
+def _print(expr: Any, level: int) -> str:
+    """Write a sympy expression as tensor code; level 0 takes sums, 1 products, 2 factors."""
+    if isinstance(expr, sympy.Symbol):
+        return str(expr.name)
+    if isinstance(expr, sympy.Rational):
+        text = str(int(expr.p)) if expr.q == 1 else f"{int(expr.p)} / {int(expr.q)}"
+        return text if expr.q == 1 and expr.p >= 0 else f"({text})"
+    if isinstance(expr, sympy.Add):
+        text = " + ".join(_print(term, 1) for term in expr.as_ordered_terms())
+        return f"({text})" if level > 0 else text
+    if isinstance(expr, sympy.Pow | sympy.Mul):
+        up, down = sympy.fraction(expr)
+        if down != 1:
+            text = f"{_print(up, 1)} / {_print(down, 2)}"
+            return f"({text})" if level > 1 else text
+    if isinstance(expr, sympy.Mul):
+        text = " * ".join(_print(factor, 2) for factor in expr.as_ordered_factors())
+        return f"({text})" if level > 1 else text
+    if isinstance(expr, sympy.Pow) and isinstance(expr.exp, sympy.Rational):
+        base = _print(expr.base, 2)
+        if expr.exp == sympy.Rational(1, 2):
+            return f"{base}.sqrt()"
+        return f"{base}.pow({_print(expr.exp, 0)})"
+    raise _Unprintable(f"the solution holds a {type(expr).__name__}")
+
+
+def _text(expr: Expr) -> str:
+    """A `fix` as a person would write it, for docstrings."""
+    match expr:
+        case Name():
+            return expr.id
+        case Number():
+            return str(expr.value)
+        case Call():
+            return f"{expr.op}({', '.join(_text(arg) for arg in expr.args)})"
+        case Binary(op="**"):
+            return f"{_text(expr.left)}**{_text(expr.right)}"
+        case Binary():
+            return f"{_text(expr.left)} {expr.op} {_text(expr.right)}"
+        case Negate():
+            return f"-{_text(expr.x)}"
+        case Transpose():
+            return f"{_text(expr.x)}.T"
+    return "..."

@@ -1,0 +1,411 @@
+"""From sites to components: what overlaps, in what order frames are solved, how the joint projection is solved.
+
+networkx lives here and nowhere else.  The result is immutable, the same for the same sites, and names nothing but
+parameters: gauges and roles travel only as text for people.
+
+Not here: proofs, formulas, source text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from math import prod
+
+import networkx as nx
+
+from gaugec.codegen.ir import (
+    Actor,
+    Axes,
+    Component,
+    Cross,
+    Derived,
+    Formula,
+    FrameStep,
+    Part,
+    Plan,
+    Pool,
+    Rule,
+    Solve,
+)
+from gaugec.codegen.overlap import Digit, Region, Shared, disjoint, gaps, share
+from gaugec.errors import GaugeError
+from gaugec.sites import Binding, Site
+
+_KINDS = {
+    "positive": "scale",
+    "positive_pairs": "scale",
+    "translation": "shift",
+    "orthogonal": "rotate",
+    "orthogonal_ones": "rotate",
+    "torus": "turn",
+}
+
+
+def plan(sites: Sequence[Site], derived: Derived, shapes: Mapping[str, tuple[int, ...]]) -> Plan:
+    """Group the sites into components, places that look the same into instances of one component.
+
+    shapes: canonical parameter name -> shape.  Raises GaugeError where gauges cannot be combined exactly.
+    """
+    graph: nx.Graph = nx.Graph()
+    for i, site in enumerate(sites):
+        graph.add_node(("site", i))
+        for binding in site.bindings:
+            graph.add_edge(("site", i), ("parameter", binding.parameter))
+    clusters = [sorted(i for tag, i in group if tag == "site") for group in nx.connected_components(graph)]
+    components: dict[object, Component] = {}
+    for cluster in sorted(clusters):
+        made = _component([sites[i] for i in cluster], derived, shapes)
+        key = replace(made, instances=(), places=())
+        if key in components:
+            seen = components[key]
+            made = replace(seen, instances=seen.instances + made.instances, places=seen.places + made.places)
+        components[key] = made
+    return Plan(tuple(components.values()))
+
+
+def _component(sites: Sequence[Site], derived: Derived, shapes: Mapping[str, tuple[int, ...]]) -> Component:
+    names = list(dict.fromkeys(binding.parameter for site in sites for binding in site.bindings))
+    slots = {name: f"p{i}" for i, name in enumerate(names)}
+    rules = [derived.rule(site) for site in sites]
+    actors = tuple(_actor(i, site, rule, slots) for i, (site, rule) in enumerate(zip(sites, rules)))
+    shape_of = {slots[name]: tuple(shapes[name]) for name in names}
+    for actor in actors:
+        for part in actor.parts:
+            _inside(actor, part, prod(shape_of[part.slot]))
+    _compatible(actors)
+    crosses = _crosses(actors, shape_of)
+    return Component(
+        slots=tuple(shape_of.items()),
+        instances=(tuple(names),),
+        places=(", ".join(dict.fromkeys(site.place for site in sites if site.place)),),
+        actors=actors,
+        frames=_frames(actors, {actor.name: rule for actor, rule in zip(actors, rules)}),
+        crosses=crosses or (),
+        pools=tuple(_pools(actors, shape_of)),
+        gram="free" if crosses is None else "blocks" if crosses else "closed",
+    )
+
+
+# --- parts
+
+
+def _actor(i: int, site: Site, rule: Rule, slots: Mapping[str, str]) -> Actor:
+    kind = _KINDS[site.group]
+    parts = []
+    for j, (binding, tangent) in enumerate(zip(site.bindings, rule.tangents)):
+        group, pair, rest = _axes(site, binding, kind)
+        parts.append(
+            Part(
+                name=f"G{i}P{j}",
+                role=binding.role,
+                slot=slots[binding.parameter],
+                offset=binding.offset,
+                copies=_squeeze(binding.copies),
+                group=group,
+                pair=pair,
+                rest=rest,
+                power=binding.move.exponent if kind == "scale" else Fraction(0),
+                tangent=tangent,
+                shift_by=binding.shift_by,
+            )
+        )
+    sizes = {prod(n for n, _ in part.group) for part in parts}
+    copies = {prod(n for n, _ in part.copies) for part in parts}
+    if len(sizes) != 1 or copies != {site.copies}:
+        raise GaugeError(f"{site.gauge} at {site.place}: its bindings disagree about copies or size")
+    return Actor(
+        f"g{i}",
+        kind,
+        site.gauge,
+        site.group,
+        site.theorem,
+        site.verdict,
+        site.copies,
+        sizes.pop(),
+        rule.equation,
+        tuple(parts),
+    )
+
+
+def _inside(actor: Actor, part: Part, count: int) -> None:
+    """A binding lies inside its parameter, and covers it where the parameter is stored as an offset."""
+    region = _region(actor, part)
+    if part.offset < 0 or region.end > count:
+        raise GaugeError(f"{actor.gauge}: the binding of {part.role} does not lie inside its parameter")
+    if part.shift_by and region.count != count:
+        raise GaugeError(f"{actor.gauge}: a part of a parameter that is stored as an offset is not supported")
+
+
+def _axes(site: Site, binding: Binding, kind: str) -> tuple[Axes, Axes, Axes]:
+    """Axes of the coefficient, of the rotary pair, and what is left."""
+    if kind == "shift":
+        return _squeeze(binding.rest), (), _squeeze(binding.group)
+    if site.group not in ("torus", "positive_pairs"):
+        return _squeeze(binding.group), (), _squeeze(binding.rest)
+    group = _merge(binding.group)
+    rotary = site.rotary or site.size
+    if len(group) != 1 or rotary % 2 or rotary > site.size:
+        raise GaugeError(f"{site.gauge} at {site.place}: a rotary axis in pieces is not supported")
+    stride = group[0][1]
+    if site.pairing == "halves":
+        return ((rotary // 2, stride),), ((2, stride * rotary // 2),), _squeeze(binding.rest)
+    return ((rotary // 2, 2 * stride),), ((2, stride),), _squeeze(binding.rest)
+
+
+def _squeeze(axes: Axes) -> Axes:
+    return tuple((n, stride) for n, stride in axes if n != 1)
+
+
+def _merge(axes: Axes) -> Axes:
+    out: list[tuple[int, int]] = []
+    for n, stride in _squeeze(axes):
+        if out and out[-1][1] == n * stride:
+            out[-1] = (out[-1][0] * n, stride)
+        else:
+            out.append((n, stride))
+    return tuple(out)
+
+
+def _region(actor: Actor, part: Part) -> Region:
+    """The part's elements, labelled: where its coefficient varies, and what a compact action mixes."""
+    coefficient = part.copies + part.group
+    digits = []
+    step = prod(n for n, _ in coefficient)
+    matrix = actor.kind == "rotate"
+    for i, (n, stride) in enumerate(coefficient):
+        step //= n
+        digits.append(Digit(n, stride, step, mixed=matrix and i >= len(part.copies)))
+    digits += [Digit(n, stride, 0, mixed=actor.kind == "turn") for n, stride in part.pair]
+    digits += [Digit(n, stride, 0, mixed=actor.kind == "shift") for n, stride in part.rest]
+    return Region(part.offset, tuple(digits))
+
+
+def _meet(one: Region, two: Region) -> Shared | None:
+    """The smaller region seen by both, `inner` being `one`'s side; None where neither contains the other squarely."""
+    if one.count <= two.count:
+        return share(one, two)
+    seen = share(two, one)
+    if seen is None:
+        return None
+    return Shared(seen.offset, seen.axes, seen.outer, seen.inner, seen.outer_start, seen.inner_start)
+
+
+def _overlaps(
+    actor: Actor, other: Actor, left: Sequence[Part], right: Sequence[Part]
+) -> list[tuple[Part, Part, Shared | None]]:
+    out = []
+    for one in left:
+        for two in right:
+            if one.slot == two.slot and one is not two:
+                a, b = _region(actor, one), _region(other, two)
+                if not disjoint(a, b):
+                    out.append((one, two, _meet(a, b)))
+    return out
+
+
+def _compatible(actors: Sequence[Actor]) -> None:
+    """A frame must commute with every rotation and shift beside it: constant along what they mix."""
+    for actor in actors:
+        if actor.kind != "scale":
+            continue
+        for other in actors:
+            if other.kind == "scale":
+                continue
+            for one, two, seen in _overlaps(actor, other, actor.parts, other.parts):
+                if seen is None or any(a.step and b.mixed for a, b in zip(seen.inner, seen.outer)):
+                    raise GaugeError(
+                        f"{actor.gauge} and {other.gauge} both move {one.role}/{two.role}, and the scale of the first "
+                        "does not commute with the action of the second: together they are not supported"
+                    )
+
+
+# --- frames
+
+
+def _frames(actors: Sequence[Actor], rules: Mapping[str, Rule]) -> tuple[FrameStep, ...]:
+    """Order the frames so that each is solved from what the ones before it have brought to canonical form."""
+    framed = [actor for actor in actors if rules[actor.name].frame is not None]
+    order = {actor.name: i for i, actor in enumerate(framed)}
+    by_name = {actor.name: actor for actor in framed}
+
+    def reads(actor: Actor, formula: Formula) -> list[Part]:
+        return [part for part in actor.parts if part.role in formula.roles]
+
+    def graph(formulas: Mapping[str, Formula], nodes: Sequence[str]) -> nx.DiGraph:
+        edges: nx.DiGraph = nx.DiGraph()
+        edges.add_nodes_from(nodes)
+        for name in nodes:
+            for other in nodes:
+                if other != name and _overlaps(
+                    by_name[name], by_name[other], reads(by_name[name], formulas[name]), by_name[other].parts
+                ):
+                    edges.add_edge(other, name)
+        return edges
+
+    full = {name: formula for name in order if (formula := rules[name].frame) is not None}
+    whole = graph(full, list(order))
+    condensed = nx.condensation(whole)
+    ranks = {node: min(order[name] for name in condensed.nodes[node]["members"]) for node in condensed}
+    steps = []
+    for node in nx.lexicographical_topological_sort(condensed, key=lambda node: ranks[node]):
+        members = sorted(condensed.nodes[node]["members"], key=order.__getitem__)
+        if len(members) == 1:
+            steps.append(FrameStep((_line(by_name[members[0]], full[members[0]]),)))
+        else:
+            steps.append(_cycle(members, by_name, rules, graph, order))
+    return tuple(steps)
+
+
+def _cycle(
+    members: Sequence[str],
+    actors: Mapping[str, Actor],
+    rules: Mapping[str, Rule],
+    graph: Callable[[Mapping[str, Formula], Sequence[str]], nx.DiGraph],
+    order: Mapping[str, int],
+) -> FrameStep:
+    """Break a cycle: one-sided forms that can be solved in order, then rounds of the full forms from there."""
+    full = {name: formula for name in members if (formula := rules[name].frame) is not None}
+    for side in (0, 1):
+        sided = {name: formula for name in members if (formula := rules[name].sided[side]) is not None}
+        if len(sided) != len(members):
+            continue
+        edges = graph(sided, members)
+        if nx.is_directed_acyclic_graph(edges):
+            names = list(nx.lexicographical_topological_sort(edges, key=order.__getitem__))
+            return FrameStep(
+                tuple(_line(actors[name], sided[name]) for name in names),
+                tuple(_line(actors[name], full[name]) for name in names),
+            )
+    gauges = " and ".join(dict.fromkeys(actors[name].gauge for name in members))
+    raise GaugeError(
+        f"the frames of {gauges} depend on one another in a circle, and neither side of their fix alone breaks it"
+    )
+
+
+def _line(actor: Actor, formula: Formula) -> Solve:
+    norms = tuple(tuple(part.name for part in actor.parts if part.role == role) for role in formula.roles)
+    return Solve(actor.name, formula.text, norms)
+
+
+# --- the joint normal equations
+
+
+def _crosses(actors: Sequence[Actor], shapes: Mapping[str, tuple[int, ...]]) -> tuple[Cross, ...] | None:
+    """The Gram blocks between different gauges; None where one of them has no simple form."""
+    out: list[Cross] = []
+    for i, actor in enumerate(actors):
+        if any(_overlaps(actor, actor, actor.parts[j : j + 1], actor.parts[j + 1 :]) for j in range(len(actor.parts))):
+            return None
+        for other in actors[i + 1 :]:
+            for one, two, seen in _overlaps(actor, other, actor.parts, other.parts):
+                if seen is None:
+                    return None
+                if _orthogonal(actor, other, seen):
+                    continue
+                block = _block(actor, other, one, two, seen)
+                if block is None:
+                    return None
+                out.append(block)
+    return tuple(out)
+
+
+def _orthogonal(actor: Actor, other: Actor, seen: Shared) -> bool:
+    """A skew generator meets a scale that is constant along what it mixes: A_ij times a symmetric matrix sums to 0."""
+    kinds = {actor.kind, other.kind}
+    if kinds not in ({"scale", "rotate"}, {"scale", "turn"}):
+        return False
+    sides = (seen.inner, seen.outer) if actor.kind == "scale" else (seen.outer, seen.inner)
+    return not any(scale.step and turn.mixed for scale, turn in zip(*sides))
+
+
+def _block(actor: Actor, other: Actor, one: Part, two: Part, seen: Shared) -> Cross | None:
+    kinds = {actor.kind, other.kind}
+    if kinds not in ({"scale"}, {"scale", "shift"}):
+        return None
+    letters = "abcdefghijklmnopqrstuvwxy"
+    kept: list[tuple[int, int]] = []
+    summed: list[tuple[int, int]] = []
+    names = ""
+    left: list[tuple[int, int]] = []
+    right: list[tuple[int, int]] = []
+    left_names = right_names = ""
+    for (n, stride), mine, theirs in zip(seen.axes, seen.inner, seen.outer):
+        if not mine.step and not theirs.step:
+            summed.append((n, stride))
+            continue
+        letter = letters[len(kept)]
+        kept.append((n, stride))
+        names += letter
+        if mine.step:
+            left.append((n, mine.step))
+            left_names += letter
+        if theirs.step:
+            right.append((n, theirs.step))
+            right_names += letter
+    return Cross(
+        left=actor.name,
+        right=other.name,
+        slot=one.slot,
+        field="square" if kinds == {"scale"} else "value",
+        weight=one.tangent.weight * two.tangent.weight,
+        offset=seen.offset,
+        kept=tuple(kept),
+        summed=tuple(summed),
+        left_view=(seen.inner_start, tuple(left), left_names),
+        right_view=(seen.outer_start, tuple(right), right_names),
+        letters=names,
+    )
+
+
+# --- pools
+
+
+def _pools(actors: Sequence[Actor], shapes: Mapping[str, tuple[int, ...]]) -> list[Pool]:
+    """How the squares of each slot are averaged over what compact actions mix."""
+    out = []
+    for slot, shape in shapes.items():
+        regions = [
+            _region(actor, part)
+            for actor in actors
+            if actor.kind in ("rotate", "turn")
+            for part in actor.parts
+            if part.slot == slot
+        ]
+        if not regions:
+            continue
+        pieces = _cover(regions, prod(shape))
+        flags = [
+            (piece.offset, tuple((d.size, d.stride, d.mixed) for d in piece.digits)) for piece in pieces or regions
+        ]
+        out.append(Pool(slot, tuple(flags), pieces is not None))
+    return out
+
+
+def _cover(regions: Sequence[Region], count: int) -> list[Region] | None:
+    """Disjoint pieces that cover the parameter, each with every axis that is mixed there; None where there are none."""
+    pieces: list[Region] = []
+    for region in sorted(regions, key=lambda region: region.count):
+        if all(disjoint(region, piece) for piece in pieces):
+            pieces.append(region)
+    if sum(piece.count for piece in pieces) != count:
+        rest = gaps(pieces, count)
+        if rest is None:
+            return None
+        pieces += rest
+    out = []
+    for piece in sorted(pieces, key=lambda piece: piece.offset):
+        plain = Region(piece.offset, tuple(Digit(d.size, d.stride) for d in piece.digits))
+        for region in regions:
+            if disjoint(plain, region):
+                continue
+            seen = share(plain, region)
+            if seen is None:
+                return None
+            plain = Region(
+                plain.offset,
+                tuple(Digit(a.size, a.stride, 0, a.mixed or b.mixed) for a, b in zip(seen.inner, seen.outer)),
+            )
+        out.append(plain)
+    return out

@@ -1,0 +1,317 @@
+"""`gaugec demo`: the whole road on a real Llama, from the spec's proof to two training runs that stay gauge copies.
+
+A small `LlamaForCausalLM` of `transformers` learns the source text of Python's standard library, by the character.
+AdamW and DDCAdamW each start once from θ and once from gθ, a random gauge copy that computes the same function. The
+table says how far the two runs of each optimizer come apart and how much of each path runs along the gauge orbits,
+where nothing is learned. `gaugec.demo.run` is also the task of tests/bench. Not here: tuning, validation, generation.
+"""
+
+from __future__ import annotations
+
+import csv
+import sysconfig
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
+from torch.nn import functional
+
+import gaugec
+from gaugec.runtime import DDCAdamW, Gauge, load, telemetry
+from gaugec.screen import console, show_sites, show_verification, working
+
+SPEC = "llama"
+BATCH, LENGTH = 16, 64
+SYMBOLS = 128  # ASCII; anything else reads as "?"
+# A calm learning rate: at three times this one rounding errors grow tenfold every dozen steps.
+ADAM: dict[str, Any] = {"lr": 1e-3, "betas": (0.9, 0.99), "eps": 1e-8, "weight_decay": 0.1}
+WARMUP = 50  # steps
+WATCHED = 10  # the drift is measured on every tenth step: it costs more than the step
+
+Params = dict[str, Tensor]
+
+
+@dataclass
+class Run:
+    """One training run: its loss at every step, and of the watched steps their length and the part along the orbits."""
+
+    optimizer: str
+    start: str
+    losses: list[float] = field(default_factory=list)
+    lengths: list[float] = field(default_factory=list)
+    drifts: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def final(self) -> float:
+        """Mean loss of the last 20 steps, in nats a character."""
+        last = self.losses[-20:]
+        return sum(last) / len(last)
+
+    @property
+    def drift(self) -> float:
+        """Share of the path that ran along the gauge orbits, between 0 and 1."""
+        return sum(self.drifts) / max(sum(self.lengths), 1e-300)
+
+
+# --- the task
+
+
+def corpus(size: int = 1_000_000, each: int = 20_000) -> Tensor:
+    """Return text of the standard library as int64 [size]: the first `each` bytes of its modules in order of name.
+
+    Raises RuntimeError where Python was installed without its sources.
+    """
+    pieces: list[bytes] = []
+    for path in sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"), key=lambda path: path.name):
+        pieces.append(path.read_bytes()[:each])
+    text = b"".join(pieces)[:size]
+    if len(text) < 100 * LENGTH:
+        raise RuntimeError("the demo reads the source of Python's standard library, and this Python has none")
+    codes = torch.frombuffer(bytearray(text), dtype=torch.uint8).long()
+    return torch.where(codes < SYMBOLS, codes, ord("?"))
+
+
+def llama(seed: int = 0) -> torch.nn.Module:
+    """Return a Llama of 0.3M parameters in train mode: grouped queries, untied embeddings, gains away from 1."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    config = LlamaConfig(
+        vocab_size=SYMBOLS,
+        hidden_size=96,
+        intermediate_size=256,
+        num_hidden_layers=3,
+        num_attention_heads=6,
+        num_key_value_heads=2,
+        head_dim=16,
+        max_position_embeddings=LENGTH,
+        tie_word_embeddings=False,
+        use_cache=False,
+    )
+    torch.manual_seed(seed)
+    model: torch.nn.Module = LlamaForCausalLM(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 1:
+                parameter.uniform_(0.5, 1.5)
+    return model.train()
+
+
+def example() -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the args and kwargs that the demo's model is traced with: tokens that differ, or no attention shows."""
+    return (), {"input_ids": torch.arange(16).view(2, 8) * 7, "use_cache": False}
+
+
+def batches(text: Tensor, steps: int, seed: int) -> Iterator[Tensor]:
+    """Yield `steps` batches, int64 [BATCH, LENGTH + 1], the same ones for the same seed."""
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(steps):
+        starts = torch.randint(0, len(text) - LENGTH, (BATCH, 1), generator=generator)
+        yield text[starts + torch.arange(LENGTH + 1)]
+
+
+def loss_of(model: torch.nn.Module, batch: Tensor) -> Tensor:
+    """Return the mean cross-entropy of the next character, float []."""
+    logits = model(input_ids=batch[:, :-1], use_cache=False)[0]
+    return functional.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten())
+
+
+def train(
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    text: Tensor,
+    steps: int,
+    seed: int,
+    watch: Callable[[int, float, Callable[[], None]], None] | None = None,
+) -> list[float]:
+    """Train for `steps` batches after a linear warm-up; return the losses.
+
+    `watch(step, loss, do_the_step)` may look around each step.
+    """
+    losses = []
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / WARMUP))
+    for step, batch in enumerate(batches(text, steps, seed)):
+        optimizer.zero_grad(set_to_none=True)
+        loss = loss_of(model, batch)
+        loss.backward()
+        losses.append(loss.item())
+        if watch is None:
+            optimizer.step()
+        else:
+            watch(step, losses[-1], optimizer.step)
+        schedule.step()
+    return losses
+
+
+def parameters(model: torch.nn.Module) -> Params:
+    """Return copies of the parameters by name."""
+    return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+
+
+def restore(model: torch.nn.Module, params: Params) -> None:
+    """Write `params` into the model, in place."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(params[name])
+
+
+# --- the demo
+
+
+def run(folder: Path, *, steps: int = 300, seed: int = 0) -> None:
+    """Run the demo, print it as it goes, and leave the module, the table, the curves and their plot in `folder`.
+
+    Raises GaugeError when a proof or the compilation fails.
+    """
+    out = console()
+    folder.mkdir(parents=True, exist_ok=True)
+    with working(f"proving {SPEC}"):
+        start = time.perf_counter()
+        verification = gaugec.verify(SPEC)
+        seconds = time.perf_counter() - start
+    show_verification(out, SPEC, verification, seconds)
+
+    model = llama(seed)
+    with working("compiling"):
+        start = time.perf_counter()
+        args, kwargs = example()
+        compiled = gaugec.compile(SPEC, model, args, kwargs, loss="cross_entropy")
+        seconds = time.perf_counter() - start
+    size = sum(parameter.numel() for parameter in model.parameters())
+    out.print(f"\na {type(model).__name__} of {size:,} parameters, compiled in {seconds:.1f} s")
+    show_sites(out, compiled)
+    compiled.save(folder / "llama_gauge.py")
+    gauge = load(folder / "llama_gauge.py")  # as anyone would who has the file and no compiler
+
+    text = corpus()
+    origin = parameters(model)
+    element = gauge.random_element(torch.Generator().manual_seed(seed + 1))
+    starts = {"θ": origin, "gθ": gauge.act(origin, element)}
+    moved = [name for name in origin if not torch.equal(origin[name], starts["gθ"][name])]
+    out.print(f"\na random gauge copy gθ moves {len(moved)} of {len(origin)} tensors; the loss of the first batch")
+    first = next(batches(text, 1, seed))
+    for name, params in starts.items():
+        restore(model, params)
+        out.print(f"  from {name.ljust(2)}  {loss_of(model, first).item():.6f}")
+
+    optimizers: dict[str, Callable[[], torch.optim.Optimizer]] = {
+        "AdamW": lambda: torch.optim.AdamW(model.parameters(), **ADAM),
+        "DDCAdamW": lambda: DDCAdamW(model.named_parameters(), gauge, **ADAM),
+    }
+    out.print(f"\n{steps} steps on {len(text):,} characters of Python's standard library")
+    runs = []
+    for optimizer, make in optimizers.items():
+        for name, params in starts.items():
+            restore(model, params)
+            runs.append(_watched(out, Run(optimizer, name), model, make(), gauge, text, steps, seed))
+
+    table = _table(runs)
+    out.print("\n" + table)
+    (folder / "table.md").write_text(table + "\n", encoding="utf-8")
+    _save_curves(runs, folder / "curves.csv")
+    _plot(runs, folder / "curves.png")
+    out.print(f"\nin {folder}: llama_gauge.py, table.md, curves.csv, curves.png")
+
+
+def _watched(
+    out: Console,
+    run: Run,
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    gauge: Gauge,
+    text: Tensor,
+    steps: int,
+    seed: int,
+) -> Run:
+    """Train with a progress bar on a terminal or one line in a pipe, and fill in `run`."""
+    label = f"{run.optimizer} from {run.start}"
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=out, disable=not out.is_terminal, transient=True) as progress:
+        task = progress.add_task(label, total=steps)
+
+        def watch(step: int, loss: float, do: Callable[[], None]) -> None:
+            before = parameters(model) if step % WATCHED == 0 else None
+            start = time.perf_counter()
+            do()
+            run.seconds += time.perf_counter() - start
+            if before is not None:
+                length, drift = along(gauge, before, parameters(model))
+                run.lengths.append(length)
+                run.drifts.append(drift)
+            progress.update(task, advance=1, description=f"{label}  loss {loss:.3f}")
+
+        run.losses = train(model, optimizer, text, steps, seed, watch)
+    out.print(f"  {label.ljust(16)}  loss {run.final:.4f}, {1e3 * run.seconds / steps:.1f} ms an optimizer step")
+    return run
+
+
+@torch.no_grad()
+def along(gauge: Gauge, before: Params, after: Params) -> tuple[float, float]:
+    """Return the length of a step and of its part along the orbits, in the canonical frame of `before`."""
+    whole = part = 0.0
+    for _, component, names in gauge.places():
+        old, new = (
+            {slot: values[name].double().unsqueeze(0) for slot, name in zip(component.shapes, names, strict=True)}
+            for values in (before, after)
+        )
+        frame = component.frame(old, component.alive(old))
+        point, end = component.canonical(old, frame), component.canonical(new, frame)
+        update = {slot: end[slot] - point[slot] for slot in point}
+        whole += sum(float(x.square().sum()) for x in update.values())
+        part += sum(float(x.square().sum()) for x in telemetry.vertical(component, update, point).values())
+    return whole**0.5, part**0.5
+
+
+def _pairs(runs: Sequence[Run]) -> Iterator[tuple[Run, Run, list[float]]]:
+    """The two runs of each optimizer, from θ and from gθ, and how far apart their losses are at each step."""
+    for first, second in zip(runs[::2], runs[1::2], strict=True):
+        yield first, second, [abs(a - b) for a, b in zip(first.losses, second.losses, strict=True)]
+
+
+def _table(runs: Sequence[Run]) -> str:
+    """The result as a markdown table."""
+    rows = [("optimizer", "loss from θ", "loss from gθ", "largest difference", "drift along the orbits")]
+    for first, second, apart in _pairs(runs):
+        drift = f"{100 * max(first.drift, second.drift):.2g} %"
+        rows.append((first.optimizer, f"{first.final:.4f}", f"{second.final:.4f}", f"{max(apart):.1e}", drift))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
+    lines = ["| " + " | ".join(map(str.ljust, row, widths)) + " |" for row in rows]
+    return "\n".join([lines[0], rule, *lines[1:]])
+
+
+def _save_curves(runs: Sequence[Run], path: Path) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["step", *(f"{run.optimizer} from {run.start}" for run in runs)])
+        writer.writerows([step, *values] for step, values in enumerate(zip(*(run.losses for run in runs), strict=True)))
+
+
+def _plot(runs: Sequence[Run], path: Path) -> None:
+    """Loss of the four runs, and under it the distance between the two of each optimizer."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, (above, below) = pyplot.subplots(2, 1, figsize=(8, 7), sharex=True, layout="constrained")
+    for (first, second, apart), colour in zip(_pairs(runs), ("tab:orange", "tab:blue"), strict=False):
+        above.plot(first.losses, color=colour, linewidth=1, label=f"{first.optimizer} from θ")
+        above.plot(second.losses, color=colour, linewidth=1, linestyle="--", label=f"{second.optimizer} from gθ")
+        below.semilogy([max(value, 1e-9) for value in apart], color=colour, linewidth=1, label=first.optimizer)
+    above.set_ylabel("loss, nats a character")
+    below.set_ylabel("|loss from θ − loss from gθ|")
+    below.set_xlabel("step")
+    for axes in (above, below):
+        axes.legend()
+        axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)

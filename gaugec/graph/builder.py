@@ -1,0 +1,381 @@
+"""Builds a tensor graph: numpy-like operations on references, from formulas and from traces alike.
+
+A `Ref` is a value seen through views: the node, the index with which it is read, and the axes that the reader sees.
+Views make new references and no node.  `Builder.finish` freezes everything into a `gaugec.graph.ir.Graph`.
+
+What this module does not do: it knows no ATen names (see `gaugec.tracing.aten`) and no laws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from gaugec import limits
+from gaugec.graph.spaces import Inexpressible, Space, Variable, align, regroup
+
+Lin = tuple[int, tuple[tuple[int, Variable], ...]]
+Axes = tuple[tuple[Variable, ...], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Ref:
+    """A value seen through views; `shape` is the shape that the reader sees."""
+
+    node: int
+    index: tuple[Lin, ...]
+    axes: Axes
+    shape: tuple[int, ...]
+
+
+@dataclass(eq=False)
+class RawNode:
+    """A node under construction: like `tensor.Node` with variables that may still split."""
+
+    op: str
+    axes: Axes
+    shape: tuple[int, ...]
+    operands: list[Ref] = field(default_factory=list)
+    summed: tuple[Variable, ...] = ()
+    bound: tuple[Variable, ...] = ()
+    coefficients: tuple[Fraction, ...] = ()
+    constant: Fraction = Fraction(0)
+    function: str = ""
+    attributes: tuple[tuple[str, object], ...] = ()
+    pieces: tuple[tuple[int, int, Variable | None], ...] = ()
+    name: str = ""
+    place: str = ""
+    source: str = ""
+    line: str = ""
+
+
+class Builder:
+    """Collects nodes.  All methods take and give `Ref`s; a view that digits cannot say becomes an opaque node."""
+
+    def __init__(self, *, symbolic: bool = False) -> None:
+        self.symbolic = symbolic
+        self.nodes: list[RawNode] = []
+        self.boolean: set[int] = set()
+        self.place = ""
+        self.source = ""
+        self.line = ""
+
+    # -- nodes ------------------------------------------------------------------------------------------------
+    def _add(self, node: RawNode) -> Ref:
+        limits.check()
+        node.place, node.source = node.place or self.place, node.source or self.source
+        node.line = node.line or self.line
+        self.nodes.append(node)
+        return self.read(len(self.nodes) - 1)
+
+    def read(self, id: int) -> Ref:
+        """A fresh reference to a node's whole value."""
+        node = self.nodes[id]
+        axes = tuple(tuple(Variable(v.resolve().space) for v in axis) for axis in node.axes)
+        return Ref(id, tuple((0, ((1, v),)) for axis in axes for v in axis), axes, node.shape)
+
+    def leaf(self, kind: str, name: str, shape: Sequence[int], *, random: bool = False) -> Ref:
+        """A parameter, input, constant or group element of the given shape; `random`: drawn anew in every forward."""
+        marks: tuple[tuple[str, object], ...] = (("random", True),) if random else ()
+        return self._add(RawNode("leaf", _axes(shape), tuple(shape), function=kind, name=name, attributes=marks))
+
+    def scalar(self, value: Fraction, shape: Sequence[int] = ()) -> Ref:
+        """The constant `value`, broadcast to `shape`."""
+        return self.expand(self._add(RawNode("einsum", (), (), coefficients=(value,))), shape)
+
+    def opaque(self, source: str, operands: Sequence[Ref], shape: Sequence[int]) -> Ref:
+        """An operation about which nothing is known: its output may depend on everything."""
+        refs = [self._fresh(ref) for ref in operands]
+        return self._add(RawNode("opaque", _axes(shape), tuple(shape), refs, function=source))
+
+    def einsum(
+        self, operands: Sequence[Ref], labels: Sequence[str], out: str, coefficient: Fraction = Fraction(1)
+    ) -> Ref:
+        """coefficient * sum of products: one letter an axis, as in torch.einsum; letters not in `out` are summed.
+
+        A letter may be broadcast: an axis of length 1 in one operand.  A repeated letter in one operand is a diagonal.
+        """
+        refs = [self._fresh(ref) for ref in operands]
+        seen: dict[str, tuple[tuple[Variable, ...], int]] = {}
+        try:
+            for ref, letters in zip(refs, labels, strict=True):
+                for letter, axis, size in zip(letters, ref.axes, ref.shape, strict=True):
+                    if letter not in seen or seen[letter][1] == 1:
+                        seen[letter] = (axis, size)
+                    elif size != 1:
+                        align(seen[letter][0], axis)
+        except Inexpressible as error:
+            sizes: dict[str, int] = {}
+            for ref, letters in zip(refs, labels):
+                for letter, size in zip(letters, ref.shape):
+                    sizes[letter] = max(size, sizes.get(letter, 1))
+            return self.opaque(f"{self.source} ({error})", operands, [sizes[letter] for letter in out])
+        axes = tuple(seen[letter][0] for letter in out)
+        summed = tuple(v for letter, (axis, _) in seen.items() if letter not in out for v in axis)
+        shape = tuple(seen[letter][1] for letter in out)
+        return self._add(RawNode("einsum", axes, shape, refs, summed=summed, coefficients=(coefficient,)))
+
+    def total(self, ref: Ref, positions: Sequence[int], *, mean: bool = False) -> Ref:
+        """The sum or mean over axes, which stay with length 1.
+
+        In a symbolic graph the mean divides by a node for the size, not by the label that stands for it.
+        """
+        drop = {p % len(ref.shape) for p in positions}
+        letters = "abcdefghijklmnop"[: len(ref.shape)]
+        kept = "".join(letter for i, letter in enumerate(letters) if i not in drop)
+        count = 1
+        for i in drop:
+            count *= ref.shape[i]
+        coefficient = Fraction(1, max(count, 1)) if mean and not self.symbolic else Fraction(1)
+        made = self.einsum([ref], [letters], kept, coefficient)
+        shape = tuple(1 if i in drop else n for i, n in enumerate(ref.shape))
+        made = self.reshape(made, shape)
+        if mean and self.symbolic:
+            over = tuple(Variable(v.space) for i in sorted(drop) for v in ref.axes[i])
+            size = self._add(RawNode("einsum", (), (), summed=over, coefficients=(Fraction(1),)))
+            made = self.mul(made, self.power(size, Fraction(-1)))
+        return made
+
+    def _broadcast(self, operands: Sequence[Ref]) -> tuple[list[Ref], Axes, tuple[int, ...]]:
+        """Aligns operands from the right, as numpy broadcasts."""
+        refs = [self._fresh(ref) for ref in operands]
+        rank = max((len(ref.shape) for ref in refs), default=0)
+        axes: list[tuple[Variable, ...]] = []
+        shape: list[int] = []
+        for position in range(rank):
+            axis: tuple[Variable, ...] = ()
+            length = 1
+            for ref in refs:
+                place = position - rank + len(ref.shape)
+                if place < 0 or ref.shape[place] == 1:
+                    continue
+                if length == 1:
+                    axis, length = ref.axes[place], ref.shape[place]
+                else:
+                    align(axis, ref.axes[place])
+            axes.append(axis)
+            shape.append(length)
+        return refs, tuple(axes), tuple(shape)
+
+    def _pointwise(self, node: RawNode, operands: Sequence[Ref]) -> Ref:
+        try:
+            node.operands, node.axes, node.shape = self._broadcast(operands)
+        except Inexpressible as error:
+            rank = max(len(ref.shape) for ref in operands)
+            padded = [(1,) * (rank - len(ref.shape)) + ref.shape for ref in operands]
+            return self.opaque(f"{self.source} ({error})", operands, [max(sizes) for sizes in zip(*padded)])
+        return self._add(node)
+
+    def mul(self, *operands: Ref, coefficient: Fraction = Fraction(1)) -> Ref:
+        """coefficient * product, broadcast."""
+        return self._pointwise(RawNode("einsum", (), (), coefficients=(coefficient,)), operands)
+
+    def add(self, *operands: Ref, coefficients: Sequence[Fraction] = (), constant: Fraction = Fraction(0)) -> Ref:
+        """sum of coefficient * operand + constant, broadcast."""
+        numbers = tuple(coefficients) or (Fraction(1),) * len(operands)
+        return self._pointwise(RawNode("add", (), (), coefficients=numbers, constant=constant), operands)
+
+    def map(self, function: str, *operands: Ref, attributes: tuple[tuple[str, object], ...] = ()) -> Ref:
+        """A pointwise function of the operands."""
+        return self._pointwise(RawNode("map", (), (), function=function, attributes=attributes), operands)
+
+    def power(self, ref: Ref, exponent: Fraction) -> Ref:
+        """x ** exponent; small positive integers become products, so that they are polynomials."""
+        if exponent == 1:
+            return ref
+        if exponent.denominator == 1 and 2 <= exponent <= 4:
+            return self.mul(*[ref] * int(exponent))
+        return self.map("pow", ref, attributes=(("exponent", exponent),))
+
+    def along(
+        self,
+        function: str,
+        ref: Ref,
+        axes: Sequence[int],
+        *,
+        keep: bool,
+        data: Sequence[Ref] = (),
+        out: Sequence[int] | None = None,
+        attributes: tuple[tuple[str, object], ...] = (),
+    ) -> Ref:
+        """A function along axes: kept (softmax) or reduced away (max).  `data` are read at any index (targets)."""
+        ref = self._fresh(ref)
+        positions = {axis % len(ref.shape) for axis in axes}
+        bound = tuple(v for i, axis in enumerate(ref.axes) if i in positions for v in axis)
+        kept = [i for i in range(len(ref.shape)) if keep or i not in positions]
+        if out is not None:
+            kept = list(out)
+        node = RawNode("along", tuple(ref.axes[i] for i in kept), tuple(ref.shape[i] for i in kept))
+        node.operands = [ref, *(self._fresh(extra) for extra in data)]
+        node.bound, node.function, node.attributes = bound, function, attributes
+        return self._add(node)
+
+    def cat(self, operands: Sequence[Ref], axis: int) -> Ref:
+        """Joins along an axis."""
+        axis %= len(operands[0].shape)
+        operands = [ref for ref in operands if ref.shape[axis]] or operands[:1]  # empty pieces say nothing
+        if len(operands) == 1:
+            return operands[0]
+        refs = [self._fresh(ref) for ref in operands]
+        total = sum(ref.shape[axis] for ref in refs)
+        shape = tuple(total if i == axis else n for i, n in enumerate(refs[0].shape))
+        pieces: list[tuple[int, int, Variable | None]] = []
+        start = 0
+        try:
+            for ref in refs:
+                for i in range(len(shape)):
+                    if i != axis:
+                        align(refs[0].axes[i], ref.axes[i])
+                length = ref.shape[axis]
+                counter = Variable(Space(length)) if length > 1 else None
+                if counter is not None:
+                    align([counter], ref.axes[axis])
+                pieces.append((start, length, counter))
+                start += length
+        except Inexpressible as error:
+            return self.opaque(f"{self.source} ({error})", operands, shape)
+        joined = Variable(Space(total))
+        axes = tuple((joined,) if i == axis else a for i, a in enumerate(refs[0].axes))
+        node = RawNode("cat", axes, shape, refs, bound=(joined,), pieces=tuple(pieces))
+        return self._add(node)
+
+    # -- views ------------------------------------------------------------------------------------------------
+    def _fresh(self, ref: Ref) -> Ref:
+        """The same reference with new variables, so that aliasing cannot reach another use."""
+        new: dict[Variable, Variable] = {}
+
+        def rename(variable: Variable) -> list[Variable]:
+            return [new.setdefault(leaf, Variable(leaf.space)) for leaf in variable.leaves()]
+
+        index: list[Lin] = []
+        for offset, terms in ref.index:
+            index.append((offset, tuple(t for stride, v in terms for t in _spread(stride, rename(v)))))
+        axes = tuple(tuple(leaf for v in axis for leaf in rename(v)) for axis in ref.axes)
+        return Ref(ref.node, tuple(index), axes, ref.shape)
+
+    def permute(self, ref: Ref, order: Sequence[int]) -> Ref:
+        """Axes in another order."""
+        order = [i % len(ref.shape) for i in order]
+        return Ref(ref.node, ref.index, tuple(ref.axes[i] for i in order), tuple(ref.shape[i] for i in order))
+
+    def transpose(self, ref: Ref, a: int, b: int) -> Ref:
+        """Swaps two axes."""
+        order = list(range(len(ref.shape)))
+        if order:
+            order[a], order[b] = order[b], order[a]
+        return self.permute(ref, order)
+
+    def reshape(self, ref: Ref, shape: Sequence[int]) -> Ref:
+        """A row-major view of another shape (no -1)."""
+        ref = self._fresh(ref)
+        try:
+            axes = regroup([v for axis in ref.axes for v in axis], shape)
+        except Inexpressible as error:
+            return self.opaque(f"{self.source} ({error})", [ref], shape)
+        return Ref(ref.node, ref.index, tuple(axes), tuple(shape))
+
+    def expand(self, ref: Ref, shape: Sequence[int]) -> Ref:
+        """Broadcasts to a shape; -1 keeps an axis."""
+        missing = len(shape) - len(ref.shape)
+        axes = ((),) * missing + ref.axes
+        old = (1,) * missing + ref.shape
+        sizes = tuple(o if n == -1 else n for o, n in zip(old, shape, strict=True))
+        new = tuple((Variable(Space(n)),) if o == 1 and n != 1 else a for a, o, n in zip(axes, old, sizes))
+        return Ref(ref.node, ref.index, new, sizes)
+
+    def unsqueeze(self, ref: Ref, axis: int) -> Ref:
+        """A new axis of length 1."""
+        axis %= len(ref.shape) + 1
+        shape, axes = ref.shape, ref.axes
+        return Ref(ref.node, ref.index, (*axes[:axis], (), *axes[axis:]), (*shape[:axis], 1, *shape[axis:]))
+
+    def squeeze(self, ref: Ref, positions: Sequence[int] | None = None) -> Ref:
+        """Drops axes of length 1 (all, or the given ones where their length is 1)."""
+        rank = len(ref.shape)
+        drop = {p % rank for p in positions} if positions is not None else set(range(rank))
+        keep = [i for i in range(rank) if i not in drop or ref.shape[i] != 1]
+        return self.permute(ref, keep)
+
+    def slice(self, ref: Ref, axis: int, start: int, length: int, step: int = 1) -> Ref:
+        """The elements start, start + step, ... of an axis (step may be negative: flip)."""
+        axis %= len(ref.shape)
+        size = ref.shape[axis]
+        if (start, length, step) == (0, size, 1):
+            return ref
+        ref = self._fresh(ref)
+        digits = list(ref.axes[axis])
+        shape = tuple(length if i == axis else n for i, n in enumerate(ref.shape))
+        inner = 1
+        for variable in digits[1:]:
+            inner *= variable.size
+        if length == 1 and digits:
+            rest = start
+            lins: dict[Variable, Lin] = {}
+            for variable in reversed(digits):
+                lins[variable] = (rest % variable.size, ())
+                rest //= variable.size
+            return self._substitute(ref, axis, (), lins, shape)
+        if len(digits) > 1 and not (step == 1 and start % inner == 0 and length % inner == 0):
+            return self.opaque(f"{self.source} (a slice across the digits of an axis)", [ref], shape)
+        first = digits[0]
+        begin, count = (start // inner, length // inner) if len(digits) > 1 else (start, length)
+        first.space.find().cuts.add((begin, count, step))
+        if count == 1:
+            return self._substitute(ref, axis, tuple(digits[1:]), {first: (begin, ())}, shape)
+        counter = Variable(Space(count))
+        lin: Lin = (begin, ((step, counter),))
+        return self._substitute(ref, axis, (counter, *digits[1:]), {first: lin}, shape)
+
+    def select(self, ref: Ref, axis: int, position: int) -> Ref:
+        """One element of an axis, which goes away."""
+        axis %= len(ref.shape)
+        return self.squeeze(self.slice(ref, axis, position % ref.shape[axis], 1), [axis])
+
+    def split(self, ref: Ref, axis: int, lengths: Sequence[int]) -> list[Ref]:
+        """Consecutive pieces of an axis."""
+        starts = [sum(lengths[:i]) for i in range(len(lengths))]
+        return [self.slice(ref, axis, start, length) for start, length in zip(starts, lengths)]
+
+    def repeat_each(self, ref: Ref, axis: int, times: int) -> Ref:
+        """repeat_interleave: every element `times` times in a row."""
+        axis %= len(ref.shape)
+        new = () if times == 1 else (Variable(Space(times)),)
+        axes = tuple((*a, *new) if i == axis else a for i, a in enumerate(ref.axes))
+        return Ref(ref.node, ref.index, axes, tuple(n * times if i == axis else n for i, n in enumerate(ref.shape)))
+
+    def repeat(self, ref: Ref, times: Sequence[int]) -> Ref:
+        """torch.Tensor.repeat: the whole axis `times` times."""
+        ref = self.expand(ref, (*(1,) * (len(times) - len(ref.shape)), *ref.shape))
+        axes = tuple((Variable(Space(t)), *a) if t != 1 else a for a, t in zip(ref.axes, times))
+        return Ref(ref.node, ref.index, axes, tuple(n * t for n, t in zip(ref.shape, times)))
+
+    def _substitute(
+        self, ref: Ref, axis: int, new: tuple[Variable, ...], lins: dict[Variable, Lin], shape: tuple[int, ...]
+    ) -> Ref:
+        index: list[Lin] = []
+        for offset, terms in ref.index:
+            result: list[tuple[int, Variable]] = []
+            for stride, variable in terms:
+                if variable in lins:
+                    begin, inner = lins[variable]
+                    offset += stride * begin
+                    result.extend((stride * s, v) for s, v in inner)
+                else:
+                    result.append((stride, variable))
+            index.append((offset, tuple(result)))
+        axes = tuple(new if i == axis else a for i, a in enumerate(ref.axes))
+        return Ref(ref.node, tuple(index), axes, shape)
+
+
+def _axes(shape: Sequence[int]) -> Axes:
+    return tuple((Variable(Space(n)),) if n != 1 else () for n in shape)
+
+
+def _spread(stride: int, digits: Sequence[Variable]) -> list[tuple[int, Variable]]:
+    """stride * v as a sum over v's digits."""
+    result: list[tuple[int, Variable]] = []
+    for variable in reversed(digits):
+        result.insert(0, (stride, variable))
+        stride *= variable.size
+    return result

@@ -1,0 +1,379 @@
+"""The closure of a site: what else must move when some parameters do, followed forward until nothing is missing.
+
+One `Closure` is one forward pass in step with a pattern.  It binds a parameter on demand (tracing an operand back to it
+through views and linear maps), refuses a step that the formula has not, and checks the first three conditions of
+soundness: every use of what moves is inside, nothing that moves leaves the model, every role is played.
+
+What this module does not do: it chooses no place to start (see `gaugec.matching.search`) and proves nothing.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Protocol
+
+from gaugec.graph.ir import Access, Graph, Node
+from gaugec.matching.flow import played, step
+from gaugec.matching.pattern import Pattern
+from gaugec.matching.states import (
+    Blocked,
+    Context,
+    Demand,
+    Demote,
+    Extent,
+    Key,
+    Law,
+    Number,
+    Outcome,
+    Spot,
+    State,
+)
+from gaugec.operators import spelled
+
+LEAVES = "the moved value is an output of the model"
+_KEEPS = "what leaves the site must be what the gauge keeps"
+_STEP = "the formula of the gauge has no such step: the law that is proved for it says nothing of this"
+_PARTNER = "what meets the moved value must move too, and only a parameter seen through views and linear maps can"
+_WAYS = "one parameter, one action: two elements would have to be equal"
+Meant = tuple[str, tuple[tuple[str, object], ...]]  # a function of the graph and its attributes
+
+
+class Model(Protocol):
+    """What a closure reads of the matcher that owns it."""
+
+    graph: Graph
+    blocked: Mapping[int, str]
+    said: Mapping[int, str]
+    depends: dict[int, bool]
+    noisy: frozenset[int]
+
+    @property
+    def degree(self) -> Law:
+        """The proved degree of a function."""
+
+    @property
+    def forgets(self) -> Callable[[str], bool]:
+        """Does a function forget a shift?"""
+
+    @property
+    def same(self) -> Callable[[Meant, Meant], bool]:
+        """Are two (function, attributes) one function?"""
+
+
+@dataclass
+class Bound:
+    """A part of a parameter that plays a role; `digits`: digit -> where it is; shift_by: the moved quantity is
+    x + shift_by."""
+
+    leaf: int
+    role: str
+    digits: dict[Number, Extent]
+    shift_by: Fraction | None = None
+
+
+def fits(pattern: Pattern, role: str, leaf: Node, axis: int) -> bool:
+    """Has the leaf axes beside the acting one exactly when the role has?  (A vector plays a vector.)"""
+    beside = any(mode.axis != axis for mode in leaf.modes)
+    return beside == (len(pattern.statement.axes[role]) > 1)
+
+
+def ranges(bound: Mapping[Number, Extent]) -> dict[int, tuple[int, int]]:
+    """For every mode the least and the greatest index that the digits reach."""
+    made: dict[int, tuple[int, int]] = {}
+    for e in bound.values():
+        low, high = made.get(e.position, (0, 0))
+        made[e.position] = (low + e.start, high + e.start + e.step * (e.length - 1))
+    return made
+
+
+def _disjoint(one: Mapping[Number, Extent], two: Mapping[Number, Extent]) -> bool:
+    a, b = ranges(one), ranges(two)
+    return any(a[p][1] < b[p][0] or b[p][1] < a[p][0] for p in a.keys() & b.keys())
+
+
+class Closure:
+    """One forward pass with the bindings known so far."""
+
+    def __init__(
+        self,
+        matcher: Model,
+        pattern: Pattern,
+        bound: list[Bound],
+        group: frozenset[Number],
+        copies: frozenset[Number],
+    ) -> None:
+        self.matcher, self.pattern, self.bound = matcher, pattern, bound
+        self.graph = matcher.graph
+        laws = (matcher.degree, matcher.forgets, matcher.depends, matcher.noisy)
+        self.context = Context(pattern.kind, pattern.statement.group == "torus", group, copies, *laws)
+        self.lengths = {d: e.length for b in bound for d, e in b.digits.items()}
+        self.alive = group | copies
+        self.states: dict[int, list[State]] = {}
+        self.kept: set[int] = set()
+        self.steps: set[Key] = set()
+
+    def run(self) -> Closure | None:
+        """Follows everything.  None: a parameter was bound, or unbound; run again.
+
+        Raises:
+            Blocked, Demote: see `gaugec.matching.flow`.
+        """
+        for bound in self.bound:
+            movement = self.pattern.movements[bound.role]
+            number = list(self.pattern.movements).index(bound.role)
+            state = State(bound.digits, ("role", number), movement.exponent, movement.dual)
+            self.states.setdefault(bound.leaf, []).append(state)
+        pending = sorted({user for bound in self.bound for user in self.graph.users[bound.leaf]})
+        heapq.heapify(pending)
+        done: set[int] = set()
+        first: Blocked | None = None
+        while pending:
+            id = heapq.heappop(pending)
+            if id in done:
+                continue
+            done.add(id)
+            node = self.graph[id]
+            try:
+                outcomes = self._step(node)
+                if not outcomes:
+                    continue
+                for outcome in outcomes:
+                    if isinstance(outcome, Demand):
+                        self._bind(node, outcome)
+                        return None
+                if self._settle(node, [o for o in outcomes if isinstance(o, Outcome)]):
+                    continue
+            except Blocked as error:
+                # the other branches are still followed: how far they come tells how near a miss this is
+                first = first or error
+                continue
+            for user in self.graph.users[id]:
+                heapq.heappush(pending, user)
+        if first is not None:
+            first.near = bool(self.kept) and self._complete()
+            raise first
+        try:
+            self._closed()
+        except Blocked as error:
+            error.near = bool(self.kept) and self._complete()
+            raise
+        return self
+
+    def _complete(self) -> bool:
+        """Is every role played?"""
+        return {b.role for b in self.bound} >= set(self.pattern.roles)
+
+    def _step(self, node: Node) -> list[Outcome | Demand]:
+        states = [self.states.get(a.node, []) for a in node.operands]
+        read = {a.node for a in node.operands}
+        mine = [bound for bound in self.bound if bound.leaf in read]
+        if node.op == "add" and node.constant and len(node.operands) == 1 and self.context.kind == "scale":
+            if mine and node.coefficients == (Fraction(1),):
+                for bound in mine:
+                    if bound.shift_by is None:
+                        bound.shift_by = node.constant
+                if all(bound.shift_by == node.constant for bound in mine):
+                    node = replace(node, constant=Fraction(0))
+        elif any(bound.shift_by for bound in mine):
+            raise Blocked(
+                "a gain is used both with and without a constant added", node, "one quantity, w or w + 1, is scaled"
+            )
+        return step(node, states, self.context)
+
+    def _settle(self, node: Node, outcomes: Sequence[Outcome]) -> bool:
+        """Records what a node does; True when it is kept.  Refuses a step that the formula has not."""
+        outcomes = [replace(o, key=self._formula_s(o.key)) for o in outcomes]
+        for outcome in outcomes:
+            if outcome.key is not None and outcome.key not in self.pattern.keys:
+                raise Blocked(_unexpected(outcome.key, node), node, _STEP)
+            if outcome.key is not None:
+                self.steps.add(outcome.key)
+        moving = [
+            replace(o.state, tag=o.state.tag if o.key is None else o.key) for o in outcomes if o.state is not None
+        ]
+        if not moving:
+            self.kept.add(node.id)
+            return True
+        if len(moving) != len(outcomes):
+            raise Blocked("not supported: one value in which a part is kept and a part moves", node)
+        self.states[node.id] = moving
+        return False
+
+    def _formula_s(self, key: Key | None) -> Key | None:
+        """The formula's own step where it applies the same function to the same value, however that is spelled."""
+        if key is None or key in self.pattern.keys or key[0] != "map":
+            return key
+        for other in sorted((k for k in self.pattern.keys if k[0] == "map" and k[3] == key[3]), key=repr):
+            if self.matcher.same((key[1], key[2]), (other[1], other[2])):  # type: ignore[arg-type]
+                return other
+        return key
+
+    def _closed(self) -> None:
+        """The first three conditions of soundness: every use inside, nothing moved leaves, all roles bound.
+
+        Raises:
+            Blocked: one of them fails.
+        """
+        for id in self.states:
+            node = self.graph[id]
+            if id in self.graph.outputs:
+                raise Blocked(LEAVES, node, _KEEPS)
+            if id in self.graph.buffers:
+                raise Blocked("the moved value is written to a buffer by the forward", node, _KEEPS)
+            for user in self.graph.users[id]:
+                if user not in self.states and user not in self.kept and not self._misses(self.graph[user], id):
+                    raise Blocked("the moved value is used outside the site", self.graph[user], _KEEPS)
+        if not self.kept or not {k for k in self.steps if k in self.pattern.kept}:
+            raise Blocked("nothing reads the moved value: the site has no reader")
+        counts = {role: sum(b.role == role for b in self.bound) for role in self.pattern.roles}
+        for role, count in counts.items():
+            if count == 0:
+                raise Blocked(f"no parameter plays {role}")
+            if count > 1 and role not in self.pattern.statement.each:
+                raise Blocked(f"{count} parameters would play {role}, which the formula has once")
+
+    def _misses(self, node: Node, id: int) -> bool:
+        """Does a node read only the part of a value that does not move?"""
+        return not self._step(node)
+
+    # -- binding ----------------------------------------------------------------------------------------------
+    def _bind(self, node: Node, demand: Demand) -> None:
+        mine = played(demand.mine)
+        wanted: list[object] = []
+        for key in sorted(self.pattern.keys, key=repr):
+            if key[0] == demand.kind and mine in key[1:]:
+                others = list(key[1:])
+                others.remove(mine)
+                wanted.extend(others)
+        if not wanted:
+            raise Blocked(_unexpected((demand.kind, mine), node), node, _STEP)
+        access = node.operands[demand.operand]
+        for digit, spot in demand.variables.items():
+            if spot.variable not in access.variables and digit in self.alive:
+                raise Demote(digit, "a value that must move with it does not have it", node, _PARTNER)
+        named = list(self.pattern.movements)
+        roles = [named[number] for tag in wanted for number in _roles_in(tag)]
+        leaf, digits = self._trace_back(node, access, dict(demand.variables))
+        if leaf in self.matcher.blocked:
+            raise Blocked(f"{self.matcher.said[leaf]} cannot be moved: {self.matcher.blocked[leaf]}", node)
+        if any(b.leaf == leaf and not _disjoint(b.digits, digits) for b in self.bound):
+            raise Blocked(f"{self.matcher.said[leaf]} would have to move in two ways", node, _WAYS)
+        free = [r for r in roles if r in self.pattern.statement.each or all(b.role != r for b in self.bound)]
+        for role in free:
+            movement = self.pattern.movements[role]
+            axis = self.graph[leaf].modes[next(iter(digits.values())).position].axis
+            if not fits(self.pattern, role, self.graph[leaf], axis):
+                continue
+            needed = -demand.mine.exponent if demand.kind == "contract" else demand.mine.exponent
+            if self.pattern.kind != "scale" or movement.exponent == needed or self.graph[access.node].op != "leaf":
+                self.bound.append(Bound(leaf, role, digits))
+                return
+        raise Blocked(f"{self.matcher.said[leaf]} must move, and the formula has no role left for it", node, _STEP)
+
+    def _whole_again(self, access: Access, source: Node, places: dict[Number, Extent], node: Node) -> None:
+        """Where a piece of a rotary axis is read, the digit is the whole axis."""
+        operand = list(node.operands).index(access)
+        taken = {e.position for d, e in places.items() if d not in self.context.group}
+        for position, (ix, mode) in enumerate(zip(access.index, source.modes)):
+            low, high = node.span(operand, ix)
+            for digit in sorted(self.context.group):
+                mine = digit not in places or places[digit].position == position
+                if mine and high - low + 1 < mode.size == self.lengths[digit] and position not in taken:
+                    places[digit] = Extent(position, 0, mode.size)
+
+    def _trace_back(
+        self, node: Node, access: Access, variables: dict[Number, Spot]
+    ) -> tuple[int, dict[Number, Extent]]:
+        """Follows an operand back to the parameter from which its digits come."""
+        pieced: set[Number] = set()
+        lengths = dict(self.lengths)
+        for hop in range(1000):
+            source = self.graph[access.node]
+            places: dict[Number, Extent] = {}
+            for position, ix in enumerate(access.index):
+                offset = ix.offset
+                for digit, spot in variables.items():
+                    scale = next((s for s, v in ix.terms if v == spot.variable), 0)
+                    if scale and digit not in places:
+                        length = lengths[digit]
+                        places[digit] = Extent(position, offset + scale * spot.start, length, scale * spot.step)
+                        offset = 0
+            if self.context.torus:
+                self._whole_again(access, source, places, node)
+                pieced |= {d for d, spot in variables.items() if node.op == "cat" and spot.variable == node.bound[0]}
+            for missing in sorted((set(variables) - set(places) - pieced) & self.alive):
+                raise Demote(missing, "a value that must move with it does not have it", node, _PARTNER)
+            for digit, extent in _bystanders(node, access, source, places, hop).items():
+                places[digit] = extent
+                lengths[digit] = extent.length
+            for missing in sorted(pieced - set(places)) if source.op == "leaf" else ():
+                raise Demote(missing, "a value that must move with it does not have it", node, _PARTNER)
+            if source.op == "leaf":
+                if source.function != "param":
+                    raise Blocked("a value that must move is not made by a parameter", node, _PARTNER)
+                return source.id, places
+            if source.op not in ("einsum", "add", "cat", "map"):
+                raise Blocked(
+                    f"a value that must move comes out of {source.function or source.source}", source, _PARTNER
+                )
+            inner = {d: source.modes[e.position].variable for d, e in places.items() if d in self.alive}
+            choices = [
+                a for a in source.operands if self.matcher.depends[a.node] and set(inner.values()) & set(a.variables)
+            ]
+            if source.op == "einsum" and len(choices) != 1:
+                raise Blocked("a value that must move is not made by one parameter", source, _PARTNER)
+            if not choices:
+                raise Blocked("a value that must move is not made by a parameter", source, _PARTNER)
+            full = [a for a in choices if set(inner.values()) <= set(a.variables)]
+            node, access = source, (full or choices)[0]
+            variables = {d: Spot(source.modes[e.position].variable, e.start, e.step) for d, e in places.items()}
+        raise Blocked("a value that must move is too far from its parameter", node)
+
+
+def _bystanders(
+    node: Node, access: Access, source: Node, places: Mapping[Number, Extent], hop: int
+) -> dict[Number, Extent]:
+    """Digits that only a partner has where its access is a part of a mode: the query heads of a group in a fused
+    weight, the place of the keys in a packed one."""
+    made: dict[Number, Extent] = {}
+    operand = list(node.operands).index(access)
+    for position, (ix, mode) in enumerate(zip(access.index, source.modes, strict=True)):
+        low, high = node.span(operand, ix)
+        mine = [e for e in places.values() if e.position == position]
+        if math.prod(e.length for e in mine) == mode.size or (not mine and high - low + 1 == mode.size):
+            continue
+        offset = 0 if mine else ix.offset
+        if not mine and not ix.terms:
+            made[(1000 + hop, position)] = Extent(position, offset, 1)
+        for stride, variable in ix.terms:
+            if not any(e.step <= stride < e.step * e.length or e.step == stride for e in mine):
+                made[(1000 + hop, position, stride)] = Extent(position, offset, node.size(operand, variable), stride)
+                offset = 0
+    return made
+
+
+def _roles_in(tag: object) -> list[int]:
+    """The numbers of the roles of which a value of the formula is made."""
+    if isinstance(tag, tuple):
+        if len(tag) == 2 and tag[0] == "role" and isinstance(tag[1], int):
+            return [tag[1]]
+        return [number for part in tag for number in _roles_in(part)]
+    return []
+
+
+def _unexpected(key: Key, node: Node) -> str:
+    words = {
+        "gate": "the moved value is multiplied by values that vary along its axis",
+        "weigh": "the moved value is mixed with weights that vary along its axis",
+        "apply": "the moved parameter is applied to data",
+        "add": "another value is added to the moved one",
+        "contract": "the moved axis is contracted",
+        "product": "moved values are multiplied together",
+    }
+    name = spelled(key[1], key[2]) if key[0] == "map" else key[1] if len(key) > 1 else key[0]  # type: ignore[arg-type]
+    what = words.get(str(key[0]), f"the moved value passes {name}")
+    return f"{what} at {node.source or node.op}, where the formula has no such step"

@@ -1,0 +1,362 @@
+"""The forward flow of moved values through a tensor graph: the rules, one a node kind, for formulas and models alike.
+
+A rule reads the states of a node's operands and answers with an `Outcome`: the value moves on unchanged in kind
+(neutral), it passes a step that the formula must have too (`key`), or it is kept.  What an operand must do that does
+not move yet is a `Demand`.  The rules are a filter and the source of messages: what they accept is proved afterwards.
+
+What this module does not do: it binds no parameter and proves nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from fractions import Fraction
+
+from gaugec.graph.ir import Node
+from gaugec.matching.states import (
+    ORDER,
+    Blocked,
+    Context,
+    Demand,
+    Demote,
+    Extent,
+    Number,
+    Outcome,
+    Seen,
+    Spot,
+    State,
+    read,
+)
+from gaugec.operators import spelled
+
+# What would have to be true, in the words of the mathematics: a refusal names the law that it misses.
+_SUM = {
+    "scale": "sum of c[i] x[i] = sum of x[i] holds for c = 1 only",
+    "rotate": "sum of (R x)[i] = sum of x[i] holds only where R keeps the vector of ones",
+    "shift": "sum of w[i] (x[i] + a) = sum of w[i] x[i] holds only where the weights sum to 0",
+}
+_MEETS = {
+    "scale": "(c x) @ (y / c) = x @ y: the other side must move by the inverse, along the same axis",
+    "rotate": "(R x) @ (R y) = x @ y: the other side must turn with it, along the same axis",
+    "shift": "(x + a) @ y = x @ y + a @ y: a contraction does not forget a",
+}
+_BENT = {
+    "scale": "{f} along the axis of the scales: {f}(c x) = {f}(x) holds where c is one number at most",
+    "rotate": "{f}(R x) = R {f}(x): what acts on coordinates commutes with no rotation that mixes them",
+    "shift": "{f}(x + a) = {f}(x) + a",
+}
+_ADDS = "g x + g y = g (x + y): what is added must move in the same way"
+_ONE = "sum over i of g[i] x[i] = g (sum of x[i]) needs one element for all i"
+_FORGETS = "{f}(x + a 1) = {f}(x), along the axis on which the shift is constant"
+
+
+def _degree(node: Node) -> str:
+    name = spelled(node.function, node.attributes)
+    bare = name.isidentifier()
+    return f"{name}(c x) = c**n {name}(x) for c > 0, and some n" if bare else f"f(c x) = c**n f(x) for f(x) = {name}"
+
+
+def step(node: Node, states: Sequence[Sequence[State]], context: Context) -> list[Outcome | Demand]:
+    """Applies the rule of a node; `states`: for every operand the ways in which its value moves (none: it does not).
+
+    A value may move in two disjoint parts that play two values of the formula (queries and keys of a fused weight);
+    where a node reads both at once, each part goes its own way.  The list is empty when nothing is read where it moves.
+
+    Raises:
+        Blocked: the gauge ends here.
+        Demote: a digit must leave the group.  Refine: a digit must be split.
+    """
+    seen = [
+        found
+        for i, (access, several) in enumerate(zip(node.operands, states, strict=True))
+        for state in several
+        if (found := read(node, i, access, state, context)) is not None
+    ]
+    if not seen:
+        return []
+    rules: dict[str, Callable[[Node, list[Seen], Context], Outcome | Demand]] = {
+        "einsum": _einsum,
+        "add": _add,
+        "map": _map,
+        "along": _along,
+        "cat": _cat,
+    }
+    rule = rules.get(node.op)
+    if rule is None:
+        name = node.function or node.source or node.op
+        raise Blocked(f"no rule is known for {name}", node, f"a row of the operator table for {name}")
+    return [rule(node, track, context) for track in _tracks(seen)]
+
+
+def _tracks(seen: list[Seen]) -> list[list[Seen]]:
+    """One list, unless an operand is read in two moving parts: then one for each part."""
+    if len({s.operand for s in seen}) == len(seen):
+        return [seen]
+    tracks: dict[object, list[Seen]] = {}
+    for s in seen:
+        where = {(spot, s.state.digits[d].length) for d, spot in s.variables.items()}
+        tracks.setdefault(frozenset(where), []).append(s)
+    return list(tracks.values())
+
+
+def _out(node: Node, seen: Seen, context: Context) -> dict[Number, Extent]:
+    """Where the digits are in the node's value."""
+    places = {mode.variable: i for i, mode in enumerate(node.modes)}
+    digits: dict[Number, Extent] = {}
+    for digit, spot in seen.variables.items():
+        if spot.variable not in places:
+            if digit in context.group | context.copies:
+                raise Blocked("the moved axis is summed away", node, _SUM[context.kind])
+            continue  # a bystander may go
+        position = places[spot.variable]
+        length = seen.state.digits[digit].length
+        if seen.partial and digit in context.group:
+            length = min(length, node.modes[position].size)
+        digits[digit] = Extent(position, spot.start, length, spot.step)
+    return digits
+
+
+def _elsewhere(node: Node, seen: Seen, variable: int) -> list[int]:
+    """The other operands that read a variable."""
+    return [i for i, a in enumerate(node.operands) if i != seen.operand and variable in a.variables]
+
+
+def played(state: State) -> object:
+    """The value of the formula that a state plays; one that has been through a rotary embedding is another value."""
+    return ("turned", state.tag) if state.zone else state.tag
+
+
+def _tags(moved: Sequence[Seen]) -> tuple[object, ...]:
+    return tuple(sorted((played(s.state) for s in moved), key=repr))
+
+
+# -- contraction -------------------------------------------------------------------------------------------------
+def _einsum(node: Node, moved: list[Seen], context: Context) -> Outcome | Demand:
+    if context.kind == "shift":
+        return _einsum_shift(node, moved, context)
+    if len(moved) == 1:
+        return _einsum_one(node, moved[0], context)
+    return _einsum_two(node, moved, context)
+
+
+def _einsum_shift(node: Node, moved: list[Seen], context: Context) -> Outcome:
+    if len(moved) > 1:
+        raise Blocked(
+            "two shifted values are multiplied", node, "(x + a)(y + a) = x y + …: a product does not forget a"
+        )
+    (seen,) = moved
+    for spot in seen.variables.values():
+        if spot.variable in node.summed or _elsewhere(node, seen, spot.variable):
+            raise Blocked("the axis along which the shift is constant is weighted or summed", node, _SUM["shift"])
+    digits = _out(node, seen, context)
+    weighed = bool(set(node.operands[seen.operand].variables) & set(node.summed))
+    state, tag = replace(seen.state, digits=digits), seen.state.tag
+    if weighed and isinstance(tag, tuple) and tag[0] == "role":
+        return Outcome(state, ("apply", tag))
+    return Outcome(state)
+
+
+def _einsum_one(node: Node, seen: Seen, context: Context) -> Outcome | Demand:
+    acting = {d: s.variable for d, s in seen.variables.items() if d in context.group}
+    summed = [d for d, v in acting.items() if v in node.summed]
+    if summed and not seen.partial:
+        for digit in acting:
+            if digit not in summed:
+                raise Demote(digit, "it stays while the rest of the moved axis is contracted", node, _ONE)
+        partner = _partner(node, seen, acting, context)
+        if not any(_elsewhere(node, seen, v) for v in acting.values()):
+            raise Blocked("the moved axis is summed away", node, _SUM[context.kind])
+        if partner is None:
+            raise Blocked("the moved axis is contracted with values that do not move", node, _MEETS[context.kind])
+        return Demand(partner, "contract", seen.state, seen.variables)
+    for digit, spot in seen.variables.items():
+        if digit in context.copies and spot.variable in node.summed:
+            raise Demote(digit, "values with different group elements are added up", node, _ONE)
+    zone, gate = seen.state.zone or seen.partial, False
+    own = set(node.operands[seen.operand].variables)
+    weighed = bool(own & set(node.summed))
+    for digit, variable in acting.items():
+        others = _elsewhere(node, seen, variable)
+        if not others:
+            continue
+        if context.kind == "scale":
+            # a dropout mask on the axis leaves a scale alone, and is no gate of the formula
+            gate = gate or any(node.operands[i].node not in context.noise for i in others)
+        elif context.torus and not any(context.depends[node.operands[i].node] for i in others):
+            zone = True
+        else:
+            raise Demote(
+                digit,
+                "it is weighted by values that vary along it",
+                node,
+                "diag(w) R = R diag(w) only where w is constant",
+            )
+    state = replace(seen.state, digits=_out(node, seen, context), zone=zone)
+    if gate:
+        return Outcome(state, ("weigh" if weighed else "gate", played(seen.state)))
+    if weighed and isinstance(seen.state.tag, tuple) and seen.state.tag[0] == "role":
+        return Outcome(state, ("apply", seen.state.tag))
+    return Outcome(state)
+
+
+def _partner(node: Node, seen: Seen, acting: Mapping[Number, int], context: Context) -> int | None:
+    """The operand that is contracted with the moved axis and could move: it depends on parameters."""
+    found = [
+        i
+        for i, access in enumerate(node.operands)
+        if i != seen.operand and all(v in access.variables for v in acting.values()) and context.depends[access.node]
+    ]
+    others = {i for v in acting.values() for i in _elsewhere(node, seen, v)}
+    return found[0] if len(found) == 1 and others == set(found) else None
+
+
+def _einsum_two(node: Node, moved: list[Seen], context: Context) -> Outcome:
+    first = moved[0]
+    acting = {d: s.variable for d, s in first.variables.items() if d in context.group}
+    for other in moved[1:]:
+        for digit, spot in first.variables.items():
+            if digit in context.group | context.copies and other.variables.get(digit) != spot:
+                if digit in context.copies:
+                    raise Demote(digit, "its two factors have different copies", node, _ONE)
+                raise Blocked("two moved axes meet that are not one index", node, _MEETS[context.kind])
+        if (set(other.variables) ^ set(first.variables)) & (context.group | context.copies):
+            raise Blocked("two moved values meet whose moved axes differ", node, _MEETS[context.kind])
+    inside = {s.operand for s in moved}
+    rest = {i for v in acting.values() for i, a in enumerate(node.operands) if v in a.variables and i not in inside}
+    if context.kind == "scale":
+        exponent = sum((s.state.exponent for s in moved), Fraction(0))
+        if exponent == 0:
+            return Outcome(None, ("contract", *_tags(moved)))
+        if any(v in node.summed for v in acting.values()):
+            raise Blocked("the scales do not cancel where the moved axis is summed", node, _SUM["scale"])
+        if rest:
+            raise Blocked(
+                "a product of moved values is gated", node, "not supported: a gate on a product of moved values"
+            )
+        return Outcome(
+            replace(first.state, digits=_out(node, first, context), exponent=exponent, tag=None),
+            ("product", *_tags(moved)),
+        )
+    if rest or len(moved) != 2:
+        raise Blocked("more than two values meet along the moved axis", node, _MEETS["rotate"])
+    for digit, variable in acting.items():
+        if variable not in node.summed:
+            raise Demote(digit, "both factors keep it", node, "(R x)[i] (R y)[i] is no function of x[i] y[i]")
+    return Outcome(None, ("contract", *_tags(moved)))
+
+
+# -- the other kinds ---------------------------------------------------------------------------------------------
+def _add(node: Node, moved: list[Seen], context: Context) -> Outcome | Demand:
+    if context.kind == "shift":
+        states = [Outcome(replace(s.state, digits=_out(node, s, context))) for s in moved]
+        first = states[0].state
+        assert first is not None
+        if any(o.state is None or _alive(o.state.digits, context) != _alive(first.digits, context) for o in states):
+            raise Blocked("values that are shifted along different axes are added", node, _ADDS)
+        return _joined(states, moved)
+    if node.constant:
+        raise Blocked(f"the constant {float(node.constant):g} is added to the moved value", node, _ADDS)
+    inside = {s.operand for s in moved}
+    for i, access in enumerate(node.operands):
+        if i not in inside:
+            seen = moved[0]
+            if not context.depends[access.node]:
+                raise Blocked("a value that does not move is added to one that does", node, _ADDS)
+            return Demand(i, "add", seen.state, seen.variables)
+    digits = [_out(node, s, context) for s in moved]
+    one = moved[0].state
+    for s, d in zip(moved[1:], digits[1:]):
+        if (
+            _alive(d, context) != _alive(digits[0], context)
+            or s.state.exponent != one.exponent
+            or s.state.dual != one.dual
+        ):
+            raise Blocked("the values that are added move differently", node, _ADDS)
+    zone = any(s.state.zone or s.partial for s in moved)
+    states = [Outcome(replace(s.state, digits=d, zone=zone)) for s, d in zip(moved, digits)]
+    return _joined(states, moved)
+
+
+def _alive(digits: Mapping[Number, Extent], context: Context) -> dict[Number, Extent]:
+    """Without the bystanders."""
+    return {digit: extent for digit, extent in digits.items() if digit in context.group | context.copies}
+
+
+def _joined(states: list[Outcome], moved: list[Seen]) -> Outcome:
+    tags = {s.state.tag for s in moved}
+    state = states[0].state
+    assert state is not None
+    if len(tags) == 1:
+        return Outcome(state)
+    return Outcome(replace(state, tag=None), ("add", *sorted(tags, key=repr)))
+
+
+def _map(node: Node, moved: list[Seen], context: Context) -> Outcome:
+    name = spelled(node.function, node.attributes)
+    if context.kind != "scale":
+        raise Blocked(f"{name} acts on each coordinate by itself", node, _BENT[context.kind].format(f=name))
+    if len(moved) != 1 or len(node.operands) != 1:
+        raise Blocked(f"{name} of several values", node, f"a law of {name} in two arguments")
+    (seen,) = moved
+    degree = context.degree(node.function, node.attributes)
+    if degree is None:
+        raise Blocked(f"{name} has no law that lets a positive scale through", node, _degree(node))
+    state = replace(seen.state, digits=_out(node, seen, context), exponent=seen.state.exponent * degree, tag=None)
+    return Outcome(state, ("map", node.function, node.attributes, seen.state.tag))
+
+
+def _along(node: Node, moved: list[Seen], context: Context) -> Outcome:
+    name = node.function
+    if len(moved) != 1 or moved[0].operand != 0:
+        raise Blocked(f"{name} of several moved values", node, f"a law of {name} in two arguments")
+    (seen,) = moved
+    acting = {spot.variable for digit, spot in seen.variables.items() if digit in context.group | context.copies}
+    if context.kind == "shift":
+        if (
+            set(node.bound) != acting
+            or seen.partial
+            or any(
+                spot.start or spot.step != 1 or e.length != node.sizes[spot.variable]
+                for spot, e in ((spot, seen.state.digits[d]) for d, spot in seen.variables.items())
+            )
+        ):
+            raise Blocked(f"{name} is not taken along the axis of the shift", node, _FORGETS.format(f=name))
+        if not context.forgets(node.function):
+            raise Blocked(f"{name} has no law that forgets a shift", node, _FORGETS.format(f=name))
+        return Outcome(None, ("along", node.function, seen.state.tag))
+    if acting & set(node.bound) or context.kind == "rotate":
+        raise Blocked(f"{name} mixes or bends the moved axis", node, _BENT[context.kind].format(f=name))
+    degree = context.degree(node.function, node.attributes)
+    if degree is None:
+        raise Blocked(f"{name} has no law that lets a positive scale through", node, _degree(node))
+    if degree == 1:
+        return Outcome(replace(seen.state, digits=_out(node, seen, context)))
+    state = replace(seen.state, digits=_out(node, seen, context), exponent=seen.state.exponent * degree, tag=None)
+    return Outcome(state, ("along", node.function, seen.state.tag))
+
+
+def _cat(node: Node, moved: list[Seen], context: Context) -> Outcome | Demand:
+    if len({s.operand for s in moved}) != len(node.operands):
+        raise Blocked("a moved value is joined with one that does not move", node, ORDER)
+    along = node.bound[0]
+    one = moved[0].state
+    for s in moved:
+        if s.state.tag != one.tag or s.state.exponent != one.exponent or s.state.dual != one.dual:
+            raise Blocked("values that move differently are joined", node, ORDER)
+    across = [s for s in moved if along in {spot.variable for spot in s.variables.values()}]
+    if (across or any(s.partial for s in moved)) and not context.torus:
+        raise Blocked("pieces of the moved axis are put together in another way", node, ORDER)
+    places = {mode.variable: i for i, mode in enumerate(node.modes)}
+    digits: dict[Number, Extent] = {}
+    shared = set(one.digits).intersection(*(s.variables for s in moved)) if len(moved) > 1 else set(moved[0].variables)
+    for digit in sorted(context.group | context.copies | shared):
+        spots = {s.variables.get(digit, Spot(along)) for s in moved}
+        if len(spots) != 1:
+            raise Blocked("pieces of the moved axis are put together in another way", node, ORDER)
+        (spot,) = spots
+        position = places[spot.variable]
+        length = node.modes[position].size if spot.variable == along else one.digits[digit].length
+        digits[digit] = Extent(position, spot.start, length, spot.step)
+    zone = any(s.state.zone or s.partial for s in moved) or bool(across)
+    return Outcome(replace(one, digits=digits, zone=zone))

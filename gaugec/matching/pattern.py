@@ -1,0 +1,127 @@
+"""The steps of a formula, as the matcher reads them: one pattern for every choice of absent optional parameters.
+
+A pattern is found by the same flow rules that are then applied to models, so a formula and a model meet step by step.
+
+What this module does not do: it looks at no model and proves nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from gaugec.graph.ir import Graph, Movement, Statement
+from gaugec.matching.flow import step
+from gaugec.matching.states import Blocked, Context, Demand, Demote, Extent, Key, Law, State
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """A gauge as the matcher reads it: the steps of its formula with the optional roles `absent` left out."""
+
+    statement: Statement
+    movements: Mapping[str, Movement]
+    absent: frozenset[str]
+    keys: frozenset[Key]
+    kept: frozenset[Key]
+    kind: str
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The moved roles that must be bound, in the order of the spec's actions."""
+        return tuple(role for role in self.movements if role not in self.absent)
+
+
+def patterns(
+    statement: Statement, movements: Mapping[str, Movement], degree: Law, forgets: Callable[[str], bool]
+) -> tuple[list[Pattern], str]:
+    """The formula's steps, once for every choice of absent optional roles; and why there are none, if so."""
+    kinds = {movement.kind for movement in movements.values()}
+    if len(kinds) != 1 or "general" in kinds:
+        return [], "its action is not yet supported: the matcher follows scales, rotations and shifts of whole axes"
+    (kind,) = kinds
+    found: list[Pattern] = []
+    reason = ""
+    optional = [role for role in statement.params if role in statement.optional]
+    for count in range(len(optional) + 1):
+        for absent in itertools.combinations(optional, count):
+            try:
+                found.append(_pattern(statement, movements, frozenset(absent), kind, degree, forgets))
+            except (Blocked, Demote) as error:
+                reason = reason or f"the formula itself does not follow the rules of matching: {error}"
+    unique: dict[tuple[object, ...], Pattern] = {}
+    for pattern in found:
+        moved = tuple(r for r in pattern.roles)
+        unique.setdefault((moved, pattern.keys), pattern)
+    return list(unique.values()), reason
+
+
+def _pattern(
+    statement: Statement,
+    movements: Mapping[str, Movement],
+    absent: frozenset[str],
+    kind: str,
+    degree: Law,
+    forgets: Callable[[str], bool],
+) -> Pattern:
+    graph = statement.graph
+    gone = {statement.params[role] for role in absent}
+    torus = statement.group == "torus"
+    context = Context(kind, torus, frozenset({(0,)}), frozenset(), degree, forgets, dependence(graph), noise(graph))
+    states: dict[int, State] = {}
+    for number, (role, movement) in enumerate(movements.items()):
+        if role not in absent:
+            leaf = graph[statement.params[role]]
+            extent = Extent(movement.axis, 0, leaf.modes[movement.axis].size)
+            states[leaf.id] = State({(0,): extent}, ("role", number), movement.exponent, movement.dual)
+    wanted = _ancestors(graph, statement.kept)
+    keys: set[Key] = set()
+    kept: set[Key] = set()
+    for node in graph:
+        if node.id not in wanted or node.op == "leaf":
+            continue
+        if node.op == "add" and any(a.node in gone for a in node.operands):
+            pairs = [(a, c) for a, c in zip(node.operands, node.coefficients) if a.node not in gone]
+            node = replace(node, operands=tuple(a for a, _ in pairs), coefficients=tuple(c for _, c in pairs))
+        outcomes = step(node, [[states[a.node]] if a.node in states else [] for a in node.operands], context)
+        if not outcomes:
+            continue
+        (outcome,) = outcomes
+        if isinstance(outcome, Demand):
+            raise Blocked("a value of the formula that does not move meets one that does")
+        if outcome.key is not None:
+            keys.add(outcome.key)
+        if outcome.state is None:
+            assert outcome.key is not None
+            kept.add(outcome.key)
+        else:
+            states[node.id] = outcome.state if outcome.key is None else replace(outcome.state, tag=outcome.key)
+    if not kept:
+        raise Blocked("nothing in the formula is kept")
+    return Pattern(statement, dict(movements), absent, frozenset(keys), frozenset(kept), kind)
+
+
+def dependence(graph: Graph) -> dict[int, bool]:
+    """Node id -> does it depend on a parameter."""
+    depends: dict[int, bool] = {}
+    for node in graph:
+        own = node.op == "leaf" and node.function == "param"
+        depends[node.id] = own or any(depends[access.node] for access in node.operands)
+    return depends
+
+
+def noise(graph: Graph) -> frozenset[int]:
+    """The leaves that are drawn anew in every forward: dropout masks."""
+    return frozenset(node.id for node in graph if node.op == "leaf" and ("random", True) in node.attributes)
+
+
+def _ancestors(graph: Graph, roots: Sequence[int]) -> set[int]:
+    seen: set[int] = set()
+    pending = list(roots)
+    while pending:
+        id = pending.pop()
+        if id not in seen:
+            seen.add(id)
+            pending.extend(access.node for access in graph[id].operands)
+    return seen

@@ -1,0 +1,308 @@
+"""Finds every site of a gauge in a model's tensor graph, or says why there is none.
+
+From each axis of each parameter the moved values are followed forward (`gaugec.matching.flow`) in step with the
+formula; what must move with them is bound on demand; digits of the axis that cannot belong to one group element become
+copies or bystanders; and this repeats until nothing changes.  What remains is a candidate: the caller proves it on the
+subgraph.
+
+What this module does not do: it looks at no name and no module class, and it proves nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+
+from gaugec.graph.ir import Digit, Graph, Node, Region
+from gaugec.matching.closure import LEAVES, Bound, Closure, Meant, fits, ranges
+from gaugec.matching.pattern import Pattern, dependence, noise
+from gaugec.matching.states import Blocked, Demote, Extent, Law, Number, Refine, State
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A closed flow: what moves, what is kept, and how the digits of the moved axis take part.
+
+    way: every node that the flow passed, in order, with how its value moves (None: it is kept)."""
+
+    bound: list[Bound]
+    moved: frozenset[int]
+    kept: tuple[int, ...]
+    cut: frozenset[int]
+    group: tuple[Number, ...]
+    copies: tuple[Number, ...]
+    sizes: dict[Number, int]
+    pattern: Pattern
+    way: tuple[tuple[int, State | None], ...] = ()
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a parameter's axis is no site: falsy, with its reason.
+
+    leaf, axis: where the search began; span: the part of that axis, as (start, length), or None for all of it; node:
+    where it ended; law: what would have to hold there; progress, passed: how far it came (for choosing what to show).
+    """
+
+    leaf: int
+    axis: int
+    reason: str
+    node: int | None = None
+    progress: int = 0
+    roles: tuple[tuple[str, int], ...] = ()
+    law: str = ""
+    span: tuple[int, int] | None = None
+    passed: int = 0
+
+    def __bool__(self) -> bool:
+        return False
+
+    @property
+    def leaves(self) -> bool:
+        """Would a moved value have left the model?"""
+        return self.reason == LEAVES
+
+    @property
+    def near(self) -> bool:
+        """Was some branch of the moved value kept, so that this is a site but for one obstacle?"""
+        return self.progress >= 10
+
+
+@dataclass
+class Matcher:
+    """Searches one model's graph; `blocked`: leaf id -> why it may not move; `said`: leaf id -> its name for people."""
+
+    graph: Graph
+    blocked: Mapping[int, str]
+    said: Mapping[int, str]
+    degree: Law
+    forgets: Callable[[str], bool]
+    same: Callable[[Meant, Meant], bool]
+    depends: dict[int, bool] = field(default_factory=dict)
+    noisy: frozenset[int] = frozenset()
+    cuts: dict[int, set[tuple[int, int]]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.depends = dependence(self.graph)
+        self.noisy = noise(self.graph)
+        for space, start, length in self.graph.cuts:
+            self.cuts.setdefault(space, set()).add((start, length))
+        for node in self.graph:
+            for operand, access in enumerate(node.operands):
+                for mode, ix in zip(self.graph[access.node].modes, access.index):
+                    low, high = node.span(operand, ix)
+                    dense = math.prod(node.size(operand, v) for _, v in ix.terms) == high - low + 1
+                    if dense and high - low + 1 < mode.size:
+                        self.cuts.setdefault(mode.space, set()).add((low, high - low + 1))
+
+    # -- seeds ------------------------------------------------------------------------------------------------
+    def find(self, all_patterns: Sequence[Pattern]) -> tuple[list[Candidate], list[Refusal]]:
+        """Every candidate site, in the order of the parameters, and what was refused on the way."""
+        candidates: list[Candidate] = []
+        refusals: list[Refusal] = []
+        taken: set[tuple[object, ...]] = set()
+        for leaf in self.graph.leaves("param"):
+            for axis, digits in self._seeds(leaf):
+                tried: list[Refusal] = []
+                for pattern in all_patterns:
+                    found = self._grow(pattern, leaf, axis, digits)
+                    if isinstance(found, Refusal):
+                        found = replace(found, span=_part(leaf, digits))
+                    if isinstance(found, Candidate):
+                        mark = _mark(found)
+                        if mark not in taken:
+                            taken.add(mark)
+                            candidates.append(found)
+                        tried = []
+                        break
+                    tried.append(found)
+                if tried:
+                    refusals.append(max(tried, key=lambda r: r.progress))
+        sharing: dict[int, list[Candidate]] = {}
+        for candidate in candidates:
+            for moved in {b.leaf for b in candidate.bound}:
+                sharing.setdefault(moved, []).append(candidate)
+        alone = [c for c in candidates if not any(_within(c, other) for other in sharing[c.bound[0].leaf])]
+        return alone, refusals
+
+    def _seeds(self, leaf: Node) -> Iterator[tuple[int, dict[Number, Extent]]]:
+        for axis in range(len(leaf.shape)):
+            positions = [i for i, mode in enumerate(leaf.modes) if mode.axis == axis]
+            if not positions:
+                continue
+            whole: dict[Number, Extent] = {(n,): Extent(p, 0, leaf.modes[p].size) for n, p in enumerate(positions)}
+            yield axis, whole
+            for n, p in enumerate(positions):
+                for start, length in sorted(self.cuts.get(leaf.modes[p].space, ())):
+                    yield axis, {**whole, (n,): Extent(p, start, length)}
+
+    # -- growing one site -------------------------------------------------------------------------------------
+    def _grow(self, pattern: Pattern, leaf: Node, axis: int, digits: dict[Number, Extent]) -> Candidate | Refusal:
+        role = pattern.roles[0]
+        group, copies = {d for d, e in digits.items() if e.length > 1}, set[Number]()
+        if not group:
+            return Refusal(leaf.id, axis, "its axis has a single element", None, -1)
+        progress = 0
+        bound = [Bound(leaf.id, role, dict(digits))]
+        if not fits(pattern, role, leaf, axis):
+            return Refusal(leaf.id, axis, f"its axes are not those of {role}", None, -1)
+        if leaf.id in self.blocked:
+            return Refusal(leaf.id, axis, self.blocked[leaf.id], None, 0)
+        node: int | None = None
+        for _ in range(200):
+            closure = Closure(self, pattern, bound, frozenset(group), frozenset(copies))
+            try:
+                again = closure.run()
+                progress = max(progress, len(bound))
+                if again is not None:
+                    return self._candidate(pattern, bound, again, tuple(sorted(group)), tuple(sorted(copies)), digits)
+                continue
+            except Refine as error:
+                digits = _refined(digits, error)
+                for part in (group, copies):
+                    if error.digit in part:
+                        part.discard(error.digit)
+                        part |= {(*error.digit, n) for n in range(len(error.sizes))}
+                bound = [Bound(leaf.id, role, dict(digits))]
+            except Demote as error:
+                digit = error.digit
+                node = error.node.id if error.node is not None else None
+                if digit in group and pattern.kind == "rotate":
+                    group.discard(digit)
+                    copies.add(digit)
+                else:
+                    group.discard(digit)
+                    copies.discard(digit)
+                progress = max(progress, len(bound))
+                bound = [Bound(leaf.id, role, dict(digits))]
+                if not group:
+                    return Refusal(
+                        leaf.id,
+                        axis,
+                        f"no axis is left on which one element acts: {error}",
+                        node,
+                        progress,
+                        _roles(bound),
+                        error.law,
+                    )
+            except Blocked as error:
+                node = error.node.id if error.node is not None else None
+                progress = max(progress, len(bound)) + (10 if error.near else 0)
+                passed = len(closure.states)
+                return Refusal(leaf.id, axis, str(error), node, progress, _roles(bound), error.law, None, passed)
+        return Refusal(leaf.id, axis, "the search for a closed site did not end", node, progress, _roles(bound))
+
+    def _cut(self, moved: frozenset[int], kept: frozenset[int]) -> frozenset[int]:
+        """The values at which the proof may stop: read by the site, and untouched by what moves.
+
+        A value that reads only the still part of a moved one (the gate's half of a fused weight) is not one of them:
+        the prover must look into it.
+        """
+        touched = set(moved)
+        for id in range(min(moved), max(kept) + 1):
+            if id not in kept and any(access.node in touched for access in self.graph[id].operands):
+                touched.add(id)
+        pending = list(kept)
+        seen: set[int] = set()
+        cut: set[int] = set()
+        while pending:
+            id = pending.pop()
+            if id in seen:
+                continue
+            seen.add(id)
+            if id in touched or id in kept:
+                pending.extend(access.node for access in self.graph[id].operands)
+            elif self.graph[id].op != "leaf":
+                cut.add(id)
+        return frozenset(cut)
+
+    def _candidate(
+        self,
+        pattern: Pattern,
+        bound: list[Bound],
+        flow: Closure,
+        group: tuple[Number, ...],
+        copies: tuple[Number, ...],
+        digits: Mapping[Number, Extent],
+    ) -> Candidate:
+        moved = frozenset(flow.states)
+        cut = self._cut(moved, frozenset(flow.kept))
+        sizes = {digit: extent.length for digit, extent in digits.items()}
+        way = tuple((id, state) for id in sorted({*flow.states, *flow.kept}) for state in flow.states.get(id, [None]))
+        return Candidate(bound, moved, tuple(sorted(flow.kept)), cut, group, copies, sizes, pattern, way)
+
+
+def _part(leaf: Node, digits: Mapping[Number, Extent]) -> tuple[int, int] | None:
+    """The part of the axis that a search began with; None for all of it."""
+    parts = [(e.start, e.length) for e in digits.values() if e.length != leaf.modes[e.position].size]
+    return parts[0] if parts else None
+
+
+def _mark(found: Candidate) -> tuple[object, ...]:
+    """What a candidate moves, however it was found (queries from keys or keys from queries)."""
+    marks: list[tuple[object, ...]] = []
+    for bound in found.bound:
+        places = {d: (e.position, e.start, e.length, e.step) for d, e in bound.digits.items()}
+        parts = (tuple(sorted(places[d] for d in part if d in places)) for part in (found.group, found.copies))
+        marks.append((bound.leaf, *parts))
+    return tuple(sorted(marks))
+
+
+def _within(one: Candidate, two: Candidate) -> bool:
+    """Does a candidate move only a part of what another one moves?"""
+    if one is two or {b.leaf for b in one.bound} - {b.leaf for b in two.bound}:
+        return False
+
+    def inside(b: Bound, c: Bound) -> bool:
+        mine, theirs = ranges(b.digits), ranges(c.digits)
+        return b.leaf == c.leaf and all(
+            p in mine and low <= mine[p][0] and mine[p][1] <= high for p, (low, high) in theirs.items()
+        )
+
+    def size(candidate: Candidate) -> int:
+        return math.prod(candidate.sizes[d] for d in (*candidate.group, *candidate.copies))
+
+    smaller = size(one) < size(two)
+    return smaller and all(any(inside(b, c) for c in two.bound) for b in one.bound)
+
+
+def _refined(digits: Mapping[Number, Extent], error: Refine) -> dict[Number, Extent]:
+    """The digits with one of them split."""
+    extent = digits[error.digit]
+    made = {d: e for d, e in digits.items() if d != error.digit}
+    step, start = extent.step * extent.length, extent.start
+    for n, size in enumerate(error.sizes):
+        step //= size
+        made[(*error.digit, n)] = Extent(extent.position, start, size, step)
+        start = 0
+    return dict(sorted(made.items()))
+
+
+def _roles(bound: Sequence[Bound]) -> tuple[tuple[str, int], ...]:
+    return tuple((b.role, b.leaf) for b in bound)
+
+
+def regions(graph: Graph, candidate: Candidate) -> tuple[Region, ...]:
+    """The moved parameters of a candidate, as the prover reads them."""
+    made: list[Region] = []
+    numbers = {digit: n for n, digit in enumerate(sorted((*candidate.group, *candidate.copies)))}
+    for bound in candidate.bound:
+        leaf = bound.leaf
+        movement = candidate.pattern.movements[bound.role]
+        order = 0
+        digits: list[Digit] = []
+        for position, mode in enumerate(graph[leaf].modes):
+            mine = sorted((d, e) for d, e in bound.digits.items() if e.position == position)
+            if not mine:
+                digits.append(Digit("rest", 0, mode.size, 1, order, position))
+                order += 1
+            for digit, e in mine:
+                part = "group" if digit in candidate.group else "copy" if digit in candidate.copies else "rest"
+                number = numbers[digit] if part != "rest" else order
+                order += part == "rest"
+                digits.append(Digit(part, e.start, e.length, e.step, number, position))
+        shift = bound.shift_by or Fraction(0)
+        made.append(Region(leaf, tuple(digits), movement.kind, movement.exponent, movement.dual, shift))
+    return tuple(made)

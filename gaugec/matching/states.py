@@ -1,0 +1,220 @@
+"""What the flow of moved values speaks of: digits and where they are, states, outcomes, demands, and what may end it.
+
+A moved value has a `State`: along which of its modes the group acts, and which value of the formula it plays (`tag`).
+How a node reads moved operands is said here too (`read`), because every rule begins with it.
+
+What this module does not do: it knows no rule (see `gaugec.matching.flow`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from gaugec.graph.ir import Access, Ix, Node
+
+ORDER = "the element acts on the whole axis in one order; a part, a flip or a permutation of it is another axis"
+Key = tuple[object, ...]
+Number = tuple[int, ...]  # a digit of the moved axis; (2, 0) and (2, 1) are what (2,) was split into
+Law = Callable[[str, tuple[tuple[str, object], ...]], "Fraction | None"]
+
+
+class Blocked(Exception):
+    """The moved value meets something that the gauge cannot pass: the message says what, `law` what would let it."""
+
+    def __init__(self, message: str, node: Node | None = None, law: str = "") -> None:
+        super().__init__(message)
+        self.node, self.law = node, law
+        self.near = False
+
+
+class Demote(Exception):
+    """A digit of the moved axis cannot be one on which the group acts as a whole."""
+
+    def __init__(self, digit: Number, reason: str, node: Node | None = None, law: str = "") -> None:
+        super().__init__(reason)
+        self.digit, self.node, self.law = digit, node, law
+
+
+class Refine(Exception):
+    """A digit of the moved axis is read as several: it must be split into `sizes`, outermost first."""
+
+    def __init__(self, digit: Number, sizes: Sequence[int]) -> None:
+        super().__init__(f"a digit of the moved axis splits into {list(sizes)}")
+        self.digit, self.sizes = digit, tuple(sizes)
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Where a digit of the moved axis is in a value: a share of mode `position`, whose index is the sum over the digits
+    that it holds of start + step * t, 0 <= t < length."""
+
+    position: int
+    start: int
+    length: int
+    step: int = 1
+
+
+@dataclass(frozen=True, order=True)
+class Spot:
+    """Where a node reads a digit: its local `variable` is start + step * t (summed over the digits in it)."""
+
+    variable: int
+    start: int = 0
+    step: int = 1
+
+
+@dataclass(frozen=True)
+class State:
+    """How a value moves.
+
+    digits: digit number -> its place in this value.  tag: the value of the formula that it plays.
+    exponent: of a scale.  dual: of a rotation.  zone: inside a rotary embedding that is spelled out.
+    """
+
+    digits: Mapping[Number, Extent]
+    tag: object
+    exponent: Fraction = Fraction(1)
+    dual: bool = False
+    zone: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a node does with moved operands: the state of its value (None: kept), the step it took (None: neutral)."""
+
+    state: State | None
+    key: Key | None = None
+
+
+@dataclass(frozen=True)
+class Demand:
+    """Operand `operand` of the node must move too: as `partner` in the same step, along `variables`."""
+
+    operand: int
+    kind: str
+    mine: State
+    variables: Mapping[Number, Spot]
+
+
+@dataclass(frozen=True)
+class Context:
+    """What stays the same during one flow.
+
+    kind: "scale", "rotate" or "shift".  torus: rotary planes are allowed to be taken apart and put together.
+    group: digits along which the element acts.  copies: digits each value of which has an element of its own.
+    degree, forgets: proved laws of functions.
+    depends: node id -> does it depend on any parameter.  noise: nodes that are dropout masks.
+    """
+
+    kind: str
+    torus: bool
+    group: frozenset[Number]
+    copies: frozenset[Number]
+    degree: Law
+    forgets: Callable[[str], bool]
+    depends: Mapping[int, bool]
+    noise: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One operand as the node reads it: digit -> variable; `partial` when it reads a slice of a digit."""
+
+    operand: int
+    state: State
+    variables: Mapping[Number, Spot]
+    partial: bool
+
+
+def read(node: Node, operand: int, access: Access, state: State, context: Context) -> Seen | None:
+    """Reads a moved operand; None when the access misses the moved part.
+
+    Raises:
+        Blocked: it reads the moved axis in a way that no rule follows.  Refine: it reads a digit as several.
+    """
+    by_mode: dict[int, list[Number]] = {}
+    for digit, extent in state.digits.items():
+        by_mode.setdefault(extent.position, []).append(digit)
+    variables: dict[Number, Spot] = {}
+    partial = False
+    owner: dict[int, int] = {}
+    for position, digits in by_mode.items():
+        found = _read_mode(node, operand, access.index[position], {d: state.digits[d] for d in digits}, context)
+        if found is None:
+            return None
+        spots, part = found
+        partial = partial or part
+        for spot in spots.values():
+            if owner.setdefault(spot.variable, position) != position:
+                raise Blocked("it reads a diagonal of the moved axis", node, "(R x)[i, i] is no function of x[i, i]")
+        variables.update(spots)
+    return Seen(operand, state, variables, partial)
+
+
+def _read_mode(
+    node: Node, operand: int, ix: Ix, extents: Mapping[Number, Extent], context: Context
+) -> tuple[dict[Number, Spot], bool] | None:
+    """The digits of one mode as a node reads them, and whether it reads a part of a rotary axis."""
+    low, high = node.span(operand, ix)
+    base = sum(e.start for e in extents.values())
+    top = base + sum(e.step * (e.length - 1) for e in extents.values())
+    grid = math.gcd(*(e.step for e in extents.values() if e.length > 1), *(s for s, _ in ix.terms))
+    if high < base or low > top or (grid > 1 and (ix.offset - base) % grid):
+        return None
+    live = {d: e for d, e in extents.items() if e.length > 1}
+    terms = dict(ix.terms)
+    steps = {e.step: (d, e) for d, e in live.items()}
+    if ix.offset == base and len(terms) == len(ix.terms) and len(steps) == len(live):
+        if set(terms) == set(steps) and all(node.size(operand, v) == steps[s][1].length for s, v in ix.terms):
+            return {steps[s][0]: Spot(v) for s, v in ix.terms}, False
+    if len(ix.terms) == 1 and ix.terms[0][0] == 1 and low <= base and top <= high:
+        variable = ix.terms[0][1]
+        spots: dict[Number, Spot] = {}
+        offset = ix.offset
+        for digit, extent in extents.items():
+            spots[digit] = Spot(variable, extent.start - offset, extent.step)
+            offset = 0
+        return spots, False
+    if ix.offset == base and len(live) == 1 and len(ix.terms) > 1:
+        ((digit, extent),) = live.items()
+        sizes = [node.size(operand, v) for _, v in ix.terms]
+        if math.prod(sizes) == extent.length and all(
+            s == extent.step * math.prod(sizes[i + 1 :]) for i, (s, _) in enumerate(ix.terms)
+        ):
+            raise Refine(digit, sizes)
+    pieces = _pieces(node, operand, ix, base, live, context) if context.torus else None
+    if pieces is not None:
+        return pieces, True
+    raise Blocked("it reads the moved axis in another order or in part", node, ORDER)
+
+
+def _pieces(
+    node: Node, operand: int, ix: Ix, base: int, live: Mapping[Number, Extent], context: Context
+) -> dict[Number, Spot] | None:
+    """A read that takes a piece of one rotary digit and the others whole; None where it is something else."""
+    spots: dict[Number, Spot] = {}
+    piece: tuple[Extent, int] | None = None
+    for stride, variable in ix.terms:
+        size = node.size(operand, variable)
+        fitting = [d for d, e in live.items() if d not in spots and e.step <= stride < e.step * e.length]
+        if len(fitting) != 1 or stride % live[fitting[0]].step:
+            return None
+        digit, e = fitting[0], live[fitting[0]]
+        spots[digit] = Spot(variable)
+        if stride == e.step and size == e.length:
+            continue
+        if digit not in context.group or piece is not None:
+            return None
+        piece = (e, 1 + stride // e.step * (size - 1))
+    for digit in live.keys() - spots.keys():
+        if digit not in context.group or piece is not None:
+            return None
+        piece = (live[digit], 1)
+    if piece is None:
+        return None
+    e, reach = piece
+    rest = ix.offset - base
+    return spots if rest >= 0 and rest % e.step == 0 and rest // e.step + reach <= e.length else None

@@ -1,0 +1,208 @@
+"""The pipeline in one screen: load, prove, trace, match, prove again on the model, witness, derive, plan, emit, seal.
+
+What this module does not do: it decides nothing by itself; each stage is a stranger to the others and is called here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from gaugec import limits
+from gaugec.certificate import write as certificate
+from gaugec.codegen.derive import derive
+from gaugec.codegen.emit import emit
+from gaugec.codegen.plan import plan
+from gaugec.errors import MatchError, ProofError
+from gaugec.groups import GROUPS
+from gaugec.language import load
+from gaugec.language.tree import Entry, Gauge, Spec
+from gaugec.model.preserve import preserved
+from gaugec.pipeline.compiled import CompiledGauge, Refused
+from gaugec.pipeline.find import Finder
+from gaugec.pipeline.verify import Verification, verify
+from gaugec.proof.theorem import Theorem
+from gaugec.sites import Site
+from gaugec.tracing.trace import Trace, trace
+from gaugec.witness.finite import Runner, Witness, witness
+from gaugec.witness.gradient import TOLERANCE, covariance
+
+
+def compile(
+    spec: str | Path | Spec,
+    model: nn.Module,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    loss: str | None = None,
+    limit: float | None = None,
+) -> CompiledGauge:
+    """Compiles a spec against a model and its example inputs; see the README.
+
+    `loss="cross_entropy"` says that output 0 is logits that reach a softmax cross-entropy over the last axis and
+    nothing else.  The model may live on the meta device.  The model is not changed.  `limit`: the seconds that each
+    proof may take, 20 unless given; what takes longer is not decided, and refused.
+
+    Raises:
+        SpecError: the spec cannot be read.  ProofError: a gauge of it is not proved.
+        MatchError: the model cannot be traced, a required gauge has no site, or the witness contradicts a proof.
+        ValueError: the limit is not a positive number.
+    """
+    with limits.each(limit):
+        return _compile(spec, model, args, kwargs, loss)
+
+
+def _compile(
+    spec: str | Path | Spec,
+    model: nn.Module,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any] | None,
+    loss: str | None,
+) -> CompiledGauge:
+    loaded = spec if isinstance(spec, Spec) else load(str(spec))
+    verification = verify(loaded)
+    for entry, theorem, accepted in zip(loaded.entries, verification.theorems, verification.accepted):
+        if not accepted:
+            raise _unproved(entry, theorem)
+    spec_file = loaded.name if isinstance(spec, Spec) else str(spec)
+    with preserved(model):
+        traced = trace(model, args, kwargs, loss=loss)
+        return build(loaded, spec_file, verification, traced, model, args, kwargs)
+
+
+def build(
+    loaded: Spec,
+    spec_file: str,
+    verification: Verification,
+    traced: Trace,
+    model: nn.Module,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any] | None,
+) -> CompiledGauge:
+    """The second half of `compile`: an accepted spec and a traced model to a compiled gauge.
+
+    Raises:
+        MatchError: a required gauge has no site, or the witness contradicts a proof.
+    """
+    finder = Finder(traced)
+    sites: list[Site] = []
+    refusals: list[Refused] = []
+    for entry, theorem in zip(loaded.entries, verification.theorems):
+        found, refused = finder.sites(entry, theorem)
+        if entry.required and not found:
+            raise _no_site(entry.gauge, refused, traced)
+        sites += found
+        refusals += refused
+    sites = _largest(sites)
+    measured = _witnessed(traced, sites)
+    if measured.dead:
+        # a site from which nothing reaches an output has nothing to prove, and its parameters nothing to learn
+        refusals += [_unseen(sites[number]) for number in measured.dead]
+        sites = [site for number, site in enumerate(sites) if number not in measured.dead]
+        measured = _witnessed(traced, sites)
+        for entry in loaded.entries:
+            if entry.required and not any(site.gauge == entry.gauge.name for site in sites):
+                raise _no_site(entry.gauge, [r for r in refusals if r.gauge == entry.gauge.name], traced)
+    _gradient_agrees(model, args, kwargs or {}, sites, traced)
+    metadata = certificate.make(
+        loaded,
+        spec_file,
+        verification.theorems,
+        traced.graph,
+        sites,
+        loss=traced.loss,
+        traced=traced.second,
+        parameters=traced.shapes,
+        tied={name: canonical for name, canonical in traced.names.items() if name != canonical},
+        refused=[str(refused) for refused in refusals],
+        ungauged=finder.ungauged(sites),
+        witness={
+            "error": f"{measured.error:.1e}",
+            "control": f"{measured.control:.1e}",
+            "controls": measured.controls,
+            "note": measured.note,
+        },
+        torch=str(torch.__version__),
+    )
+    source = certificate.sealed(emit(plan(sites, derive(sites), traced.shapes), metadata))
+    return CompiledGauge(source, tuple(sites), tuple(refusals), verification, measured, traced)
+
+
+def _largest(sites: Sequence[Site]) -> list[Site]:
+    """Where a group and its subgroup move the same parts of the same parameters, the larger is kept."""
+
+    def acts_on(site: Site) -> object:
+        return frozenset((b.parameter, b.offset, b.copies, b.group, b.move.kind) for b in site.bindings)
+
+    best: dict[object, Site] = {}
+    for site in sites:
+        known = best.get(acts_on(site))
+        if known is None or GROUPS[site.group].dimension(site.size) > GROUPS[known.group].dimension(known.size):
+            best[acts_on(site)] = site
+    return [site for site in sites if best[acts_on(site)] is site]
+
+
+def _gradient_agrees(
+    model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], sites: Sequence[Site], traced: Trace
+) -> None:
+    """Holds the model's own gradients at two gauge copies against each other.
+
+    Raises:
+        MatchError: they do not transform into each other: they are not the gradient of what was proved.
+    """
+    inputs = ((tuple(args), dict(kwargs)), *traced.others)
+    for gauge, share in covariance(model, inputs, sites, traced.names, traced.loss).items():
+        if not share <= TOLERANCE:
+            raise MatchError(
+                f"the gradient is not that of the forward: under {gauge} it is off by {share:.1e} of its size",
+                help="a hook or a custom backward changes it, or the forward is another function at other sizes",
+            )
+
+
+def _unseen(site: Site) -> Refused:
+    """A site whose parameters change no output when one of them moves alone."""
+    names = tuple(binding.parameter for binding in site.bindings)
+    reason = "no output depends on it, with these example inputs (do the tokens differ?)"
+    return Refused(site.gauge, ", ".join(dict.fromkeys(names)), reason, "", site.place, False, True, names)
+
+
+def _unproved(entry: Entry, theorem: Theorem) -> ProofError:
+    reason = f": {theorem.reason}" if theorem.reason else ""
+    shown = "".join(f"\n{line}" for line in replace(theorem, repair="").evidence)
+    advice = theorem.repair or "run `gaugec verify --explain` on the spec for the steps"
+    if theorem.verdict == "not decided" and not theorem.repair:
+        advice = "say it in a smaller formula, or give the proof more time: `limit=`, on the command line `--limit`"
+    return ProofError(f"{theorem.name} is {theorem.verdict}{reason}{shown}", entry.gauge.span, advice)
+
+
+def _no_site(gauge: Gauge, refused: Sequence[Refused], traced: Trace) -> MatchError:
+    reasons = "".join("\n  " + refusal.explained().replace("\n", "\n  ") for refusal in refused[:3])
+    advice = "mark its `use` line `optional` if the model need not have it"
+    if any(refusal.outputs for refusal in refused) and traced.loss is None:
+        advice = 'if output 0 is logits that only reach a cross-entropy, say so with loss="cross_entropy"; or ' + advice
+    return MatchError(f"{gauge.name} finds no site in the model{':' if reasons else ''}{reasons}", gauge.span, advice)
+
+
+def _witnessed(traced: Trace, sites: Sequence[Site]) -> Witness:
+    """The fifth condition of soundness.
+
+    Raises:
+        MatchError: an output changed that must not, or the control did not change it.
+    """
+    measured = witness(Runner(traced.program, traced.names, traced.loss), traced.shapes, sites)
+    if measured.error > 1e-10:
+        worst = max(measured.by_gauge, key=lambda pair: pair[1], default=("", 0.0))
+        raise MatchError(
+            f"the numeric witness contradicts the proof of {worst[0]}: outputs changed by {measured.error:.1e} "
+            f"(control {measured.control:.1e})",
+            help="this is a defect of gaugec or a graph that float64 cannot run faithfully; nothing was compiled",
+        )
+    return measured
+
+
+__all__: list[str] = ["Verification", "build", "compile", "verify"]

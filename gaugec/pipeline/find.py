@@ -1,0 +1,189 @@
+"""Finds and proves the sites of one traced model, and says for people what came near and why it is none.
+
+What this module does not do: it traces, witnesses and emits nothing (see `gaugec.pipeline.compile`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+from gaugec.errors import MatchError
+from gaugec.graph.ir import Movement, Node, Statement
+from gaugec.language.lower import lower
+from gaugec.language.tree import Entry, Gauge
+from gaugec.laws import functions as meanings
+from gaugec.laws import pointwise as laws
+from gaugec.matching.closure import Meant
+from gaugec.matching.pattern import patterns
+from gaugec.matching.search import Candidate, Matcher, Refusal, regions
+from gaugec.matching.site import make_site, pairings
+from gaugec.operators import Term
+from gaugec.pipeline.compiled import Refused
+from gaugec.proof.prove import Theorem, prove_invariance
+from gaugec.sites import Site
+from gaugec.tracing.trace import Trace
+
+
+def _degree(function: str, attributes: tuple[tuple[str, object], ...]) -> Fraction | None:
+    """The proved degree of a function, for the matcher's filter."""
+    numbers = dict(attributes)
+    if function == "pow":
+        exponent = numbers["exponent"]
+        return exponent if isinstance(exponent, Fraction) else None
+    if function in ("max", "min"):
+        return Fraction(1) if laws.holds(f"{function} scale") else None
+    return laws.degree(laws.definition(function, numbers))
+
+
+def _forgets(function: str) -> bool:
+    return function in ("softmax", "log_softmax", "cross_entropy") and laws.holds(f"{function} shift")
+
+
+def _same(one: Meant, two: Meant) -> bool:
+    """Are two functions of the graph one, by their definitions and up to a number, which passes every action?"""
+    a, b = (_definition(*meant) for meant in (one, two))
+    return a is not None and b is not None and meanings.proportional(a, b)
+
+
+def _definition(function: str, attributes: tuple[tuple[str, object], ...]) -> Term | None:
+    numbers = dict(attributes)
+    if function == "pow" and isinstance(exponent := numbers["exponent"], Fraction):
+        return ("pow", "x", exponent)
+    return laws.definition(function, numbers)
+
+
+def _acting(leaf: Node, candidate: Candidate) -> int:
+    """The axis of the first bound parameter along which the group acts."""
+    digits = candidate.bound[0].digits
+    return next(leaf.modes[e.position].axis for d, e in sorted(digits.items()) if d in candidate.group)
+
+
+def _movements(theorem: Theorem) -> dict[str, Movement]:
+    """The prover's movements as the matcher reads them; what it cannot follow is "general"."""
+    turned = {m.inverse for m in theorem.movements.values() if m.kind == "rotate"}
+    made: dict[str, Movement] = {}
+    for role, found in theorem.movements.items():
+        simple = found.coefficient == 1 and len(turned) <= 1
+        if found.kind != "none":
+            kind = found.kind if simple else "general"
+            made[role] = Movement(kind, found.axis, found.exponent, found.dual, found.shift_by)
+    return made
+
+
+class Finder:
+    """Finds and proves the sites of one traced model."""
+
+    def __init__(self, traced: Trace) -> None:
+        self.traced, self.graph = traced, traced.graph
+        self.names = {leaf: name for name, leaf in traced.leaves.items()}
+        tied: dict[str, list[str]] = {}
+        for name, canonical in traced.names.items():
+            if name != canonical:
+                tied.setdefault(canonical, []).append(name)
+        self.said = {
+            leaf: f"{name} (tied to {', '.join(tied[name])})" if name in tied else name
+            for leaf, name in self.names.items()
+        }
+        self.tied = {leaf: ", ".join(tied[name]) for leaf, name in self.names.items() if name in tied}
+        blocked = {traced.leaves[name]: why for name, why in traced.blocked.items() if name in traced.leaves}
+        self.matcher = Matcher(self.graph, blocked, self.said, _degree, _forgets, _same)
+        self.near: dict[str, str] = {}
+
+    def sites(self, entry: Entry, theorem: Theorem) -> tuple[list[Site], list[Refused]]:
+        """Every proved site of one gauge, and what came near."""
+        gauge = entry.gauge
+        statement: Statement = lower(gauge)
+        all_patterns, why = patterns(statement, _movements(theorem), _degree, _forgets)
+        if not all_patterns:
+            raise MatchError(
+                f"{gauge.name} is proved, but not supported yet: {why}",
+                gauge.span,
+                "mark it `optional`, or state it with whole axes",
+            )
+        candidates, refused = self.matcher.find(all_patterns)
+        sites: list[Site] = []
+        said: list[Refused] = []
+        for candidate in candidates:
+            proved, pairing = self._prove(candidate)
+            if proved.verdict == "proved" or (proved.verdict == "approximate" and entry.approximate):
+                certificate = [
+                    ("structure", proved.structure),
+                    *(("condition", condition) for condition in proved.conditions),
+                    *(("step", step) for step in proved.steps),
+                ]
+                sites.append(
+                    make_site(
+                        self.graph, candidate, self.names, gauge, len(sites), pairing, proved.verdict, certificate
+                    )
+                )
+            else:
+                leaf, kept = candidate.bound[0].leaf, self.graph[candidate.kept[0]]
+                axis = self._axis(leaf, _acting(self.graph[leaf], candidate))
+                reason = f"{proved.verdict} on the model: {proved.reason}"
+                moved = tuple(self.names[id] for id in dict.fromkeys(b.leaf for b in candidate.bound))
+                law = "the kept value is the same polynomial after the element has acted"
+                where = (kept.source or kept.function, kept.place)
+                said.append(
+                    Refused(gauge.name, self.said[leaf], reason, *where, False, True, moved, "", axis, law, kept.line)
+                )
+        near = [refusal for refusal in refused if refusal.near]
+        if not near and not sites:
+            # nothing came near: of every parameter the search that came farthest, values that leave the model first
+            far: dict[int, Refusal] = {}
+            for refusal in sorted(refused, key=lambda r: (not r.leaves, -r.passed, -r.progress)):
+                if refusal.progress > 0:
+                    far.setdefault(refusal.leaf, refusal)
+            near = list(far.values())[:5]
+        said += [self._said(gauge, refusal) for refusal in near]
+        return sites, list(dict.fromkeys(said))
+
+    def _prove(self, candidate: Candidate) -> tuple[Theorem, tuple[str, int]]:
+        moved = regions(self.graph, candidate)
+        best: tuple[Theorem, tuple[str, int]] | None = None
+        for pairing in pairings(self.matcher, candidate):
+            theorem = prove_invariance(
+                self.graph, candidate.kept, moved, candidate.pattern.statement.group, candidate.cut, *pairing
+            )
+            if theorem.verdict == "proved":
+                return theorem, pairing
+            best = best or (theorem, pairing)
+        if best is None:
+            return Theorem("", "refused", "its axis has no pairs to rotate"), ("", 0)
+        return best
+
+    def _said(self, gauge: Gauge, refusal: Refusal) -> Refused:
+        node = self.graph[refusal.node] if refusal.node is not None else None
+        roles = [self.said[leaf] for _, leaf in refusal.roles if leaf != refusal.leaf]
+        note = ""
+        tied = [
+            leaf for leaf in dict.fromkeys([refusal.leaf, *(leaf for _, leaf in refusal.roles)]) if leaf in self.tied
+        ]
+        if tied and node is not None:
+            one, other = self.names[tied[0]], self.tied[tied[0]]
+            note = f"; {one} and {other} are one tied weight, and every use of it would move"
+        others = f", with {', '.join(roles)}" if roles else ""
+        return Refused(
+            gauge.name,
+            self.said[refusal.leaf] + others,
+            refusal.reason,
+            node.source or node.function if node is not None else "",
+            node.place if node is not None else "",
+            refusal.leaves,
+            refusal.near,
+            tuple(self.names[leaf] for _, leaf in refusal.roles),
+            note,
+            self._axis(refusal.leaf, refusal.axis, refusal.span),
+            refusal.law,
+            node.line if node is not None else "",
+        )
+
+    def _axis(self, leaf: int, axis: int, span: tuple[int, int] | None = None) -> str:
+        """Which axis was followed, in words."""
+        part = f", entries {span[0]} to {span[0] + span[1] - 1}" if span is not None else ""
+        return f"axis {axis} of {self.names[leaf]}, of length {self.graph[leaf].shape[axis]}{part}"
+
+    def ungauged(self, sites: Sequence[Site]) -> list[str]:
+        """The parameters that no site moves, in the model's order."""
+        moved = {binding.parameter for site in sites for binding in site.bindings}
+        return [name for name in dict.fromkeys(self.traced.names.values()) if name not in moved]

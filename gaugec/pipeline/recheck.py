@@ -1,0 +1,295 @@
+"""Checks a compiled file again: its text, its spec, the proofs and, where the model is given, what was found there.
+
+Nothing that the certificate says is believed.  The spec is read and proved again, the model is traced again, its sites
+are found and proved again, and the compiler writes the file a second time: the two must be equal to the byte.  Whoever
+edits a compiled file and its hashes together is caught there.  The file is not run.
+
+What this module does not do: it compares no figures of the witness (another processor rounds otherwise); it measures
+them anew, and a witness that fails is a difference.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import gaugec
+from gaugec import limits
+from gaugec.certificate import write as certificate
+from gaugec.certificate.read import Compiled, NotCompiled, read
+from gaugec.certificate.report import proved_once
+from gaugec.errors import GaugeError, SpecError, printable
+from gaugec.language import load
+from gaugec.language.tree import Spec
+from gaugec.model.preserve import preserved
+from gaugec.pipeline.compile import build
+from gaugec.pipeline.compiled import CompiledGauge
+from gaugec.pipeline.verify import Verification, verify
+from gaugec.proof import prove
+from gaugec.tracing.trace import Trace, trace
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was compared.  verdict: "ok", "differs" or "not done"; says: what, or what differs first."""
+
+    name: str
+    verdict: str
+    says: str
+
+
+@dataclass(frozen=True)
+class Recheck:
+    """What a recheck found: true where all that was checked is as the certificate says.
+
+    checks: in the order in which they were made.  notes: what is no difference, but should be known.
+    """
+
+    path: str
+    checks: tuple[Check, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Is nothing different?  (Without a model that is the file, its spec and the spec's proofs.)"""
+        return all(check.verdict == "ok" for check in self.checks)
+
+    def __bool__(self) -> bool:
+        return self.ok
+
+    def __str__(self) -> str:
+        lines = [f"{self.path}:"]
+        lines += [f"  {check.verdict:8}  {check.name:6}  {check.says}" for check in self.checks]
+        return "\n".join([*lines, *(f"  {note}" for note in self.notes)])
+
+
+def recheck(
+    path: str | Path,
+    model: nn.Module | None = None,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    loss: str | None = None,
+    spec: str | Path | Spec | None = None,
+    limit: float | None = None,
+) -> Recheck:
+    """Checks a compiled file again, from its spec and, where it is given, from the model and its example inputs.
+
+    `loss`: None stands for what the certificate says.  `spec`: where it is now, if it is no longer where it was when
+    the file was compiled.  Proofs are made anew: what this process remembered of earlier ones is forgotten first.
+
+    `limit`: the seconds that each proof may take, 20 unless given; what was proved in more must be given more here.
+
+    Raises:
+        NotCompiled: the file is no compiled gauge with a certificate.
+        ValueError: the limit is not a positive number.
+    """
+    with limits.each(limit), preserved(model):
+        return _recheck(str(path), model, args, kwargs, loss, spec)
+
+
+def _recheck(
+    path: str,
+    model: nn.Module | None,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any] | None,
+    loss: str | None,
+    spec: str | Path | Spec | None,
+) -> Recheck:
+    file = read(path)
+    prove.forget()
+    checks, notes = [_text(file)], []
+    if file.metadata["gaugec"] != gaugec.__version__:
+        notes.append(f"compiled by gaugec {printable(file.metadata['gaugec'])}, this is {gaugec.__version__}")
+    found, loaded = _spec(file, spec)
+    verified, verification = _theorems(file, loaded)
+    checks += [found, verified]
+    if model is None:
+        notes.append("the model was not looked at: only with it are the sites proved again, and the code written again")
+        return Recheck(printable(path), tuple(checks), tuple(notes))
+    if file.metadata["torch"] != torch.__version__:
+        notes.append(f"compiled with torch {printable(file.metadata['torch'])}, this is {torch.__version__}")
+    followed, traced = _model(file, model, args, kwargs, loss)
+    checks.append(followed)
+    checks += _compiled(file, loaded, verification, traced, model, args, kwargs)
+    return Recheck(printable(path), tuple(checks), tuple(notes))
+
+
+# --- the file and its spec -----------------------------------------------------------------------------------------
+def _text(file: Compiled) -> Check:
+    if file.intact:
+        return Check("file", "ok", "unchanged since it was compiled, by its own hash")
+    return Check("file", "differs", "the file was changed after it was compiled")
+
+
+def _spec(file: Compiled, spec: str | Path | Spec | None) -> tuple[Check, Spec | None]:
+    said = file.metadata["spec_file"]
+    try:
+        loaded = spec if isinstance(spec, Spec) else load(said if spec is None else spec)
+    except SpecError as error:
+        advice = "; say where it is with --spec" if spec is None else ""
+        return Check("spec", "differs", f"the spec cannot be read: {printable(error.message)}{advice}"), None
+    name = printable(loaded.name)
+    if loaded.sha256 != file.metadata["spec_sha256"]:
+        return Check("spec", "differs", f"the spec {name} has changed since the file was compiled"), loaded
+    return Check("spec", "ok", f"{name} is to the letter what the file was compiled from"), loaded
+
+
+def _theorems(file: Compiled, loaded: Spec | None) -> tuple[Check, Verification | None]:
+    if loaded is None:
+        return Check("proofs", "not done", "there is no spec to prove"), None
+    verification = verify(loaded)
+    now, then = certificate.stated(verification.theorems), file.metadata["theorems"]
+    for theorem, accepted in zip(verification.theorems, verification.accepted):
+        if not accepted:
+            reason = f": {theorem.reason}" if theorem.reason else ""
+            said = f"{theorem.name} is {theorem.verdict}{reason}"
+            return Check("proofs", "differs", printable(said)), None
+    if now != then:
+        return Check("proofs", "differs", _first(then, now, "gauge")), verification
+    gauges = f"{len(now)} gauge{'s' if len(now) != 1 else ''}"
+    return Check("proofs", "ok", f"{gauges} proved again, with the same verdicts, conditions and steps"), verification
+
+
+# --- the model -----------------------------------------------------------------------------------------------------
+def _model(
+    file: Compiled, model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any] | None, loss: str | None
+) -> tuple[Check, Trace | None]:
+    said = file.metadata
+    if loss is not None and loss != said["loss"]:
+        word = f'loss="{printable(said["loss"])}"' if said["loss"] else "no word on the loss"
+        return Check("model", "differs", f'the file was compiled with {word}, this recheck says loss="{loss}"'), None
+    try:
+        traced = trace(model, args, kwargs, loss=said["loss"] or None)
+    except GaugeError as error:
+        return Check("model", "differs", f"the model has changed: {printable(error.message)}"), None
+    difference = _changed(said, traced)
+    if difference:
+        return Check("model", "differs", printable(f"the model has changed: {difference}")), traced
+    said_ok = f"the same graph, of {len(traced.shapes)} parameters and {len(traced.graph.nodes)} values"
+    return Check("model", "ok", said_ok), traced
+
+
+def _changed(said: Mapping[str, Any], traced: Trace) -> str:
+    """The first difference between the model that was compiled and this one, or ""."""
+    then, now = said["parameters"], traced.shapes
+    if set(then) != set(now):
+        lost, new = [name for name in then if name not in now], [name for name in now if name not in then]
+        both = [f"it had {name}" for name in lost[:1]] + [f"it has {name} now" for name in new[:1]]
+        return f"first difference: {', '.join(both)}"
+    for name, shape in then.items():
+        if shape != tuple(now[name]):
+            return f"first difference: {name} had the shape {shape}, has {tuple(now[name])} now"
+    tied = {name: canonical for name, canonical in traced.names.items() if name != canonical}
+    for name in (*said["tied"], *tied):
+        was, is_ = said["tied"].get(name), tied.get(name)
+        if was != is_:
+            return f"first difference: {name} was " + (f"tied to {was}" if was else f"not tied to {is_}")
+    inputs = [(node.name, node.shape) for node in traced.graph.leaves("input")]
+    for one, other in itertools.zip_longest(said["inputs"], inputs):
+        if one is not None and other is not None and one[0] == other[0] and one[1] != other[1]:
+            return f"first difference: the input {one[0]} had the shape {one[1]}, has {other[1]} now"
+        if one != other:
+            return f"first difference: it read {one[0] if one else 'less'}, reads {other[0] if other else 'less'} now"
+    if said["graph_sha256"] == certificate.fingerprints(traced.graph)[0]:
+        return ""
+    node = certificate.departure(traced.graph, said["graph_trail"])
+    if node is None:
+        return "its outputs are other ones"
+    what = node.name or node.function or node.source or node.op
+    return f"first difference at {node.place or 'the top'}, where there is {what} now"
+
+
+def _compiled(
+    file: Compiled,
+    loaded: Spec | None,
+    verification: Verification | None,
+    traced: Trace | None,
+    model: nn.Module,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any] | None,
+) -> list[Check]:
+    if loaded is None or verification is None or traced is None:
+        why = "the model" if traced is None else "the spec"
+        return [Check(name, "not done", f"{why} is not there to compile") for name in ("sites", "code")]
+    try:
+        made = build(loaded, file.metadata["spec_file"], verification, traced, model, args, kwargs)
+    except GaugeError as error:
+        return [
+            Check("sites", "differs", printable(error.message.split("\n")[0])),
+            Check("code", "not done", "nothing was compiled"),
+        ]
+    return [_sites(file, made), _code(file, made)]
+
+
+def _sites(file: Compiled, made: CompiledGauge) -> Check:
+    """Every site with the structure that was proved and the layout that is moved."""
+    then, now = _whole(file.metadata), _whole(made.metadata)
+    if then != now:
+        return Check("sites", "differs", _first(then, now, "site"))
+    if file.metadata["structures"] != made.metadata["structures"]:
+        return Check("sites", "differs", "the structures that are listed are not those of the sites")
+    return Check("sites", "ok", f"found and proved again: {proved_once(len(now), len(made.metadata['structures']))}")
+
+
+def _whole(metadata: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The sites with what they refer to."""
+    return [
+        {
+            "site": f"{site['gauge']} {site['index']} at {site['place'] or 'the top'}",
+            **site,
+            "layout": metadata["layouts"][site["layout"]],
+            "proof": {k: v for k, v in metadata["structures"][site["structure"]].items() if k != "sites"},
+        }
+        for site in metadata["sites"]
+    ]
+
+
+def _code(file: Compiled, made: CompiledGauge) -> Check:
+    """The file against what the compiler writes now, apart from what may differ and what was compared by itself."""
+    apart = ("file_sha256", "spec_file", "spec_sha256", "graph_sha256", "graph_trail", *certificate.TOLERATED)
+    again = certificate.restated(made.source, {key: file.metadata[key] for key in apart})
+    for number, (one, other) in enumerate(itertools.zip_longest(file.text.split("\n"), again.split("\n")), 1):
+        if one != other:
+            had, want = ("nothing" if text is None else _short(text) for text in (one, other))
+            return Check("code", "differs", f"line {number} is {had}; the compiler writes {want}")
+    return Check("code", "ok", "the compiler writes the same file to the byte, the witness's figures apart")
+
+
+def _first(then: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]], name: str) -> str:
+    """What differs first between two lists of records that are called by their field `name`."""
+    for one, other in itertools.zip_longest(then, now):
+        if one is None or other is None or one[name] != other[name]:
+            was, is_ = (printable(str(each[name])) if each is not None else "no further one" for each in (one, other))
+            return f"first difference: the certificate has {was}, there is {is_} now"
+        for key in one:
+            if one[key] != other.get(key):
+                return f"first difference: {printable(str(one[name]))}: {_fields(key, one[key], other.get(key))}"
+    return "first difference: none"
+
+
+def _fields(key: str, one: Any, other: Any) -> str:
+    """What differs inside one field, followed down to the first entry."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        inner = next((k for k in (*one, *other) if one.get(k) != other.get(k)), None)
+        if inner is not None:
+            return f"{key}, {_fields(inner, one.get(inner), other.get(inner))}"
+    if isinstance(one, list) and isinstance(other, list):
+        for number, (a, b) in enumerate(itertools.zip_longest(one, other)):
+            if a != b:
+                return _fields(f"{key}[{number}]", a, b)
+    return f"{key} is {_short(repr(one))} in the certificate, {_short(repr(other))} now"
+
+
+def _short(text: str) -> str:
+    shown = printable(text.strip())
+    return f"`{shown if len(shown) <= 90 else shown[:89] + '…'}`"
+
+
+__all__ = ["Check", "NotCompiled", "Recheck", "recheck"]

@@ -1,0 +1,140 @@
+"""Pointwise functions of polynomials: what leaves a function by its laws, and the atom that is left.
+
+A law is asked of `gaugec.laws.pointwise` every time; where sympy has not proved it, the function is an atom and nothing
+leaves.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from gaugec import limits
+from gaugec.graph.ir import Node
+from gaugec.laws import pointwise as laws
+from gaugec.operators import spelled
+from gaugec.proof.algebra import Algebra
+from gaugec.proof.terms import Factors, Index, Number, Polynomial, Symbol, Undecided, number
+
+
+def pointwise(algebra: Algebra, node: Node, parts: tuple[Polynomial, ...], ixs: tuple[Index, ...]) -> Polynomial:
+    """A pointwise function of polynomials, after its laws have done what they can."""
+    attributes = dict(node.attributes)
+    # an `op` line may have any free name ("log"): what has a definition of its own is that, and no built-in of its name
+    name = node.function if "definition" not in attributes else ""
+    if name == "dropout":
+        mask = algebra.symbol(("mask", node.id), Symbol("mask", "dropout mask"))
+        return algebra.product([algebra.atom(mask, ixs), parts[0]])
+    if name == "pow" and len(parts) == 1:
+        return power(algebra, parts[0], Fraction(str(attributes["exponent"])))
+    if name == "exp" and algebra.allow("exp"):
+        factors: Factors = {}
+        for mono, coefficient in parts[0].items():
+            atom = algebra.function("exp", (), ({mono: 1},), positive=True)
+            factors[atom] = factors.get(atom, 0) + coefficient
+        return monomial(algebra, factors)
+    if name == "log" and parts[0] and algebra.allow("log"):
+        positive, rest = common_positive(algebra, parts[0], ())
+        out: list[tuple[Number, Polynomial]] = []
+        for (s, at), e in positive.items():
+            if algebra.symbols[s].name == "exp":
+                out.append((e, algebra.opened(s, at)))
+            else:
+                out.append((e, plain_function(algebra, "log", (), ({(((s, at, 1),), ()): 1},))))
+        if rest != algebra.constant(1):
+            out.append((1, plain_function(algebra, "log", (), (rest,))))
+        return algebra.add(*out)
+    frozen = tuple((k, v if k == "definition" else repr(v)) for k, v in node.attributes)
+    if len(parts) != 1:
+        return plain_function(algebra, node.function, frozen, parts)
+    meaning = laws.definition(node.function, attributes)
+    poly = parts[0]
+    positive, rest = common_positive(algebra, poly, ())
+    if (positive or not poly) and (degree := laws.degree(meaning)) is not None and algebra.allow("degree"):
+        algebra.used.setdefault(f"degree of {spelled(node.function, node.attributes)} is {degree}")
+        if not poly:
+            return {}
+        inside = plain_function(algebra, node.function, frozen, (rest,))
+        factors = {atom: number(e * degree) for atom, e in positive.items()}
+        return algebra.product([monomial(algebra, factors), inside])
+    sign = 1
+    if poly and (even := laws.parity(meaning)) and poly[min(poly)] < 0 and algebra.allow("parity"):
+        sign, poly = even, algebra.add((-1, poly))
+    return algebra.add((sign, plain_function(algebra, node.function, frozen, (poly,))))
+
+
+_VALUES = {"function": "the value of {}", "base": "what a root or a divisor stands on"}
+
+
+def power(algebra: Algebra, poly: Polynomial, exponent: Fraction) -> Polynomial:
+    """A polynomial to a rational power: positive factors leave it, and all factors of one monomial do at an integer."""
+    e = number(exponent)
+    if not poly:
+        if e > 0:
+            return {}
+        raise Undecided("a division by zero")
+    factor, rest = common_positive(algebra, poly, ()) if algebra.allow("power of a product") else (Factors(), poly)
+    out = {atom: number(x * e) for atom, x in factor.items()}
+    ((factors, bound), coefficient), *more = rest.items()
+    if not more and not bound and (isinstance(e, int) or (not factors and coefficient == 1)):
+        for s, ix, x in factors:
+            if e < 0:
+                symbol = algebra.symbols[s]
+                name = _VALUES.get(symbol.kind, "{}").format(symbol.name)
+                algebra.conditions.setdefault(f"{symbol.said or name} ≠ 0")
+            out[s, ix] = number(out.get((s, ix), 0) + x * e)
+        scale = number(limits.bounded_power(coefficient, e)) if isinstance(e, int) else 1
+        return algebra.add((scale, monomial(algebra, out)))
+    if isinstance(e, int) and 1 <= e <= 4:
+        return algebra.product([monomial(algebra, out), *[rest] * e])
+    base = algebra.function("pow", (), (rest,), kind="base")
+    if not (isinstance(e, int) and e > 0):
+        algebra.partial.setdefault(base[0], _domain(algebra, rest, e))
+    out[base] = number(out.get(base, 0) + e)
+    return monomial(algebra, out)
+
+
+def _domain(algebra: Algebra, poly: Polynomial, e: Number) -> str:
+    """Where a polynomial to the exponent e, no positive integer, has a value, in words."""
+    sign = "≠" if isinstance(e, int) else "≥" if e > 0 else ">"
+    # a proof on a model serves every place of equal structure: what it says later may name none of them
+    said = "what a root or a divisor stands on"
+    if any(algebra.symbols[s].kind == "element" for factors, _ in poly for s, _, _ in factors):
+        return f"{said} {sign} 0, after the element has acted too"
+    if algebra.symbolic and len(poly) <= 4:
+        said = " + ".join(algebra.words(mono, coefficient) for mono, coefficient in poly.items()).replace("+ -", "-")
+    return f"{said} {sign} 0"
+
+
+def common_positive(algebra: Algebra, poly: Polynomial, dummies: tuple[int, ...]) -> tuple[Factors, Polynomial]:
+    """The product of positive factors that all terms share, and the polynomial without it.
+
+    Only factors whose indices are free there: not summed in a term, not what a function acts along.
+    """
+    shared: Factors | None = None
+    for factors, _ in poly:
+        own = {
+            (s, ixs): e
+            for s, ixs, e in factors
+            if algebra.symbols[s].positive and all(v >= 0 and v not in dummies for _, terms in ixs for _, v in terms)
+        }
+        shared = own if shared is None else {a: min(e, own[a]) for a, e in shared.items() if a in own}
+        if not shared:
+            return {}, poly
+    if not shared:
+        return {}, poly
+    inverse = {atom: number(-e) for atom, e in shared.items()}
+    return shared, algebra.product([poly, monomial(algebra, inverse)])
+
+
+def monomial(algebra: Algebra, factors: Factors) -> Polynomial:
+    """The polynomial of one product of factors."""
+    out: Polynomial = {}
+    algebra.collect(out, 1, dict(factors), {})
+    return out
+
+
+def plain_function(
+    algebra: Algebra, name: str, attributes: tuple[object, ...], parts: tuple[Polynomial, ...]
+) -> Polynomial:
+    """The function as an atom, with no law."""
+    return monomial(algebra, {algebra.function(name, attributes, parts): 1})

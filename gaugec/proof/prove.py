@@ -1,0 +1,348 @@
+"""Gauge in, theorem out: the index normal form of what is kept is the same before and after the gauge has acted.
+
+`prove_statement` proves a gauge of a spec for every size, `prove_invariance` the same on a subgraph cut from a model,
+`equivariant` that a value turns with its parameters.  All of them return a `Theorem`, which is false unless its verdict
+is "proved"; nothing here raises for a statement that does not hold, and any exception inside a proof is a refusal.
+
+What this module does not do: it samples nothing (see `gaugec.sampling.sample`, which shares no code with it).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from fractions import Fraction
+
+from gaugec import limits
+from gaugec.graph.ir import Graph, Node, Region, Statement
+from gaugec.laws import pointwise as laws
+from gaugec.proof.algebra import Algebra
+from gaugec.proof.carry import carry
+from gaugec.proof.element import GROUPS, PAIRED, SCALES, Element, Pairing, extent, moved
+from gaugec.proof.movements import Motion, classify, oriented
+from gaugec.proof.normal import STILL, Evaluator, World
+from gaugec.proof.pieces import split
+from gaugec.proof.rules import RULES
+from gaugec.proof.structure import structure
+from gaugec.proof.terms import Index, NeedSplit, Polynomial, Undecided, substituted, variable
+from gaugec.proof.theorem import Effort, Refused, Theorem, finish, guarded, with_eps
+
+
+# --- statements ----------------------------------------------------------------------------------------------------
+def prove_statement(statement: Statement, seconds: float = math.inf) -> Theorem:
+    """Proves that the kept nodes of a gauge do not change and that its action is one.  Never raises.
+
+    What takes more than `seconds` is not decided.
+    """
+    start = time.monotonic()
+
+    def attempt(effort: Effort) -> Theorem:
+        return guarded(statement.name, lambda: _statement(statement, effort))
+
+    with limits.proof():
+        return with_eps(attempt, statement.graph, statement.kept, statement.group, start, seconds)
+
+
+def _statement(statement: Statement, effort: Effort) -> Theorem:
+    graph, group = statement.graph, statement.group
+    algebra = _algebra(graph, group, effort.seconds)
+    if not statement.actions:
+        raise Refused("no parameter is moved")
+    size = graph[statement.element].modes[0].size if graph[statement.element].modes else 1
+    pairing = Pairing("halves", size)
+    roles = {statement.params[role]: role for role in statement.actions}
+
+    def element(tag: str, **more: object) -> Element:
+        return Element(algebra, group, size, pairing, tag, **more)  # type: ignore[arg-type]
+
+    def acting(name: str, by: Element, inner: World | None) -> World:
+        """Reads an action's node: the element is `by`; a parameter is itself, or what `inner` has made of it."""
+
+        def leaf(evaluator: Evaluator, node: Node, ixs: tuple[Index, ...]) -> Polynomial | None:
+            if node.id == statement.element:
+                if len(ixs) == 2:
+                    return by.matrix((), *ixs)
+                return by.shift(ixs) if group == "translation" else by.scale((), ixs[0], Fraction(1))
+            return inner.leaf(evaluator, node, ixs) if inner is not None and node.id in roles else None
+
+        def inverse(evaluator: Evaluator, node: Node, ixs: tuple[Index, ...]) -> Polynomial | None:
+            return by.matrix((), *ixs, inverse=True) if node.id == statement.element and len(ixs) == 2 else None
+
+        return World(name, leaf, inverse)
+
+    def after(name: str, action: World) -> World:
+        """Reads the model: a moved parameter is the value of its action."""
+
+        def leaf(evaluator: Evaluator, node: Node, ixs: tuple[Index, ...]) -> Polynomial | None:
+            role = roles.get(node.id)
+            return None if role is None else evaluator.value(action, statement.actions[role], ixs)
+
+        return World(name, leaf)
+
+    g, h = element(""), element("'")
+    acted = acting("g", g, None)
+    still = after("identity", acting("one", element("", kind="identity"), None)) if group in PAIRED else STILL
+    atoms = frozenset(statement.kept)
+    evaluator = Evaluator(graph, algebra, atoms, frozenset({*roles, statement.element}), effort.without)
+    act = after("moved", acted)
+    if effort.carries and group not in PAIRED:
+        effort.carried = carry(evaluator, act, still, statement.kept)
+    for id in sorted(statement.kept):
+        evaluator.root = id
+        _same(evaluator, (act, id), (still, id), _named(graph[id], statement))
+    evaluator = replace_root(evaluator)
+    for role, action in statement.actions.items():
+        if [m.size for m in graph[action].modes] != [m.size for m in graph[statement.params[role]].modes]:
+            raise Refused(f"the action on {role} changes its shape")
+        one = acting("one", element("", kind="identity"), None)
+        _same(evaluator, (one, action), (STILL, statement.params[role]), f"{role} under the group's identity")
+    first = after("first", acted)
+    reason = ""
+    for order in ((h, g), (g, h)):
+        product = element("", kind="product", factors=order)
+        try:
+            for role, action in statement.actions.items():
+                twice, once = acting("twice", h, first), acting(f"product{order[0].tag}", product, None)
+                _same(evaluator, (twice, action), (once, action), f"{role}, moved twice and by the product,")
+            break
+        except Refused as refusal:
+            reason = reason or f"this is no action of the group: {refusal}"
+    else:
+        raise Refused(reason)
+    whole = acting("whole", element("", whole=True), None)
+    found = {
+        role: classify(evaluator, whole, action, statement.params[role]) for role, action in statement.actions.items()
+    }
+    if all(move.kind == "none" for move in found.values()):
+        raise Refused("the group's element moves no parameter")
+    return _theorem(statement.name, algebra, oriented(found, g.orthogonal))
+
+
+def replace_root(evaluator: Evaluator) -> Evaluator:
+    """A new evaluator with the same algebra whose nodes are all opened (nothing is kept while actions are read)."""
+    return Evaluator(evaluator.graph, evaluator.algebra, frozenset(), evaluator.moved, evaluator.without)
+
+
+def _named(node: Node, statement: Statement) -> str:
+    return node.place or statement.name
+
+
+# --- models --------------------------------------------------------------------------------------------------------
+_PROOFS: dict[str, Theorem] = {}
+_made = 0
+
+
+def proofs_made() -> int:
+    """How many statements on models were proved, or refused, so far: what was remembered does not count."""
+    return _made
+
+
+def prove_invariance(
+    graph: Graph,
+    kept: tuple[int, ...],
+    regions: tuple[Region, ...],
+    group: str,
+    cut: frozenset[int] = frozenset(),
+    pairing: str = "",
+    rotary: int = 0,
+) -> Theorem:
+    """Proves that `kept` do not change when an element of the group moves the regions of their leaves.
+
+    `cut` nodes are opaque; one that depends on a moved leaf other than through a kept node is refused.  `pairing` and
+    `rotary` (0: the whole axis) are those of `Site`.  Equal structures are proved once.  Never raises.
+    """
+    key = structure(graph, kept, regions, cut, (group, pairing, rotary))
+    known = _PROOFS.get(key)
+    if known is not None:
+        return known
+    global _made
+    _made += 1
+    start = time.monotonic()
+
+    def attempt(effort: Effort) -> Theorem:
+        def prove() -> Theorem:
+            evaluator, act, still = _worlds(graph, kept, regions, group, cut, (pairing, rotary), effort)
+            if effort.carries and group not in PAIRED:
+                effort.carried = carry(evaluator, act, still, kept)
+            for id in sorted(kept):
+                evaluator.root = id
+                _same(evaluator, (act, id), (still, id), _where(graph[id]))
+            return _theorem("", evaluator.algebra, {})
+
+        return guarded("", prove)
+
+    with limits.proof():
+        theorem = replace(with_eps(attempt, graph, kept, group, start), structure=key)
+    if theorem.verdict != "not decided":
+        _PROOFS[key] = theorem
+    return theorem
+
+
+def equivariant(
+    graph: Graph,
+    output: Region,
+    regions: tuple[Region, ...],
+    group: str,
+    cut: frozenset[int] = frozenset(),
+    pairing: str = "",
+    rotary: int = 0,
+) -> Theorem:
+    """Proves that node `output.leaf` moves as `output` says (its digits describe the node's modes).  Never raises."""
+    start = time.monotonic()
+
+    def prove() -> Theorem:
+        id = output.leaf
+        evaluator, act, still = _worlds(graph, (), regions, group, cut, (pairing, rotary), Effort(), (output,))
+        evaluator.root = id
+        by = _element(evaluator.algebra, (*regions, output), group, pairing, rotary)
+
+        def expected(ixs: tuple[Index, ...]) -> Polynomial:
+            def read(at: tuple[Index, ...]) -> Polynomial:
+                return evaluator.value(still, id, at)
+
+            value = moved(evaluator, output, by, ixs, read, _where(graph[id]))
+            return read(ixs) if value is None else value
+
+        _equal(evaluator, graph[id], lambda ixs: evaluator.value(act, id, ixs), expected, _where(graph[id]))
+        return _theorem("", evaluator.algebra, {})
+
+    with limits.proof():
+        return finish(guarded("", prove), start)
+
+
+def _element(algebra: Algebra, regions: tuple[Region, ...], group: str, pairing: str, rotary: int) -> Element:
+    """The site's element; raises when the regions do not agree on its size and copies."""
+    if group not in GROUPS:
+        raise Undecided(f"not supported: the group {group}")
+    if len({extent(region, "copy") for region in regions}) > 1:
+        raise Refused("the moved parameters do not agree on the number of copies")
+    if len({extent(region, "rest" if region.kind == "shift" else "group") for region in regions}) > 1:
+        raise Refused("the moved parameters do not agree on the length of the axis that the group moves")
+    size = extent(regions[0], "group") if regions else 1
+    wanted = {"translation": {"shift"}}.get(group, {"scale"} if group in SCALES else {"rotate"})
+    if {region.kind for region in regions} - wanted:
+        raise Undecided(f"not supported: such a movement under the group {group}")
+    return Element(algebra, group, size, Pairing(pairing or "halves", rotary or size))
+
+
+def _worlds(
+    graph: Graph,
+    kept: tuple[int, ...],
+    regions: tuple[Region, ...],
+    group: str,
+    cut: frozenset[int],
+    pairs: tuple[str, int],
+    effort: Effort,
+    more: tuple[Region, ...] = (),
+) -> tuple[Evaluator, World, World]:
+    """The evaluator, the world after the element has acted, and the world before."""
+    algebra = _algebra(graph, group, effort.seconds)
+    by = _element(algebra, (*regions, *more), group, *pairs)
+    table: dict[int, list[Region]] = {}
+    for region in regions:
+        table.setdefault(region.leaf, []).append(region)
+    evaluator = Evaluator(graph, algebra, frozenset(cut) | frozenset(kept), frozenset(table), effort.without)
+    for id in sorted(cut - set(kept)):
+        if evaluator.touched(id):
+            raise Refused(f"{_where(graph[id])} is held fixed but depends on a moved parameter")
+
+    def world(name: str, element: Element) -> World:
+        def leaf(evaluator: Evaluator, node: Node, ixs: tuple[Index, ...]) -> Polynomial | None:
+            def read(at: tuple[Index, ...]) -> Polynomial:
+                return evaluator._atom(node, at)
+
+            found = [
+                value
+                for region in table.get(node.id, ())
+                if (value := moved(evaluator, region, element, ixs, read, node.name or "a parameter")) is not None
+            ]
+            if len(found) > 1:
+                raise Undecided(f"not supported: two moved slices of {node.name} overlap")
+            return found[0] if found else None
+
+        return World(name, leaf)
+
+    still = STILL
+    if group in PAIRED:
+        still = world("before", Element(algebra, group, by.extent, by.pairing, kind="identity"))
+    return evaluator, world("after", by), still
+
+
+# --- comparing -----------------------------------------------------------------------------------------------------
+def _same(evaluator: Evaluator, left: tuple[World, int], right: tuple[World, int], name: str) -> None:
+    """Raises unless two nodes are equal in their worlds, at every index."""
+
+    def read(side: tuple[World, int]) -> Callable[[tuple[Index, ...]], Polynomial]:
+        return lambda ixs: evaluator.value(side[0], side[1], ixs)
+
+    _equal(evaluator, evaluator.graph[left[1]], read(left), read(right), name)
+
+
+def _equal(
+    evaluator: Evaluator,
+    node: Node,
+    left: Callable[[tuple[Index, ...]], Polynomial],
+    right: Callable[[tuple[Index, ...]], Polynomial],
+    name: str,
+) -> None:
+    algebra = evaluator.algebra
+    todo: list[tuple[Index, ...]] = [tuple(variable(algebra.fresh(mode.size)) for mode in node.modes)]
+    while todo:
+        ixs = todo.pop()
+        try:
+            here = left(ixs)
+            difference = algebra.minus(here, right(ixs))
+        except NeedSplit as need:
+            if all(v != need.variable for ix in ixs for _, v in ix[1]):
+                raise Undecided("not supported: an axis inside a function is made of pieces") from None
+            for value, _ in split(algebra, need):
+                todo.append(tuple(substituted(ix, {need.variable: value}) for ix in ixs))
+            continue
+        if difference:
+            mono = max(difference, key=lambda m: (any(algebra.symbols[f[0]].kind == "element" for f in m[0]), m))
+            count = f" and {len(difference) - 1} more" if len(difference) > 1 else ""
+            raise Refused(f"{name} changes: left over is {algebra.words(mono, difference[mono])}{count}")
+        _stands(algebra, here)
+
+
+def _stands(algebra: Algebra, poly: Polynomial) -> None:
+    """Notes the symbols of a value that did not change, those inside functions too."""
+    todo = [poly]
+    while todo:
+        for factors, _ in todo.pop():
+            for s, _, _ in factors:
+                if s not in algebra.standing:
+                    algebra.standing.add(s)
+                    todo.extend(algebra.symbols[s].data)
+
+
+# --- shared ------------------------------------------------------------------------------------------------------
+def _algebra(graph: Graph, group: str, seconds: float) -> Algebra:
+    if group not in GROUPS:
+        raise Undecided(f"not supported: the group {group}")
+    algebra = Algebra(symbolic=graph.symbolic, ones=group == "orthogonal_ones", seconds=seconds)
+    if not algebra.allow("linearity"):
+        raise Refused("sympy could not prove that products distribute over sums")
+    return algebra
+
+
+def _theorem(name: str, algebra: Algebra, found: Mapping[str, Motion]) -> Theorem:
+    steps = tuple(f"{rule}: {RULES[rule].says}" if rule in RULES else rule for rule in algebra.used)
+    # a root that is left has no value where it had none before; one that has cancelled was defined only there
+    gone = (said for base, said in algebra.partial.items() if base not in algebra.standing)
+    conditions = list(dict.fromkeys((*algebra.conditions, *gone)))
+    if any(symbol.tag == "c" for symbol in algebra.symbols):
+        conditions.insert(0, "c > 0")
+    return Theorem(name, "proved", steps=steps, conditions=tuple(conditions), movements=found)
+
+
+def _where(node: Node) -> str:
+    return node.place or node.name or node.source or node.function or f"node {node.id}"
+
+
+def forget() -> None:
+    """Forgets all proofs and laws (for tests that break a law on purpose)."""
+    _PROOFS.clear()
+    laws.forget()

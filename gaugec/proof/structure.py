@@ -1,0 +1,77 @@
+"""What a proof on a model reads, as a hash: equal layers have equal hashes and are proved once."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from fractions import Fraction
+
+from gaugec.graph.ir import Graph, Region
+from gaugec.proof.algebra import Algebra
+from gaugec.proof.normal import Evaluator
+
+EPS = Fraction(1, 100)
+"""The largest eps of a norm; those in use are at most a thousandth."""
+
+
+def structure(
+    graph: Graph, kept: tuple[int, ...], regions: tuple[Region, ...], cut: frozenset[int], more: object = ()
+) -> str:
+    """A hash of all that a proof reads, without node numbers and names: equal hashes are the same statement."""
+    evaluator = Evaluator(graph, Algebra(symbolic=graph.symbolic), frozenset(cut) | frozenset(kept))
+    numbers: dict[int, int] = {}
+    lines: list[str] = []
+    todo = list(reversed(kept))
+    while todo:
+        at = todo[-1]
+        if at in numbers:
+            todo.pop()
+            continue
+        node = graph[at]
+        closed = at in cut and at not in kept
+        opened = not closed or evaluator.has_cat(at)
+        missing = [a.node for a in node.operands if opened and a.node not in numbers]
+        if missing:
+            todo.extend(reversed(missing))
+            continue
+        numbers[at] = len(numbers)
+        same = numbers.get(evaluator.numbered(at), -1)
+        own = (
+            node.op,
+            node.function,
+            repr(node.attributes),
+            [(m.variable, m.size) for m in node.modes],
+            [(numbers[a.node], a.index) for a in node.operands] if opened else (),
+            node.sizes,
+            node.summed,
+            node.bound,
+            node.coefficients,
+            node.constant,
+            node.pieces,
+        )
+        lines.append(f"{closed} {same} {own if opened else own[3]!r}")
+    moved_ = sorted((numbers.get(r.leaf, -1), repr(replace(r, leaf=0))) for r in regions)
+    text = "\n".join([*lines, repr([numbers[id] for id in kept]), repr(moved_), repr(more), repr(graph.symbolic)])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def eps_nodes(graph: Graph, kept: tuple[int, ...]) -> list[int]:
+    """The additions of a small positive constant right under a power of -1/2, below what is kept.
+
+    A constant above `EPS` belongs to the formula: what holds only without it is wrong, and not approximate.
+    """
+    seen: set[int] = set()
+    todo, found = list(kept), []
+    while todo:
+        at = todo.pop()
+        if at in seen:
+            continue
+        seen.add(at)
+        node = graph[at]
+        todo.extend(access.node for access in node.operands)
+        exponent = dict(node.attributes).get("exponent")
+        if node.function == "pow" and exponent == Fraction(-1, 2):
+            below = graph[node.operands[0].node]
+            if below.op == "add" and 0 < below.constant <= EPS:
+                found.append(below.id)
+    return sorted(set(found))

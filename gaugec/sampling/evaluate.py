@@ -1,0 +1,263 @@
+"""A tensor graph's values as numbers: exact fractions, or 60-digit floats where an operator is not rational.
+
+Written from the meaning of the nodes alone (see `gaugec.graph.ir.Node`) and from the operators' definitions; it shares
+nothing with the prover, so that it can contradict it.  Slow and simple: one entry at a time, each remembered.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+from typing import Any
+
+import mpmath  # type: ignore[import-untyped]
+
+from gaugec.graph.ir import Graph, Ix, Node
+from gaugec.limits import bounded, bounded_power, check
+from gaugec.operators import BY_NAME, Term
+
+Value = Any  # Fraction or mpmath.mpf
+Table = dict[tuple[int, ...], Value]
+
+
+def as_float(value: Value) -> Value:
+    """The value as a 60-digit float."""
+    return mpmath.mpf(value.numerator) / value.denominator if isinstance(value, Fraction) else value
+
+
+def multiplied(a: Value, b: Value) -> Value:
+    """a * b, exact where both are fractions."""
+    if isinstance(a, Fraction) and isinstance(b, Fraction):
+        return bounded(a * b)
+    if isinstance(a, Fraction) == isinstance(b, Fraction):
+        return a * b
+    return as_float(a) * as_float(b)
+
+
+def added(a: Value, b: Value) -> Value:
+    """a + b, exact where both are fractions."""
+    if isinstance(a, Fraction) and isinstance(b, Fraction):
+        return bounded(a + b)
+    if isinstance(a, Fraction) == isinstance(b, Fraction):
+        return a + b
+    return as_float(a) + as_float(b)
+
+
+def divided(a: Value, b: Value) -> Value:
+    """a / b, exact where both are fractions."""
+    return multiplied(a, power(b, Fraction(-1)))
+
+
+def power(x: Value, exponent: Fraction) -> Value:
+    """x ** exponent; raises ValueError for a root of a negative number and ZeroDivisionError for 1 / 0."""
+    if exponent.denominator == 1 and isinstance(x, Fraction):
+        return bounded_power(x, exponent.numerator)
+    if x == 0 and exponent < 0:
+        raise ZeroDivisionError
+    if exponent.denominator != 1 and x < 0:
+        raise ValueError("a root of a negative number")
+    return mpmath.power(as_float(x), as_float(exponent))
+
+
+def inverted(a: Table, k: int) -> Table:
+    """The inverse of a k by k table; raises ZeroDivisionError where there is none."""
+    rows: list[list[Value]] = []
+    for i in range(k):
+        rows.append([a[i, j] for j in range(k)] + [Fraction(int(i == j)) for j in range(k)])
+    for c in range(k):
+        pivot = next((r for r in range(c, k) if rows[r][c] != 0), None)
+        if pivot is None:
+            raise ZeroDivisionError
+        rows[c], rows[pivot] = rows[pivot], rows[c]
+        check()
+        rows[c] = [divided(x, rows[c][c]) for x in rows[c]]
+        for r in range(k):
+            if r != c and rows[r][c] != 0:
+                minus = multiplied(Fraction(-1), rows[r][c])
+                rows[r] = [added(x, multiplied(minus, y)) for x, y in zip(rows[r], rows[c])]
+    return {(i, j): rows[i][k + j] for i in range(k) for j in range(k)}
+
+
+def _bounded(x: Value) -> mpmath.mpf:
+    """An exponent or an angle that can be evaluated in bounded time."""
+    value = as_float(x)
+    if abs(value) > 10_000:
+        raise ValueError("an exponent or an angle beyond ten thousand")
+    return value
+
+
+_FUNCTIONS: dict[str, Callable[[Value], Value]] = {
+    "exp": lambda x: mpmath.exp(_bounded(x)),
+    "tanh": lambda x: mpmath.tanh(as_float(x)),
+    "erf": lambda x: mpmath.erf(as_float(x)),
+    "sin": lambda x: mpmath.sin(_bounded(x)),
+    "cos": lambda x: mpmath.cos(_bounded(x)),
+    "abs": abs,
+}
+
+
+class Evaluation:
+    """The values of a graph's nodes where its leaves are the given tables (index along the axes -> value).
+
+    `sides`: node id and place in its definition -> which sides of a maximum or a modulus its arguments have met.
+    """
+
+    def __init__(self, graph: Graph, leaves: Mapping[int, Table]) -> None:
+        self.graph, self.leaves = graph, leaves
+        self.memo: dict[tuple[int, tuple[int, ...]], Value] = {}
+        self.tables: dict[tuple[int, tuple[int, ...]], Table] = {}
+        self.sides: dict[tuple[int, ...], set[bool]] = {}
+
+    def at(self, id: int, index: tuple[int, ...]) -> Value:
+        """The entry of a node at one index a mode."""
+        key = (id, index)
+        if key not in self.memo:
+            check()
+            self.memo[key] = self._at(self.graph[id], index)
+        return self.memo[key]
+
+    def _read(self, node: Node, operand: int, env: Mapping[int, int]) -> Value:
+        access = node.operands[operand]
+        return self.at(access.node, tuple(_number(ix, env) for ix in access.index))
+
+    def _at(self, node: Node, index: tuple[int, ...]) -> Value:
+        env = {mode.variable: value for mode, value in zip(node.modes, index)}
+        if node.op == "leaf":
+            position = along(node, index)
+            if node.function == "delta":
+                return Fraction(int(len(set(position)) == 1))
+            if node.function == "constant" and node.id not in self.leaves:
+                return Fraction(1)
+            return self.leaves[node.id][position]
+        if node.op == "einsum":
+            total: Value = Fraction(0)
+            for values in itertools.product(*(range(node.sizes[v]) for v in node.summed)):
+                check()
+                here = {**env, **dict(zip(node.summed, values))}
+                term: Value = Fraction(node.coefficients[0]) if node.coefficients else Fraction(1)
+                for operand in range(len(node.operands)):
+                    term = multiplied(term, self._read(node, operand, here))
+                total = added(total, term)
+            return total
+        if node.op == "add":
+            total = Fraction(node.constant)
+            for operand in range(len(node.operands)):
+                scale = Fraction(node.coefficients[operand]) if node.coefficients else Fraction(1)
+                total = added(total, multiplied(scale, self._read(node, operand, env)))
+            return total
+        if node.op == "map":
+            return self._map(node, [self._read(node, k, env) for k in range(len(node.operands))])
+        if node.op == "along":
+            return self._along(node, env)
+        if node.op == "cat":
+            where = env[node.bound[0]]
+            for operand, (start, length) in enumerate(node.pieces):
+                if start <= where < start + length:
+                    return self._read(node, operand, {**env, node.bound[0]: where - start})
+        raise ValueError(f"{node.op} {node.function} has no value")
+
+    def _map(self, node: Node, values: list[Value]) -> Value:
+        attributes = dict(node.attributes)
+        if node.function == "pow" and "definition" not in attributes:
+            return power(values[0], Fraction(str(attributes["exponent"])))
+        if node.function in ("max", "min") and len(values) == 2:
+            self._side((node.id,), as_float(values[0]) > as_float(values[1]))
+            return (max if node.function == "max" else min)(values, key=as_float)
+        row = BY_NAME.get(node.function)
+        definition = attributes.get("definition", row.definition if row else None)
+        if definition is None or len(values) != 1:
+            raise ValueError(f"{node.function} has no definition")
+        return self._term(definition, values[0], (node.id,))  # type: ignore[arg-type]
+
+    def _side(self, place: tuple[int, ...], side: Any) -> None:
+        self.sides.setdefault(place, set()).add(bool(side))
+
+    def _term(self, term: Term, x: Value, place: tuple[int, ...]) -> Value:
+        if not isinstance(term, tuple):
+            return x if term == "x" else +mpmath.pi if term == "pi" else Fraction(term)
+        head, *operands = term
+        if head == "pow":
+            return power(self._term(operands[0], x, (*place, 0)), Fraction(operands[1]))
+        values = [self._term(operand, x, (*place, k)) for k, operand in enumerate(operands)]
+        if head == "add":
+            total: Value = Fraction(0)
+            for value in values:
+                total = added(total, value)
+            return total
+        if head == "mul":
+            total = Fraction(1)
+            for value in values:
+                total = multiplied(total, value)
+            return total
+        if head in ("max", "min"):
+            self._side(place, as_float(values[0]) > as_float(values[1]))
+            return (max if head == "max" else min)(values, key=as_float)
+        if head == "abs":
+            self._side(place, as_float(values[0]) > 0)
+        if head == "log":
+            if values[0] <= 0:
+                raise ValueError("a logarithm of no positive number")
+            return mpmath.log(as_float(values[0]))
+        return _FUNCTIONS[head](values[0])
+
+    def _along(self, node: Node, env: dict[int, int]) -> Value:
+        if node.function == "inverse":
+            row, column = node.bound
+            k = node.sizes[row]
+            key = (node.id, ())
+            if key not in self.tables:
+                entries: Table = {
+                    (i, j): self._read(node, 0, {**env, row: i, column: j}) for i in range(k) for j in range(k)
+                }
+                self.tables[key] = inverted(entries, k)
+            return self.tables[key][env[row], env[column]]
+        places = list(itertools.product(*(range(node.sizes[v]) for v in node.bound)))
+
+        def line(here: Mapping[int, int]) -> list[Value]:
+            return [self._read(node, 0, {**here, **dict(zip(node.bound, place))}) for place in places]
+
+        if node.function in ("max", "min"):
+            return (max if node.function == "max" else min)(line(env), key=as_float)
+        if node.function in ("softmax", "log_softmax"):
+            logits = line(env)
+            top = as_float(self._read(node, 0, env)) - mpmath.log(sum(mpmath.exp(_bounded(x)) for x in logits))
+            return mpmath.exp(top) if node.function == "softmax" else top
+        if node.function == "cross_entropy":
+            return self._loss(node, env, line)
+        raise ValueError(f"{node.function} has no value")
+
+    def _loss(self, node: Node, env: dict[int, int], line: Callable[[Mapping[int, int]], list[Value]]) -> Value:
+        """The mean over rows; the target of a row is read from the data, one integer a row."""
+        first = [v for v in dict.fromkeys(node.operands[0].variables) if v not in node.bound and v not in env]
+        total: Value = mpmath.mpf(0)
+        rows = list(itertools.product(*(range(node.sizes[v]) for v in first)))
+        for row in rows:
+            logits = [_bounded(x) for x in line({**env, **dict(zip(first, row))})]
+            target = 0
+            for operand in range(1, len(node.operands)):
+                free = [v for v in dict.fromkeys(node.operands[operand].variables) if v not in env]
+                value = self._read(node, operand, {**env, **dict(zip(free, row))})
+                # a class, where the value is one; else any function of it will do
+                value = _bounded(value)
+                target += int(value) if value == int(value) >= 0 else int(abs(value) * 12)
+            total += mpmath.log(sum(mpmath.exp(x) for x in logits)) - logits[target % len(logits)]
+        return total / len(rows)
+
+
+def along(node: Node, index: tuple[int, ...]) -> tuple[int, ...]:
+    """One index an axis from one index a mode."""
+    position = [0] * len(node.shape)
+    for mode, value in zip(node.modes, index):
+        position[mode.axis] += mode.stride * value
+    return tuple(position)
+
+
+def table_of(evaluation: Evaluation, id: int) -> Table:
+    """All entries of a node, by their index along the axes."""
+    node = evaluation.graph[id]
+    return {along(node, at): evaluation.at(id, at) for at in itertools.product(*(range(m.size) for m in node.modes))}
+
+
+def _number(ix: Ix, env: Mapping[int, int]) -> int:
+    return ix.offset + sum(stride * env[v] for stride, v in ix.terms)

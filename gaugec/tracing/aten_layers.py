@@ -1,0 +1,252 @@
+"""Rows of the lowering table for layers: embedding, norms, convolution, pooling, attention, softmax and losses.
+
+They are spelled out in the builder's few operations (a LayerNorm is means and a power, attention is two contractions
+and a softmax), so that no law about them needs to be believed.  See `gaugec.tracing.aten` for what a row is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
+
+from gaugec.graph.builder import Builder, Ref
+from gaugec.tracing.aten import HALF, number, row
+
+
+@row("embedding")
+def _embedding(b: Builder, shape: tuple[int, ...], w: Ref, ids: Ref, *_: Any, **__: Any) -> Ref:
+    return _lookup(b, w, ids)
+
+
+def _lookup(b: Builder, table: Ref, ids: Ref) -> Ref:
+    chosen = b.opaque("one-hot", [ids], (*ids.shape, table.shape[0]))
+    where = "abcdefgh"[: len(ids.shape)]
+    rest = "qrstuvwxyz"[: len(table.shape) - 1]
+    return b.einsum([chosen, table], [where + "n", "n" + rest], where + rest)
+
+
+@row("index")
+def _index(b: Builder, shape: tuple[int, ...], x: Ref, indices: Sequence[Any]) -> Ref:
+    tensors = [i for i in indices if i is not None]
+    if len(indices) == 1 and len(tensors) == 1 and len(shape) == len(tensors[0].shape) + len(x.shape) - 1:
+        return _lookup(b, x, tensors[0])
+    return b.opaque("aten.index", [x, *tensors], shape)
+
+
+@row("index_select")
+def _index_select(b: Builder, shape: tuple[int, ...], x: Ref, dim: int, ids: Ref) -> Ref:
+    moved = b.transpose(x, 0, dim)
+    return b.transpose(_lookup(b, moved, ids), 0, dim)
+
+
+# -- norms -------------------------------------------------------------------------------------------------------
+def centred(b: Builder, x: Ref, positions: list[int]) -> Ref:
+    """x minus its mean over the axes."""
+    return b.add(x, b.total(x, positions, mean=True), coefficients=[Fraction(1), Fraction(-1)])
+
+
+def over_root(b: Builder, x: Ref, positions: list[int], eps: Fraction) -> Ref:
+    """x divided by the root of its mean square over the axes (plus eps)."""
+    square = b.total(b.mul(x, x), positions, mean=True)
+    return b.mul(x, b.power(b.add(square, constant=eps) if eps else square, -HALF))
+
+
+def _affine(b: Builder, x: Ref, gain: Any, bias: Any) -> Ref:
+    if gain is not None:
+        x = b.mul(x, gain)
+    return x if bias is None else b.add(x, bias)
+
+
+@row("layer_norm")
+def _layer_norm(
+    b: Builder,
+    shape: tuple[int, ...],
+    x: Ref,
+    sizes: Sequence[int],
+    gain: Any = None,
+    bias: Any = None,
+    eps: Any = 1e-5,
+    *_: Any,
+) -> Ref:
+    positions = list(range(len(x.shape) - len(sizes), len(x.shape)))
+    return _affine(b, over_root(b, centred(b, x, positions), positions, number(eps)), gain, bias)
+
+
+@row("native_layer_norm")
+def _native_layer_norm(b: Builder, shape: Any, x: Ref, sizes: Sequence[int], gain: Any, bias: Any, eps: Any) -> Any:
+    y = _layer_norm(b, shape[0], x, sizes, gain, bias, eps)
+    return (y, *(b.opaque("layer norm statistics", [x], s) for s in shape[1:]))
+
+
+@row("rms_norm")
+def _rms_norm(
+    b: Builder, shape: tuple[int, ...], x: Ref, sizes: Sequence[int], gain: Any = None, eps: Any = None
+) -> Ref:
+    positions = list(range(len(x.shape) - len(sizes), len(x.shape)))
+    epsilon = number(eps) if eps is not None else Fraction(2) ** -23
+    return _affine(b, over_root(b, x, positions, epsilon), gain, None)
+
+
+@row("group_norm")
+def _group_norm(
+    b: Builder,
+    shape: tuple[int, ...],
+    x: Ref,
+    groups: int,
+    gain: Any = None,
+    bias: Any = None,
+    eps: Any = 1e-5,
+    *_: Any,
+) -> Ref:
+    n, c, *space = x.shape
+    parts = b.reshape(x, (n, groups, c // groups, *space))
+    positions = list(range(2, len(parts.shape)))
+    y = b.reshape(over_root(b, centred(b, parts, positions), positions, number(eps)), x.shape)
+    column = (c, *(1,) * len(space))
+    return _affine(b, y, *(None if p is None else b.reshape(p, column) for p in (gain, bias)))
+
+
+@row("_native_batch_norm_legit_functional", "_native_batch_norm_legit")
+def _batch_norm(
+    b: Builder, shape: Any, x: Ref, gain: Any, bias: Any, mean: Ref, var: Ref, training: bool, momentum: Any, eps: Any
+) -> Any:
+    column = (x.shape[1], *(1,) * (len(x.shape) - 2))
+    positions = [i for i in range(len(x.shape)) if i != 1]
+    count = math.prod(x.shape[i] for i in positions)
+    m = number(momentum)
+    if training:
+        average = b.reshape(b.total(x, positions, mean=True), (x.shape[1],))
+        shifted = centred(b, x, positions)
+        spread = b.reshape(b.total(b.mul(shifted, shifted), positions, mean=True), (x.shape[1],))
+    else:
+        average, spread = mean, var
+        shifted = b.add(x, b.reshape(mean, column), coefficients=[Fraction(1), Fraction(-1)])
+    root = b.power(b.add(b.reshape(spread, column), constant=number(eps)), -HALF)
+    y = _affine(b, b.mul(shifted, root), *(None if p is None else b.reshape(p, column) for p in (gain, bias)))
+    if not training:
+        return (y, b.opaque("saved", [], shape[1]), b.opaque("saved", [], shape[2]), mean, var)
+    new_mean = b.add(mean, average, coefficients=[1 - m, m])
+    unbiased = b.mul(spread, coefficient=Fraction(count, max(count - 1, 1)))
+    new_var = b.add(var, unbiased, coefficients=[1 - m, m])
+    return y, average, b.opaque("saved", [spread], shape[2]), new_mean, new_var
+
+
+@row("batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm")
+def _batch_norm_eval(b: Builder, shape: Any, x: Ref, *rest: Any, **_: Any) -> Any:
+    refs = [x, *(r for r in rest if isinstance(r, Ref))]
+    shapes = shape if isinstance(shape, list) else [shape]
+    made = tuple(b.opaque("batch norm", refs, s) for s in shapes)
+    return made if isinstance(shape, list) else made[0]
+
+
+# -- windows -----------------------------------------------------------------------------------------------------
+def _window(b: Builder, kind: str, sizes: Sequence[Sequence[int]], settings: Any) -> Ref:
+    """The 0/1 (or averaging) tensor of a sliding window: a constant named by all that determines it."""
+    name = f"{kind}{[list(s) for s in sizes]}{settings}"
+    return b.leaf("constant", name, [n for group in sizes for n in group])
+
+
+@row("conv1d", "conv2d", "conv3d", "convolution")
+def _conv(b: Builder, shape: tuple[int, ...], x: Ref, w: Ref, bias: Any = None, *settings: Any) -> Ref:
+    space, kernel, out = x.shape[2:], w.shape[2:], shape[2:]
+    if b.source.startswith("aten.convolution"):
+        if settings[3]:
+            return b.opaque("aten.convolution, transposed", [v for v in (x, w, bias) if isinstance(v, Ref)], shape)
+        groups, numbers = settings[5], settings[:3]
+    else:
+        groups, numbers = (settings[3] if len(settings) > 3 else 1), settings[:3]
+    if len(x.shape) != len(w.shape):
+        return b.opaque("convolution without a batch", [v for v in (x, w, bias) if isinstance(v, Ref)], shape)
+    window = _window(b, "window", [space, kernel, out], [str(n) for n in numbers])
+    s, k, o = "opqr"[: len(space)], "ijkl"[: len(kernel)], "uvwx"[: len(out)]
+    if groups == 1:
+        y = b.einsum([x, w, window], ["nc" + s, "dc" + k, s + k + o], "nd" + o)
+    else:
+        parts = b.reshape(x, (x.shape[0], groups, x.shape[1] // groups, *space))
+        weights = b.reshape(w, (groups, w.shape[0] // groups, *w.shape[1:]))
+        y = b.einsum([parts, weights, window], ["ngc" + s, "gdc" + k, s + k + o], "ngd" + o)
+        y = b.reshape(y, shape)
+    return y if bias is None else b.add(y, b.reshape(bias, (w.shape[0], *(1,) * len(space))))
+
+
+@row("avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d")
+def _avg_pool(b: Builder, shape: tuple[int, ...], x: Ref, *settings: Any) -> Ref:
+    rank = int(b.source.split("pool")[1][0])
+    space, out = x.shape[-rank:], shape[-rank:]
+    window = _window(b, b.source, [space, out], [str(s) for s in settings])
+    lead = "abcd"[: len(x.shape) - rank]
+    s, o = "opqr"[:rank], "uvwx"[:rank]
+    return b.reshape(b.einsum([x, window], [lead + s, s + o], lead + o), shape)
+
+
+@row("max_pool1d", "max_pool2d", "max_pool3d")
+def _max_pool(b: Builder, shape: tuple[int, ...], x: Ref, *settings: Any) -> Ref:
+    rank = int(b.source.split("pool")[1][0])
+    lead = len(x.shape) - rank
+    space, out = list(x.shape[-rank:]), list(shape[-rank:])
+    # The maximum over a window is the maximum of x + penalty, with penalty 0 inside the window and -inf outside: no
+    # polynomial; it is kept as one function along space of x alone, read at the window's place.
+    parts = b.expand(b.reshape(x, (*x.shape, *(1,) * rank)), (*x.shape, *out))
+    window = _window(b, b.source, [space, out], [str(s) for s in settings])
+    axes = list(range(lead, lead + rank))
+    return b.reshape(b.along("max_window", parts, axes, keep=False, data=[window]), shape)
+
+
+# -- attention, softmax, losses ----------------------------------------------------------------------------------
+@row("softmax", "_softmax", "_safe_softmax")
+def _softmax(b: Builder, shape: tuple[int, ...], x: Ref, dim: int, *_: Any, **__: Any) -> Ref:
+    return b.along("softmax", x, [dim], keep=True)
+
+
+@row("log_softmax", "_log_softmax")
+def _log_softmax(b: Builder, shape: tuple[int, ...], x: Ref, dim: int, *_: Any, **__: Any) -> Ref:
+    return b.along("log_softmax", x, [dim], keep=True)
+
+
+@row("logsumexp")
+def _logsumexp(b: Builder, shape: tuple[int, ...], x: Ref, dims: Any, keepdim: bool = False) -> Ref:
+    positions = [d % len(x.shape) for d in ([dims] if isinstance(dims, int) else dims)]
+    return b.reshape(b.map("log", b.total(b.map("exp", x), positions)), shape)
+
+
+@row("scaled_dot_product_attention")
+def _attention(
+    b: Builder,
+    shape: tuple[int, ...],
+    q: Ref,
+    k: Ref,
+    v: Ref,
+    mask: Any = None,
+    dropout: float = 0.0,
+    is_causal: bool = False,
+    scale: Any = None,
+    enable_gqa: bool = False,
+) -> Ref:
+    if enable_gqa and q.shape[-3] != k.shape[-3]:
+        k = b.repeat_each(k, -3, q.shape[-3] // k.shape[-3])
+        v = b.repeat_each(v, -3, q.shape[-3] // v.shape[-3])
+    batch = "abcdefgh"[: len(q.shape) - 2]
+    factor = number(scale) if scale is not None else Fraction(1 / math.sqrt(q.shape[-1]))
+    scores = b.einsum([q, k], [batch + "qe", batch + "ke"], batch + "qk", factor)
+    if mask is not None:
+        scores = b.add(scores, b.opaque("attention mask", [mask], mask.shape) if mask.node in b.boolean else mask)
+    if is_causal:
+        scores = b.add(scores, b.leaf("constant", f"causal{scores.shape[-2:]}", scores.shape[-2:]))
+    weights = b.along("softmax", scores, [-1], keep=True)
+    if dropout:
+        weights = b.mul(weights, b.leaf("input", "dropout", weights.shape, random=True))
+    return b.einsum([weights, v], [batch + "qk", batch + "ke"], batch + "qe")
+
+
+@row("cross_entropy_loss")
+def _cross_entropy(b: Builder, shape: tuple[int, ...], logits: Ref, target: Ref, *rest: Any, **options: Any) -> Ref:
+    axis = 1 if len(logits.shape) > 1 else 0
+    extra = [r for r in (*rest, *options.values()) if isinstance(r, Ref)]
+    out = [i for i in range(len(logits.shape)) if i != axis] if shape else []
+    settings = (("settings", str([r for r in (*rest, *sorted(options.items())) if not isinstance(r, Ref)])),)
+    return b.along("cross_entropy", logits, [axis], keep=False, data=[target, *extra], out=out, attributes=settings)
+
+
+__all__ = ["centred", "over_root"]

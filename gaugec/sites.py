@@ -84,3 +84,40 @@ class Site:
     theorem: str
     certificate: tuple[tuple[str, str], ...]
     way: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A place where a gauge nearly held: falsy.
+
+    parameter: from which the search began, and what else would have moved; parameters: their names alone.
+    reason, operation, place: what ended it and where.  outputs: a moved value would have left the model.
+    near: some readers of the moved value were found, so that this is a site but for one obstacle.
+    axis: which axis of which parameter was followed.  law: what would have to hold.  line: of source code, if known.
+    """
+
+    gauge: str
+    parameter: str
+    reason: str
+    operation: str
+    place: str
+    outputs: bool
+    near: bool = True
+    parameters: tuple[str, ...] = ()
+    note: str = ""
+    axis: str = ""
+    law: str = ""
+    line: str = ""
+
+    def __bool__(self) -> bool:
+        return False
+
+    def explained(self) -> str:
+        """The refusal with the axis that was followed, the line of source code, and the law that is missing."""
+        more = (("followed", self.axis), ("source", self.line), ("missing", self.law))
+        return "\n".join([str(self), *(f"  {what}: {text}" for what, text in more if text)])
+
+    def __str__(self) -> str:
+        where = " at " + self.operation if self.operation and f"at {self.operation}" not in self.reason else ""
+        where += f" in {self.place}" if self.place else ""
+        return f"{self.gauge} at {self.parameter}: {self.reason}{where}{self.note}"

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from gaugec.runtime.adamw import DDCAdamW
-from gaugec.runtime.loading import Gauge, load
+from gaugec.runtime.gauge import Gauge, load
 
 __all__ = ["DDCAdamW", "Gauge", "load"]

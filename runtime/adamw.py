@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
 
-from gaugec.runtime.base import GaugeOptimizer, Groups
-from gaugec.runtime.batches import Batch, Piece
-from gaugec.runtime.linalg import Tensors, Values
+from gaugec.runtime.batch import Batch, Piece
+from gaugec.runtime.binding import Groups
+from gaugec.runtime.layout import Tensors, Values
+from gaugec.runtime.optimizer import GaugeOptimizer
 
 
 class DDCAdamW(GaugeOptimizer):

@@ -1,6 +1,6 @@
 """Solvers of the joint normal equations, as pure functions: dense, by eigenvalues, by conjugate gradients.
 
-Coefficients are tensors [batch, ...] by gauge.  Not here: parameters and how they are laid out (see `linalg`).
+Coefficients are tensors [batch, ...] by gauge.  Not here: parameters and how they are laid out (see `layout`).
 """
 
 from __future__ import annotations

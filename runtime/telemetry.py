@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gaugec.runtime import batches, solvers
-from gaugec.runtime.base import GaugeOptimizer
-from gaugec.runtime.linalg import Tensors
-from gaugec.runtime.loading import plain
+from gaugec.runtime import batch as batches
+from gaugec.runtime import solvers
+from gaugec.runtime.gauge import plain
+from gaugec.runtime.layout import Tensors
+from gaugec.runtime.optimizer import GaugeOptimizer
 
 
 @torch.no_grad()

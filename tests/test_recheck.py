@@ -23,7 +23,8 @@ import gaugec
 from gaugec.certificate import read as reading
 from gaugec.certificate import write as certificate
 from gaugec.cli import main
-from gaugec.graph.ir import Digit, Graph, Node, Region
+from gaugec.graph.ir import Graph, Node
+from gaugec.graph.statement import Digit, Region
 from gaugec.proof import prove
 from gaugec.proof.theorem import Theorem
 from gaugec.tracing.trace import trace

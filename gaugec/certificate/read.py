@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gaugec.certificate.write import VERSION, complaint, intact, unified
+from gaugec.certificate.form import VERSION, complaint
+from gaugec.certificate.seal import intact, unified
 from gaugec.errors import GaugeError, printable
 
 MAX_BYTES = 8_000_000  # a model of 80 layers takes half a megabyte; the syntax tree of a text up to 500 times its size

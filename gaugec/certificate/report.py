@@ -12,6 +12,7 @@ from typing import Any
 
 from gaugec.certificate.read import Compiled
 from gaugec.errors import printable
+from gaugec.witness.finite import Witness
 
 
 def report(file: Compiled) -> str:
@@ -88,4 +89,24 @@ def _witness(said: Mapping[str, Any]) -> str:
     return (
         f"witness, as it was measured: under an element of every gauge outputs changed by {said['error']} of their "
         f"range beyond rounding; by at least {said['control']} when one parameter moved alone ({said['controls']} runs)"
+    )
+
+
+def _part(binding: Any) -> str:
+    copies, group, rest = (
+        "*".join(str(n) for n, _ in axes) or "1" for axes in (binding.copies, binding.group, binding.rest)
+    )
+    shift = f", as 1 + w with 1 = {binding.shift_by:g}" if binding.shift_by else ""
+    return f" [{copies}, {group}, {rest}]" + (f" from {binding.offset}" if binding.offset else "") + shift
+
+
+def _measured(measured: Witness) -> str:
+    if measured.note:
+        return measured.note
+    if not measured.controls:
+        return "witness: there is no site to move"
+    return (
+        f"witness (float64, casts neutral): under an element of every gauge outputs change by {measured.error:.1e} "
+        f"of their range beyond rounding; by at least {measured.control:.1e} when one parameter moves alone "
+        f"({measured.controls} runs)"
     )

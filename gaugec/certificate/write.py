@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import gaugec
+from gaugec.certificate.form import VERSION, complaint
+from gaugec.certificate.seal import BLANK, intact, sealed, unified
 from gaugec.codegen.text import literal
 from gaugec.graph.ir import Graph, Node
 from gaugec.sites import Binding, Site
@@ -24,13 +25,10 @@ if TYPE_CHECKING:
     from gaugec.language.tree import Spec
     from gaugec.proof.theorem import Theorem
 
-VERSION = 1
-BLANK = "0" * 64
 HEAD = "METADATA: dict[str, Any] = "
 TOLERATED = ("gaugec", "torch", "witness")
 """Fields that another machine or another release may write differently: a recheck measures and says them anew."""
 
-_SEAL = re.compile(r'(?<="file_sha256": ")[0-9a-f]{64}(?=")')
 _HASHED = tuple(field.name for field in fields(Node) if field.compare and field.name != "source")
 
 
@@ -168,26 +166,12 @@ def _structure(site: Site) -> dict[str, Any]:
 
 
 # --- the seal ------------------------------------------------------------------------------------------------------
-def unified(text: str) -> str:
-    """The text with plain line ends, which are no change."""
-    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def sealed(source: str) -> str:
-    """The source with its own hash in it."""
-    if len(_SEAL.findall(source)) != 1:
-        raise AssertionError("a certificate has one field file_sha256")
-    return _SEAL.sub(_hash(source), source)
 
 
-def intact(text: str) -> bool:
-    """Is the hash that the text carries its own?"""
-    found = _SEAL.findall(text)
-    return len(found) == 1 and found[0] == _hash(unified(text))
 
 
-def _hash(text: str) -> str:
-    return hashlib.sha256(_SEAL.sub(BLANK, text).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def restated(source: str, changes: Mapping[str, Any]) -> str:
@@ -201,121 +185,12 @@ def restated(source: str, changes: Mapping[str, Any]) -> str:
 
 
 # --- the form ------------------------------------------------------------------------------------------------------
-_TEXTS = [str]
-_AXES = "axes"
-_SHAPE = "shape"
-_FORM: dict[str, Any] = {
-    "certificate": int,
-    "gaugec": str,
-    "torch": str,
-    "file_sha256": str,
-    "spec": str,
-    "spec_file": str,
-    "spec_sha256": str,
-    "theorems": [{"gauge": str, "verdict": str, "conditions": _TEXTS, "steps": _TEXTS, "sampled": bool}],
-    "loss": str,
-    "traced": str,
-    "inputs": [(str, _SHAPE)],
-    "graph_sha256": str,
-    "graph_trail": str,
-    "structures": {
-        str: {
-            "group": str,
-            "pairing": str,
-            "rotary": int,
-            "verdict": str,
-            "conditions": _TEXTS,
-            "steps": _TEXTS,
-            "sites": int,
-        }
-    },
-    "layouts": [
-        {
-            "copies": int,
-            "size": int,
-            "bindings": [
-                {
-                    "role": str,
-                    "offset": int,
-                    "copies": _AXES,
-                    "group": _AXES,
-                    "rest": _AXES,
-                    "move": str,
-                    "exponent": str,
-                    "dual": bool,
-                    "shift_by": float,
-                }
-            ],
-        }
-    ],
-    "sites": [
-        {
-            "gauge": str,
-            "index": int,
-            "place": str,
-            "verdict": str,
-            "structure": str,
-            "layout": int,
-            "parameters": _TEXTS,
-        }
-    ],
-    "refused": _TEXTS,
-    "ungauged": _TEXTS,
-    "parameters": {str: _SHAPE},
-    "tied": {str: str},
-    "witness": {"error": str, "control": str, "controls": int, "note": str},
-}
 
 
-def complaint(metadata: Mapping[str, Any]) -> str:
-    """What is wrong with the form of a certificate, or "": types, missing and unknown fields, references."""
-    found = _misfit(metadata, _FORM, "METADATA")
-    if found:
-        return found
-    layouts, structures = metadata["layouts"], metadata["structures"]
-    for number, site in enumerate(metadata["sites"]):
-        where = f'METADATA["sites"][{number}]'
-        if site["structure"] not in structures:
-            return f"{where} is of a structure that is not there"
-        if not 0 <= site["layout"] < len(layouts):
-            return f"{where} is of a layout that is not there"
-        if len(site["parameters"]) != len(layouts[site["layout"]]["bindings"]):
-            return f"{where} has not one parameter for every binding of its layout"
-    return ""
 
 
-def _misfit(value: Any, form: Any, where: str) -> str:
-    """The first place where a value has not its form, or ""."""
-    if form == _SHAPE:
-        return "" if _numbers(value) else f"{where} is no shape"
-    if form == _AXES:
-        good = isinstance(value, tuple) and all(_numbers(axis) and len(axis) == 2 for axis in value)
-        return "" if good else f"{where} is no tuple of axes"
-    if isinstance(form, type):
-        return "" if type(value) is form else f"{where} is no {form.__name__}"
-    if type(value) is not type(form):
-        return f"{where} is no {type(form).__name__}"
-    if isinstance(form, dict) and str in form:
-        wrong = [key for key in value if not isinstance(key, str)]
-        if wrong:
-            return f"{where} has a key that is no str"
-        pairs = [(each, form[str], f"{where}[{key!r}]") for key, each in value.items()]
-    elif isinstance(form, dict):
-        if set(value) != set(form):
-            odd = sorted(map(repr, set(value) ^ set(form)))[0]
-            return f"{where}: the field {odd} is {'not known' if odd in map(repr, value) else 'missing'}"
-        pairs = [(value[key], form[key], f'{where}["{key}"]') for key in form]
-    elif isinstance(form, tuple):
-        if len(value) != len(form):
-            return f"{where} has not {len(form)} entries"
-        pairs = [(each, part, f"{where}[{i}]") for i, (each, part) in enumerate(zip(value, form))]
-    else:
-        pairs = [(each, form[0], f"{where}[{i}]") for i, each in enumerate(value)]
-    return next((said for each in pairs if (said := _misfit(*each))), "")
 
 
-def _numbers(value: Any) -> bool:
-    return isinstance(value, tuple) and all(type(n) is int for n in value)
 
 
 __all__ = [

@@ -1,1 +1,1 @@
-"""TODO docstring."""
+"""From sites to the source of a PyTorch module: derive, plan, emit."""

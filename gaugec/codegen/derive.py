@@ -11,18 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import Any
-
-import sympy
 
 from gaugec import limits
-from gaugec.codegen.ir import Derived, Formula, Key, Rule, Tangent, structure
+from gaugec.codegen.ir import Derived, Formula, Key, Rule, structure
 from gaugec.errors import GaugeError
 from gaugec.language.tree import Binary, Call, Expr, Fix, Name, Negate, Number, Transpose
 from gaugec.laws import oracle
-from gaugec.laws.pointwise import expression
+from gaugec.laws.roots import frame
+from gaugec.laws.tangents import _tangent
 from gaugec.operators import Term
-from gaugec.sites import Move, Site
+from gaugec.sites import Site
 
 _POOLS = {
     "positive": "nothing",
@@ -70,44 +68,10 @@ def _rule(site: Site) -> Rule:
 # --- tangents
 
 
-def _fraction(value: Any) -> Fraction:
-    if not isinstance(value, sympy.Rational):
-        raise GaugeError(f"not a rational number: {value}")
-    return Fraction(int(value.p), int(value.q))
 
 
-def _rational(value: Fraction) -> Any:
-    return sympy.Rational(value.numerator, value.denominator)
 
 
-def _tangent(site: Site, move: Move) -> Tangent:
-    """Differentiate the action of exp(t a) at t = 0, and the canonicalising map by the parameter."""
-    t, x, y, a = sympy.symbols("t x y a", real=True)
-    one = Fraction(1)
-    if move.kind == "scale":
-        exponent = _rational(move.exponent)
-        weight = sympy.diff(sympy.exp(t * a) ** exponent * x, t).subs(t, 0) / (a * x)
-        s = sympy.Symbol("s", positive=True)
-        power = sympy.log(1 / sympy.diff(s**exponent * (x + y), x)) / sympy.log(s)
-        return Tangent("scale", _fraction(sympy.simplify(weight)), False, _fraction(sympy.expand_log(power)))
-    if move.kind == "shift":
-        return Tangent("shift", _fraction(sympy.diff(x + t * a, t).subs(t, 0) / a), False, Fraction(0))
-    if move.kind != "rotate":
-        raise GaugeError(f"{site.gauge}: an action of the kind {move.kind!r} cannot be differentiated")
-    point = sympy.Matrix([x, y])
-    if site.group == "torus":
-        turn = sympy.Matrix([[sympy.cos(t), -sympy.sin(t)], [sympy.sin(t), sympy.cos(t)]])
-        if (turn * point).diff(t).subs(t, 0) != sympy.Matrix([-y, x]):
-            raise GaugeError(f"{site.gauge}: the tangent of a rotation is not what the runtime adds")
-        return Tangent("plane", one, False, Fraction(0))
-    generator = sympy.Matrix(2, 2, sympy.symbols("a:4", real=True))
-    element = sympy.eye(2) + t * generator  # the derivative at 0 reads no more of exp(t A)
-    moved = (element.inv().T if move.dual else element) * point
-    tangent = sympy.simplify(moved.diff(t).subs(t, 0))
-    for dual, expected in ((False, generator * point), (True, -generator.T * point)):
-        if sympy.simplify(tangent - expected) == sympy.zeros(2, 1):
-            return Tangent("matrix", one, dual, Fraction(0))
-    raise GaugeError(f"{site.gauge}: the tangent {tangent} is not linear in the generator")
 
 
 # --- frames
@@ -173,20 +137,6 @@ class _Reader:
         return ("mul", self.symbols[inner.id], ("pow", "s", self.exponents[inner.id]))
 
 
-def frame(left: Term, right: Term) -> tuple[str, ...]:
-    """The scale that makes two sides equal: its formula over n0, n1, ..., then the symbols that these were.
-
-    Where there is not exactly one positive solution: "", and why.
-    """
-    scale = sympy.Symbol("s", positive=True)
-    try:
-        solutions = [x for x in sympy.solve(expression(left, None) - expression(right, None), scale) if x.is_positive]
-        if len(solutions) == 1:
-            return _formula(sympy.simplify(solutions[0]))
-    except (NotImplementedError, StopIteration, ValueError, TypeError, RecursionError, _Unprintable) as error:
-        return "", f"sympy cannot solve this fix: {error}"
-    count = "no positive solution" if not solutions else f"{len(solutions)} positive solutions"
-    return "", f"this fix has {count} for the scale, it must have one"
 
 
 def _solve(site: Site, fix: Fix, left: Term, right: Term) -> Formula:
@@ -235,46 +185,12 @@ def _try(site: Site, fix: Fix, side: Term) -> Formula | None:
         return None
 
 
-class _Unprintable(Exception):
-    pass
 
 
-def _formula(expr: Any) -> tuple[str, ...]:
-    used = sorted((x.name for x in expr.free_symbols if x.name != "s"), key=lambda name: int(name[1:]))
-    if not used:
-        raise _Unprintable("the solution reads no parameter")
-    new = {_positive(name): _positive(f"n{j}") for j, name in enumerate(used)}
-    return (_print(expr.subs(new, simultaneous=True), 0), *used)
 
 
-def _positive(name: str) -> Any:
-    return sympy.Symbol(name, positive=True)
 
 
-def _print(expr: Any, level: int) -> str:
-    """Write a sympy expression as tensor code; level 0 takes sums, 1 products, 2 factors."""
-    if isinstance(expr, sympy.Symbol):
-        return str(expr.name)
-    if isinstance(expr, sympy.Rational):
-        text = str(int(expr.p)) if expr.q == 1 else f"{int(expr.p)} / {int(expr.q)}"
-        return text if expr.q == 1 and expr.p >= 0 else f"({text})"
-    if isinstance(expr, sympy.Add):
-        text = " + ".join(_print(term, 1) for term in expr.as_ordered_terms())
-        return f"({text})" if level > 0 else text
-    if isinstance(expr, sympy.Pow | sympy.Mul):
-        up, down = sympy.fraction(expr)
-        if down != 1:
-            text = f"{_print(up, 1)} / {_print(down, 2)}"
-            return f"({text})" if level > 1 else text
-    if isinstance(expr, sympy.Mul):
-        text = " * ".join(_print(factor, 2) for factor in expr.as_ordered_factors())
-        return f"({text})" if level > 1 else text
-    if isinstance(expr, sympy.Pow) and isinstance(expr.exp, sympy.Rational):
-        base = _print(expr.base, 2)
-        if expr.exp == sympy.Rational(1, 2):
-            return f"{base}.sqrt()"
-        return f"{base}.pow({_print(expr.exp, 0)})"
-    raise _Unprintable(f"the solution holds a {type(expr).__name__}")
 
 
 def _text(expr: Expr) -> str:

@@ -202,7 +202,7 @@ class _Writer:
 
     def norms(self, solve: Solve, values: str) -> list[str]:
         return [
-            f"n{i} = linalg.norm({values}, {tuple_of([self.name(part) for part in parts])})"
+            f"n{i} = frames.norm({values}, {tuple_of([self.name(part) for part in parts])})"
             for i, parts in enumerate(solve.norms)
         ]
 
@@ -216,14 +216,14 @@ class _Writer:
 
     def centred(self) -> list[str]:
         """Lines that take the shifts out of the point at which scales are solved for."""
-        return [f"linalg.centre(point, {self.name(part.name)})" for part in self.shifted()]
+        return [f"frames.centre(point, {self.name(part.name)})" for part in self.shifted()]
 
     def alive(self) -> list[str]:
         lines = self.centred()
         for step in self.component.frames:
             for solve in step.rounds or step.start:
                 lines += self.norms(solve, "point")
-                lines.append(f"live[{quote(solve.actor)}] = linalg.alive({solve.formula})")
+                lines.append(f"live[{quote(solve.actor)}] = frames.alive({solve.formula})")
         return lines
 
     def frame(self) -> dict[str, Any]:
@@ -249,14 +249,14 @@ class _Writer:
                 ]
                 lines += self.norms(solve, "point")
                 name = quote(solve.actor)
-                lines.append(f"out.scales[{name}] = linalg.settle({solve.formula}, live[{name}])")
+                lines.append(f"out.scales[{name}] = frames.settle({solve.formula}, live[{name}])")
                 lines += self.stretch("point", self.actors[solve.actor], f"out.scales[{name}]", copied)
             if step.rounds:
                 lines.append(f"for _ in range({_ROUNDS}):  # any fixed number of rounds is exact")
                 for solve in step.rounds:
                     name = quote(solve.actor)
                     inner = self.norms(solve, "point")
-                    inner.append(f"scale = linalg.settle({solve.formula}, live[{name}])")
+                    inner.append(f"scale = frames.settle({solve.formula}, live[{name}])")
                     inner.append(f"out.scales[{name}] = out.scales[{name}] * scale")
                     inner += self.stretch("point", self.actors[solve.actor], "scale", copied)
                     lines += ["    " + line for line in inner]
@@ -269,7 +269,7 @@ class _Writer:
 
     def stretch(self, values: str, actor: Actor, scale: str, slots: set[str]) -> list[str]:
         return [
-            f"linalg.stretch({values}, {self.name(part.name)}, {raised(scale, part.power)})"
+            f"actions.stretch({values}, {self.name(part.name)}, {raised(scale, part.power)})"
             for part in actor.parts
             if part.slot in slots
         ]
@@ -319,7 +319,7 @@ class _Writer:
         for pool in self.component.pools:
             key, function = quote(pool.slot), "pool" if pool.cover else "blur"
             lines.append(f"if {key} in out:")
-            lines.append(f"    out[{key}] = linalg.{function}(out[{key}], {self.name('POOL_' + pool.slot)})")
+            lines.append(f"    out[{key}] = pooling.{function}(out[{key}], {self.name('POOL_' + pool.slot)})")
         return lines
 
     def unpool(self) -> list[str]:
@@ -328,7 +328,7 @@ class _Writer:
             if pool.cover:
                 key, table = quote(pool.slot), self.name("POOL_" + pool.slot)
                 lines.append(f"if {key} in spread:")
-                lines.append(f"    spread[{key}] = linalg.unpool(spread[{key}], {table}, out[{key}])")
+                lines.append(f"    spread[{key}] = pooling.unpool(spread[{key}], {table}, out[{key}])")
         return lines
 
     # tangents
@@ -342,14 +342,14 @@ class _Writer:
                 alpha = "alpha" if weight == 1 else "-alpha" if weight == -1 else f"{number(weight)} * alpha"
                 match part.tangent.kind:
                     case "scale":
-                        lines.append(f"linalg.add_scaled(values, point, {name}, {a}, {alpha})")
+                        lines.append(f"actions.add_scaled(values, point, {name}, {a}, {alpha})")
                     case "shift":
-                        lines.append(f"linalg.add_constant(values, {name}, {a}, {alpha})")
+                        lines.append(f"actions.add_constant(values, {name}, {a}, {alpha})")
                     case "plane":
-                        lines.append(f"linalg.add_turn(values, point, {name}, {a}, {alpha})")
+                        lines.append(f"actions.add_turn(values, point, {name}, {a}, {alpha})")
                     case _:
                         generator = f"-{a}.mT" if part.tangent.dual else a
-                        lines.append(f"linalg.add_rotation(values, point, {name}, {generator}, {alpha})")
+                        lines.append(f"actions.add_rotation(values, point, {name}, {generator}, {alpha})")
         return lines
 
     def covertical(self) -> list[str]:
@@ -360,13 +360,13 @@ class _Writer:
                 name = self.name(part.name)
                 match part.tangent.kind:
                     case "scale":
-                        terms.append((part.tangent.weight, f"linalg.total(products, {name})"))
+                        terms.append((part.tangent.weight, f"actions.total(products, {name})"))
                     case "shift":
-                        terms.append((part.tangent.weight, f"linalg.total(update, {name})"))
+                        terms.append((part.tangent.weight, f"actions.total(update, {name})"))
                     case "plane":
-                        terms.append((Fraction(1), f"linalg.torque(update, point, {name})"))
+                        terms.append((Fraction(1), f"actions.torque(update, point, {name})"))
                     case _:
-                        moment = f"linalg.moment(update, point, {name})"
+                        moment = f"actions.moment(update, point, {name})"
                         terms.append((Fraction(1), f"-{moment}.mT" if part.tangent.dual else moment))
             total = signed_sum(terms)
             if actor.kind == "rotate":
@@ -381,12 +381,12 @@ class _Writer:
         lines = []
         for actor in self.component.actors:
             k, dtype = actor.name[1:], "step" if actor.kind == "rotate" else "double"
-            zeros = f"linalg.zeros(point, {quote(_kind(actor))}, {actor.copies}, {actor.size})"
+            zeros = f"actions.zeros(point, {quote(_kind(actor))}, {actor.copies}, {actor.size})"
             lines.append(f"{quote('right ' + actor.name)}: {zeros},")
             if actor.kind != "shift":
                 lines.append(f'"{"s" if dtype == "step" else "d"}{k}": {zeros},')
         for j, cross in enumerate(self.component.crosses):
-            lines.append(f'"q{j}": linalg.room_for(point, batch, {flat(cross.kept)}),')
+            lines.append(f'"q{j}": actions.room_for(point, batch, {flat(cross.kept)}),')
         if coupled:
             lines.append('"size": torch.zeros(batch, dtype=torch.float64, device=next(iter(point.values())).device),')
         return lines
@@ -400,15 +400,15 @@ class _Writer:
                 name, weight = self.name(part.name), number(part.tangent.weight)
                 match part.tangent.kind:
                     case "scale":
-                        lines.append(f"linalg.add_total({out}, products, {name}, {weight})")
+                        lines.append(f"actions.add_total({out}, products, {name}, {weight})")
                     case "shift":
-                        lines.append(f"linalg.add_total({out}, update, {name}, {weight})")
+                        lines.append(f"actions.add_total({out}, update, {name}, {weight})")
                     case "plane":
-                        lines.append(f"linalg.add_torque({out}, update, point, {name}, room)")
+                        lines.append(f"actions.add_torque({out}, update, point, {name}, room)")
                     case _ if part.tangent.dual:
-                        lines.append(f"linalg.add_moment({out}, point, update, {name}, -1.0)")
+                        lines.append(f"actions.add_moment({out}, point, update, {name}, -1.0)")
                     case _:
-                        lines.append(f"linalg.add_moment({out}, update, point, {name}, 1.0)")
+                        lines.append(f"actions.add_moment({out}, update, point, {name}, 1.0)")
         return lines
 
     def blocks(self, coupled: bool) -> list[str]:
@@ -419,16 +419,16 @@ class _Writer:
             for part in actor.parts:
                 name, weight = self.name(part.name), number(part.tangent.weight**2)
                 if actor.kind == "rotate":
-                    lines.append(f'linalg.add_moment(out["s{k}"], point, point, {name}, {weight})')
+                    lines.append(f'actions.add_moment(out["s{k}"], point, point, {name}, {weight})')
                 elif actor.kind != "shift":
-                    lines.append(f'linalg.add_total(out["d{k}"], squares, {name}, {weight})')
+                    lines.append(f'actions.add_total(out["d{k}"], squares, {name}, {weight})')
         for j, cross in enumerate(self.component.crosses):
             field = "squares" if cross.field == "square" else "point"
             arguments = [f'out["q{j}"]', field, quote(cross.slot)]
             arguments += [flat(x) for x in (cross.offset, cross.kept, cross.summed)]
-            lines.append(call("", "linalg.add_block", arguments, 8))
+            lines.append(call("", "actions.add_block", arguments, 8))
         if coupled:
-            lines.append('linalg.add_size(out["size"], update)')
+            lines.append('actions.add_size(out["size"], update)')
         return lines
 
     def right(self, coupled: set[str]) -> list[str]:
@@ -518,13 +518,13 @@ class _Writer:
                 name = self.name(part.name)
                 match actor.kind:
                     case "scale":
-                        lines.append(f"linalg.stretch(point, {name}, {raised(e, part.power)})")
+                        lines.append(f"actions.stretch(point, {name}, {raised(e, part.power)})")
                     case "shift":
-                        lines.append(f"linalg.add_constant(point, {name}, {e}, {number(part.tangent.weight)})")
+                        lines.append(f"actions.add_constant(point, {name}, {e}, {number(part.tangent.weight)})")
                     case "turn":
-                        lines.append(f"linalg.turn(point, {name}, {e})")
+                        lines.append(f"actions.turn(point, {name}, {e})")
                     case _:
-                        lines.append(f"linalg.rotate(point, {name}, {e})")
+                        lines.append(f"actions.rotate(point, {name}, {e})")
         return lines
 
 

@@ -1,1 +1,1 @@
-"""TODO docstring."""
+"""`gaugec demo`: the main job on a small real Llama."""

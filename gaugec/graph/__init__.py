@@ -1,1 +1,1 @@
-"""TODO docstring."""
+"""The tensor graph, in which formulas and traced models mean the same."""

@@ -16,13 +16,13 @@ from gaugec.errors import SpecError
 from gaugec.graph.builder import Builder, Ref
 from gaugec.graph.freeze import freeze
 from gaugec.graph.fuse import fuse, put
-from gaugec.graph.ir import Statement
+from gaugec.graph.layers import centred, over_root
+from gaugec.graph.statement import Statement
 from gaugec.groups import GROUPS
 from gaugec.language.tree import Binary, Call, Expr, Gauge, Name, Negate, Number, Transpose
 from gaugec.laws.functions import recognise
 from gaugec.operators import BY_NAME, Term
 from gaugec.tracing.aten import ROWS
-from gaugec.tracing.aten_layers import centred, over_root
 
 _PRIMES = (101, 103, 107, 109, 113, 127, 131, 137, 139, 149, 151, 157, 163, 167, 173, 179, 181, 191, 193, 197, 199, 211)
 

@@ -14,7 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
-from gaugec.laws import pointwise as laws
+from gaugec.laws import pointwise, table
+from gaugec.matching.closure import Meant
 from gaugec.operators import TABLE, Term
 
 _POINTS = (Fraction(1, 3), Fraction(-2, 5), Fraction(7, 4), Fraction(-13, 6), Fraction(5), Fraction(-9, 2))
@@ -59,12 +60,12 @@ class Laws:
 
 def found(definition: Term) -> Laws:
     """Every law of the function, found and proved by sympy."""
-    return Laws(laws.degree(definition), laws.parity(definition), shift(definition))
+    return Laws(pointwise.degree(definition), pointwise.parity(definition), shift(definition))
 
 
 def shift(term: Term) -> Fraction | None:
     """The k with f(x + a) = f(x) + k a for all real x and a, or None."""
-    answer = laws.answer("shift", term)
+    answer = pointwise.answer("shift", term)
     return None if answer is None else Fraction(answer)
 
 
@@ -75,7 +76,7 @@ def same(one: Term, two: Term) -> bool:
     if _differ(one, two):
         return False
     first, second = sorted((one, two), key=repr)
-    return bool(laws.answer("same", first, second))
+    return bool(pointwise.answer("same", first, second))
 
 
 def proportional(one: Term, two: Term) -> bool:
@@ -146,3 +147,31 @@ _FUNCTIONS: dict[str, Callable[..., float]] = {
 
 
 __all__ = ["Laws", "found", "proportional", "recognise", "same", "shift", "value"]
+
+
+def _degree(function: str, attributes: tuple[tuple[str, object], ...]) -> Fraction | None:
+    """The proved degree of a function, for the matcher's filter."""
+    numbers = dict(attributes)
+    if function == "pow":
+        exponent = numbers["exponent"]
+        return exponent if isinstance(exponent, Fraction) else None
+    if function in ("max", "min"):
+        return Fraction(1) if table.holds(f"{function} scale") else None
+    return pointwise.degree(pointwise.definition(function, numbers))
+
+
+def _forgets(function: str) -> bool:
+    return function in ("softmax", "log_softmax", "cross_entropy") and table.holds(f"{function} shift")
+
+
+def _same(one: Meant, two: Meant) -> bool:
+    """Are two functions of the graph one, by their definitions and up to a number, which passes every action?"""
+    a, b = (_definition(*meant) for meant in (one, two))
+    return a is not None and b is not None and proportional(a, b)
+
+
+def _definition(function: str, attributes: tuple[tuple[str, object], ...]) -> Term | None:
+    numbers = dict(attributes)
+    if function == "pow" and isinstance(exponent := numbers["exponent"], Fraction):
+        return ("pow", "x", exponent)
+    return pointwise.definition(function, numbers)

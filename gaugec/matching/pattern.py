@@ -11,7 +11,8 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from gaugec.graph.ir import Graph, Movement, Statement
+from gaugec.graph.ir import Graph
+from gaugec.graph.statement import Movement, Statement
 from gaugec.matching.flow import step
 from gaugec.matching.states import Blocked, Context, Demand, Demote, Extent, Key, Law, State
 

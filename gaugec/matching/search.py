@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
-from gaugec.graph.ir import Digit, Graph, Node, Region
+from gaugec.graph.ir import Graph, Node
+from gaugec.graph.statement import Digit, Region
 from gaugec.matching.closure import LEAVES, Bound, Closure, Meant, fits, ranges
 from gaugec.matching.pattern import Pattern, dependence, noise
 from gaugec.matching.states import Blocked, Demote, Extent, Law, Number, Refine, State

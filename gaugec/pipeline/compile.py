@@ -23,14 +23,15 @@ from gaugec.groups import GROUPS
 from gaugec.language import load
 from gaugec.language.tree import Entry, Gauge, Spec
 from gaugec.model.preserve import preserved
-from gaugec.pipeline.compiled import CompiledGauge, Refused
+from gaugec.pipeline.compiled import CompiledGauge
 from gaugec.pipeline.find import Finder
 from gaugec.pipeline.verify import Verification, verify
 from gaugec.proof.theorem import Theorem
-from gaugec.sites import Site
+from gaugec.sites import Refused, Site
 from gaugec.tracing.trace import Trace, trace
-from gaugec.witness.finite import Runner, Witness, witness
+from gaugec.witness.finite import Witness, witness
 from gaugec.witness.gradient import TOLERANCE, covariance
+from gaugec.witness.interpreter import Runner
 
 
 def compile(

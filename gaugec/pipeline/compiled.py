@@ -6,50 +6,13 @@ What this module does not do: it compiles nothing; see `gaugec.pipeline.compile`
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
-from gaugec.certificate.report import proved_once
-from gaugec.runtime.loading import Gauge
-from gaugec.sites import Site
-from gaugec.witness.finite import Runner, Witness, witness
-
-
-@dataclass(frozen=True)
-class Refused:
-    """A place where a gauge nearly held: falsy.
-
-    parameter: from which the search began, and what else would have moved; parameters: their names alone.
-    reason, operation, place: what ended it and where.  outputs: a moved value would have left the model.
-    near: some readers of the moved value were found, so that this is a site but for one obstacle.
-    axis: which axis of which parameter was followed.  law: what would have to hold.  line: of source code, if known.
-    """
-
-    gauge: str
-    parameter: str
-    reason: str
-    operation: str
-    place: str
-    outputs: bool
-    near: bool = True
-    parameters: tuple[str, ...] = ()
-    note: str = ""
-    axis: str = ""
-    law: str = ""
-    line: str = ""
-
-    def __bool__(self) -> bool:
-        return False
-
-    def explained(self) -> str:
-        """The refusal with the axis that was followed, the line of source code, and the law that is missing."""
-        more = (("followed", self.axis), ("source", self.line), ("missing", self.law))
-        return "\n".join([str(self), *(f"  {what}: {text}" for what, text in more if text)])
-
-    def __str__(self) -> str:
-        where = " at " + self.operation if self.operation and f"at {self.operation}" not in self.reason else ""
-        where += f" in {self.place}" if self.place else ""
-        return f"{self.gauge} at {self.parameter}: {self.reason}{where}{self.note}"
+from gaugec.certificate.report import _measured, _part, proved_once
+from gaugec.runtime.gauge import Gauge
+from gaugec.sites import Refused, Site
+from gaugec.witness.finite import Witness, witness
+from gaugec.witness.interpreter import Runner
 
 
 class CompiledGauge(Gauge):
@@ -120,21 +83,5 @@ class CompiledGauge(Gauge):
         return self._traced.blocked.get(name) or "no gauge of the spec holds there"
 
 
-def _part(binding: Any) -> str:
-    copies, group, rest = (
-        "*".join(str(n) for n, _ in axes) or "1" for axes in (binding.copies, binding.group, binding.rest)
-    )
-    shift = f", as 1 + w with 1 = {binding.shift_by:g}" if binding.shift_by else ""
-    return f" [{copies}, {group}, {rest}]" + (f" from {binding.offset}" if binding.offset else "") + shift
 
 
-def _measured(measured: Witness) -> str:
-    if measured.note:
-        return measured.note
-    if not measured.controls:
-        return "witness: there is no site to move"
-    return (
-        f"witness (float64, casts neutral): under an element of every gauge outputs change by {measured.error:.1e} "
-        f"of their range beyond rounding; by at least {measured.control:.1e} when one parameter moves alone "
-        f"({measured.controls} runs)"
-    )

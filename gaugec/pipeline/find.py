@@ -6,51 +6,19 @@ What this module does not do: it traces, witnesses and emits nothing (see `gauge
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fractions import Fraction
 
 from gaugec.errors import MatchError
-from gaugec.graph.ir import Movement, Node, Statement
+from gaugec.graph.ir import Node
+from gaugec.graph.statement import Movement, Statement
 from gaugec.language.lower import lower
 from gaugec.language.tree import Entry, Gauge
-from gaugec.laws import functions as meanings
-from gaugec.laws import pointwise as laws
-from gaugec.matching.closure import Meant
+from gaugec.laws.functions import _degree, _forgets, _same
 from gaugec.matching.pattern import patterns
 from gaugec.matching.search import Candidate, Matcher, Refusal, regions
 from gaugec.matching.site import make_site, pairings
-from gaugec.operators import Term
-from gaugec.pipeline.compiled import Refused
 from gaugec.proof.prove import Theorem, prove_invariance
-from gaugec.sites import Site
+from gaugec.sites import Refused, Site
 from gaugec.tracing.trace import Trace
-
-
-def _degree(function: str, attributes: tuple[tuple[str, object], ...]) -> Fraction | None:
-    """The proved degree of a function, for the matcher's filter."""
-    numbers = dict(attributes)
-    if function == "pow":
-        exponent = numbers["exponent"]
-        return exponent if isinstance(exponent, Fraction) else None
-    if function in ("max", "min"):
-        return Fraction(1) if laws.holds(f"{function} scale") else None
-    return laws.degree(laws.definition(function, numbers))
-
-
-def _forgets(function: str) -> bool:
-    return function in ("softmax", "log_softmax", "cross_entropy") and laws.holds(f"{function} shift")
-
-
-def _same(one: Meant, two: Meant) -> bool:
-    """Are two functions of the graph one, by their definitions and up to a number, which passes every action?"""
-    a, b = (_definition(*meant) for meant in (one, two))
-    return a is not None and b is not None and meanings.proportional(a, b)
-
-
-def _definition(function: str, attributes: tuple[tuple[str, object], ...]) -> Term | None:
-    numbers = dict(attributes)
-    if function == "pow" and isinstance(exponent := numbers["exponent"], Fraction):
-        return ("pow", "x", exponent)
-    return laws.definition(function, numbers)
 
 
 def _acting(leaf: Node, candidate: Candidate) -> int:

@@ -14,11 +14,11 @@ from fractions import Fraction
 from pathlib import Path
 
 from gaugec import limits
-from gaugec.graph.ir import Statement
+from gaugec.graph.statement import Statement
 from gaugec.language import load
 from gaugec.language.lower import all_dims, lower, term
 from gaugec.language.tree import Entry, Gauge, Operator, Spec
-from gaugec.laws import functions as meanings
+from gaugec.laws import functions
 from gaugec.pipeline.repair import repair
 from gaugec.proof.prove import Theorem, prove_statement
 from gaugec.proof.structure import eps_nodes
@@ -83,7 +83,7 @@ def _laws(operator: Operator) -> tuple[str, ...]:
     """The laws of an `op` line, found and proved from what it says."""
     with limits.proof():
         try:
-            return meanings.found(term(operator.expr, operator.argument)).said(operator.name)
+            return functions.found(term(operator.expr, operator.argument)).said(operator.name)
         except limits.Exceeded as exceeded:
             return (f"laws {exceeded}",)
 

@@ -1,1 +1,1 @@
-"""TODO docstring."""
+"""The prover: formulas and subgraphs in an index normal form; equal normal forms are a proof."""

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterable, Mapping
 
 from gaugec import limits
-from gaugec.laws import pointwise as laws
+from gaugec.laws import table
 from gaugec.operators import FUSED, spelled
 from gaugec.proof.rules import ORDER, RULES
 from gaugec.proof.terms import (
@@ -101,7 +101,7 @@ class Algebra:
         if rule in self.used:
             return True
         row = RULES[rule]
-        if not all(laws.holds(law) for law in row.laws):
+        if not all(table.holds(law) for law in row.laws):
             return False
         self.used[rule] = None
         return True

@@ -10,13 +10,13 @@ from fractions import Fraction
 
 from gaugec import limits
 from gaugec.graph.ir import Node
-from gaugec.laws import pointwise as laws
+from gaugec.laws import pointwise
 from gaugec.operators import spelled
 from gaugec.proof.algebra import Algebra
 from gaugec.proof.terms import Factors, Index, Number, Polynomial, Symbol, Undecided, number
 
 
-def pointwise(algebra: Algebra, node: Node, parts: tuple[Polynomial, ...], ixs: tuple[Index, ...]) -> Polynomial:
+def apply(algebra: Algebra, node: Node, parts: tuple[Polynomial, ...], ixs: tuple[Index, ...]) -> Polynomial:
     """A pointwise function of polynomials, after its laws have done what they can."""
     attributes = dict(node.attributes)
     # an `op` line may have any free name ("log"): what has a definition of its own is that, and no built-in of its name
@@ -46,10 +46,10 @@ def pointwise(algebra: Algebra, node: Node, parts: tuple[Polynomial, ...], ixs: 
     frozen = tuple((k, v if k == "definition" else repr(v)) for k, v in node.attributes)
     if len(parts) != 1:
         return plain_function(algebra, node.function, frozen, parts)
-    meaning = laws.definition(node.function, attributes)
+    meaning = pointwise.definition(node.function, attributes)
     poly = parts[0]
     positive, rest = common_positive(algebra, poly, ())
-    if (positive or not poly) and (degree := laws.degree(meaning)) is not None and algebra.allow("degree"):
+    if (positive or not poly) and (degree := pointwise.degree(meaning)) is not None and algebra.allow("degree"):
         algebra.used.setdefault(f"degree of {spelled(node.function, node.attributes)} is {degree}")
         if not poly:
             return {}
@@ -57,7 +57,7 @@ def pointwise(algebra: Algebra, node: Node, parts: tuple[Polynomial, ...], ixs: 
         factors = {atom: number(e * degree) for atom, e in positive.items()}
         return algebra.product([monomial(algebra, factors), inside])
     sign = 1
-    if poly and (even := laws.parity(meaning)) and poly[min(poly)] < 0 and algebra.allow("parity"):
+    if poly and (even := pointwise.parity(meaning)) and poly[min(poly)] < 0 and algebra.allow("parity"):
         sign, poly = even, algebra.add((-1, poly))
     return algebra.add((sign, plain_function(algebra, node.function, frozen, (poly,))))
 

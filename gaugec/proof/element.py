@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import gcd
 
-from gaugec.graph.ir import Digit, Region
+from gaugec.graph.statement import Digit, Region
 from gaugec.proof.algebra import Algebra
 from gaugec.proof.normal import Evaluator
 from gaugec.proof.pieces import cut_at, summed

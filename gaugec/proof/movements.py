@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from gaugec.graph.ir import Movement
+from gaugec.graph.statement import Movement
 from gaugec.proof.algebra import Algebra
 from gaugec.proof.normal import Evaluator, World
 from gaugec.proof.terms import Index, Number, Polynomial, plain, variable

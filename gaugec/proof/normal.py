@@ -18,7 +18,7 @@ from typing import Protocol
 from gaugec import limits
 from gaugec.graph.ir import Graph, Ix, Node
 from gaugec.proof.algebra import Algebra
-from gaugec.proof.apply import common_positive, monomial, pointwise
+from gaugec.proof.apply import apply, common_positive, monomial
 from gaugec.proof.pieces import cut_at, summed
 from gaugec.proof.terms import (
     Factors,
@@ -276,7 +276,7 @@ class Evaluator:
             return self.algebra.add(*zip(scales, parts, strict=True), (1, self.algebra.constant(node.constant)))
         if node.op == "einsum":
             return self.algebra.product(parts, _coefficient(node))
-        return pointwise(self.algebra, node, tuple(parts), ixs)
+        return apply(self.algebra, node, tuple(parts), ixs)
 
     def _index(self, node: Node, operand: int, env: Mapping[int, Index]) -> tuple[Index, ...]:
         return tuple(_at(ix, env) for ix in node.operands[operand].index)
@@ -305,7 +305,7 @@ class Evaluator:
 
     def _map(self, world: World, node: Node, env: dict[int, Index], ixs: tuple[Index, ...]) -> Polynomial:
         parts = tuple(self._read(world, node, k, env) for k in range(len(node.operands)))
-        return pointwise(self.algebra, node, parts, ixs)
+        return apply(self.algebra, node, parts, ixs)
 
     def _piece(self, node: Node, env: dict[int, Index]) -> tuple[int, dict[int, Index]] | None:
         """The operand that an index reads, and the index counted from its start; None where it straddles."""

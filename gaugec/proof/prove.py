@@ -16,8 +16,9 @@ from dataclasses import replace
 from fractions import Fraction
 
 from gaugec import limits
-from gaugec.graph.ir import Graph, Node, Region, Statement
-from gaugec.laws import pointwise as laws
+from gaugec.graph.ir import Graph, Node
+from gaugec.graph.statement import Region, Statement
+from gaugec.laws import pointwise
 from gaugec.proof.algebra import Algebra
 from gaugec.proof.carry import carry
 from gaugec.proof.element import GROUPS, PAIRED, SCALES, Element, Pairing, extent, moved
@@ -345,4 +346,4 @@ def _where(node: Node) -> str:
 def forget() -> None:
     """Forgets all proofs and laws (for tests that break a law on purpose)."""
     _PROOFS.clear()
-    laws.forget()
+    pointwise.forget()

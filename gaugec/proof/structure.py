@@ -6,7 +6,8 @@ import hashlib
 from dataclasses import replace
 from fractions import Fraction
 
-from gaugec.graph.ir import Graph, Region
+from gaugec.graph.ir import Graph
+from gaugec.graph.statement import Region
 from gaugec.proof.algebra import Algebra
 from gaugec.proof.normal import Evaluator
 

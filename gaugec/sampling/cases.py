@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from gaugec.graph.ir import Statement
+from gaugec.graph.statement import Statement
 from gaugec.sampling.elements import MATRICES, identity, simplest
 from gaugec.sampling.evaluate import Table, Value, inverted
 from gaugec.sampling.point import PAIRED, Lower, cost, leaves_of, length

@@ -17,7 +17,8 @@ from math import prod
 
 import mpmath  # type: ignore[import-untyped]
 
-from gaugec.graph.ir import Node, Statement
+from gaugec.graph.ir import Node
+from gaugec.graph.statement import Statement
 from gaugec.sampling.elements import compose, identity
 from gaugec.sampling.evaluate import Evaluation, Table, Value, along, as_float, table_of
 

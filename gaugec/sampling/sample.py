@@ -18,7 +18,8 @@ from fractions import Fraction
 
 import mpmath  # type: ignore[import-untyped]
 
-from gaugec.graph.ir import Node, Statement
+from gaugec.graph.ir import Node
+from gaugec.graph.statement import Statement
 from gaugec.limits import Exceeded
 from gaugec.sampling.elements import element
 from gaugec.sampling.evaluate import Evaluation, Table

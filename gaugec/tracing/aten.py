@@ -15,11 +15,11 @@ from fractions import Fraction
 from typing import Any
 
 from gaugec.graph.builder import Builder, Ref
+from gaugec.graph.layers import HALF
 from gaugec.operators import TABLE
 
 Row = Callable[..., "Ref | tuple[Ref, ...] | list[Ref]"]
 ROWS: dict[str, Row] = {}
-HALF = Fraction(1, 2)
 
 
 def row(*names: str) -> Callable[[Row], Row]:

@@ -12,7 +12,8 @@ from fractions import Fraction
 from typing import Any
 
 from gaugec.graph.builder import Builder, Ref
-from gaugec.tracing.aten import HALF, number, row
+from gaugec.graph.layers import HALF, centred, over_root
+from gaugec.tracing.aten import number, row
 
 
 @row("embedding")
@@ -41,16 +42,8 @@ def _index_select(b: Builder, shape: tuple[int, ...], x: Ref, dim: int, ids: Ref
     return b.transpose(_lookup(b, moved, ids), 0, dim)
 
 
-# -- norms -------------------------------------------------------------------------------------------------------
-def centred(b: Builder, x: Ref, positions: list[int]) -> Ref:
-    """x minus its mean over the axes."""
-    return b.add(x, b.total(x, positions, mean=True), coefficients=[Fraction(1), Fraction(-1)])
 
 
-def over_root(b: Builder, x: Ref, positions: list[int], eps: Fraction) -> Ref:
-    """x divided by the root of its mean square over the axes (plus eps)."""
-    square = b.total(b.mul(x, x), positions, mean=True)
-    return b.mul(x, b.power(b.add(square, constant=eps) if eps else square, -HALF))
 
 
 def _affine(b: Builder, x: Ref, gain: Any, bias: Any) -> Ref:

@@ -9,63 +9,16 @@ What this module does not do: it reads no operation (see `gaugec.tracing.lower`)
 from __future__ import annotations
 
 import contextlib
-import logging
 import operator
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.parameter import is_lazy
 
 from gaugec.errors import MatchError, printable
-from gaugec.model.dry_run import dry_run
 from gaugec.model.preserve import preserved
-
-
-def several(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Inputs in which no batch or length is 1, nor the two alike, where the model takes such.
-
-    An axis of length 1 hides what it does; and equal ones could not be told apart when they are resized.
-    """
-    tensors = tensors_of(args, kwargs)
-    taken = {n for t in tensors for n in t.shape}
-    taken |= {n for p in model.parameters() if not is_lazy(p) for n in p.shape}
-    free = next(n for n in range(3, 10**6) if n not in taken)
-    if any(n == 1 for t in tensors for n in t.shape[:2]):
-        other = resized(args, kwargs, {1: free})
-    elif alike := [t.shape[1] for t in tensors if t.ndim > 1 and t.shape[0] == t.shape[1]]:
-        other = resized(args, kwargs, dict.fromkeys(alike, free), axes=(1,))
-    else:
-        return args, kwargs
-    with preserved(model, parameters=False):
-        return other if runs(model, *other) else (args, kwargs)
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keeps torch's own logs and warnings from the reader: what matters of them is in the error that is raised."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
-
-
-@contextlib.contextmanager
-def train_mode(model: nn.Module) -> Iterator[None]:
-    """Puts every module into train mode, and back."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.train()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
+from gaugec.model.run import quiet, share_memory, train_mode
 
 
 def _names_are_no_code(model: nn.Module) -> None:
@@ -199,15 +152,6 @@ def _no_shared_constants(model: nn.Module, program: torch.export.ExportedProgram
                 )
 
 
-def share_memory(one: torch.Tensor, two: torch.Tensor) -> bool:
-    """Do two tensors live in the same memory, by whatever road (a view, `.data`, a numpy array)?"""
-    a, b = one.untyped_storage(), two.untyped_storage()
-    if a._cdata == b._cdata:
-        return True
-    if one.device != two.device or one.is_meta or not a.nbytes() or not b.nbytes():
-        return False
-    first, second = a.data_ptr(), b.data_ptr()
-    return bool(first) and first < second + b.nbytes() and second < first + a.nbytes()
 
 
 def _no_hidden_gradients(program: torch.export.ExportedProgram) -> None:
@@ -248,77 +192,13 @@ def _differentiable(node: torch.fx.Node) -> bool:
     return any(isinstance(v, torch.Tensor) and v.dtype.is_floating_point for v in values) or value is None
 
 
-# -- the second shape --------------------------------------------------------------------------------------------
-def tensors_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[torch.Tensor]:
-    """Every tensor among the example inputs, however nested."""
-    flat, _ = torch.utils._pytree.tree_flatten((args, kwargs))
-    return [x for x in flat if isinstance(x, torch.Tensor)]
 
 
-def elements(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
-    """How many numbers all tensors among the inputs hold."""
-    return sum(x.numel() for x in tensors_of(args, kwargs))
 
 
-def copied(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The inputs with tensors of their own, for what writes to them or marks them."""
-    made = torch.utils._pytree.tree_map(
-        lambda x: x.detach().clone() if isinstance(x, torch.Tensor) else x, (args, kwargs)
-    )
-    return made[0], made[1]
 
 
-def variations(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[dict[int, int]]:
-    """Which sizes to change: batch and length together, then the batch alone."""
-    tensors = tensors_of(args, kwargs)
-    batches = sorted({t.shape[0] for t in tensors if t.ndim > 0})
-    if len(batches) != 1:
-        together = {batch: batch + 2 + n for n, batch in enumerate(batches)}
-        return [together, *({batch: batch + 2} for batch in batches)] if batches else []
-    (batch,) = batches
-    lengths = {t.shape[1] for t in tensors if t.ndim > 1}
-    tries: list[dict[int, int]] = []
-    if len(lengths) == 1:
-        (length,) = lengths
-        if length != batch and length > 1:
-            tries.append({batch: batch + 2, length: length + 60})  # beyond what a branch might ask for in a small test
-            tries.append({batch: batch + 2, length: length + 3})
-            tries.append({batch: batch + 2, length: length - 1})
-    tries.append({batch: batch + 2})
-    return tries
 
 
-def resized(
-    args: tuple[Any, ...], kwargs: dict[str, Any], change: Mapping[int, int], axes: Sequence[int] = (0, 1)
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The inputs with these axes of every tensor resized as `change` says (old size -> new), by repeating rows."""
-
-    def resize(x: Any) -> Any:
-        if not isinstance(x, torch.Tensor):
-            return x
-        for axis in (n for n in axes if n < x.ndim):
-            wanted = change.get(x.shape[axis])
-            if wanted is not None:
-                positions = torch.arange(wanted, device=x.device) % x.shape[axis]
-                x = x.index_select(axis, positions)
-        return x
-
-    made = torch.utils._pytree.tree_map(resize, (args, kwargs))
-    return made[0], made[1]
 
 
-def runs(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, numbers: bool = True) -> bool:
-    """Does the forward take inputs of these shapes?  Without numbers it costs no memory, and sees less.
-
-    What the forward writes stays written: see `gaugec.model.preserve`.
-    """
-    with train_mode(model), quiet(), torch.no_grad(), torch.random.fork_rng(devices=[]):
-        try:
-            if numbers:
-                model(*args, **kwargs)
-            else:
-                with preserved(model, parameters=False):  # it would keep fakes
-                    dry_run(model, args, kwargs)
-            return True
-        except Exception:
-            return False

@@ -22,8 +22,9 @@ from torch.export import Dim
 from torch.fx.experimental.symbolic_shapes import DimDynamic, StatelessSymbolicContext
 
 from gaugec.model.dry_run import dry_run
+from gaugec.model.inputs import copied, resized, tensors_of
 from gaugec.model.preserve import preserved
-from gaugec.tracing.export import copied, quiet, resized, tensors_of, train_mode
+from gaugec.model.run import quiet, train_mode
 
 SMALL = range(2, 18)
 FARTHEST = 1024

@@ -21,9 +21,9 @@ from gaugec.graph.freeze import freeze
 from gaugec.graph.fuse import fuse
 from gaugec.graph.ir import Graph
 from gaugec.laws.functions import recognise
+from gaugec.model.run import share_memory
 from gaugec.tracing import aten_constants, aten_layers  # noqa: F401  (they register their rows)
 from gaugec.tracing.aten import ROWS, pointwise_rows
-from gaugec.tracing.export import share_memory
 from gaugec.tracing.guards import Inputs
 
 

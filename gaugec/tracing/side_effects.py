@@ -21,8 +21,9 @@ from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gaugec.errors import MatchError
+from gaugec.model.inputs import copied
 from gaugec.model.preserve import DEPTH, small
-from gaugec.tracing.export import copied, quiet, train_mode
+from gaugec.model.run import quiet, train_mode
 
 _OWN = ("_parameters", "_buffers", "_modules", "training")
 

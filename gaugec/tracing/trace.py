@@ -16,18 +16,11 @@ from torch.nn.parameter import is_lazy
 
 from gaugec.errors import MatchError
 from gaugec.graph.ir import Graph
+from gaugec.model.inputs import elements, resized, tensors_of, variations
 from gaugec.model.preserve import preserved
+from gaugec.model.run import runs, several, share_memory
 from gaugec.tracing.compare import departure, settled
-from gaugec.tracing.export import (
-    elements,
-    exported,
-    resized,
-    runs,
-    several,
-    share_memory,
-    tensors_of,
-    variations,
-)
+from gaugec.tracing.export import exported
 from gaugec.tracing.guards import FARTHEST, Inputs, turning_points
 from gaugec.tracing.lower import Trace, lower
 from gaugec.tracing.side_effects import watch

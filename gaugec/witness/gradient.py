@@ -21,10 +21,10 @@ import torch
 from torch import Tensor, nn
 
 from gaugec.errors import MatchError
+from gaugec.model.inputs import elements
 from gaugec.model.preserve import small
 from gaugec.sites import Site
-from gaugec.tracing.export import elements
-from gaugec.witness.finite import element, move
+from gaugec.witness.elements import element, move
 
 TOLERANCE = 1e-4  # norms that cast to float32 leave 1e-7; a gradient of another function leaves order one
 DIRECTIONS = 4

@@ -12,8 +12,7 @@ from fuzz.batch import failures, outcomes
 from fuzz.gauges import gauge
 from fuzz.hostile import SCALE, SPECS, op
 from gaugec import limits
-from gaugec.laws import oracle
-from gaugec.laws import pointwise as laws
+from gaugec.laws import oracle, pointwise
 
 SOUND = SCALE.format(body="relu(x @ W1.T)")
 
@@ -107,7 +106,7 @@ class TestOracle:
     def test_it_answers_what_sympy_answers(self) -> None:
         for term in (("pow", ("max", "x", 0), 3), ("mul", "x", ("abs", "x")), ("add", "x", 1), ("nonsense", "x")):
             direct = []
-            for answer in (laws.ANSWERS["degree"], laws.ANSWERS["parity"]):
+            for answer in (pointwise.ANSWERS["degree"], pointwise.ANSWERS["parity"]):
                 try:
                     direct.append(answer(term))
                 except ValueError:
@@ -122,8 +121,8 @@ class TestOracle:
     def test_what_was_not_decided_is_not_remembered(self) -> None:
         term = ("mul", self.hard, 1)
         with limits.within(0.05), pytest.raises(limits.Exceeded):
-            laws.degree(term)
-        assert not any(key == ("degree", (term,)) for key in laws._MEMO)
+            pointwise.degree(term)
+        assert not any(key == ("degree", (term,)) for key in pointwise._MEMO)
 
     def test_a_term_survives_the_way(self) -> None:
         from fractions import Fraction
@@ -135,9 +134,9 @@ class TestOracle:
 
     def test_what_takes_sympy_long_does_not_take_the_proof_long(self) -> None:
         """A definition of the table's own as well: gelu with its tanh takes seconds."""
-        definition = laws.definition("gelu_tanh")
-        laws._MEMO.pop(("degree", (definition,)), None)
+        definition = pointwise.definition("gelu_tanh")
+        pointwise._MEMO.pop(("degree", (definition,)), None)
         start = time.monotonic()
         with limits.within(0.2), pytest.raises(limits.Exceeded, match=r"not decided in 0\.2 s"):
-            laws.degree(definition)
+            pointwise.degree(definition)
         assert time.monotonic() - start < 2

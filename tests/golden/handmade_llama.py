@@ -11,8 +11,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from gaugec.runtime import linalg, solvers
-from gaugec.runtime.linalg import Frame, Piece, Slice, Tensors
+from gaugec.runtime import layout as linalg, solvers
+from gaugec.runtime.frames import Frame
+from gaugec.runtime.pooling import Piece
+from gaugec.runtime.layout import Slice, Tensors
 
 METADATA: dict[str, Any] = {"spec": "by hand"}
 

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 import gaugec
 from gaugec.cli import main
 from gaugec.matching import flow
-from gaugec.pipeline.compiled import Refused
+from gaugec.sites import Refused
 
 pytestmark = pytest.mark.usefixtures("double")
 

@@ -9,7 +9,8 @@ from fractions import Fraction
 
 import mpmath
 
-from gaugec.graph.ir import Digit, Graph, Region
+from gaugec.graph.ir import Graph
+from gaugec.graph.statement import Digit, Region
 from gaugec.sampling.elements import element
 from gaugec.sampling.evaluate import Evaluation, Table, as_float, inverted, table_of
 

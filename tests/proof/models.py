@@ -7,7 +7,8 @@ from fractions import Fraction
 
 from gaugec.graph.builder import Builder, Ref
 from gaugec.graph.freeze import freeze
-from gaugec.graph.ir import Digit, Graph, Region
+from gaugec.graph.ir import Graph
+from gaugec.graph.statement import Digit, Region
 
 
 class Model:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gaugec.graph.ir import Statement
+from gaugec.graph.statement import Statement
 from gaugec.language.check import check
 from gaugec.language.lower import lower
 from gaugec.language.parse import parse

@@ -10,7 +10,7 @@ import pytest
 import sympy
 from proof.statements import ATTENTION, HEAD, MLP, SCALED, SOUND, TWO, statement
 
-from gaugec.laws import pointwise as laws
+from gaugec.laws import pointwise, table
 from gaugec.operators import BY_NAME
 from gaugec.proof.prove import forget, prove_statement
 from gaugec.proof.rules import ORDER, RULES
@@ -43,40 +43,40 @@ DEGREES = {
 
 @pytest.mark.parametrize("name", DEGREES)
 def test_degrees_are_found(name: str) -> None:
-    assert laws.degree(BY_NAME[name].definition) == DEGREES[name]
+    assert pointwise.degree(BY_NAME[name].definition) == DEGREES[name]
 
 
 def test_degrees_of_new_operators() -> None:
-    assert laws.degree(("pow", ("max", "x", 0), 2)) == 2
-    assert laws.degree(("max", "x", ("mul", Fraction(1, 100), "x"))) == 1
-    assert laws.degree(("mul", "x", ("abs", "x"))) == 2
-    assert laws.degree(("pow", ("abs", "x"), Fraction(1, 2))) == Fraction(1, 2)
+    assert pointwise.degree(("pow", ("max", "x", 0), 2)) == 2
+    assert pointwise.degree(("max", "x", ("mul", Fraction(1, 100), "x"))) == 1
+    assert pointwise.degree(("mul", "x", ("abs", "x"))) == 2
+    assert pointwise.degree(("pow", ("abs", "x"), Fraction(1, 2))) == Fraction(1, 2)
     # the branches disagree, or zero is not mapped to zero, or there is no law
-    assert laws.degree(("add", ("max", "x", 0), ("pow", ("min", "x", 0), 2))) is None
-    assert laws.degree(("max", "x", 1)) is None
-    assert laws.degree(("max", "x", ("add", ("exp", ("min", "x", 0)), -1))) is None
-    assert laws.degree(1) is None
-    assert laws.degree(0) is None
-    assert laws.degree(("no such operation", "x")) is None
-    assert laws.degree(None) is None
+    assert pointwise.degree(("add", ("max", "x", 0), ("pow", ("min", "x", 0), 2))) is None
+    assert pointwise.degree(("max", "x", 1)) is None
+    assert pointwise.degree(("max", "x", ("add", ("exp", ("min", "x", 0)), -1))) is None
+    assert pointwise.degree(1) is None
+    assert pointwise.degree(0) is None
+    assert pointwise.degree(("no such operation", "x")) is None
+    assert pointwise.degree(None) is None
 
 
 def test_parities() -> None:
-    found = {name: laws.parity(BY_NAME[name].definition) for name in DEGREES}
+    found = {name: pointwise.parity(BY_NAME[name].definition) for name in DEGREES}
     assert {name for name, sign in found.items() if sign == -1} == {"tanh", "sin", "erf"}
     assert {name for name, sign in found.items() if sign == 1} == {"abs", "cos"}
 
 
-@pytest.mark.parametrize("name", laws.LAWS)
+@pytest.mark.parametrize("name", table.LAWS)
 def test_every_law_holds(name: str) -> None:
-    assert laws.holds(name)
+    assert table.holds(name)
 
 
 def test_every_rule_stands_on_known_laws() -> None:
-    assert all(law in laws.LAWS for rule in RULES.values() for law in rule.laws)
-    assert {law for rule in RULES.values() for law in rule.laws} == set(laws.LAWS)
+    assert all(law in table.LAWS for rule in RULES.values() for law in rule.laws)
+    assert {law for rule in RULES.values() for law in rule.laws} == set(table.LAWS)
     assert all(rule.apply is not None and rule.says for rule in ORDER)
-    assert not laws.holds("no such law")
+    assert not table.holds("no such law")
 
 
 SHIFT = (
@@ -119,7 +119,7 @@ NEEDS: dict[str, tuple[tuple[str, ...], tuple[Any, ...]]] = {
     "softmax shift": (shift("y = softmax(x + U)"), (lambda of, i: of(sympy.IndexedBase("x")[i]),)),
     "log_softmax shift": (
         shift("y = log_softmax(x + U)"),
-        (lambda of, i: 2 * of(sympy.IndexedBase("x")[i]) - laws.cross_entropy_definition(of, i),),
+        (lambda of, i: 2 * of(sympy.IndexedBase("x")[i]) - table.cross_entropy_definition(of, i),),
     ),
     "cross_entropy shift": (SOUND["logits"], (lambda of, i: of(sympy.IndexedBase("x")[i]),)),
 }
@@ -131,19 +131,19 @@ def test_a_corrupted_law_refuses_what_needs_it(name: str, monkeypatch: pytest.Mo
     own = statement(*parts)
     assert prove_statement(own), name
     forget()
-    row = laws.LAWS[name]
-    broken = laws.Law(row.says, row.prove, wrong) if wrong else laws.Law(row.says, lambda: False)
-    monkeypatch.setitem(laws.LAWS, name, broken)
-    assert not laws.holds(name)
+    row = table.LAWS[name]
+    broken = table.Law(row.says, row.prove, wrong) if wrong else table.Law(row.says, lambda: False)
+    monkeypatch.setitem(table.LAWS, name, broken)
+    assert not table.holds(name)
     assert prove_statement(own).verdict == "refused"
 
 
-@pytest.mark.parametrize("name", [name for name, law in laws.LAWS.items() if law.definitions])
+@pytest.mark.parametrize("name", [name for name, law in table.LAWS.items() if law.definitions])
 def test_a_law_does_not_hold_for_another_definition(name: str) -> None:
-    row = laws.LAWS[name]
+    row = table.LAWS[name]
     wrong: tuple[Any, ...]
     if callable(row.definitions[0]) and "sum" in name:
-        wrong = (lambda of, i: laws.softmax_definition(of, i) / 2,)
+        wrong = (lambda of, i: table.softmax_definition(of, i) / 2,)
     elif name.endswith(("shift", "scale")) and len(row.definitions) == 2:
         wrong = (lambda one, two: one * two + 1, row.definitions[1])
     elif callable(row.definitions[0]):
@@ -183,9 +183,9 @@ def test_any_exception_in_sympy_is_a_refusal(
 
 
 def test_a_law_is_proved_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert laws.holds("orthogonal")
+    assert table.holds("orthogonal")
     monkeypatch.setattr(sympy, "simplify", lambda *_: 1 / 0)
-    assert laws.holds("orthogonal")
+    assert table.holds("orthogonal")
 
 
 def test_statements_that_break_the_prover_are_refused() -> None:
@@ -202,4 +202,4 @@ def test_statements_that_break_the_prover_are_refused() -> None:
 def test_no_text_is_evaluated() -> None:
     assert ATTENTION  # names of a spec never reach sympy: only numbers and our own trees do
     with pytest.raises(ValueError, match="unknown symbol"):
-        laws.expression("__import__('os')", sympy.Symbol("x"))
+        pointwise.expression("__import__('os')", sympy.Symbol("x"))

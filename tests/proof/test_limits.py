@@ -10,7 +10,7 @@ import mpmath  # type: ignore[import-untyped]
 import pytest
 
 from gaugec import limits
-from gaugec.graph.ir import Statement
+from gaugec.graph.statement import Statement
 from gaugec.language.check import check
 from gaugec.language.lower import lower
 from gaugec.language.parse import parse

@@ -10,9 +10,10 @@ import pytest
 from proof.models import Model
 
 from gaugec.graph.builder import Ref
-from gaugec.graph.ir import Digit, Graph, Region
+from gaugec.graph.ir import Graph
+from gaugec.graph.layers import over_root
+from gaugec.graph.statement import Digit, Region
 from gaugec.proof.prove import equivariant, forget, prove_invariance, structure
-from gaugec.tracing.aten_layers import over_root
 
 D = [("rest", 48)]
 HEADS = [("copy", 2), ("rest", 3), ("group", 10)]

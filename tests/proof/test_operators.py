@@ -14,8 +14,7 @@ from gaugec.graph.fuse import FUSED
 from gaugec.language.check import check
 from gaugec.language.lower import lower, term
 from gaugec.language.parse import parse
-from gaugec.laws import functions as meanings
-from gaugec.laws import pointwise as laws
+from gaugec.laws import functions, pointwise, table
 from gaugec.laws.functions import Laws, found, recognise, same, value
 from gaugec.operators import BY_NAME, TABLE, Term, written
 from gaugec.proof.prove import prove_statement
@@ -100,8 +99,8 @@ ALONG = {
 
 @pytest.mark.parametrize("name", ALONG)
 def test_every_law_of_an_operator_along_an_axis(name: str) -> None:
-    assert {law for law in laws.LAWS if law.split(" ")[0] == name} == ALONG[name]
-    assert all(laws.holds(law) for law in ALONG[name])
+    assert {law for law in table.LAWS if law.split(" ")[0] == name} == ALONG[name]
+    assert all(table.holds(law) for law in ALONG[name])
 
 
 SCALES = "c in positive(d)"
@@ -345,10 +344,10 @@ def test_the_name_of_an_op_line_means_nothing(name: str) -> None:
 
 
 def test_a_corrupted_definition_is_no_function(monkeypatch: pytest.MonkeyPatch) -> None:
-    laws.forget()
-    monkeypatch.setattr(meanings, "_differ", lambda *_: False)
+    pointwise.forget()
+    monkeypatch.setattr(functions, "_differ", lambda *_: False)
     assert not same(defined("max(x, 0)**2"), defined("x**2"))  # sympy decides, the numbers only save time
-    laws.forget()
+    pointwise.forget()
 
 
 def test_definitions_are_written_as_a_spec_would_write_them() -> None:

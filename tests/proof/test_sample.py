@@ -14,7 +14,7 @@ from proof.models import Model
 from proof.statements import SOUND, gauge
 
 import gaugec
-from gaugec.graph.ir import Region
+from gaugec.graph.statement import Region
 from gaugec.language.lower import all_dims, lower
 from gaugec.proof.prove import prove_invariance
 from gaugec.sampling.elements import compose, element, identity, simplest

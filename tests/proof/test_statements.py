@@ -9,7 +9,7 @@ from fractions import Fraction
 import pytest
 from proof.statements import SOUND, WRONG, gauge, statement
 
-from gaugec.graph.ir import Statement
+from gaugec.graph.statement import Statement
 from gaugec.language.lower import all_dims, lower
 from gaugec.proof.prove import Theorem, prove_statement
 from gaugec.sampling.sample import sample

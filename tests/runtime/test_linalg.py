@@ -9,8 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gaugec.runtime import linalg, solvers
-from gaugec.runtime.linalg import Piece, Slice
+from gaugec.runtime import actions, frames, layout, pooling, solvers
+from gaugec.runtime.layout import Slice
+from gaugec.runtime.pooling import Piece
 
 few = settings(max_examples=30, deadline=None)
 
@@ -44,7 +45,7 @@ def random(*shape: int, seed: int = 0) -> torch.Tensor:
 def test_dense_slices_are_the_strided_ones(case: tuple[Slice, tuple[int, ...]]) -> None:
     part, shape = case
     x = {"p": random(2, *shape)}
-    view = linalg.cut(x, part)
+    view = layout.cut(x, part)
     axes = part.copies + part.group + part.rest
     want = x["p"].as_strided([2, *(n for n, _ in axes)], [math.prod(shape), *(s for _, s in axes)], part.offset)
     assert torch.equal(view, want)
@@ -64,16 +65,16 @@ def test_products_are_transposes(case: tuple[Slice, tuple[int, ...]]) -> None:
         return (values["p"] * update["p"]).sum()
 
     out = {"p": torch.zeros(2, *shape, dtype=torch.float64)}
-    linalg.add_scaled(out, point, part, a, 0.5)
+    actions.add_scaled(out, point, part, a, 0.5)
     assert torch.allclose(
-        against(out), 0.5 * (a * linalg.total(linalg.products(update, point, ["p"], None), part)).sum()
+        against(out), 0.5 * (a * actions.total(actions.products(update, point, ["p"], None), part)).sum()
     )
     out["p"].zero_()
-    linalg.add_constant(out, part, a, -1.0)
-    assert torch.allclose(against(out), -(a * linalg.total(update, part)).sum())
+    actions.add_constant(out, part, a, -1.0)
+    assert torch.allclose(against(out), -(a * actions.total(update, part)).sum())
     out["p"].zero_()
-    linalg.add_rotation(out, point, part, generator, 1.0)
-    assert torch.allclose(against(out), (generator * solvers.skew(linalg.moment(update, point, part))).sum())
+    actions.add_rotation(out, point, part, generator, 1.0)
+    assert torch.allclose(against(out), (generator * solvers.skew(actions.moment(update, point, part))).sum())
 
 
 @few
@@ -84,16 +85,16 @@ def test_turns(case: tuple[Slice, tuple[int, ...]]) -> None:
     c, g = math.prod(n for n, _ in part.copies), math.prod(n for n, _ in part.group)
     a, b = random(2, c, g, seed=2), random(2, c, g, seed=3)
     out = {"p": torch.zeros(2, *shape, dtype=torch.float64)}
-    linalg.add_turn(out, point, part, a, 1.0)
-    assert torch.allclose((out["p"] * update["p"]).sum(), (a * linalg.torque(update, point, part)).sum())
+    actions.add_turn(out, point, part, a, 1.0)
+    assert torch.allclose((out["p"] * update["p"]).sum(), (a * actions.torque(update, point, part)).sum())
     twice, once = {"p": point["p"].clone()}, {"p": point["p"].clone()}
-    linalg.turn(twice, part, a)
-    linalg.turn(twice, part, b)
-    linalg.turn(once, part, a + b)
+    actions.turn(twice, part, a)
+    actions.turn(twice, part, b)
+    actions.turn(once, part, a + b)
     assert torch.allclose(twice["p"], once["p"])
-    assert torch.allclose(linalg.squares(once, part), linalg.squares(point, part))
+    assert torch.allclose(frames.squares(once, part), frames.squares(point, part))
     small = {"p": point["p"].clone()}
-    linalg.turn(small, part, 1e-6 * a)
+    actions.turn(small, part, 1e-6 * a)
     assert torch.allclose((small["p"] - point["p"]) / 1e-6, out["p"], atol=1e-4)
 
 
@@ -129,7 +130,7 @@ def test_ones_stay_where_they_are(k: int, seed: int) -> None:
     a = solvers.sylvester_ones(s, right, 1e-13)
     assert torch.allclose(solvers.skew_ones(a @ s), right, atol=1e-9)
     assert torch.allclose(a @ ones, torch.zeros(1, k, dtype=torch.float64), atol=1e-10)
-    element = linalg.random_element("rotate ones", 1, k, 1, torch.Generator().manual_seed(seed))[0, 0]
+    element = actions.random_element("rotate ones", 1, k, 1, torch.Generator().manual_seed(seed))[0, 0]
     assert torch.allclose(element @ ones, ones) and torch.allclose(element @ element.mT, torch.eye(k).double())
 
 
@@ -160,22 +161,22 @@ def test_gauges_that_are_off_get_nothing() -> None:
 def test_pools_average_and_spread() -> None:
     pieces = (Piece(0, ((2, 6, False), (3, 2, True), (2, 1, False))), Piece(12, ((4, 1, False),)))
     x = random(2, 16)
-    pooled = linalg.pool(x, pieces)
+    pooled = pooling.pool(x, pieces)
     assert pooled.shape == (2, 8)
-    full = linalg.unpool(pooled, pieces, torch.empty(2, 16, dtype=torch.float64))
+    full = pooling.unpool(pooled, pieces, torch.empty(2, 16, dtype=torch.float64))
     assert torch.allclose(
         full[:, :12].view(2, 2, 3, 2), x[:, :12].view(2, 2, 3, 2).mean(2, keepdim=True).expand(2, 2, 3, 2)
     )
     assert torch.equal(full[:, 12:], x[:, 12:])
-    assert torch.allclose(linalg.pool(full, pieces), pooled)
-    assert torch.allclose(linalg.blur(x, pieces[:1]), full)
+    assert torch.allclose(pooling.pool(full, pieces), pooled)
+    assert torch.allclose(pooling.blur(x, pieces[:1]), full)
 
 
 @pytest.mark.parametrize("value", [0.0, float("inf"), float("nan"), 1e-300, 1e300])
 def test_no_scale_is_ever_out_of_hand(value: float) -> None:
     scale = torch.tensor([[[value, 2.0]]], dtype=torch.float64)
-    assert linalg.alive(scale).tolist() == [[[False, True]]]
-    for live in (linalg.alive(scale), torch.ones_like(scale, dtype=torch.bool)):
-        settled = linalg.settle(scale, live)
+    assert frames.alive(scale).tolist() == [[[False, True]]]
+    for live in (frames.alive(scale), torch.ones_like(scale, dtype=torch.bool)):
+        settled = frames.settle(scale, live)
         assert settled.isfinite().all() and (settled > 0).all() and settled[0, 0, 1] == 2
-    assert linalg.settle(scale, linalg.alive(scale))[0, 0, 0] == 1
+    assert frames.settle(scale, frames.alive(scale))[0, 0, 0] == 1

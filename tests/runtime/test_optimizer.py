@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gaugec.runtime import DDCAdamW, Gauge
-from gaugec.runtime.loading import plain
+from gaugec.runtime.gauge import plain
 from runtime import handmade
 
 
@@ -281,7 +281,7 @@ def test_stacking_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Layers stacked or one by one: the same parameters, to rounding."""
     ends = []
     for stack in (1, 1 << 20):
-        monkeypatch.setattr("gaugec.runtime.batches.STACK_CPU", stack)
+        monkeypatch.setattr("gaugec.runtime.batch.STACK_CPU", stack)
         model, gauge = llama()
         optimizer = DDCAdamW(model.named_parameters(), gauge, lr=1e-2)
         for number in range(5):
@@ -294,10 +294,10 @@ def test_stacking_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("pooling", [True, False])
 def test_pieces_change_nothing(monkeypatch: pytest.MonkeyPatch, pooling: bool) -> None:
     """Layers whole or some rows at a time, and both after a resume: the same parameters, to rounding."""
-    monkeypatch.setattr("gaugec.runtime.batches.STACK_CPU", 1)
+    monkeypatch.setattr("gaugec.runtime.batch.STACK_CPU", 1)
     ends = []
     for limit in (50, 1 << 20):
-        monkeypatch.setattr("gaugec.runtime.batches.PIECE_CPU", limit)
+        monkeypatch.setattr("gaugec.runtime.batch.PIECE_CPU", limit)
         model, gauge = llama()
         optimizer = DDCAdamW(model.named_parameters(), gauge, lr=1e-2, weight_decay=0.1, frame_every=2, pooling=pooling)
         for number in range(5):

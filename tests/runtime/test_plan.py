@@ -212,7 +212,7 @@ def test_combinations_that_are_not_exact_are_refused() -> None:
     )
     # a shift does not reach the frame: norms are taken of what it leaves alone
     made = emit(plan([shift, units], derive([shift, units]), shapes([shift, units])), {})
-    assert made.count("linalg.centre(point") == 2
+    assert made.count("frames.centre(point") == 2
 
 
 def test_bindings_outside_their_parameter_are_refused() -> None:

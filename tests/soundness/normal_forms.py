@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from soundness.judge import POINTWISE, Interpreter, Sample
 
-from gaugec.graph.ir import Node, Statement
+from gaugec.graph.ir import Node
+from gaugec.graph.statement import Statement
 from gaugec.language import tree as t
 from gaugec.language.lower import lower
 from gaugec.proof.algebra import Algebra

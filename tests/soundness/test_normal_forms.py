@@ -9,7 +9,7 @@ from proof.statements import ROPE, ROPED, SOUND, WRONG, gauge
 from soundness.normal_forms import disagreement
 
 from gaugec.language.tree import Gauge
-from gaugec.laws import pointwise as laws
+from gaugec.laws import pointwise
 from gaugec.proof import rules
 from gaugec.proof.prove import forget
 
@@ -27,7 +27,7 @@ def broken(name: str) -> Gauge:
 
 def test_a_wrong_degree_shows(monkeypatch: pytest.MonkeyPatch) -> None:
     forget()
-    monkeypatch.setattr(laws, "degree", lambda term: 2)
+    monkeypatch.setattr(pointwise, "degree", lambda term: 2)
     words, _ = disagreement(broken("relu"))
     forget()
     assert "in normal form (moved)" in words

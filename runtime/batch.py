@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gaugec.runtime.linalg import Frame, Tensors, Values
+from gaugec.runtime.frames import Frame
+from gaugec.runtime.layout import Tensors, Values
 
 STACK_CPU = 1 << 18  # elements: beyond this a copy costs more than the calls that it saves
 STACK_GPU = 1 << 26

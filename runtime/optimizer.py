@@ -5,22 +5,22 @@ Not here: how a step is chosen from moments; any gauge.
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from gaugec.runtime import batches, compiling
-from gaugec.runtime.batches import Batch, Piece
-from gaugec.runtime.linalg import Frame, Tensors, Values
-from gaugec.runtime.loading import Gauge, check, plain
-
-Groups = Iterable[tuple[str, Tensor]] | Iterable[Mapping[str, Any]]
+from gaugec.runtime import batch as batches
+from gaugec.runtime import fuse as compiling
+from gaugec.runtime.batch import Batch, Piece
+from gaugec.runtime.binding import Groups, _named
+from gaugec.runtime.frames import Frame
+from gaugec.runtime.gauge import Gauge, check, plain
+from gaugec.runtime.layout import Tensors, Values
+from gaugec.runtime.workspace import Room
 
 
 class GaugeOptimizer(torch.optim.Optimizer):
@@ -380,30 +380,6 @@ class GaugeOptimizer(torch.optim.Optimizer):
                 self._adopt(batch)
 
 
-def _named(named_parameters: Groups) -> list[Any]:
-    """Param groups of (name, parameter) pairs, whatever form they came in."""
-    entries: list[Any] = list(named_parameters)
-    if not entries:
-        raise ValueError("the optimizer was given no parameters")
-    groups: list[dict[str, Any]] = [{"params": entries}]
-    if isinstance(entries[0], Mapping):
-        groups = [dict(entry) for entry in entries]
-    for group in groups:
-        pairs = group["params"]
-        pairs = list(pairs) if not isinstance(pairs, Tensor) else [pairs]
-        for pair in pairs:
-            if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str)):
-                raise TypeError(
-                    "a gauge knows parameters by name: pass model.named_parameters(), or groups of (name, parameter)"
-                )
-        group["params"] = pairs
-        if len({id(p) for _, p in pairs}) != len(pairs):
-            names: dict[int, str] = {}
-            for name, p in pairs:
-                if id(p) in names:
-                    raise ValueError(f"{name} is the same parameter as {names[id(p)]}: give it once")
-                names[id(p)] = name
-    return groups
 
 
 def _cast(a: Tensors, like: Tensors) -> Tensors:
@@ -437,56 +413,3 @@ def _gradients(batch: Batch, piece: Piece) -> Values:
     return Values(out, piece.span)
 
 
-@dataclass
-class Room:
-    """Memory that a batch's steps work in, the same from step to step: fresh memory costs more than a pass over it.
-
-    pieces: for each, room for gradient, point, update and anything.  measured: see `measure` of a component; kept:
-    those of its entries that need not be zero before.
-    """
-
-    pieces: list[tuple[Values, Values, Values, Values]]
-    measured: Tensors
-    kept: frozenset[str]
-
-    @staticmethod
-    def of(batch: Batch, memory: dict[object, Tensor]) -> Room:
-        """Make room; `memory` is shared by all rooms."""
-        component, count = batch.component, len(batch.keys)
-        first = {slot: p[0] for slot, p in batch.slots.items()}
-        pieces = []
-        whole = 0
-        for piece in batch.pieces():
-            rooms = []
-            for role in range(4):
-                used = whole if role == 2 else 0
-                values = {}
-                for slot in piece.slots:
-                    p = first[slot]
-                    low, high = piece.rows.get(slot, (0, p.shape[0] if p.dim() else 1))
-                    shape = (count, high - low, *p.shape[1:]) if p.dim() else (count,)
-                    numel = math.prod(shape)
-                    values[slot] = (used, numel, shape, batches.stepped(p.dtype), p.device)
-                    used += numel
-                rooms.append((role, used, values))
-                if role == 2:
-                    whole = used
-            pieces.append((piece, rooms))
-        for _, rooms in pieces:
-            for role, used, values in rooms:
-                for _, _, _, dtype, device in values.values():
-                    key = (role, dtype, device)
-                    if key not in memory or memory[key].numel() < used:
-                        memory[key] = torch.empty(used, dtype=dtype, device=device)
-        out = []
-        for piece, rooms in pieces:
-            four = []
-            for role, _, values in rooms:
-                views = {
-                    slot: memory[(role, dtype, device)][start : start + numel].view(shape)
-                    for slot, (start, numel, shape, dtype, device) in values.items()
-                }
-                four.append(Values(views, piece.span))
-            out.append((four[0], four[1], four[2], four[3]))
-        measured = component.blank(out[0][1])
-        return Room(out, measured, frozenset(component.kept))

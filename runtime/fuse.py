@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from gaugec.runtime import linalg
+from gaugec.runtime import actions
 
 # Loops turned round to fit another tensor's read their own against the grain.  Guards: the caller knows what it fused.
 OPTIONS: dict[str, Any] = {
@@ -40,7 +40,7 @@ def fuse(function: Callable[..., Any], arguments: Sequence[Tensor]) -> Callable[
     """Compile a function of tensors, which may write to them; `arguments` are an example and stay as they are."""
 
     def run(*tensors: Tensor) -> Any:
-        with linalg.fusing():
+        with actions.fusing():
             return function(*tensors)
 
     with warnings.catch_warnings():

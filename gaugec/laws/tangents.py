@@ -1,0 +1,52 @@
+"""Tangents of an action, by differentiating it at the identity."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import sympy
+
+from gaugec.codegen.ir import Tangent
+from gaugec.errors import GaugeError
+from gaugec.sites import Move, Site
+
+
+def _fraction(value: Any) -> Fraction:
+    if not isinstance(value, sympy.Rational):
+        raise GaugeError(f"not a rational number: {value}")
+    return Fraction(int(value.p), int(value.q))
+
+
+def _rational(value: Fraction) -> Any:
+    return sympy.Rational(value.numerator, value.denominator)
+
+
+def _tangent(site: Site, move: Move) -> Tangent:
+    """Differentiate the action of exp(t a) at t = 0, and the canonicalising map by the parameter."""
+    t, x, y, a = sympy.symbols("t x y a", real=True)
+    one = Fraction(1)
+    if move.kind == "scale":
+        exponent = _rational(move.exponent)
+        weight = sympy.diff(sympy.exp(t * a) ** exponent * x, t).subs(t, 0) / (a * x)
+        s = sympy.Symbol("s", positive=True)
+        power = sympy.log(1 / sympy.diff(s**exponent * (x + y), x)) / sympy.log(s)
+        return Tangent("scale", _fraction(sympy.simplify(weight)), False, _fraction(sympy.expand_log(power)))
+    if move.kind == "shift":
+        return Tangent("shift", _fraction(sympy.diff(x + t * a, t).subs(t, 0) / a), False, Fraction(0))
+    if move.kind != "rotate":
+        raise GaugeError(f"{site.gauge}: an action of the kind {move.kind!r} cannot be differentiated")
+    point = sympy.Matrix([x, y])
+    if site.group == "torus":
+        turn = sympy.Matrix([[sympy.cos(t), -sympy.sin(t)], [sympy.sin(t), sympy.cos(t)]])
+        if (turn * point).diff(t).subs(t, 0) != sympy.Matrix([-y, x]):
+            raise GaugeError(f"{site.gauge}: the tangent of a rotation is not what the runtime adds")
+        return Tangent("plane", one, False, Fraction(0))
+    generator = sympy.Matrix(2, 2, sympy.symbols("a:4", real=True))
+    element = sympy.eye(2) + t * generator  # the derivative at 0 reads no more of exp(t A)
+    moved = (element.inv().T if move.dual else element) * point
+    tangent = sympy.simplify(moved.diff(t).subs(t, 0))
+    for dual, expected in ((False, generator * point), (True, -generator.T * point)):
+        if sympy.simplify(tangent - expected) == sympy.zeros(2, 1):
+            return Tangent("matrix", one, dual, Fraction(0))
+    raise GaugeError(f"{site.gauge}: the tangent {tangent} is not linear in the generator")

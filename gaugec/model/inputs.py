@@ -1,0 +1,67 @@
+"""Example inputs, and inputs of other sizes made from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+
+# -- the second shape --------------------------------------------------------------------------------------------
+def tensors_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[torch.Tensor]:
+    """Every tensor among the example inputs, however nested."""
+    flat, _ = torch.utils._pytree.tree_flatten((args, kwargs))
+    return [x for x in flat if isinstance(x, torch.Tensor)]
+
+
+def elements(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
+    """How many numbers all tensors among the inputs hold."""
+    return sum(x.numel() for x in tensors_of(args, kwargs))
+
+
+def copied(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The inputs with tensors of their own, for what writes to them or marks them."""
+    made = torch.utils._pytree.tree_map(
+        lambda x: x.detach().clone() if isinstance(x, torch.Tensor) else x, (args, kwargs)
+    )
+    return made[0], made[1]
+
+
+def variations(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[dict[int, int]]:
+    """Which sizes to change: batch and length together, then the batch alone."""
+    tensors = tensors_of(args, kwargs)
+    batches = sorted({t.shape[0] for t in tensors if t.ndim > 0})
+    if len(batches) != 1:
+        together = {batch: batch + 2 + n for n, batch in enumerate(batches)}
+        return [together, *({batch: batch + 2} for batch in batches)] if batches else []
+    (batch,) = batches
+    lengths = {t.shape[1] for t in tensors if t.ndim > 1}
+    tries: list[dict[int, int]] = []
+    if len(lengths) == 1:
+        (length,) = lengths
+        if length != batch and length > 1:
+            tries.append({batch: batch + 2, length: length + 60})  # beyond what a branch might ask for in a small test
+            tries.append({batch: batch + 2, length: length + 3})
+            tries.append({batch: batch + 2, length: length - 1})
+    tries.append({batch: batch + 2})
+    return tries
+
+
+def resized(
+    args: tuple[Any, ...], kwargs: dict[str, Any], change: Mapping[int, int], axes: Sequence[int] = (0, 1)
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The inputs with these axes of every tensor resized as `change` says (old size -> new), by repeating rows."""
+
+    def resize(x: Any) -> Any:
+        if not isinstance(x, torch.Tensor):
+            return x
+        for axis in (n for n in axes if n < x.ndim):
+            wanted = change.get(x.shape[axis])
+            if wanted is not None:
+                positions = torch.arange(wanted, device=x.device) % x.shape[axis]
+                x = x.index_select(axis, positions)
+        return x
+
+    made = torch.utils._pytree.tree_map(resize, (args, kwargs))
+    return made[0], made[1]

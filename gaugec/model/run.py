@@ -1,0 +1,89 @@
+"""Running a model quietly, in training, at sizes that tell its axes apart."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+from gaugec.model.dry_run import dry_run
+from gaugec.model.inputs import resized, tensors_of
+from gaugec.model.preserve import preserved
+
+
+def several(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Inputs in which no batch or length is 1, nor the two alike, where the model takes such.
+
+    An axis of length 1 hides what it does; and equal ones could not be told apart when they are resized.
+    """
+    tensors = tensors_of(args, kwargs)
+    taken = {n for t in tensors for n in t.shape}
+    taken |= {n for p in model.parameters() if not is_lazy(p) for n in p.shape}
+    free = next(n for n in range(3, 10**6) if n not in taken)
+    if any(n == 1 for t in tensors for n in t.shape[:2]):
+        other = resized(args, kwargs, {1: free})
+    elif alike := [t.shape[1] for t in tensors if t.ndim > 1 and t.shape[0] == t.shape[1]]:
+        other = resized(args, kwargs, dict.fromkeys(alike, free), axes=(1,))
+    else:
+        return args, kwargs
+    with preserved(model, parameters=False):
+        return other if runs(model, *other) else (args, kwargs)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps torch's own logs and warnings from the reader: what matters of them is in the error that is raised."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+@contextlib.contextmanager
+def train_mode(model: nn.Module) -> Iterator[None]:
+    """Puts every module into train mode, and back."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.train()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def share_memory(one: torch.Tensor, two: torch.Tensor) -> bool:
+    """Do two tensors live in the same memory, by whatever road (a view, `.data`, a numpy array)?"""
+    a, b = one.untyped_storage(), two.untyped_storage()
+    if a._cdata == b._cdata:
+        return True
+    if one.device != two.device or one.is_meta or not a.nbytes() or not b.nbytes():
+        return False
+    first, second = a.data_ptr(), b.data_ptr()
+    return bool(first) and first < second + b.nbytes() and second < first + a.nbytes()
+
+
+def runs(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, numbers: bool = True) -> bool:
+    """Does the forward take inputs of these shapes?  Without numbers it costs no memory, and sees less.
+
+    What the forward writes stays written: see `gaugec.model.preserve`.
+    """
+    with train_mode(model), quiet(), torch.no_grad(), torch.random.fork_rng(devices=[]):
+        try:
+            if numbers:
+                model(*args, **kwargs)
+            else:
+                with preserved(model, parameters=False):  # it would keep fakes
+                    dry_run(model, args, kwargs)
+            return True
+        except Exception:
+            return False

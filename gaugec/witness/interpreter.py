@@ -1,0 +1,108 @@
+"""Running an exported graph in float64, with the casts between floating types made neutral."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import Interpreter, Node
+
+
+class _Neutral(Interpreter):
+    """Runs an exported graph in float64: casts between floating types do nothing."""
+
+    def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        name = str(getattr(target, "_overloadpacket", target))
+        if name == "aten._assert_tensor_metadata":
+            return None
+        if (
+            name in ("aten._to_copy", "aten.to")
+            and _floating(args[0])
+            and _is_float(kwargs.get("dtype", torch.float64))
+        ):
+            return args[0]
+        if name == "aten.type_as" and _floating(args[0]) and _floating(args[1]):
+            return args[0]
+        if _is_float(kwargs.get("dtype")):
+            kwargs = {**kwargs, "dtype": torch.float64}
+        if (
+            name in ("aten.softmax", "aten.log_softmax", "aten._softmax")
+            and len(args) > 2
+            and isinstance(args[2], torch.dtype)
+        ):
+            args = (*args[:2], None)
+        result = super().call_function(target, args, kwargs)
+        return result.double() if _floating(result) and name.startswith("aten.") else result
+
+
+def _floating(x: Any) -> bool:
+    return isinstance(x, Tensor) and x.dtype.is_floating_point
+
+
+def _is_float(dtype: Any) -> bool:
+    return isinstance(dtype, torch.dtype) and dtype.is_floating_point
+
+
+class Runner:
+    """Runs one exported program with parameters of the caller's choice; the same random numbers every time."""
+
+    def __init__(
+        self, program: torch.export.ExportedProgram, names: Mapping[str, str], loss: str | None, seed: int = 0
+    ) -> None:
+        self.program, self.names, self.loss = program, names, loss
+        self.generator = torch.Generator().manual_seed(seed)
+        signature = program.graph_signature
+        self.fixed: dict[str, Any] = {}
+        self.parameter_of = {k: names[v] for k, v in signature.inputs_to_parameters.items()}
+        state = {**program.state_dict, **program.constants}
+        inputs = _flat_inputs(program)
+        for node in program.graph.nodes:
+            if node.op != "placeholder" or node.name in self.parameter_of:
+                continue
+            buffer = signature.inputs_to_buffers.get(node.name) or signature.inputs_to_lifted_tensor_constants.get(
+                node.name
+            )
+            value = state.get(buffer) if buffer is not None else inputs.get(node.name)
+            self.fixed[node.name] = self._real(value, node)
+
+    def _real(self, value: Any, node: Node) -> Any:
+        if isinstance(value, Tensor) and value.device.type == "meta":
+            value = torch.rand(value.shape, generator=self.generator).to(value.dtype)
+        return value.detach().cpu().double() if _floating(value) else value
+
+    def parameters(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+        """Random parameters in float64, scaled so that activations stay near one."""
+        made: dict[str, Tensor] = {}
+        for name, shape in shapes.items():
+            noise = torch.randn(shape, generator=self.generator, dtype=torch.float64)
+            made[name] = 1 + 0.3 * noise if len(shape) < 2 else noise / math.sqrt(math.prod(shape[1:]))
+        return made
+
+    def run(self, parameters: Mapping[str, Tensor]) -> list[Tensor]:
+        """Every floating output (the loss in place of output 0 where one was named) and every buffer written."""
+        values = [
+            parameters[self.parameter_of[node.name]] if node.name in self.parameter_of else self.fixed[node.name]
+            for node in self.program.graph.nodes
+            if node.op == "placeholder"
+        ]
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            outputs = list(_Neutral(self.program.graph_module).run(*values))
+            signature = self.program.graph_signature
+            first = len(outputs) - len(signature.user_outputs)
+            if self.loss is not None:
+                logits = outputs[first]
+                torch.manual_seed(1)
+                targets = torch.randint(logits.shape[-1], logits.shape[:-1])
+                outputs[first] = -torch.log_softmax(logits, -1).gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+        return [x for x in outputs if _floating(x)]
+
+
+def _flat_inputs(program: torch.export.ExportedProgram) -> dict[str, Any]:
+    args, kwargs = program.example_inputs or ((), {})
+    flat, _ = torch.utils._pytree.tree_flatten((args, kwargs))
+    names = list(program.graph_signature.user_inputs)
+    return {str(name): value for name, value in zip(names, flat)}

@@ -1,0 +1,285 @@
+"""How elements and generators of a group act on slices of parameters, and the transposes of that.
+
+Sums that a step needs are added up piece by piece, in place; see `layout` for slices.  Not here: any gauge.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from gaugec.runtime import solvers
+from gaugec.runtime.layout import Axes, Slice, Tensors, Values, _product, cut, fold, plane, planes, rows, spread, window
+
+
+def rotate(values: Mapping[str, Tensor], part: Slice, element: Tensor) -> None:
+    """Multiply the slice by matrices [batch, copies, group, group] from the left, in place."""
+    x = cut(values, part)
+    x.copy_((element.to(x.dtype) @ rows(values, part)).reshape(x.shape))
+
+
+def add_rotation(
+    values: Mapping[str, Tensor], point: Mapping[str, Tensor], part: Slice, generator: Tensor, alpha: float
+) -> None:
+    """Add alpha * generator @ (the slice of point) to the slice of values, in place."""
+    here = window(values, part)
+    if here is None:
+        return
+    x, out = rows(point, here.part).flatten(0, 1), cut(values, here.part)
+    matrices = here.matrices(generator.to(x.dtype))
+    try:
+        flat = None if _fusing else out.view(x.shape)
+    except RuntimeError:  # the strides of copies or rest do not merge
+        flat = None
+    if flat is not None:
+        flat.baddbmm_(matrices, x, alpha=alpha)
+    else:
+        out.add_((matrices @ x).reshape(out.shape), alpha=alpha)
+
+
+def add_scaled(
+    values: Mapping[str, Tensor], point: Mapping[str, Tensor], part: Slice, coefficient: Tensor, alpha: float
+) -> None:
+    """Add alpha * coefficient * (the slice of point) to the slice of values, in place."""
+    here = window(values, part)
+    if here is not None:
+        x = cut(point, here.part)
+        cut(values, here.part).addcmul_(x, here.spread(coefficient.to(x.dtype)), value=alpha)
+
+
+def add_constant(values: Mapping[str, Tensor], part: Slice, coefficient: Tensor, alpha: float) -> None:
+    """Add alpha * coefficient, constant along the rest, to the slice of values, in place."""
+    here = window(values, part)
+    if here is not None:
+        x = cut(values, here.part)
+        x.add_(here.spread(coefficient.to(x.dtype)), alpha=alpha)
+
+
+def products(
+    left: Mapping[str, Tensor], right: Mapping[str, Tensor], slots: Sequence[str], out: Mapping[str, Tensor] | None
+) -> Values:
+    """Products of the tensors of some slots, in `out` where it is given."""
+    span = left.span if isinstance(left, Values) else None
+    if out is None:
+        return Values({slot: left[slot] * right[slot] for slot in slots if slot in left}, span)
+    return Values({slot: torch.mul(left[slot], right[slot], out=out[slot]) for slot in slots if slot in left}, span)
+
+
+_fusing = False
+
+
+@contextmanager
+def fusing() -> Iterator[None]:
+    """Inside, what is called is being traced for a compiler, which likes plain sums better than products with ones."""
+    global _fusing
+    before, _fusing = _fusing, True
+    try:
+        yield
+    finally:
+        _fusing = before
+
+
+def _sum(values: Mapping[str, Tensor], part: Slice) -> Tensor:
+    """Sum over everything but copies and group: [batch, *copies, *group]."""
+    outer = _outer(part)
+    if outer is None:
+        x = cut(values, part)
+        inner = len(part.pair) + len(part.rest)
+        return x.sum(tuple(range(x.dim() - inner, x.dim()))) if inner else x
+    run, count = outer
+    x = values[part.slot].flatten(1)[:, part.offset : part.offset + run].view(values[part.slot].shape[0], count, -1)
+    sizes = (x.shape[0], *[n for n, _ in part.copies + part.group])
+    if _fusing:  # blocks of rows that stay in a cache while the compiler's loops go through their columns
+        block = max(n for n in range(1, 65) if count % n == 0)
+        return x.view(x.shape[0], -1, block, x.shape[2]).sum(2).sum(1).view(sizes)
+    ones = torch.ones(x.shape[0], 1, count, dtype=x.dtype, device=x.device)
+    return (ones @ x).view(sizes)
+
+
+def total(values: Mapping[str, Tensor], part: Slice) -> Tensor:
+    """Sum over everything but copies and group: [batch, copies, group] in float64; the transpose of `add_constant`."""
+    return _sum(values, part).reshape(values[part.slot].shape[0], _product(part.copies), _product(part.group)).double()
+
+
+def add_total(out: Tensor, values: Mapping[str, Tensor], part: Slice, weight: float) -> None:
+    """Add weight times `total` to a coefficient, in place."""
+    here = window(values, part)
+    if here is not None:
+        here.narrow(out).add_(_sum(values, here.part), alpha=weight)
+
+
+def add_moment(
+    out: Tensor, left: Mapping[str, Tensor], right: Mapping[str, Tensor], part: Slice, weight: float
+) -> None:
+    """Add weight times `moment` to matrices [batch, copies, group, group], in place."""
+    here = window(left, part)
+    if here is not None:
+        x, y = rows(left, here.part).flatten(0, 1), rows(right, here.part).flatten(0, 1)
+        here.matrices(out).baddbmm_(x, y.mT, alpha=weight)
+
+
+def add_torque(
+    out: Tensor,
+    values: Mapping[str, Tensor],
+    point: Mapping[str, Tensor],
+    part: Slice,
+    room: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Add `torque` to a coefficient, in place; what `room` holds may be written over."""
+    here = window(values, part)
+    if here is None:
+        return
+    first, second = planes(point, here.part)
+    left, right = planes(values, here.part)
+    products = right * first if room is None else torch.mul(right, first, out=planes(room, here.part)[0])
+    products.addcmul_(left, second, value=-1.0)
+    x = here.narrow(out)
+    x.add_(fold(products, plane(here.part), None).view(x.shape))
+
+
+def add_block(out: Tensor, values: Mapping[str, Tensor], slot: str, offset: int, kept: Axes, summed: Axes) -> None:
+    """Add a cross block of the Gram matrix, summed over some axes of a field, to out [batch, *kept], in place.
+
+    Where nothing is summed the field is copied: `room_for` gives memory for either.
+    """
+    here = window(values, Slice(slot, offset, kept, (), (), summed))
+    if here is None:
+        return
+    if summed:
+        here.narrow(out).add_(_sum(values, here.part))
+    else:
+        here.narrow(out).copy_(cut(values, here.part))
+
+
+def zeros(point: Mapping[str, Tensor], kind: str, copies: int, size: int) -> Tensor:
+    """Room to add up a coefficient of a gauge; float64, or for rotations in the dtype of point."""
+    like = next(iter(point.values()))
+    x = coefficient(kind, copies, size, like.shape[0], like.device)
+    return x.to(like.dtype) if kind.startswith("rotate") else x
+
+
+def room_for(point: Mapping[str, Tensor], batch: int, kept: Axes) -> Tensor:
+    """Zeros [batch, *kept] in the dtype of point; strides fall in the order of the field's."""
+    like = next(iter(point.values()))
+    order = sorted(range(len(kept)), key=lambda i: -kept[i][1])
+    x = torch.zeros(batch, *[kept[i][0] for i in order], dtype=like.dtype, device=like.device)
+    return x.permute(0, *[order.index(i) + 1 for i in range(len(kept))])
+
+
+def add_size(out: Tensor, values: Mapping[str, Tensor], sample: int = 1 << 14) -> None:
+    """Add squares of a part of every tensor to out [batch]: no more than the square of the norm, and quick."""
+    for x in values.values():
+        out.add_(x.flatten(1)[:, :sample].square().sum(1))
+
+
+def _outer(part: Slice) -> tuple[int, int] | None:
+    """Length of the run and of what is summed, where that comes first in memory: a product with ones is faster then."""
+    if part.dense is None or not part.rest or part.pair:
+        return None
+    run, _, order = part.dense
+    kept = len(part.copies) + len(part.group)
+    summed = len(order) - 1 - kept
+    if order[1 : kept + 1] != tuple(range(summed + 1, summed + kept + 1)):
+        return None
+    return run, _product(part.rest)
+
+
+def stretch(values: Mapping[str, Tensor], part: Slice, scale: Tensor) -> None:
+    """Multiply the slice by scale [batch, copies, group], in place."""
+    x = cut(values, part)
+    x.mul_(spread(scale.to(x.dtype), part))
+
+
+def turn(values: Mapping[str, Tensor], part: Slice, angle: Tensor) -> None:
+    """Rotate every rotary pair by its angle [batch, copies, planes], in place."""
+    first, second = planes(values, part)
+    angle = spread(angle, plane(part))
+    cosine, sine = angle.cos().to(first.dtype), angle.sin().to(first.dtype)
+    turned = first * cosine - second * sine
+    second.copy_(second * cosine + first * sine)
+    first.copy_(turned)
+
+
+def add_turn(
+    values: Mapping[str, Tensor], point: Mapping[str, Tensor], part: Slice, angle: Tensor, alpha: float
+) -> None:
+    """Add alpha times the tangent of `turn` at point to the slice of values, in place."""
+    here = window(values, part)
+    if here is None:
+        return
+    first, second = planes(point, here.part)
+    angle = spread(here.narrow(angle).to(first.dtype), plane(here.part))
+    out_first, out_second = planes(values, here.part)
+    out_first.addcmul_(second, angle, value=-alpha)
+    out_second.addcmul_(first, angle, value=alpha)
+
+
+def torque(values: Mapping[str, Tensor], point: Mapping[str, Tensor], part: Slice) -> Tensor:
+    """The transpose of `add_turn`: [batch, copies, planes] in float64."""
+    first, second = planes(point, part)
+    left, right = planes(values, part)
+    return fold(right * first, plane(part)) - fold(left * second, plane(part))
+
+
+def moment(values: Mapping[str, Tensor], point: Mapping[str, Tensor], part: Slice) -> Tensor:
+    """values point^T over the rest: [batch, copies, group, group] in float64."""
+    return (rows(values, part) @ rows(point, part).mT).double()
+
+
+def tangents(
+    lift: Callable[[Tensors, Tensors], Tensors], point: Tensors, kinds: Mapping[str, tuple[str, int, int]]
+) -> Tensors:
+    """Every tangent vector of the orbit at point: slot -> [number, batch, *shape].
+
+    lift(point, coefficients) is linear in the coefficients; kinds: gauge -> (kind, copies, size).
+    """
+    like = next(iter(point.values()))
+    batch = like.shape[0]
+    zero = {name: coefficient(kind, copies, size, batch, like.device) for name, (kind, copies, size) in kinds.items()}
+    vectors = []
+    for name, (kind, copies, size) in kinds.items():
+        for copy in range(copies):
+            for generator in _generators(kind, size):
+                one = zero[name].clone()
+                one[:, copy] = generator.to(one.device)
+                vectors.append(lift(point, {**zero, name: one}))
+    return {slot: torch.stack([vector[slot] for vector in vectors]) for slot in point}
+
+
+def coefficient(kind: str, copies: int, size: int, batch: int, device: torch.device | None = None) -> Tensor:
+    """A zero coefficient of a gauge: [batch, copies, size], and one more axis for rotations; float64."""
+    shape = (batch, copies, size, size) if kind.startswith("rotate") else (batch, copies, size)
+    return torch.zeros(shape, dtype=torch.float64, device=device)
+
+
+def _generators(kind: str, size: int) -> list[Tensor]:
+    if not kind.startswith("rotate"):
+        return list(torch.eye(size, dtype=torch.float64))
+    basis = torch.eye(size, dtype=torch.float64)
+    if kind == "rotate ones":
+        basis = solvers.ones_basis(size, basis)
+    columns = basis.mT
+    pairs = [(i, j) for i in range(len(columns)) for j in range(i)]
+    return [torch.outer(columns[i], columns[j]) - torch.outer(columns[j], columns[i]) for i, j in pairs]
+
+
+def random_element(kind: str, copies: int, size: int, batch: int, generator: torch.Generator | None) -> Tensor:
+    """A random element in float64: scales e^(0.7 N), rotations of both determinants, angles and shifts."""
+    if kind == "rotate":
+        return random_rotation((batch, copies, size, size), generator)
+    if kind == "rotate ones":
+        inner = random_rotation((batch, copies, size - 1, size - 1), generator)
+        basis = solvers.ones_basis(size, inner)
+        return basis @ inner @ basis.mT + 1 / size
+    normal = torch.randn(batch, copies, size, generator=generator, dtype=torch.float64)
+    return {"scale": (0.7 * normal).exp(), "turn": math.pi * normal, "shift": normal}[kind]
+
+
+def random_rotation(shape: Sequence[int], generator: torch.Generator | None) -> Tensor:
+    """Orthogonal matrices [*shape], float64, both determinants."""
+    q, r = torch.linalg.qr(torch.randn(*shape, generator=generator, dtype=torch.float64))
+    return q * r.diagonal(dim1=-2, dim2=-1).sign().unsqueeze(-2)

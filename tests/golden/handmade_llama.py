@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from gaugec.runtime import layout as linalg, solvers
+from gaugec.runtime import actions, frames, pooling, solvers
 from gaugec.runtime.frames import Frame
-from gaugec.runtime.pooling import Piece
 from gaugec.runtime.layout import Slice, Tensors
+from gaugec.runtime.pooling import Piece
 
 METADATA: dict[str, Any] = {"spec": "by hand"}
 
@@ -92,8 +92,8 @@ class Component0:
         point = {
             "p0": params["p0"],
         }
-        n0 = linalg.norm(point, (C0G0P0,))
-        live["g0"] = linalg.alive(1 / n0)
+        n0 = frames.norm(point, (C0G0P0,))
+        live["g0"] = frames.alive(1 / n0)
         return live
 
     @staticmethod
@@ -104,37 +104,37 @@ class Component0:
             "p0": params["p0"],
         }
         # g0: abs(g) == 1
-        n0 = linalg.norm(point, (C0G0P0,))
-        out.scales["g0"] = linalg.settle(1 / n0, live["g0"])
+        n0 = frames.norm(point, (C0G0P0,))
+        out.scales["g0"] = frames.settle(1 / n0, live["g0"])
         return out.ready(Component0.powers, next(iter(params.values())).dtype)
 
     @staticmethod
     def canonical(params: Tensors, frame: Frame, out: Tensors | None = None) -> Tensors:
         """The moved quantities in canonical coordinates, in `out` (where a scale moves them) or as new tensors."""
-        return linalg.scaled(params, frame, Component0.canonical_powers, out)
+        return frames.scaled(params, frame, Component0.canonical_powers, out)
 
     @staticmethod
     def pull(gradient: Tensors, frame: Frame, out: Tensors | None = None) -> Tensors:
         """A gradient in canonical coordinates, by the inverse transposed Jacobian of `canonical`; `out` as there."""
-        return linalg.scaled(gradient, frame, Component0.pull_powers, out)
+        return frames.scaled(gradient, frame, Component0.pull_powers, out)
 
     @staticmethod
     def push(update: Tensors, frame: Frame) -> Tensors:
         """A step from canonical coordinates to the parameters', in place."""
-        return linalg.scaled(update, frame, Component0.pull_powers, update)
+        return frames.scaled(update, frame, Component0.pull_powers, update)
 
     @staticmethod
     def pool(squares: Tensors) -> Tensors:
         """Average squares over what compact elements mix."""
         out = dict(squares)
         if "p1" in out:
-            out["p1"] = linalg.pool(out["p1"], C0POOL_p1)
+            out["p1"] = pooling.pool(out["p1"], C0POOL_p1)
         if "p2" in out:
-            out["p2"] = linalg.pool(out["p2"], C0POOL_p2)
+            out["p2"] = pooling.pool(out["p2"], C0POOL_p2)
         if "p3" in out:
-            out["p3"] = linalg.pool(out["p3"], C0POOL_p3)
+            out["p3"] = pooling.pool(out["p3"], C0POOL_p3)
         if "p4" in out:
-            out["p4"] = linalg.pool(out["p4"], C0POOL_p4)
+            out["p4"] = pooling.pool(out["p4"], C0POOL_p4)
         return out
 
     @staticmethod
@@ -142,26 +142,26 @@ class Component0:
         """Spread what `pool` gave over the parameters' shapes, in `out` where it was averaged."""
         spread = dict(pooled)
         if "p1" in spread:
-            spread["p1"] = linalg.unpool(spread["p1"], C0POOL_p1, out["p1"])
+            spread["p1"] = pooling.unpool(spread["p1"], C0POOL_p1, out["p1"])
         if "p2" in spread:
-            spread["p2"] = linalg.unpool(spread["p2"], C0POOL_p2, out["p2"])
+            spread["p2"] = pooling.unpool(spread["p2"], C0POOL_p2, out["p2"])
         if "p3" in spread:
-            spread["p3"] = linalg.unpool(spread["p3"], C0POOL_p3, out["p3"])
+            spread["p3"] = pooling.unpool(spread["p3"], C0POOL_p3, out["p3"])
         if "p4" in spread:
-            spread["p4"] = linalg.unpool(spread["p4"], C0POOL_p4, out["p4"])
+            spread["p4"] = pooling.unpool(spread["p4"], C0POOL_p4, out["p4"])
         return spread
 
     @staticmethod
     def lift(values: Tensors, point: Tensors, coefficients: Tensors, alpha: float) -> Tensors:
         """Add alpha times the vertical vector with these coefficients at point, in place."""
-        linalg.add_scaled(values, point, C0G0P0, coefficients["g0"], alpha)
-        linalg.add_scaled(values, point, C0G0P1, coefficients["g0"], -alpha)
-        linalg.add_scaled(values, point, C0G0P2, coefficients["g0"], -alpha)
-        linalg.add_scaled(values, point, C0G0P3, coefficients["g0"], -alpha)
-        linalg.add_rotation(values, point, C0G1P0, coefficients["g1"], alpha)
-        linalg.add_rotation(values, point, C0G1P1, -coefficients["g1"].mT, alpha)
-        linalg.add_turn(values, point, C0G2P0, coefficients["g2"], alpha)
-        linalg.add_turn(values, point, C0G2P1, coefficients["g2"], alpha)
+        actions.add_scaled(values, point, C0G0P0, coefficients["g0"], alpha)
+        actions.add_scaled(values, point, C0G0P1, coefficients["g0"], -alpha)
+        actions.add_scaled(values, point, C0G0P2, coefficients["g0"], -alpha)
+        actions.add_scaled(values, point, C0G0P3, coefficients["g0"], -alpha)
+        actions.add_rotation(values, point, C0G1P0, coefficients["g1"], alpha)
+        actions.add_rotation(values, point, C0G1P1, -coefficients["g1"].mT, alpha)
+        actions.add_turn(values, point, C0G2P0, coefficients["g2"], alpha)
+        actions.add_turn(values, point, C0G2P1, coefficients["g2"], alpha)
         return values
 
     @staticmethod
@@ -173,16 +173,16 @@ class Component0:
     @staticmethod
     def covertical(update: Tensors, point: Tensors) -> Tensors:
         """The transpose of `vertical`: inner products of an update with every tangent vector."""
-        products = linalg.products(update, point, ("p0", "p1", "p2", "p3"), None)
+        products = actions.products(update, point, ("p0", "p1", "p2", "p3"), None)
         return {
             "g0": (
-                linalg.total(products, C0G0P0)
-                - linalg.total(products, C0G0P1)
-                - linalg.total(products, C0G0P2)
-                - linalg.total(products, C0G0P3)
+                actions.total(products, C0G0P0)
+                - actions.total(products, C0G0P1)
+                - actions.total(products, C0G0P2)
+                - actions.total(products, C0G0P3)
             ),
-            "g1": solvers.skew(linalg.moment(update, point, C0G1P0) - linalg.moment(update, point, C0G1P1).mT),
-            "g2": linalg.torque(update, point, C0G2P0) + linalg.torque(update, point, C0G2P1),
+            "g1": solvers.skew(actions.moment(update, point, C0G1P0) - actions.moment(update, point, C0G1P1).mT),
+            "g2": actions.torque(update, point, C0G2P0) + actions.torque(update, point, C0G2P1),
         }
 
     @staticmethod
@@ -195,19 +195,19 @@ class Component0:
             "p3": params["p3"].clone(),
             "p4": params["p4"].clone(),
         }
-        return linalg.tangents(Component0.vertical, point, Component0.elements)
+        return actions.tangents(Component0.vertical, point, Component0.elements)
 
     @staticmethod
     def blank(point: Tensors) -> Tensors:
         """Room for what `measure` adds up, zeros."""
         batch = next(iter(point.values())).shape[0]
         return {
-            "right g0": linalg.zeros(point, "scale", 1, 12),
-            "d0": linalg.zeros(point, "scale", 1, 12),
-            "right g1": linalg.zeros(point, "rotate", 2, 4),
-            "s1": linalg.zeros(point, "rotate", 2, 4),
-            "right g2": linalg.zeros(point, "turn", 2, 2),
-            "d2": linalg.zeros(point, "turn", 2, 2),
+            "right g0": actions.zeros(point, "scale", 1, 12),
+            "d0": actions.zeros(point, "scale", 1, 12),
+            "right g1": actions.zeros(point, "rotate", 2, 4),
+            "s1": actions.zeros(point, "rotate", 2, 4),
+            "right g2": actions.zeros(point, "turn", 2, 2),
+            "d2": actions.zeros(point, "turn", 2, 2),
         }
 
     @staticmethod
@@ -216,24 +216,24 @@ class Component0:
 
         They are made of products of the update and of the tangents with the tangents.  room: tensors like the update's.
         """
-        products = linalg.products(update, point, ("p0", "p1", "p2", "p3"), room)
-        linalg.add_total(out["right g0"], products, C0G0P0, 1.0)
-        linalg.add_total(out["right g0"], products, C0G0P1, -1.0)
-        linalg.add_total(out["right g0"], products, C0G0P2, -1.0)
-        linalg.add_total(out["right g0"], products, C0G0P3, -1.0)
-        linalg.add_moment(out["right g1"], update, point, C0G1P0, 1.0)
-        linalg.add_moment(out["right g1"], point, update, C0G1P1, -1.0)
-        linalg.add_torque(out["right g2"], update, point, C0G2P0, room)
-        linalg.add_torque(out["right g2"], update, point, C0G2P1, room)
-        squares = linalg.products(point, point, ("p0", "p1", "p2", "p3"), room)
-        linalg.add_total(out["d0"], squares, C0G0P0, 1.0)
-        linalg.add_total(out["d0"], squares, C0G0P1, 1.0)
-        linalg.add_total(out["d0"], squares, C0G0P2, 1.0)
-        linalg.add_total(out["d0"], squares, C0G0P3, 1.0)
-        linalg.add_moment(out["s1"], point, point, C0G1P0, 1.0)
-        linalg.add_moment(out["s1"], point, point, C0G1P1, 1.0)
-        linalg.add_total(out["d2"], squares, C0G2P0, 1.0)
-        linalg.add_total(out["d2"], squares, C0G2P1, 1.0)
+        products = actions.products(update, point, ("p0", "p1", "p2", "p3"), room)
+        actions.add_total(out["right g0"], products, C0G0P0, 1.0)
+        actions.add_total(out["right g0"], products, C0G0P1, -1.0)
+        actions.add_total(out["right g0"], products, C0G0P2, -1.0)
+        actions.add_total(out["right g0"], products, C0G0P3, -1.0)
+        actions.add_moment(out["right g1"], update, point, C0G1P0, 1.0)
+        actions.add_moment(out["right g1"], point, update, C0G1P1, -1.0)
+        actions.add_torque(out["right g2"], update, point, C0G2P0, room)
+        actions.add_torque(out["right g2"], update, point, C0G2P1, room)
+        squares = actions.products(point, point, ("p0", "p1", "p2", "p3"), room)
+        actions.add_total(out["d0"], squares, C0G0P0, 1.0)
+        actions.add_total(out["d0"], squares, C0G0P1, 1.0)
+        actions.add_total(out["d0"], squares, C0G0P2, 1.0)
+        actions.add_total(out["d0"], squares, C0G0P3, 1.0)
+        actions.add_moment(out["s1"], point, point, C0G1P0, 1.0)
+        actions.add_moment(out["s1"], point, point, C0G1P1, 1.0)
+        actions.add_total(out["d2"], squares, C0G2P0, 1.0)
+        actions.add_total(out["d2"], squares, C0G2P1, 1.0)
 
     @staticmethod
     def solve(measured: Tensors, point: Tensors, off: frozenset[str]) -> Tensors:
@@ -270,7 +270,7 @@ class Component0:
     def random_element(batch: int, generator: torch.Generator | None = None) -> Tensors:
         """A random element of every gauge, in float64."""
         return {
-            name: linalg.random_element(kind, copies, size, batch, generator)
+            name: actions.random_element(kind, copies, size, batch, generator)
             for name, (kind, copies, size) in Component0.elements.items()
         }
 
@@ -284,14 +284,14 @@ class Component0:
             "p3": params["p3"].clone(),
             "p4": params["p4"].clone(),
         }
-        linalg.stretch(point, C0G0P0, element["g0"])
-        linalg.stretch(point, C0G0P1, 1 / element["g0"])
-        linalg.stretch(point, C0G0P2, 1 / element["g0"])
-        linalg.stretch(point, C0G0P3, 1 / element["g0"])
-        linalg.rotate(point, C0G1P0, element["g1"])
-        linalg.rotate(point, C0G1P1, element["g1"])
-        linalg.turn(point, C0G2P0, element["g2"])
-        linalg.turn(point, C0G2P1, element["g2"])
+        actions.stretch(point, C0G0P0, element["g0"])
+        actions.stretch(point, C0G0P1, 1 / element["g0"])
+        actions.stretch(point, C0G0P2, 1 / element["g0"])
+        actions.stretch(point, C0G0P3, 1 / element["g0"])
+        actions.rotate(point, C0G1P0, element["g1"])
+        actions.rotate(point, C0G1P1, element["g1"])
+        actions.turn(point, C0G2P0, element["g2"])
+        actions.turn(point, C0G2P1, element["g2"])
         return {
             "p0": point["p0"],
             "p1": point["p1"],
@@ -355,11 +355,11 @@ class Component1:
             "p2": params["p2"].clone(),
             "p3": params["p3"],
         }
-        n0 = linalg.norm(point, (C1G0P0,))
-        live["g0"] = linalg.alive(1 / n0)
-        n0 = linalg.norm(point, (C1G1P0,))
-        n1 = linalg.norm(point, (C1G1P1,))
-        live["g1"] = linalg.alive(n1.sqrt() / n0.sqrt())
+        n0 = frames.norm(point, (C1G0P0,))
+        live["g0"] = frames.alive(1 / n0)
+        n0 = frames.norm(point, (C1G1P0,))
+        n1 = frames.norm(point, (C1G1P1,))
+        live["g1"] = frames.alive(n1.sqrt() / n0.sqrt())
         return live
 
     @staticmethod
@@ -372,30 +372,30 @@ class Component1:
             "p3": params["p3"],
         }
         # g0: abs(g) == 1
-        n0 = linalg.norm(point, (C1G0P0,))
-        out.scales["g0"] = linalg.settle(1 / n0, live["g0"])
-        linalg.stretch(point, C1G0P2, 1 / out.scales["g0"])
+        n0 = frames.norm(point, (C1G0P0,))
+        out.scales["g0"] = frames.settle(1 / n0, live["g0"])
+        actions.stretch(point, C1G0P2, 1 / out.scales["g0"])
         # g1: rownorm(W1) == colnorm(W2)
-        n0 = linalg.norm(point, (C1G1P0,))
-        n1 = linalg.norm(point, (C1G1P1,))
-        out.scales["g1"] = linalg.settle(n1.sqrt() / n0.sqrt(), live["g1"])
-        linalg.stretch(point, C1G1P0, out.scales["g1"])
+        n0 = frames.norm(point, (C1G1P0,))
+        n1 = frames.norm(point, (C1G1P1,))
+        out.scales["g1"] = frames.settle(n1.sqrt() / n0.sqrt(), live["g1"])
+        actions.stretch(point, C1G1P0, out.scales["g1"])
         return out.ready(Component1.powers, next(iter(params.values())).dtype)
 
     @staticmethod
     def canonical(params: Tensors, frame: Frame, out: Tensors | None = None) -> Tensors:
         """The moved quantities in canonical coordinates, in `out` (where a scale moves them) or as new tensors."""
-        return linalg.scaled(params, frame, Component1.canonical_powers, out)
+        return frames.scaled(params, frame, Component1.canonical_powers, out)
 
     @staticmethod
     def pull(gradient: Tensors, frame: Frame, out: Tensors | None = None) -> Tensors:
         """A gradient in canonical coordinates, by the inverse transposed Jacobian of `canonical`; `out` as there."""
-        return linalg.scaled(gradient, frame, Component1.pull_powers, out)
+        return frames.scaled(gradient, frame, Component1.pull_powers, out)
 
     @staticmethod
     def push(update: Tensors, frame: Frame) -> Tensors:
         """A step from canonical coordinates to the parameters', in place."""
-        return linalg.scaled(update, frame, Component1.pull_powers, update)
+        return frames.scaled(update, frame, Component1.pull_powers, update)
 
     @staticmethod
     def pool(squares: Tensors) -> Tensors:
@@ -412,11 +412,11 @@ class Component1:
     @staticmethod
     def lift(values: Tensors, point: Tensors, coefficients: Tensors, alpha: float) -> Tensors:
         """Add alpha times the vertical vector with these coefficients at point, in place."""
-        linalg.add_scaled(values, point, C1G0P0, coefficients["g0"], alpha)
-        linalg.add_scaled(values, point, C1G0P1, coefficients["g0"], -alpha)
-        linalg.add_scaled(values, point, C1G0P2, coefficients["g0"], -alpha)
-        linalg.add_scaled(values, point, C1G1P0, coefficients["g1"], alpha)
-        linalg.add_scaled(values, point, C1G1P1, coefficients["g1"], -alpha)
+        actions.add_scaled(values, point, C1G0P0, coefficients["g0"], alpha)
+        actions.add_scaled(values, point, C1G0P1, coefficients["g0"], -alpha)
+        actions.add_scaled(values, point, C1G0P2, coefficients["g0"], -alpha)
+        actions.add_scaled(values, point, C1G1P0, coefficients["g1"], alpha)
+        actions.add_scaled(values, point, C1G1P1, coefficients["g1"], -alpha)
         return values
 
     @staticmethod
@@ -428,10 +428,10 @@ class Component1:
     @staticmethod
     def covertical(update: Tensors, point: Tensors) -> Tensors:
         """The transpose of `vertical`: inner products of an update with every tangent vector."""
-        products = linalg.products(update, point, ("p0", "p1", "p2", "p3"), None)
+        products = actions.products(update, point, ("p0", "p1", "p2", "p3"), None)
         return {
-            "g0": linalg.total(products, C1G0P0) - linalg.total(products, C1G0P1) - linalg.total(products, C1G0P2),
-            "g1": linalg.total(products, C1G1P0) - linalg.total(products, C1G1P1),
+            "g0": actions.total(products, C1G0P0) - actions.total(products, C1G0P1) - actions.total(products, C1G0P2),
+            "g1": actions.total(products, C1G1P0) - actions.total(products, C1G1P1),
         }
 
     @staticmethod
@@ -443,18 +443,18 @@ class Component1:
             "p2": params["p2"].clone(),
             "p3": params["p3"].clone(),
         }
-        return linalg.tangents(Component1.vertical, point, Component1.elements)
+        return actions.tangents(Component1.vertical, point, Component1.elements)
 
     @staticmethod
     def blank(point: Tensors) -> Tensors:
         """Room for what `measure` adds up, zeros."""
         batch = next(iter(point.values())).shape[0]
         return {
-            "right g0": linalg.zeros(point, "scale", 1, 12),
-            "d0": linalg.zeros(point, "scale", 1, 12),
-            "right g1": linalg.zeros(point, "scale", 1, 14),
-            "d1": linalg.zeros(point, "scale", 1, 14),
-            "q0": linalg.room_for(point, batch, ((12, 1), (14, 12))),
+            "right g0": actions.zeros(point, "scale", 1, 12),
+            "d0": actions.zeros(point, "scale", 1, 12),
+            "right g1": actions.zeros(point, "scale", 1, 14),
+            "d1": actions.zeros(point, "scale", 1, 14),
+            "q0": actions.room_for(point, batch, ((12, 1), (14, 12))),
             "size": torch.zeros(batch, dtype=torch.float64, device=next(iter(point.values())).device),
         }
 
@@ -464,20 +464,20 @@ class Component1:
 
         They are made of products of the update and of the tangents with the tangents.  room: tensors like the update's.
         """
-        products = linalg.products(update, point, ("p0", "p1", "p2", "p3"), room)
-        linalg.add_total(out["right g0"], products, C1G0P0, 1.0)
-        linalg.add_total(out["right g0"], products, C1G0P1, -1.0)
-        linalg.add_total(out["right g0"], products, C1G0P2, -1.0)
-        linalg.add_total(out["right g1"], products, C1G1P0, 1.0)
-        linalg.add_total(out["right g1"], products, C1G1P1, -1.0)
-        squares = linalg.products(point, point, ("p0", "p1", "p2", "p3"), room)
-        linalg.add_total(out["d0"], squares, C1G0P0, 1.0)
-        linalg.add_total(out["d0"], squares, C1G0P1, 1.0)
-        linalg.add_total(out["d0"], squares, C1G0P2, 1.0)
-        linalg.add_total(out["d1"], squares, C1G1P0, 1.0)
-        linalg.add_total(out["d1"], squares, C1G1P1, 1.0)
-        linalg.add_block(out["q0"], squares, "p2", 0, ((12, 1), (14, 12)), ())
-        linalg.add_size(out["size"], update)
+        products = actions.products(update, point, ("p0", "p1", "p2", "p3"), room)
+        actions.add_total(out["right g0"], products, C1G0P0, 1.0)
+        actions.add_total(out["right g0"], products, C1G0P1, -1.0)
+        actions.add_total(out["right g0"], products, C1G0P2, -1.0)
+        actions.add_total(out["right g1"], products, C1G1P0, 1.0)
+        actions.add_total(out["right g1"], products, C1G1P1, -1.0)
+        squares = actions.products(point, point, ("p0", "p1", "p2", "p3"), room)
+        actions.add_total(out["d0"], squares, C1G0P0, 1.0)
+        actions.add_total(out["d0"], squares, C1G0P1, 1.0)
+        actions.add_total(out["d0"], squares, C1G0P2, 1.0)
+        actions.add_total(out["d1"], squares, C1G1P0, 1.0)
+        actions.add_total(out["d1"], squares, C1G1P1, 1.0)
+        actions.add_block(out["q0"], squares, "p2", 0, ((12, 1), (14, 12)), ())
+        actions.add_size(out["size"], update)
 
     @staticmethod
     def solve(measured: Tensors, point: Tensors, off: frozenset[str]) -> Tensors:
@@ -524,7 +524,7 @@ class Component1:
     def random_element(batch: int, generator: torch.Generator | None = None) -> Tensors:
         """A random element of every gauge, in float64."""
         return {
-            name: linalg.random_element(kind, copies, size, batch, generator)
+            name: actions.random_element(kind, copies, size, batch, generator)
             for name, (kind, copies, size) in Component1.elements.items()
         }
 
@@ -537,11 +537,11 @@ class Component1:
             "p2": params["p2"].clone(),
             "p3": params["p3"].clone(),
         }
-        linalg.stretch(point, C1G0P0, element["g0"])
-        linalg.stretch(point, C1G0P1, 1 / element["g0"])
-        linalg.stretch(point, C1G0P2, 1 / element["g0"])
-        linalg.stretch(point, C1G1P0, element["g1"])
-        linalg.stretch(point, C1G1P1, 1 / element["g1"])
+        actions.stretch(point, C1G0P0, element["g0"])
+        actions.stretch(point, C1G0P1, 1 / element["g0"])
+        actions.stretch(point, C1G0P2, 1 / element["g0"])
+        actions.stretch(point, C1G1P0, element["g1"])
+        actions.stretch(point, C1G1P1, 1 / element["g1"])
         return {
             "p0": point["p0"],
             "p1": point["p1"],
@@ -593,8 +593,8 @@ class Component2:
         point = {
             "p0": params["p0"],
         }
-        n0 = linalg.norm(point, (C2G0P0,))
-        live["g0"] = linalg.alive(1 / n0)
+        n0 = frames.norm(point, (C2G0P0,))
+        live["g0"] = frames.alive(1 / n0)
         return live
 
     @staticmethod
@@ -605,24 +605,24 @@ class Component2:
             "p0": params["p0"],
         }
         # g0: abs(g) == 1
-        n0 = linalg.norm(point, (C2G0P0,))
-        out.scales["g0"] = linalg.settle(1 / n0, live["g0"])
+        n0 = frames.norm(point, (C2G0P0,))
+        out.scales["g0"] = frames.settle(1 / n0, live["g0"])
         return out.ready(Component2.powers, next(iter(params.values())).dtype)
 
     @staticmethod
     def canonical(params: Tensors, frame: Frame, out: Tensors | None = None) -> Tensors:
         """The moved quantities in canonical coordinates, in `out` (where a scale moves them) or as new tensors."""
-        return linalg.scaled(params, frame, Component2.canonical_powers, out)
+        return frames.scaled(params, frame, Component2.canonical_powers, out)
 
     @staticmethod
     def pull(gradient: Tensors, frame: Frame, out: Tensors | None = None) -> Tensors:
         """A gradient in canonical coordinates, by the inverse transposed Jacobian of `canonical`; `out` as there."""
-        return linalg.scaled(gradient, frame, Component2.pull_powers, out)
+        return frames.scaled(gradient, frame, Component2.pull_powers, out)
 
     @staticmethod
     def push(update: Tensors, frame: Frame) -> Tensors:
         """A step from canonical coordinates to the parameters', in place."""
-        return linalg.scaled(update, frame, Component2.pull_powers, update)
+        return frames.scaled(update, frame, Component2.pull_powers, update)
 
     @staticmethod
     def pool(squares: Tensors) -> Tensors:
@@ -639,9 +639,9 @@ class Component2:
     @staticmethod
     def lift(values: Tensors, point: Tensors, coefficients: Tensors, alpha: float) -> Tensors:
         """Add alpha times the vertical vector with these coefficients at point, in place."""
-        linalg.add_scaled(values, point, C2G0P0, coefficients["g0"], alpha)
-        linalg.add_scaled(values, point, C2G0P1, coefficients["g0"], -alpha)
-        linalg.add_constant(values, C2G1P0, coefficients["g1"], alpha)
+        actions.add_scaled(values, point, C2G0P0, coefficients["g0"], alpha)
+        actions.add_scaled(values, point, C2G0P1, coefficients["g0"], -alpha)
+        actions.add_constant(values, C2G1P0, coefficients["g1"], alpha)
         return values
 
     @staticmethod
@@ -653,10 +653,10 @@ class Component2:
     @staticmethod
     def covertical(update: Tensors, point: Tensors) -> Tensors:
         """The transpose of `vertical`: inner products of an update with every tangent vector."""
-        products = linalg.products(update, point, ("p0", "p1"), None)
+        products = actions.products(update, point, ("p0", "p1"), None)
         return {
-            "g0": linalg.total(products, C2G0P0) - linalg.total(products, C2G0P1),
-            "g1": linalg.total(update, C2G1P0),
+            "g0": actions.total(products, C2G0P0) - actions.total(products, C2G0P1),
+            "g1": actions.total(update, C2G1P0),
         }
 
     @staticmethod
@@ -666,17 +666,17 @@ class Component2:
             "p0": params["p0"].clone(),
             "p1": params["p1"].clone(),
         }
-        return linalg.tangents(Component2.vertical, point, Component2.elements)
+        return actions.tangents(Component2.vertical, point, Component2.elements)
 
     @staticmethod
     def blank(point: Tensors) -> Tensors:
         """Room for what `measure` adds up, zeros."""
         batch = next(iter(point.values())).shape[0]
         return {
-            "right g0": linalg.zeros(point, "scale", 1, 12),
-            "d0": linalg.zeros(point, "scale", 1, 12),
-            "right g1": linalg.zeros(point, "shift", 1, 12),
-            "q0": linalg.room_for(point, batch, ((12, 1),)),
+            "right g0": actions.zeros(point, "scale", 1, 12),
+            "d0": actions.zeros(point, "scale", 1, 12),
+            "right g1": actions.zeros(point, "shift", 1, 12),
+            "q0": actions.room_for(point, batch, ((12, 1),)),
             "size": torch.zeros(batch, dtype=torch.float64, device=next(iter(point.values())).device),
         }
 
@@ -686,15 +686,15 @@ class Component2:
 
         They are made of products of the update and of the tangents with the tangents.  room: tensors like the update's.
         """
-        products = linalg.products(update, point, ("p0", "p1"), room)
-        linalg.add_total(out["right g0"], products, C2G0P0, 1.0)
-        linalg.add_total(out["right g0"], products, C2G0P1, -1.0)
-        linalg.add_total(out["right g1"], update, C2G1P0, 1.0)
-        squares = linalg.products(point, point, ("p0", "p1"), room)
-        linalg.add_total(out["d0"], squares, C2G0P0, 1.0)
-        linalg.add_total(out["d0"], squares, C2G0P1, 1.0)
-        linalg.add_block(out["q0"], point, "p1", 0, ((12, 1),), ((17, 12),))
-        linalg.add_size(out["size"], update)
+        products = actions.products(update, point, ("p0", "p1"), room)
+        actions.add_total(out["right g0"], products, C2G0P0, 1.0)
+        actions.add_total(out["right g0"], products, C2G0P1, -1.0)
+        actions.add_total(out["right g1"], update, C2G1P0, 1.0)
+        squares = actions.products(point, point, ("p0", "p1"), room)
+        actions.add_total(out["d0"], squares, C2G0P0, 1.0)
+        actions.add_total(out["d0"], squares, C2G0P1, 1.0)
+        actions.add_block(out["q0"], point, "p1", 0, ((12, 1),), ((17, 12),))
+        actions.add_size(out["size"], update)
 
     @staticmethod
     def solve(measured: Tensors, point: Tensors, off: frozenset[str]) -> Tensors:
@@ -740,7 +740,7 @@ class Component2:
     def random_element(batch: int, generator: torch.Generator | None = None) -> Tensors:
         """A random element of every gauge, in float64."""
         return {
-            name: linalg.random_element(kind, copies, size, batch, generator)
+            name: actions.random_element(kind, copies, size, batch, generator)
             for name, (kind, copies, size) in Component2.elements.items()
         }
 
@@ -751,9 +751,9 @@ class Component2:
             "p0": params["p0"].clone(),
             "p1": params["p1"].clone(),
         }
-        linalg.stretch(point, C2G0P0, element["g0"])
-        linalg.stretch(point, C2G0P1, 1 / element["g0"])
-        linalg.add_constant(point, C2G1P0, element["g1"], 1.0)
+        actions.stretch(point, C2G0P0, element["g0"])
+        actions.stretch(point, C2G0P1, 1 / element["g0"])
+        actions.add_constant(point, C2G1P0, element["g1"], 1.0)
         return {
             "p0": point["p0"],
             "p1": point["p1"],

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from gaugec.runtime import layout as linalg, solvers
+from gaugec.runtime import actions, frames, solvers
 from gaugec.runtime.frames import Frame
 from gaugec.runtime.layout import Slice, Tensors
 
@@ -73,12 +73,12 @@ class Component0:
             "p2": params["p2"].clone(),
             "p4": params["p4"].clone(),
         }
-        n0 = linalg.norm(point, (C0G0P0,))
-        n1 = linalg.norm(point, (C0G0P2,))
-        live["g0"] = linalg.alive(n1.sqrt() / n0.sqrt())
-        n0 = linalg.norm(point, (C0G1P0,))
-        n1 = linalg.norm(point, (C0G1P2,))
-        live["g1"] = linalg.alive(n1.sqrt() / n0.sqrt())
+        n0 = frames.norm(point, (C0G0P0,))
+        n1 = frames.norm(point, (C0G0P2,))
+        live["g0"] = frames.alive(n1.sqrt() / n0.sqrt())
+        n0 = frames.norm(point, (C0G1P0,))
+        n1 = frames.norm(point, (C0G1P2,))
+        live["g1"] = frames.alive(n1.sqrt() / n0.sqrt())
         return live
 
     @staticmethod
@@ -91,44 +91,44 @@ class Component0:
             "p4": params["p4"].clone(),
         }
         # g0: rownorm(W1) == colnorm(W2), one-sided
-        n0 = linalg.norm(point, (C0G0P0,))
-        out.scales["g0"] = linalg.settle(1 / n0, live["g0"])
-        linalg.stretch(point, C0G0P0, out.scales["g0"])
-        linalg.stretch(point, C0G0P2, 1 / out.scales["g0"])
+        n0 = frames.norm(point, (C0G0P0,))
+        out.scales["g0"] = frames.settle(1 / n0, live["g0"])
+        actions.stretch(point, C0G0P0, out.scales["g0"])
+        actions.stretch(point, C0G0P2, 1 / out.scales["g0"])
         # g1: rownorm(W1) == colnorm(W2), one-sided
-        n0 = linalg.norm(point, (C0G1P0,))
-        out.scales["g1"] = linalg.settle(1 / n0, live["g1"])
-        linalg.stretch(point, C0G1P0, out.scales["g1"])
-        linalg.stretch(point, C0G1P2, 1 / out.scales["g1"])
+        n0 = frames.norm(point, (C0G1P0,))
+        out.scales["g1"] = frames.settle(1 / n0, live["g1"])
+        actions.stretch(point, C0G1P0, out.scales["g1"])
+        actions.stretch(point, C0G1P2, 1 / out.scales["g1"])
         for _ in range(4):  # any fixed number of rounds is exact
-            n0 = linalg.norm(point, (C0G0P0,))
-            n1 = linalg.norm(point, (C0G0P2,))
-            scale = linalg.settle(n1.sqrt() / n0.sqrt(), live["g0"])
+            n0 = frames.norm(point, (C0G0P0,))
+            n1 = frames.norm(point, (C0G0P2,))
+            scale = frames.settle(n1.sqrt() / n0.sqrt(), live["g0"])
             out.scales["g0"] = out.scales["g0"] * scale
-            linalg.stretch(point, C0G0P0, scale)
-            linalg.stretch(point, C0G0P2, 1 / scale)
-            n0 = linalg.norm(point, (C0G1P0,))
-            n1 = linalg.norm(point, (C0G1P2,))
-            scale = linalg.settle(n1.sqrt() / n0.sqrt(), live["g1"])
+            actions.stretch(point, C0G0P0, scale)
+            actions.stretch(point, C0G0P2, 1 / scale)
+            n0 = frames.norm(point, (C0G1P0,))
+            n1 = frames.norm(point, (C0G1P2,))
+            scale = frames.settle(n1.sqrt() / n0.sqrt(), live["g1"])
             out.scales["g1"] = out.scales["g1"] * scale
-            linalg.stretch(point, C0G1P0, scale)
-            linalg.stretch(point, C0G1P2, 1 / scale)
+            actions.stretch(point, C0G1P0, scale)
+            actions.stretch(point, C0G1P2, 1 / scale)
         return out.ready(Component0.powers, next(iter(params.values())).dtype)
 
     @staticmethod
     def canonical(params: Tensors, frame: Frame, out: Tensors | None = None) -> Tensors:
         """The moved quantities in canonical coordinates, in `out` (where a scale moves them) or as new tensors."""
-        return linalg.scaled(params, frame, Component0.canonical_powers, out)
+        return frames.scaled(params, frame, Component0.canonical_powers, out)
 
     @staticmethod
     def pull(gradient: Tensors, frame: Frame, out: Tensors | None = None) -> Tensors:
         """A gradient in canonical coordinates, by the inverse transposed Jacobian of `canonical`; `out` as there."""
-        return linalg.scaled(gradient, frame, Component0.pull_powers, out)
+        return frames.scaled(gradient, frame, Component0.pull_powers, out)
 
     @staticmethod
     def push(update: Tensors, frame: Frame) -> Tensors:
         """A step from canonical coordinates to the parameters', in place."""
-        return linalg.scaled(update, frame, Component0.pull_powers, update)
+        return frames.scaled(update, frame, Component0.pull_powers, update)
 
     @staticmethod
     def pool(squares: Tensors) -> Tensors:
@@ -145,12 +145,12 @@ class Component0:
     @staticmethod
     def lift(values: Tensors, point: Tensors, coefficients: Tensors, alpha: float) -> Tensors:
         """Add alpha times the vertical vector with these coefficients at point, in place."""
-        linalg.add_scaled(values, point, C0G0P0, coefficients["g0"], alpha)
-        linalg.add_scaled(values, point, C0G0P1, coefficients["g0"], alpha)
-        linalg.add_scaled(values, point, C0G0P2, coefficients["g0"], -alpha)
-        linalg.add_scaled(values, point, C0G1P0, coefficients["g1"], alpha)
-        linalg.add_scaled(values, point, C0G1P1, coefficients["g1"], alpha)
-        linalg.add_scaled(values, point, C0G1P2, coefficients["g1"], -alpha)
+        actions.add_scaled(values, point, C0G0P0, coefficients["g0"], alpha)
+        actions.add_scaled(values, point, C0G0P1, coefficients["g0"], alpha)
+        actions.add_scaled(values, point, C0G0P2, coefficients["g0"], -alpha)
+        actions.add_scaled(values, point, C0G1P0, coefficients["g1"], alpha)
+        actions.add_scaled(values, point, C0G1P1, coefficients["g1"], alpha)
+        actions.add_scaled(values, point, C0G1P2, coefficients["g1"], -alpha)
         return values
 
     @staticmethod
@@ -162,10 +162,10 @@ class Component0:
     @staticmethod
     def covertical(update: Tensors, point: Tensors) -> Tensors:
         """The transpose of `vertical`: inner products of an update with every tangent vector."""
-        products = linalg.products(update, point, ("p0", "p1", "p2", "p3", "p4"), None)
+        products = actions.products(update, point, ("p0", "p1", "p2", "p3", "p4"), None)
         return {
-            "g0": linalg.total(products, C0G0P0) + linalg.total(products, C0G0P1) - linalg.total(products, C0G0P2),
-            "g1": linalg.total(products, C0G1P0) + linalg.total(products, C0G1P1) - linalg.total(products, C0G1P2),
+            "g0": actions.total(products, C0G0P0) + actions.total(products, C0G0P1) - actions.total(products, C0G0P2),
+            "g1": actions.total(products, C0G1P0) + actions.total(products, C0G1P1) - actions.total(products, C0G1P2),
         }
 
     @staticmethod
@@ -178,18 +178,18 @@ class Component0:
             "p3": params["p3"].clone(),
             "p4": params["p4"].clone(),
         }
-        return linalg.tangents(Component0.vertical, point, Component0.elements)
+        return actions.tangents(Component0.vertical, point, Component0.elements)
 
     @staticmethod
     def blank(point: Tensors) -> Tensors:
         """Room for what `measure` adds up, zeros."""
         batch = next(iter(point.values())).shape[0]
         return {
-            "right g0": linalg.zeros(point, "scale", 1, 11),
-            "d0": linalg.zeros(point, "scale", 1, 11),
-            "right g1": linalg.zeros(point, "scale", 1, 9),
-            "d1": linalg.zeros(point, "scale", 1, 9),
-            "q0": linalg.room_for(point, batch, ((11, 1), (9, 11))),
+            "right g0": actions.zeros(point, "scale", 1, 11),
+            "d0": actions.zeros(point, "scale", 1, 11),
+            "right g1": actions.zeros(point, "scale", 1, 9),
+            "d1": actions.zeros(point, "scale", 1, 9),
+            "q0": actions.room_for(point, batch, ((11, 1), (9, 11))),
             "size": torch.zeros(batch, dtype=torch.float64, device=next(iter(point.values())).device),
         }
 
@@ -199,22 +199,22 @@ class Component0:
 
         They are made of products of the update and of the tangents with the tangents.  room: tensors like the update's.
         """
-        products = linalg.products(update, point, ("p0", "p1", "p2", "p3", "p4"), room)
-        linalg.add_total(out["right g0"], products, C0G0P0, 1.0)
-        linalg.add_total(out["right g0"], products, C0G0P1, 1.0)
-        linalg.add_total(out["right g0"], products, C0G0P2, -1.0)
-        linalg.add_total(out["right g1"], products, C0G1P0, 1.0)
-        linalg.add_total(out["right g1"], products, C0G1P1, 1.0)
-        linalg.add_total(out["right g1"], products, C0G1P2, -1.0)
-        squares = linalg.products(point, point, ("p0", "p1", "p2", "p3", "p4"), room)
-        linalg.add_total(out["d0"], squares, C0G0P0, 1.0)
-        linalg.add_total(out["d0"], squares, C0G0P1, 1.0)
-        linalg.add_total(out["d0"], squares, C0G0P2, 1.0)
-        linalg.add_total(out["d1"], squares, C0G1P0, 1.0)
-        linalg.add_total(out["d1"], squares, C0G1P1, 1.0)
-        linalg.add_total(out["d1"], squares, C0G1P2, 1.0)
-        linalg.add_block(out["q0"], squares, "p2", 0, ((11, 1), (9, 11)), ())
-        linalg.add_size(out["size"], update)
+        products = actions.products(update, point, ("p0", "p1", "p2", "p3", "p4"), room)
+        actions.add_total(out["right g0"], products, C0G0P0, 1.0)
+        actions.add_total(out["right g0"], products, C0G0P1, 1.0)
+        actions.add_total(out["right g0"], products, C0G0P2, -1.0)
+        actions.add_total(out["right g1"], products, C0G1P0, 1.0)
+        actions.add_total(out["right g1"], products, C0G1P1, 1.0)
+        actions.add_total(out["right g1"], products, C0G1P2, -1.0)
+        squares = actions.products(point, point, ("p0", "p1", "p2", "p3", "p4"), room)
+        actions.add_total(out["d0"], squares, C0G0P0, 1.0)
+        actions.add_total(out["d0"], squares, C0G0P1, 1.0)
+        actions.add_total(out["d0"], squares, C0G0P2, 1.0)
+        actions.add_total(out["d1"], squares, C0G1P0, 1.0)
+        actions.add_total(out["d1"], squares, C0G1P1, 1.0)
+        actions.add_total(out["d1"], squares, C0G1P2, 1.0)
+        actions.add_block(out["q0"], squares, "p2", 0, ((11, 1), (9, 11)), ())
+        actions.add_size(out["size"], update)
 
     @staticmethod
     def solve(measured: Tensors, point: Tensors, off: frozenset[str]) -> Tensors:
@@ -261,7 +261,7 @@ class Component0:
     def random_element(batch: int, generator: torch.Generator | None = None) -> Tensors:
         """A random element of every gauge, in float64."""
         return {
-            name: linalg.random_element(kind, copies, size, batch, generator)
+            name: actions.random_element(kind, copies, size, batch, generator)
             for name, (kind, copies, size) in Component0.elements.items()
         }
 
@@ -275,12 +275,12 @@ class Component0:
             "p3": params["p3"].clone(),
             "p4": params["p4"].clone(),
         }
-        linalg.stretch(point, C0G0P0, element["g0"])
-        linalg.stretch(point, C0G0P1, element["g0"])
-        linalg.stretch(point, C0G0P2, 1 / element["g0"])
-        linalg.stretch(point, C0G1P0, element["g1"])
-        linalg.stretch(point, C0G1P1, element["g1"])
-        linalg.stretch(point, C0G1P2, 1 / element["g1"])
+        actions.stretch(point, C0G0P0, element["g0"])
+        actions.stretch(point, C0G0P1, element["g0"])
+        actions.stretch(point, C0G0P2, 1 / element["g0"])
+        actions.stretch(point, C0G1P0, element["g1"])
+        actions.stretch(point, C0G1P1, element["g1"])
+        actions.stretch(point, C0G1P2, 1 / element["g1"])
         return {
             "p0": point["p0"],
             "p1": point["p1"],

@@ -1,8 +1,34 @@
-"""What a compiled gauge needs while training: optimizers, linear algebra, loading. Imports torch, no compiler."""
+"""What a compiled gauge needs while training: optimizers, linear algebra, loading. Imports torch, no compiler.
+
+Names are looked up on first use: `ranges` and `seal`, which the compiler shares, cost no torch.
+"""
 
 from __future__ import annotations
 
-from gaugec.runtime.adamw import DDCAdamW
-from gaugec.runtime.gauge import Gauge, load
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gaugec.runtime.adamw import DDCAdamW
+    from gaugec.runtime.gauge import Gauge, load
 
 __all__ = ["DDCAdamW", "Gauge", "load"]
+
+_HOMES = {
+    "DDCAdamW": "gaugec.runtime.adamw",
+    "Gauge": "gaugec.runtime.gauge",
+    "load": "gaugec.runtime.gauge",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

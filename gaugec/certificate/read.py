@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from gaugec.certificate.form import VERSION, complaint
-from gaugec.certificate.seal import intact, unified
 from gaugec.errors import GaugeError, printable
+from gaugec.runtime.seal import intact, unified
 
 MAX_BYTES = 8_000_000  # a model of 80 layers takes half a megabyte; the syntax tree of a text up to 500 times its size
 _COMPONENT = re.compile(r"Component[0-9]+")

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import gaugec
 from gaugec.certificate.form import VERSION, complaint
-from gaugec.certificate.seal import BLANK, intact, sealed, unified
 from gaugec.codegen.text import literal
 from gaugec.graph.ir import Graph, Node
+from gaugec.runtime.seal import BLANK, intact, sealed, unified
 from gaugec.sites import Binding, Site
 
 if TYPE_CHECKING:

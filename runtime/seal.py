@@ -1,4 +1,7 @@
-"""The hash that a compiled file carries of its own text."""
+"""The hash that a compiled file carries of its own text.  The standard library only.
+
+A hash says whether the text is as it was written, not who wrote it.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import hashlib
 import re
 
 BLANK = "0" * 64
-
 
 _SEAL = re.compile(r'(?<="file_sha256": ")[0-9a-f]{64}(?=")')
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from gaugec.version import VERSION
+
 if TYPE_CHECKING:
     from gaugec.errors import GaugeError, MatchError, ProofError, SpecError
     from gaugec.language import load
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from gaugec.pipeline.recheck import recheck
     from gaugec.pipeline.verify import verify
 
-__version__ = "0.1.0"
+__version__ = VERSION
 __all__ = ["load", "verify", "compile", "recheck", "GaugeError", "SpecError", "ProofError", "MatchError"]
 
 _HOMES = {

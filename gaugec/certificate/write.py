@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import gaugec
 from gaugec.certificate.form import VERSION, complaint
-from gaugec.codegen.text import literal
 from gaugec.graph.ir import Graph, Node
+from gaugec.literals import literal
 from gaugec.runtime.seal import BLANK, intact, sealed, unified
 from gaugec.sites import Binding, Site
 
@@ -168,12 +168,6 @@ def _structure(site: Site) -> dict[str, Any]:
 # --- the seal ------------------------------------------------------------------------------------------------------
 
 
-
-
-
-
-
-
 def restated(source: str, changes: Mapping[str, Any]) -> str:
     """The source of the compiler with some fields of its certificate set to other values."""
     tree = ast.parse(source)
@@ -185,12 +179,6 @@ def restated(source: str, changes: Mapping[str, Any]) -> str:
 
 
 # --- the form ------------------------------------------------------------------------------------------------------
-
-
-
-
-
-
 
 
 __all__ = [

@@ -17,14 +17,10 @@ import jinja2
 
 from gaugec.codegen.ir import Actor, Axes, Component, Part, Plan, Pool, Solve
 from gaugec.codegen.text import (
-    WIDTH,
     call,
     display,
-    flat,
     listing,
-    literal,
     number,
-    quote,
     raised,
     signed_sum,
     spread,
@@ -32,6 +28,7 @@ from gaugec.codegen.text import (
     words,
 )
 from gaugec.errors import GaugeError
+from gaugec.literals import WIDTH, flat, literal, quote
 
 _ROUNDS = 4
 

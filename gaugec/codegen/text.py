@@ -5,86 +5,16 @@ Not here: what the source means.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
-from typing import Any
 
-from gaugec.errors import GaugeError
-
-WIDTH = 120
+from gaugec.literals import WIDTH
 
 
 def words(text: str) -> str:
     """One line of plain text, safe inside a docstring or a comment: no quote, backslash or control character."""
     text = " ".join(text.split()).replace("\\", "/").replace('"', "'")
     return "".join(c if c.isprintable() else "?" for c in text)
-
-
-def quote(text: str) -> str:
-    """A Python string literal in double quotes, printable ASCII only."""
-    out = []
-    for c in text:
-        if c in '"\\':
-            out.append("\\" + c)
-        elif " " <= c <= "~":
-            out.append(c)
-        else:
-            code = ord(c)
-            out.append(f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}")
-    return '"' + "".join(out) + '"'
-
-
-def literal(value: Any, column: int = 0, indent: int = 0) -> str:
-    """A literal as a formatter would lay it out: on one line if it fits, else one entry a line."""
-    if value is None or isinstance(value, bool | int | float):
-        return repr(value)
-    if isinstance(value, str):
-        return _long(value, column, indent)
-    line = flat(value)
-    if column + len(line) < WIDTH or not value:
-        return line
-    pad = " " * (indent + 4)
-    lines = []
-    if isinstance(value, Mapping):
-        for key, entry in value.items():
-            head = f"{quote(str(key))}: "
-            lines.append(f"{pad}{head}{literal(entry, indent + 4 + len(head), indent + 4)},")
-        opening, closing = "{", "}"
-    else:
-        lines = [f"{pad}{literal(entry, indent + 4, indent + 4)}," for entry in value]
-        opening, closing = ("(", ")") if isinstance(value, tuple) else ("[", "]")
-    return "\n".join([opening, *lines, " " * indent + closing])
-
-
-def _long(text: str, column: int, indent: int) -> str:
-    whole = quote(text)
-    if column + len(whole) < WIDTH:
-        return whole
-    room = WIDTH - indent - 8
-    pieces, piece = [], ""
-    for c in text:
-        if len(quote(piece + c)) > room:
-            pieces.append(piece)
-            piece = ""
-        piece += c
-    pad = " " * (indent + 4)
-    return "\n".join(["(", *(pad + quote(each) for each in [*pieces, piece]), " " * indent + ")"])
-
-
-def flat(value: Any) -> str:
-    """A literal on one line; GaugeError where it is none."""
-    if isinstance(value, str):
-        return quote(value)
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{quote(str(key))}: {flat(entry)}" for key, entry in value.items()) + "}"
-    if isinstance(value, tuple):
-        inner = ", ".join(flat(entry) for entry in value)
-        return f"({inner},)" if len(value) == 1 else f"({inner})"
-    if isinstance(value, list):
-        return "[" + ", ".join(flat(entry) for entry in value) + "]"
-    if value is None or isinstance(value, bool | int | float):
-        return repr(value)
-    raise GaugeError(f"a {type(value).__name__} cannot be written into a compiled gauge")
 
 
 def call(head: str, name: str, arguments: Sequence[str], indent: int = 0) -> str:

@@ -20,8 +20,9 @@ from fuzz.gauges import NAMES
 from gaugec.codegen.derive import derive
 from gaugec.codegen.emit import emit
 from gaugec.codegen.plan import plan
-from gaugec.codegen.text import flat, literal, quote, words
+from gaugec.codegen.text import words
 from gaugec.language.tree import Fix
+from gaugec.literals import flat, literal, quote
 from runtime import handmade
 
 SPEC = '''gauge {gauge}({n}, {d}, {f}):

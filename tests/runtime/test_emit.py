@@ -19,8 +19,9 @@ from torch import nn
 from gaugec.codegen.derive import derive
 from gaugec.codegen.emit import emit
 from gaugec.codegen.plan import plan
-from gaugec.codegen.text import literal, quote, words
+from gaugec.codegen.text import words
 from gaugec.errors import GaugeError
+from gaugec.literals import literal, quote
 from gaugec.runtime import DDCAdamW, Gauge, load
 from runtime import handmade
 

@@ -1,0 +1,100 @@
+"""Literals as Python source: quoted so that no text can break out, and laid out in lines of at most `WIDTH` columns.
+
+Shared by what is generated and by the certificate under it.  Not here: what a literal means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from gaugec.errors import GaugeError
+
+WIDTH = 120
+_SHORT = 56  # columns of an entry that may share its line with others
+
+
+def quote(text: str) -> str:
+    """A Python string literal in double quotes, printable ASCII only."""
+    out = []
+    for c in text:
+        if c in '"\\':
+            out.append("\\" + c)
+        elif " " <= c <= "~":
+            out.append(c)
+        else:
+            code = ord(c)
+            out.append(f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}")
+    return '"' + "".join(out) + '"'
+
+
+def literal(value: Any, column: int = 0, indent: int = 0, *, filled: bool = False) -> str:
+    """A literal that starts in a column: one line if it fits, else one entry a line, as a formatter has it.
+
+    filled: where all entries are short, as many of them on a line as it holds.
+    """
+    if value is None or isinstance(value, bool | int | float):
+        return repr(value)
+    if isinstance(value, str):
+        return _long(value, column, indent)
+    line = flat(value)
+    if column + len(line) < WIDTH or not value:
+        return line
+    pad = " " * (indent + 4)
+    if isinstance(value, Mapping):
+        entries = [(f"{quote(str(key))}: ", entry) for key, entry in value.items()]
+        opening, closing = "{", "}"
+    else:
+        entries = [("", entry) for entry in value]
+        opening, closing = ("(", ")") if isinstance(value, tuple) else ("[", "]")
+    short = [head + flat(entry) for head, entry in entries]
+    if filled and max(map(len, short)) <= _SHORT:
+        lines = [pad + line for line in _rows(short, WIDTH - len(pad))]
+    else:
+        lines = [
+            f"{pad}{head}{literal(entry, indent + 4 + len(head), indent + 4, filled=filled)},"
+            for head, entry in entries
+        ]
+    return "\n".join([opening, *lines, " " * indent + closing])
+
+
+def _rows(entries: list[str], room: int) -> Iterator[str]:
+    """The entries in lines that are no longer than the room, a comma behind each."""
+    line = ""
+    for entry in entries:
+        if line and len(line) + len(entry) + 2 > room:
+            yield line
+            line = ""
+        line += f" {entry}," if line else f"{entry},"
+    yield line
+
+
+def _long(text: str, column: int, indent: int) -> str:
+    whole = quote(text)
+    if column + len(whole) < WIDTH:
+        return whole
+    room = WIDTH - indent - 8
+    pieces, piece = [], ""
+    for c in text:
+        if len(quote(piece + c)) > room:
+            pieces.append(piece)
+            piece = ""
+        piece += c
+    pad = " " * (indent + 4)
+    return "\n".join(["(", *(pad + quote(each) for each in [*pieces, piece]), " " * indent + ")"])
+
+
+def flat(value: Any) -> str:
+    """A literal on one line; GaugeError where it is none."""
+    if isinstance(value, str):
+        return quote(value)
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{quote(str(key))}: {flat(entry)}" for key, entry in value.items()) + "}"
+    if isinstance(value, tuple):
+        inner = ", ".join(flat(entry) for entry in value)
+        return f"({inner},)" if len(value) == 1 else f"({inner})"
+    if isinstance(value, list):
+        return "[" + ", ".join(flat(entry) for entry in value) + "]"
+    if value is None or isinstance(value, bool | int | float):
+        return repr(value)
+    raise GaugeError(f"a {type(value).__name__} cannot be written into a compiled gauge")

@@ -1,11 +1,12 @@
-"""The operator table: ONE row per operator, read by the language, the prover and the tracer.
+"""The operator table: ONE row per operator, read by the language, the prover, the sampling and the tracer.
 
 A row says how a spec spells the operator, how its shape follows, what it means (a definition from which every law is
-*proved*, see `gaugec.laws.pointwise`), and which ATen operations are it.  Nothing here states a law: laws are found and
-proved.
+*proved*, see `gaugec.laws.pointwise`), which ATen operations are it, and which law is worth asking for.  Nothing here
+states a law: laws are found and proved.  ATen operations that compute nothing, and that a stage must tell apart all the
+same (they cut a gradient, they cast), have rows too: a stage knows kinds, never names.
 
 Definitions are trees of our own (`Term`), never text: numbers, the argument "x", and (head, operand, ...) with heads
-add, mul, pow, max, min, exp, log, tanh, erf, abs, sin and cos.
+add, mul, pow, max, min, exp, log, tanh, erf, abs, sin and cos; along an axis also sum, largest and smallest.
 
 What this module does not do: it imports neither sympy nor torch.
 """
@@ -17,6 +18,8 @@ from fractions import Fraction
 from typing import Any
 
 Term = str | int | Fraction | tuple[Any, ...]
+Attributes = tuple[tuple[str, object], ...]
+Meant = tuple[str, Attributes]  # a function of the graph and its attributes
 
 
 @dataclass(frozen=True)
@@ -25,9 +28,19 @@ class Operator:
 
     name: the name in the tensor graph (Node.function) and in reports.
     rule: the shape rule of the spelling in a spec; "" when a spec cannot spell it.
-    kind: "map" (pointwise), "along" (acts along bound axes), "loss", or "form" (of the language: diag, outer...).
+    kind: "map" (pointwise), "along" (acts along bound axes), "loss" (along the classes, read at a target and averaged),
+        "form" (of the language: diag, outer...).  Of ATen alone: "cut" (what it returns has no gradient), "item" (takes
+        a number out of a tensor), "cast", "layout" (says only how a value lies in memory), "new" (makes a tensor from
+        numbers), "like" (the same, of the type and shape of its first argument), "check" (computes nothing).
     definition: of a pointwise operator, a Term in "x"; None where the prover has a definition of its own (see laws).
     aten: overload packets ("aten.relu") that are this operator with the tensor as their first argument.
+    along: of "along" and "loss", a Term in the entry "x", in which ("sum", t), ("largest", t) and ("smallest", t) are
+        those of t over the axis.
+    keeps: of "along": is the axis kept, or reduced away?
+    shift: what the law of f(x + a 1) that may be asked for says: f "forgets" a, or a "passes" (f(x) + a); "": none.
+    scale: likewise of f(c x) for c > 0: c "passes" (c f(x)); "": none.
+    unit: may the law be asked for that the values along the axis sum to 1?
+    draws: does it multiply by a mask that is drawn anew in every forward?
     """
 
     name: str
@@ -35,6 +48,16 @@ class Operator:
     kind: str
     definition: Term | None = None
     aten: tuple[str, ...] = ()
+    along: Term | None = None
+    keeps: bool = False
+    shift: str = ""
+    scale: str = ""
+    unit: bool = False
+    draws: bool = False
+
+
+def _aten(names: str) -> tuple[str, ...]:
+    return tuple(f"aten.{name}" for name in names.split())
 
 
 def _sigmoid(x: Term) -> Term:
@@ -50,29 +73,48 @@ _GELU_TANH = (
     ("add", 1, ("tanh", ("mul", _SQRT_2_OVER_PI, ("add", "x", ("mul", Fraction(44715, 1000000), ("pow", "x", 3)))))),
 )
 
+_SUM_EXP = ("sum", ("exp", "x"))
+
 TABLE: tuple[Operator, ...] = (
-    Operator("relu", "pointwise", "map", ("max", "x", 0), ("aten.relu",)),
-    Operator("silu", "pointwise", "map", ("mul", "x", _sigmoid("x")), ("aten.silu",)),
+    Operator("relu", "pointwise", "map", ("max", "x", 0), _aten("relu")),
+    Operator("silu", "pointwise", "map", ("mul", "x", _sigmoid("x")), _aten("silu")),
     Operator("gelu", "pointwise", "map", _GELU),
     Operator("gelu_tanh", "pointwise", "map", _GELU_TANH),
-    Operator("sigmoid", "pointwise", "map", _sigmoid("x"), ("aten.sigmoid",)),
-    Operator("tanh", "pointwise", "map", ("tanh", "x"), ("aten.tanh",)),
-    Operator("exp", "pointwise", "map", ("exp", "x"), ("aten.exp",)),
-    Operator("log", "", "map", ("log", "x"), ("aten.log",)),
-    Operator("sin", "", "map", ("sin", "x"), ("aten.sin",)),
-    Operator("cos", "", "map", ("cos", "x"), ("aten.cos",)),
-    Operator("erf", "", "map", ("erf", "x"), ("aten.erf",)),
-    Operator("abs", "pointwise", "map", ("abs", "x"), ("aten.abs",)),
-    Operator("relu6", "", "map", ("min", ("max", "x", 0), 6), ("aten.relu6",)),
+    Operator("sigmoid", "pointwise", "map", _sigmoid("x"), _aten("sigmoid")),
+    Operator("tanh", "pointwise", "map", ("tanh", "x"), _aten("tanh")),
+    Operator("exp", "pointwise", "map", ("exp", "x"), _aten("exp")),
+    Operator("log", "", "map", ("log", "x"), _aten("log")),
+    Operator("sin", "", "map", ("sin", "x"), _aten("sin")),
+    Operator("cos", "", "map", ("cos", "x"), _aten("cos")),
+    Operator("erf", "", "map", ("erf", "x"), _aten("erf")),
+    Operator("abs", "pointwise", "map", ("abs", "x"), _aten("abs")),
+    Operator("relu6", "", "map", ("min", ("max", "x", 0), 6), _aten("relu6")),
     Operator("softplus", "", "map", ("log", ("add", 1, ("exp", "x")))),
-    Operator("softmax", "last_axis", "along"),
-    Operator("log_softmax", "last_axis", "along"),
-    Operator("max", "", "along"),
-    Operator("min", "", "along"),
-    Operator("cross_entropy", "loss", "loss"),
+    Operator(
+        "softmax",
+        "last_axis",
+        "along",
+        along=("mul", ("exp", "x"), ("pow", _SUM_EXP, -1)),
+        aten=_aten("softmax _softmax _safe_softmax"),
+        keeps=True,
+        shift="forgets",
+        unit=True,
+    ),
+    Operator(
+        "log_softmax",
+        "last_axis",
+        "along",
+        along=("add", "x", ("mul", -1, ("log", _SUM_EXP))),
+        aten=_aten("log_softmax _log_softmax"),
+        keeps=True,
+        shift="forgets",
+    ),
+    Operator("max", "", "along", along=("largest", "x"), aten=_aten("amax"), shift="passes", scale="passes"),
+    Operator("min", "", "along", along=("smallest", "x"), aten=_aten("amin"), shift="passes", scale="passes"),
+    Operator("cross_entropy", "loss", "loss", along=("add", ("log", _SUM_EXP), ("mul", -1, "x")), shift="forgets"),
     Operator("rms_norm", "last_axis", "form"),
     Operator("layer_norm", "last_axis", "form"),
-    Operator("dropout", "pointwise", "form"),
+    Operator("dropout", "pointwise", "form", draws=True),
     Operator("rope", "even_last_axis", "form"),
     Operator("diag", "diag", "form"),
     Operator("outer", "outer", "form"),
@@ -80,6 +122,20 @@ TABLE: tuple[Operator, ...] = (
     Operator("inv", "inverse", "form"),
     Operator("rownorm", "norm_rows", "form"),
     Operator("colnorm", "norm_cols", "form"),
+    Operator("detach", "", "cut", aten=_aten("detach detach_ detach_copy")),
+    Operator("item", "", "item", aten=_aten("item _local_scalar_dense")),
+    Operator("cast", "", "cast", aten=_aten("_to_copy to type_as")),
+    Operator("view", "", "layout", aten=_aten("view _unsafe_view clone alias contiguous reshape")),
+    Operator("new", "", "new", aten=_aten("arange full zeros ones empty scalar_tensor rand randn")),
+    Operator(
+        "like",
+        "",
+        "like",
+        aten=_aten(
+            "zeros_like ones_like full_like empty_like rand_like randn_like new_ones new_zeros new_full new_empty"
+        ),
+    ),
+    Operator("metadata", "", "check", aten=_aten("_assert_tensor_metadata")),
 )
 
 FUSED = "pointwise"  # the function of a node that was fused and has no row: it carries its definition
@@ -90,7 +146,7 @@ def written(term: Term) -> str:
     return _written(term, 0)
 
 
-def spelled(function: str, attributes: tuple[tuple[str, object], ...]) -> str:
+def spelled(function: str, attributes: Attributes) -> str:
     """What people call a function of the graph: its name, or its definition where it has no name of its own."""
     definition = dict(attributes).get("definition")
     return written(definition) if function == FUSED and definition is not None else function  # type: ignore[arg-type]
@@ -117,3 +173,10 @@ def _written(term: Term, outer: int) -> str:
 
 BY_NAME: dict[str, Operator] = {row.name: row for row in TABLE}
 SPELLINGS: dict[str, str] = {row.name: row.rule for row in TABLE if row.rule}
+ATEN: dict[str, Operator] = {packet: row for row in TABLE for packet in row.aten}
+
+
+def aten_kind(packet: str) -> str:
+    """The kind of the row of an ATen packet; "" where it has none."""
+    row = ATEN.get(packet)
+    return row.kind if row is not None else ""

@@ -3,8 +3,8 @@
 Sizes are given per dim: large distinct labels for the dimension-generic proof, small ones for sampling.  The graph of a
 formula is marked `symbolic`: a proof must not use the labels' values.
 
-What this module does not do: it proves nothing and evaluates nothing; norms and rotary embedding are spelled out here
-exactly as `gaugec.tracing.aten_layers` spells them out for models, so that no law about them needs to be believed.
+What this module does not do: it proves nothing and evaluates nothing; norms, products and losses are spelled out by
+`gaugec.graph.layers`, for models too, so that no law about them needs to be believed.
 """
 
 from __future__ import annotations
@@ -13,16 +13,15 @@ from collections.abc import Mapping
 from fractions import Fraction
 
 from gaugec.errors import SpecError
+from gaugec.graph import layers
 from gaugec.graph.builder import Builder, Ref
 from gaugec.graph.freeze import freeze
 from gaugec.graph.fuse import fuse, put
-from gaugec.graph.layers import centred, over_root
 from gaugec.graph.statement import Statement
 from gaugec.groups import GROUPS
 from gaugec.language.tree import Binary, Call, Expr, Gauge, Name, Negate, Number, Transpose
 from gaugec.laws.functions import recognise
 from gaugec.operators import BY_NAME, Term
-from gaugec.tracing.aten import ROWS
 
 _PRIMES = (101, 103, 107, 109, 113, 127, 131, 137, 139, 149, 151, 157, 163, 167, 173, 179, 181, 191, 193, 197, 199, 211)
 
@@ -182,9 +181,7 @@ class _Lowering:
             return b.mul(left, right)
         if expr.op == "/":
             return b.mul(left, b.power(right, Fraction(-1)))
-        made = ROWS["aten.matmul"](b, (), left, right)
-        assert isinstance(made, Ref)
-        return made
+        return layers.matmul(b, left, right)
 
     def call(self, expr: Call) -> Ref:
         b, name = self.b, expr.op
@@ -208,6 +205,8 @@ class _Lowering:
         row = BY_NAME.get(name)
         if row is not None and row.kind == "map":
             return b.map(name, args[0])
+        if row is not None and row.kind == "along":
+            return b.along(name, args[0], [-1], keep=row.keeps)
         method = getattr(self, "_" + name, None) if row is not None else None
         if method is None:
             raise SpecError(f"{name} cannot be used here", expr.span)
@@ -215,27 +214,21 @@ class _Lowering:
         assert isinstance(made, Ref)
         return made
 
-    def _softmax(self, expr: Call, x: Ref) -> Ref:
-        return self.b.along("softmax", x, [-1], keep=True)
-
-    def _log_softmax(self, expr: Call, x: Ref) -> Ref:
-        return self.b.along("log_softmax", x, [-1], keep=True)
-
     def _cross_entropy(self, expr: Call, logits: Ref, target: Ref) -> Ref:
-        return self.b.along("cross_entropy", logits, [-1], keep=False, data=[target], out=[])
+        return layers.cross_entropy(self.b, logits, target)
 
     def _eps(self, expr: Call) -> Fraction:
         # "some positive number": its value takes no part in a proof, that it is there does
         return dict(expr.options).get("eps", Fraction(1, 10**6))
 
     def _rms_norm(self, expr: Call, x: Ref) -> Ref:
-        return over_root(self.b, x, [len(x.shape) - 1], self._eps(expr))
+        return layers.over_root(self.b, x, [len(x.shape) - 1], self._eps(expr))
 
     def _layer_norm(self, expr: Call, x: Ref) -> Ref:
-        return over_root(self.b, centred(self.b, x, [len(x.shape) - 1]), [len(x.shape) - 1], self._eps(expr))
+        return self._rms_norm(expr, layers.centred(self.b, x, [len(x.shape) - 1]))
 
     def _dropout(self, expr: Call, x: Ref) -> Ref:
-        return self.b.mul(x, self.b.leaf("input", "dropout", x.shape, random=True))
+        return layers.dropout(self.b, x)
 
     def _rope(self, expr: Call, q: Ref) -> Ref:
         b, half = self.b, q.shape[-1] // 2

@@ -14,8 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
-from gaugec.laws import pointwise, table
-from gaugec.matching.closure import Meant
+from gaugec.laws import pointwise
 from gaugec.operators import TABLE, Term
 
 _POINTS = (Fraction(1, 3), Fraction(-2, 5), Fraction(7, 4), Fraction(-13, 6), Fraction(5), Fraction(-9, 2))
@@ -147,31 +146,3 @@ _FUNCTIONS: dict[str, Callable[..., float]] = {
 
 
 __all__ = ["Laws", "found", "proportional", "recognise", "same", "shift", "value"]
-
-
-def _degree(function: str, attributes: tuple[tuple[str, object], ...]) -> Fraction | None:
-    """The proved degree of a function, for the matcher's filter."""
-    numbers = dict(attributes)
-    if function == "pow":
-        exponent = numbers["exponent"]
-        return exponent if isinstance(exponent, Fraction) else None
-    if function in ("max", "min"):
-        return Fraction(1) if table.holds(f"{function} scale") else None
-    return pointwise.degree(pointwise.definition(function, numbers))
-
-
-def _forgets(function: str) -> bool:
-    return function in ("softmax", "log_softmax", "cross_entropy") and table.holds(f"{function} shift")
-
-
-def _same(one: Meant, two: Meant) -> bool:
-    """Are two functions of the graph one, by their definitions and up to a number, which passes every action?"""
-    a, b = (_definition(*meant) for meant in (one, two))
-    return a is not None and b is not None and proportional(a, b)
-
-
-def _definition(function: str, attributes: tuple[tuple[str, object], ...]) -> Term | None:
-    numbers = dict(attributes)
-    if function == "pow" and isinstance(exponent := numbers["exponent"], Fraction):
-        return ("pow", "x", exponent)
-    return pointwise.definition(function, numbers)

@@ -1,6 +1,6 @@
 """The laws of the operators, found from their definitions and proved by sympy.
 
-Nothing is declared: `degree` and `parity` read a pointwise operator's definition, `holds` proves one row of `LAWS`.  An
+Nothing is declared: `degree` and `parity` read a pointwise operator's definition.  An
 exception inside sympy, or an answer other than zero, means that the law does not hold here; the prover then refuses.
 Results are remembered for the life of the process (`forget` empties the memory).  Definitions that are not short ones
 of the operator table are asked about in another process, within the limits of the proof (see `gaugec.laws.oracle`).
@@ -22,7 +22,7 @@ from gaugec.operators import BY_NAME, TABLE, Term
 
 _MEMO: dict[object, Any] = {}
 
-_ATOMS: dict[str, Callable[..., Any]] = {
+ATOMS: dict[str, Callable[..., Any]] = {
     "add": lambda *a: sympy.Add(*a),
     "mul": lambda *a: sympy.Mul(*a),
     "pow": lambda a, b: sympy.Pow(a, b),
@@ -53,8 +53,8 @@ def expression(term: Term, x: Any) -> Any:
     """
     if isinstance(term, tuple):
         head, *operands = term
-        if head in _ATOMS:
-            return _ATOMS[head](*(expression(operand, x) for operand in operands))
+        if head in ATOMS:
+            return ATOMS[head](*(expression(operand, x) for operand in operands))
         row = BY_NAME.get(str(head))
         if row is not None and row.definition is not None and len(operands) == 1:
             return expression(row.definition, expression(operands[0], x))
@@ -186,53 +186,3 @@ def definition(function: str, attributes: Mapping[str, object] | None = None) ->
         return own  # type: ignore[return-value]
     row = BY_NAME.get(function)
     return row.definition if row is not None else None
-
-
-
-
-# --- proofs --------------------------------------------------------------------------------------------------------
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-"""Every law that a rule of `gaugec.proof.algebra` stands on."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import sympy
 
-from gaugec.laws.pointwise import _ATOMS, remember, zero
-from gaugec.operators import Term
+from gaugec.laws.pointwise import ATOMS, expression, remember, zero
+from gaugec.operators import TABLE, Operator, Term
+
+Definition = Callable[[Callable[[Any], Any], Any], Any]
 
 
 def holds(name: str) -> bool:
@@ -27,29 +30,23 @@ def _symbols() -> tuple[Any, Any, Any, Any, Any]:
     return sympy.IndexedBase("x", real=True), j, n, sympy.Symbol("a", real=True), sympy.Symbol("c", positive=True)
 
 
-def _sum_exp(of: Callable[[Any], Any]) -> Any:
-    """sum over j of exp(of(j)), with everything that does not depend on j taken out."""
+def along(row: Operator) -> Definition:
+    """The definition of an operator along an axis: the value at entry i, of the entries x[j] after `of` moved them."""
+    assert row.along is not None
+    return partial(_along, row.along)
+
+
+def _along(term: Term, of: Callable[[Any], Any], i: Any) -> Any:
     x, j, n, _, _ = _symbols()
-    inside = sympy.expand(sympy.expand_power_exp(sympy.exp(of(x[j]))))
-    return sympy.factor_terms(sympy.Sum(inside, (j, 1, n)))
-
-
-def softmax_definition(of: Callable[[Any], Any], i: Any) -> Any:
-    """exp(x_i) / sum over j of exp(x_j), of the moved logits."""
-    x, *_ = _symbols()
-    return sympy.expand_power_exp(sympy.exp(of(x[i]))) / _sum_exp(of)
-
-
-def log_softmax_definition(of: Callable[[Any], Any], i: Any) -> Any:
-    """x_i - log of the sum over j of exp(x_j)."""
-    x, *_ = _symbols()
-    return of(x[i]) - sympy.expand_log(sympy.log(_sum_exp(of)), force=True)
-
-
-def cross_entropy_definition(of: Callable[[Any], Any], i: Any) -> Any:
-    """The loss at target class i."""
-    x, *_ = _symbols()
-    return sympy.expand_log(sympy.log(_sum_exp(of)), force=True) - of(x[i])
+    if not isinstance(term, tuple):
+        return of(x[i]) if term == "x" else expression(term, None)
+    head, *operands = term
+    if head == "sum":  # with everything that does not depend on j taken out
+        return sympy.factor_terms(sympy.Sum(sympy.expand(_along(operands[0], of, j)), (j, 1, n)))
+    value = ATOMS[head](*(_along(operand, of, i) for operand in operands))
+    if head == "exp":
+        return sympy.expand_power_exp(value)
+    return sympy.expand_log(value, force=True) if head == "log" else value
 
 
 def _shift_free(value: Callable[..., Any]) -> bool:
@@ -101,7 +98,7 @@ def _power_of_product(operation: Term) -> bool:
     x = sympy.Symbol("x", positive=True)
     n = sympy.Symbol("n", real=True)
     whole, k = sympy.Symbol("x", real=True, nonzero=True), sympy.Symbol("k", integer=True)
-    power = _ATOMS[operation]  # type: ignore[index]
+    power = ATOMS[operation]  # type: ignore[index]
     return (
         zero(power(c * x, n) - power(c, n) * power(x, n))
         and zero(power(c, n) * power(c, d) - power(c, n + d))
@@ -111,20 +108,20 @@ def _power_of_product(operation: Term) -> bool:
 
 def _power(operation: Term) -> bool:
     p, n = sympy.Symbol("p", positive=True), sympy.Symbol("n", real=True)
-    power = _ATOMS[operation]  # type: ignore[index]
+    power = ATOMS[operation]  # type: ignore[index]
     return zero(power(p, n) * power(p, 1 - n) - p)
 
 
 def _exp(operation: Term) -> bool:
     a, b = sympy.symbols("a b", real=True)
-    exp = _ATOMS[operation]  # type: ignore[index]
+    exp = ATOMS[operation]  # type: ignore[index]
     return zero(exp(a + b) - exp(a) * exp(b)) and exp(a).is_positive is True
 
 
 def _log(operation: Term) -> bool:
     c, x = sympy.symbols("c x", positive=True)
     r = sympy.Symbol("r", real=True)
-    log = _ATOMS[operation]  # type: ignore[index]
+    log = ATOMS[operation]  # type: ignore[index]
     return zero(sympy.expand_log(log(c * x)) - log(c) - log(x)) and zero(log(sympy.exp(r)) - r)
 
 
@@ -181,7 +178,7 @@ class Law:
     definitions: tuple[Any, ...] = ()
 
 
-LAWS: dict[str, Law] = {
+_GENERAL: dict[str, Law] = {
     "distribute": Law("(a + b)(c + d) = ac + ad + bc + bd", _distribute),
     "delta": Law("sum over j of delta[i,j] f[j] = f[i]", _delta),
     "size": Law("sum over i = 1..n of f = n f", _size),
@@ -193,12 +190,24 @@ LAWS: dict[str, Law] = {
     "power": Law("p^n p^(1-n) = p for p > 0", _power, ("pow",)),
     "exp": Law("exp(a + b) = exp(a) exp(b) > 0", _exp, ("exp",)),
     "log": Law("log(c x) = log(c) + log(x), log(exp(r)) = r", _log, ("log",)),
-    "softmax sum": Law("sum over i of softmax(x)_i = 1", _sums_to_one, (softmax_definition,)),
-    "softmax shift": Law("softmax(x + a) = softmax(x)", _shift_free, (softmax_definition,)),
-    "log_softmax shift": Law("log_softmax(x + a) = log_softmax(x)", _shift_free, (log_softmax_definition,)),
-    "cross_entropy shift": Law("cross_entropy(x + a) = cross_entropy(x)", _shift_free, (cross_entropy_definition,)),
-    "max shift": Law("max(x + a) = max(x) + a", _extreme, (_larger, "shift")),
-    "min shift": Law("min(x + a) = min(x) + a", _extreme, (_smaller, "shift")),
-    "max scale": Law("max(c x) = c max(x) for c > 0", _extreme, (_larger, "scale")),
-    "min scale": Law("min(c x) = c min(x) for c > 0", _extreme, (_smaller, "scale")),
 }
+
+_LARGEST: dict[str, Callable[[Any, Any], Any]] = {"largest": _larger, "smallest": _smaller}
+
+
+def laws_of(row: Operator) -> dict[str, Law]:
+    """The laws that may be asked for of an operator along an axis, as its row says."""
+    name, made = row.name, dict[str, Law]()
+    if row.unit:
+        made[f"{name} sum"] = Law(f"sum over i of {name}(x)_i = 1", _sums_to_one, (along(row),))
+    if row.shift == "forgets":
+        made[f"{name} shift"] = Law(f"{name}(x + a) = {name}(x)", _shift_free, (along(row),))
+    for way, says in ((row.shift, "shift"), (row.scale, "scale")):
+        if way == "passes" and isinstance(row.along, tuple) and row.along[0] in _LARGEST:
+            text = f"{name}(x + a) = {name}(x) + a" if says == "shift" else f"{name}(c x) = c {name}(x) for c > 0"
+            made[f"{name} {says}"] = Law(text, _extreme, (_LARGEST[row.along[0]], says))
+    return made
+
+
+LAWS: dict[str, Law] = {**_GENERAL, **{name: law for row in TABLE for name, law in laws_of(row).items()}}
+"""Every law that a rule of `gaugec.proof.algebra` stands on."""

@@ -32,14 +32,13 @@ from gaugec.matching.states import (
     Spot,
     State,
 )
-from gaugec.operators import spelled
+from gaugec.operators import Meant, spelled
 
 LEAVES = "the moved value is an output of the model"
 _KEEPS = "what leaves the site must be what the gauge keeps"
 _STEP = "the formula of the gauge has no such step: the law that is proved for it says nothing of this"
 _PARTNER = "what meets the moved value must move too, and only a parameter seen through views and linear maps can"
 _WAYS = "one parameter, one action: two elements would have to be equal"
-Meant = tuple[str, tuple[tuple[str, object], ...]]  # a function of the graph and its attributes
 
 
 class Model(Protocol):

@@ -17,9 +17,10 @@ from fractions import Fraction
 
 from gaugec.graph.ir import Graph, Node
 from gaugec.graph.statement import Digit, Region
-from gaugec.matching.closure import LEAVES, Bound, Closure, Meant, fits, ranges
+from gaugec.matching.closure import LEAVES, Bound, Closure, fits, ranges
 from gaugec.matching.pattern import Pattern, dependence, noise
 from gaugec.matching.states import Blocked, Demote, Extent, Law, Number, Refine, State
+from gaugec.operators import Meant
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from gaugec.graph.ir import Node
 from gaugec.graph.statement import Movement, Statement
 from gaugec.language.lower import lower
 from gaugec.language.tree import Entry, Gauge
-from gaugec.laws.functions import _degree, _forgets, _same
+from gaugec.laws.meanings import alike, degree, forgets_shift
 from gaugec.matching.pattern import patterns
 from gaugec.matching.search import Candidate, Matcher, Refusal, regions
 from gaugec.matching.site import make_site, pairings
@@ -55,14 +55,14 @@ class Finder:
         }
         self.tied = {leaf: ", ".join(tied[name]) for leaf, name in self.names.items() if name in tied}
         blocked = {traced.leaves[name]: why for name, why in traced.blocked.items() if name in traced.leaves}
-        self.matcher = Matcher(self.graph, blocked, self.said, _degree, _forgets, _same)
+        self.matcher = Matcher(self.graph, blocked, self.said, degree, forgets_shift, alike)
         self.near: dict[str, str] = {}
 
     def sites(self, entry: Entry, theorem: Theorem) -> tuple[list[Site], list[Refused]]:
         """Every proved site of one gauge, and what came near."""
         gauge = entry.gauge
         statement: Statement = lower(gauge)
-        all_patterns, why = patterns(statement, _movements(theorem), _degree, _forgets)
+        all_patterns, why = patterns(statement, _movements(theorem), degree, forgets_shift)
         if not all_patterns:
             raise MatchError(
                 f"{gauge.name} is proved, but not supported yet: {why}",

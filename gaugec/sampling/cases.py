@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from gaugec.graph.statement import Statement
+from gaugec.operators import BY_NAME
 from gaugec.sampling.elements import MATRICES, identity, simplest
 from gaugec.sampling.evaluate import Table, Value, inverted
 from gaugec.sampling.point import PAIRED, Lower, cost, leaves_of, length
@@ -74,7 +75,8 @@ class Points:
         places = {node.id: k for k, node in enumerate(leaves_of(statement))}
         classes: dict[int, int] = {}
         for node in statement.graph:
-            if node.function == "cross_entropy":
+            row = BY_NAME.get(node.function)
+            if row is not None and row.kind == "loss":
                 bound = 1
                 for variable in node.bound:
                     bound *= node.sizes[variable]

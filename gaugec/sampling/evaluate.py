@@ -6,8 +6,9 @@ nothing with the prover, so that it can contradict it.  Slow and simple: one ent
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -87,8 +88,15 @@ def _bounded(x: Value) -> mpmath.mpf:
     return value
 
 
+def _logarithm(x: Value) -> mpmath.mpf:
+    if x <= 0:
+        raise ValueError("a logarithm of no positive number")
+    return mpmath.log(as_float(x))
+
+
 _FUNCTIONS: dict[str, Callable[[Value], Value]] = {
     "exp": lambda x: mpmath.exp(_bounded(x)),
+    "log": _logarithm,
     "tanh": lambda x: mpmath.tanh(as_float(x)),
     "erf": lambda x: mpmath.erf(as_float(x)),
     "sin": lambda x: mpmath.sin(_bounded(x)),
@@ -180,25 +188,22 @@ class Evaluation:
         if head == "pow":
             return power(self._term(operands[0], x, (*place, 0)), Fraction(operands[1]))
         values = [self._term(operand, x, (*place, k)) for k, operand in enumerate(operands)]
-        if head == "add":
-            total: Value = Fraction(0)
-            for value in values:
-                total = added(total, value)
-            return total
-        if head == "mul":
-            total = Fraction(1)
-            for value in values:
-                total = multiplied(total, value)
-            return total
         if head in ("max", "min"):
             self._side(place, as_float(values[0]) > as_float(values[1]))
-            return (max if head == "max" else min)(values, key=as_float)
         if head == "abs":
             self._side(place, as_float(values[0]) > 0)
-        if head == "log":
-            if values[0] <= 0:
-                raise ValueError("a logarithm of no positive number")
-            return mpmath.log(as_float(values[0]))
+        return self._applied(head, values)
+
+    def _applied(self, head: str, values: list[Value]) -> Value:
+        """An operation of a definition at its operands' values."""
+        if head == "add":
+            return functools.reduce(added, values, Fraction(0))
+        if head == "mul":
+            return functools.reduce(multiplied, values, Fraction(1))
+        if head == "pow":
+            return power(values[0], values[1])
+        if head in ("max", "min"):
+            return (max if head == "max" else min)(values, key=as_float)
         return _FUNCTIONS[head](values[0])
 
     def _along(self, node: Node, env: dict[int, int]) -> Value:
@@ -212,28 +217,38 @@ class Evaluation:
                 }
                 self.tables[key] = inverted(entries, k)
             return self.tables[key][env[row], env[column]]
-        places = list(itertools.product(*(range(node.sizes[v]) for v in node.bound)))
+        operator = BY_NAME.get(node.function)
+        if operator is None or operator.along is None:
+            raise ValueError(f"{node.function} has no value")
+        if operator.kind == "loss":
+            return self._loss(node, env, operator.along)
+        own = self._read(node, 0, env) if operator.keeps else None
+        return self._reduced(operator.along, own, self._line(node, env))
 
-        def line(here: Mapping[int, int]) -> list[Value]:
-            return [self._read(node, 0, {**here, **dict(zip(node.bound, place))}) for place in places]
+    def _line(self, node: Node, env: Mapping[int, int]) -> list[Value]:
+        """The entries of the first operand along the bound axes."""
+        places = itertools.product(*(range(node.sizes[v]) for v in node.bound))
+        return [self._read(node, 0, {**env, **dict(zip(node.bound, place))}) for place in places]
 
-        if node.function in ("max", "min"):
-            return (max if node.function == "max" else min)(line(env), key=as_float)
-        if node.function in ("softmax", "log_softmax"):
-            logits = line(env)
-            top = as_float(self._read(node, 0, env)) - mpmath.log(sum(mpmath.exp(_bounded(x)) for x in logits))
-            return mpmath.exp(top) if node.function == "softmax" else top
-        if node.function == "cross_entropy":
-            return self._loss(node, env, line)
-        raise ValueError(f"{node.function} has no value")
+    def _reduced(self, term: Term, x: Value, line: Sequence[Value]) -> Value:
+        """A definition along an axis, at the entry x of it."""
+        if not isinstance(term, tuple):
+            return x if term == "x" else self._term(term, x, ())
+        head, *operands = term
+        if head in ("sum", "largest", "smallest"):
+            values = [self._reduced(operands[0], entry, line) for entry in line]
+            if head != "sum":
+                return (max if head == "largest" else min)(values, key=as_float)
+            return functools.reduce(added, values, Fraction(0))
+        return self._applied(head, [self._reduced(operand, x, line) for operand in operands])
 
-    def _loss(self, node: Node, env: dict[int, int], line: Callable[[Mapping[int, int]], list[Value]]) -> Value:
+    def _loss(self, node: Node, env: dict[int, int], term: Term) -> Value:
         """The mean over rows; the target of a row is read from the data, one integer a row."""
         first = [v for v in dict.fromkeys(node.operands[0].variables) if v not in node.bound and v not in env]
         total: Value = mpmath.mpf(0)
         rows = list(itertools.product(*(range(node.sizes[v]) for v in first)))
         for row in rows:
-            logits = [_bounded(x) for x in line({**env, **dict(zip(first, row))})]
+            logits = [_bounded(x) for x in self._line(node, {**env, **dict(zip(first, row))})]
             target = 0
             for operand in range(1, len(node.operands)):
                 free = [v for v in dict.fromkeys(node.operands[operand].variables) if v not in env]
@@ -241,7 +256,7 @@ class Evaluation:
                 # a class, where the value is one; else any function of it will do
                 value = _bounded(value)
                 target += int(value) if value == int(value) >= 0 else int(abs(value) * 12)
-            total += mpmath.log(sum(mpmath.exp(x) for x in logits)) - logits[target % len(logits)]
+            total += self._reduced(term, logits[target % len(logits)], logits)
         return total / len(rows)
 
 

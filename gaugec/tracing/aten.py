@@ -1,6 +1,7 @@
-"""The lowering table: ONE row per structural ATen operation (views, contractions, reductions, attention).
+"""The lowering table: ONE row per structural ATen operation (views, arithmetic, contractions, reductions).
 
-Pointwise functions are not here: their rows are in `gaugec.operators.TABLE` and name their ATen operations there.
+Functions, pointwise or along an axis, are not here: their rows are in `gaugec.operators.TABLE` and name their ATen
+operations there.  Layers have rows of their own (`gaugec.tracing.aten_layers`).
 A row is a function of (builder, shape of the output, arguments...) in which tensors are `Ref`s.  An operation without
 a row becomes an opaque node, which blocks every gauge whose moved values meet it.
 
@@ -12,11 +13,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 from gaugec.graph.builder import Builder, Ref
-from gaugec.graph.layers import HALF
-from gaugec.operators import TABLE
+from gaugec.graph.layers import HALF, dropout, matmul
+from gaugec.operators import ATEN
 
 Row = Callable[..., "Ref | tuple[Ref, ...] | list[Ref]"]
 ROWS: dict[str, Row] = {}
@@ -287,7 +289,7 @@ def _dropout(b: Builder, shape: Any, x: Ref, p: Any, train: Any = True) -> Any:
     several = isinstance(shape, list)
     if p == 0 or train is False:
         return (x, b.opaque("dropout mask", [], x.shape)) if several else x
-    result = b.mul(x, b.leaf("input", "dropout", x.shape, random=True))
+    result = dropout(b, x)
     return (result, b.opaque("dropout mask", [], x.shape)) if several else result
 
 
@@ -334,17 +336,7 @@ def _baddbmm(b: Builder, shape: tuple[int, ...], bias: Ref, x: Ref, w: Ref, beta
 
 @row("matmul", "mm", "bmm", "mv", "dot")
 def _matmul(b: Builder, shape: tuple[int, ...], x: Ref, y: Ref) -> Ref:
-    if len(x.shape) == 1 and len(y.shape) == 1:
-        return b.einsum([x, y], ["k", "k"], "")
-    if len(y.shape) == 1:
-        batch = "abcdefgh"[: len(x.shape) - 1]
-        return b.einsum([x, y], [batch + "k", "k"], batch)
-    rank = max(len(x.shape), len(y.shape)) - 2
-    batch = "abcdefgh"[:rank]
-    left = batch[rank - (len(x.shape) - 2) :] if len(x.shape) > 1 else ""
-    right = batch[rank - (len(y.shape) - 2) :]
-    rows = "m" if len(x.shape) > 1 else ""
-    return b.einsum([x, y], [left + rows + "k", right + "kn"], batch + rows + "n")
+    return matmul(b, x, y)
 
 
 @row("einsum")
@@ -375,10 +367,9 @@ def _positions(x: Ref, dims: Any) -> list[int]:
     return [d % len(x.shape) for d in dims] if dims else list(range(len(x.shape)))
 
 
-@row("amax", "amin")
-def _extreme(b: Builder, shape: tuple[int, ...], x: Ref, dims: Any = (), keepdim: bool = False) -> Ref:
-    name = "max" if b.source.startswith("aten.amax") else "min"
-    return b.reshape(b.along(name, x, _positions(x, dims), keep=False), shape)
+@row("maximum", "minimum")
+def _larger(b: Builder, shape: tuple[int, ...], x: Ref, y: Ref) -> Ref:
+    return b.map("max" if b.source == "aten.maximum" else "min", x, y)
 
 
 @row("var_mean")
@@ -386,15 +377,52 @@ def _var_mean(b: Builder, shape: Any, x: Ref, dims: Any = None, correction: Any 
     positions = _positions(x, dims)
     count = math.prod(x.shape[i] for i in positions)
     mean = b.total(x, positions, mean=True)
-    centred = b.add(x, mean, coefficients=[Fraction(1), Fraction(-1)])
+    shifted = b.add(x, mean, coefficients=[Fraction(1), Fraction(-1)])
     less = 1 if correction is None else int(correction)
-    variance = b.mul(b.total(b.mul(centred, centred), positions), coefficient=Fraction(1, max(count - less, 1)))
+    variance = b.mul(b.total(b.mul(shifted, shifted), positions), coefficient=Fraction(1, max(count - less, 1)))
     return b.reshape(variance, shape[0]), b.reshape(mean, shape[1])
 
 
-def pointwise_rows() -> dict[str, str]:
-    """ATen packet name -> operator name, from the operator table."""
-    return {aten: operator.name for operator in TABLE for aten in operator.aten if operator.kind == "map"}
+# -- tensors of one number -----------------------------------------------------------------------------------------
+# integers and masks stay opaque constants (see `gaugec.tracing.lower`)
+@row("zeros", "zeros_like", "new_zeros")
+def _zeros(b: Builder, shape: tuple[int, ...], *_: Any, **__: Any) -> Ref:
+    return b.scalar(Fraction(0), shape)
 
 
-__all__ = ["HALF", "ROWS", "number", "pointwise_rows", "row"]
+@row("ones", "ones_like", "new_ones")
+def _ones(b: Builder, shape: tuple[int, ...], *_: Any, **__: Any) -> Ref:
+    return b.scalar(Fraction(1), shape)
+
+
+@row("full", "full_like", "new_full", "scalar_tensor")
+def _full(b: Builder, shape: tuple[int, ...], *arguments: Any, **_: Any) -> Ref:
+    return b.scalar(number(arguments[-1]), shape)
+
+
+# -- the operator table --------------------------------------------------------------------------------------------
+def lowering(packet: str) -> Row | None:
+    """The row of an ATen packet: its own here, or what its row of the operator table says; None without one."""
+    operator = ATEN.get(packet)
+    if packet in ROWS or operator is None:
+        return ROWS.get(packet)
+    if operator.kind == "map":
+        return partial(_mapped, operator.name)
+    if operator.kind == "along":
+        return partial(_kept if operator.keeps else _reduced, operator.name)
+    return None
+
+
+def _mapped(function: str, b: Builder, shape: tuple[int, ...], x: Ref, **_: Any) -> Ref:
+    return b.map(function, x)
+
+
+def _kept(function: str, b: Builder, shape: tuple[int, ...], x: Ref, dim: int, *_: Any, **__: Any) -> Ref:
+    return b.along(function, x, [dim], keep=True)
+
+
+def _reduced(function: str, b: Builder, shape: tuple[int, ...], x: Ref, dims: Any = (), keepdim: bool = False) -> Ref:
+    return b.reshape(b.along(function, x, _positions(x, dims), keep=False), shape)
+
+
+__all__ = ["ROWS", "lowering", "number", "row"]

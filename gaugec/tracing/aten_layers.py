@@ -1,4 +1,4 @@
-"""Rows of the lowering table for layers: embedding, norms, convolution, pooling, attention, softmax and losses.
+"""Rows of the lowering table for layers: embedding, norms, convolution, pooling, attention and losses.
 
 They are spelled out in the builder's few operations (a LayerNorm is means and a power, attention is two contractions
 and a softmax), so that no law about them needs to be believed.  See `gaugec.tracing.aten` for what a row is.
@@ -40,10 +40,6 @@ def _index(b: Builder, shape: tuple[int, ...], x: Ref, indices: Sequence[Any]) -
 def _index_select(b: Builder, shape: tuple[int, ...], x: Ref, dim: int, ids: Ref) -> Ref:
     moved = b.transpose(x, 0, dim)
     return b.transpose(_lookup(b, moved, ids), 0, dim)
-
-
-
-
 
 
 def _affine(b: Builder, x: Ref, gain: Any, bias: Any) -> Ref:
@@ -187,17 +183,7 @@ def _max_pool(b: Builder, shape: tuple[int, ...], x: Ref, *settings: Any) -> Ref
     return b.reshape(b.along("max_window", parts, axes, keep=False, data=[window]), shape)
 
 
-# -- attention, softmax, losses ----------------------------------------------------------------------------------
-@row("softmax", "_softmax", "_safe_softmax")
-def _softmax(b: Builder, shape: tuple[int, ...], x: Ref, dim: int, *_: Any, **__: Any) -> Ref:
-    return b.along("softmax", x, [dim], keep=True)
-
-
-@row("log_softmax", "_log_softmax")
-def _log_softmax(b: Builder, shape: tuple[int, ...], x: Ref, dim: int, *_: Any, **__: Any) -> Ref:
-    return b.along("log_softmax", x, [dim], keep=True)
-
-
+# -- attention, losses ----------------------------------------------------------------------------------
 @row("logsumexp")
 def _logsumexp(b: Builder, shape: tuple[int, ...], x: Ref, dims: Any, keepdim: bool = False) -> Ref:
     positions = [d % len(x.shape) for d in ([dims] if isinstance(dims, int) else dims)]
@@ -240,6 +226,3 @@ def _cross_entropy(b: Builder, shape: tuple[int, ...], logits: Ref, target: Ref,
     out = [i for i in range(len(logits.shape)) if i != axis] if shape else []
     settings = (("settings", str([r for r in (*rest, *sorted(options.items())) if not isinstance(r, Ref)])),)
     return b.along("cross_entropy", logits, [axis], keep=False, data=[target, *extra], out=out, attributes=settings)
-
-
-__all__ = ["centred", "over_root"]

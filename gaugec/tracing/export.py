@@ -19,6 +19,7 @@ from torch import nn
 from gaugec.errors import MatchError, printable
 from gaugec.model.preserve import preserved
 from gaugec.model.run import quiet, share_memory, train_mode
+from gaugec.operators import aten_kind
 
 
 def _names_are_no_code(model: nn.Module) -> None:
@@ -152,8 +153,6 @@ def _no_shared_constants(model: nn.Module, program: torch.export.ExportedProgram
                 )
 
 
-
-
 def _no_hidden_gradients(program: torch.export.ExportedProgram) -> None:
     """Refuses no_grad regions and detach on anything that depends on a parameter.
 
@@ -176,10 +175,8 @@ def _no_hidden_gradients(program: torch.export.ExportedProgram) -> None:
 
 
 def _cuts_gradient(node: torch.fx.Node) -> bool:
-    name = str(node.target)
-    if "detach" in name or name.startswith(("aten.item", "aten._local_scalar_dense")):
-        return True
-    return "set_grad_enabled" in name and node.args[0] is False
+    packet = str(getattr(node.target, "_overloadpacket", node.target))
+    return aten_kind(packet) in ("cut", "item") or ("set_grad_enabled" in packet and node.args[0] is False)
 
 
 def _tensor(node: torch.fx.Node) -> bool:
@@ -190,15 +187,3 @@ def _differentiable(node: torch.fx.Node) -> bool:
     value = node.meta.get("val")
     values = value if isinstance(value, (list, tuple)) else [value]
     return any(isinstance(v, torch.Tensor) and v.dtype.is_floating_point for v in values) or value is None
-
-
-
-
-
-
-
-
-
-
-
-

@@ -20,10 +20,12 @@ from gaugec.graph.builder import Builder, Ref
 from gaugec.graph.freeze import freeze
 from gaugec.graph.fuse import fuse
 from gaugec.graph.ir import Graph
+from gaugec.graph.layers import cross_entropy
 from gaugec.laws.functions import recognise
 from gaugec.model.run import share_memory
-from gaugec.tracing import aten_constants, aten_layers  # noqa: F401  (they register their rows)
-from gaugec.tracing.aten import ROWS, pointwise_rows
+from gaugec.operators import aten_kind
+from gaugec.tracing import aten_layers  # noqa: F401  (it registers its rows)
+from gaugec.tracing.aten import lowering
 from gaugec.tracing.guards import Inputs
 
 
@@ -50,22 +52,12 @@ class Trace:
     others: tuple[Inputs, ...] = ()
 
 
-# What only says how a value lies in memory: `reshape` is a view at one size and a copy at another, and the graph is the
-# same.  What the views do with indices is compared node by node (`gaugec.tracing.compare`).
-_VIEWS = frozenset(f"aten.{name}" for name in "view _unsafe_view clone alias contiguous reshape".split())
-_FREE = frozenset(
-    "arange full zeros ones empty new_ones new_zeros new_full new_empty scalar_tensor zeros_like ones_like full_like "
-    "empty_like rand randn rand_like randn_like".split()
-)
-
-
 class _Lowering:
     """Lowers one exported program."""
 
     def __init__(self, model: nn.Module, program: torch.export.ExportedProgram) -> None:
         self.program, self.builder = program, Builder()
         self.env: dict[str, Any] = {}
-        self.pointwise = pointwise_rows()
         canonical: dict[int, str] = {}
         self.names: dict[str, str] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
@@ -125,8 +117,8 @@ class _Lowering:
         return self.builder.opaque(name, refs, ()) if refs else None
 
     def lower(self, node: torch.fx.Node, name: str, args: Any, kwargs: dict[str, Any], shape: Any) -> Any:
-        b = self.builder
-        if name in ("aten._to_copy", "aten.to", "aten.type_as"):
+        b, kind = self.builder, aten_kind(name)
+        if kind == "cast":
             # a cast between floating types is neutral, one to integers is not; `type_as` takes only a dtype from
             # its second argument
             value = node.meta["val"]
@@ -137,26 +129,24 @@ class _Lowering:
                 and before.dtype.itemsize * before.is_floating_point() != 1
             )
             return args[0] if neutral else b.opaque(f"cast to {value.dtype}", [args[0]], shape)
-        if any(isinstance(x, torch.dtype) for x in (*args, *kwargs.values())) and name == "aten.view":
+        if kind == "layout" and any(isinstance(x, torch.dtype) for x in (*args, *kwargs.values())):
             return b.opaque("a view of the bits as another type", [args[0]], shape)
-        if name.removeprefix("aten.") in _FREE:
+        row = lowering(name)
+        if kind in ("new", "like"):
             # the tensor of which a new one takes its type and shape is no data of it; all else is
-            like = name.endswith("_like") or name.startswith("aten.new_")
-            flat, _ = torch.utils._pytree.tree_flatten((args[1:] if like else args, kwargs))
+            flat, _ = torch.utils._pytree.tree_flatten((args[1:] if kind == "like" else args, kwargs))
             data = [x for x in flat if isinstance(x, Ref)]
             # what is drawn or left unset is not known, what is written in integers may have been rounded
-            known = name in ROWS and not data and node.meta["val"].dtype.is_floating_point
+            known = row is not None and not data and node.meta["val"].dtype.is_floating_point
             if known and any(_rounded(x, node.meta["val"].dtype) for x in args):
                 return b.opaque(f"{name} (rounded)", [], shape)
             if not known or any(isinstance(x, float) and not math.isfinite(x) for x in args):
                 return b.opaque(name, data, shape)
         if _coarsens(node):
             return self.unknown(f"{name} (in {node.meta['val'].dtype})", args, kwargs, shape)
-        if name in self.pointwise and len(args) == 1:
-            return b.map(self.pointwise[name], args[0])
-        if name in ROWS:
+        if row is not None:
             try:
-                return ROWS[name](b, shape, *args, **kwargs)
+                return row(b, shape, *args, **kwargs)
             except (TypeError, ValueError, IndexError) as error:
                 source = f"{name} ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
                 return self.unknown(source, args, kwargs, shape)
@@ -245,7 +235,9 @@ def _lowered(model: nn.Module, program: torch.export.ExportedProgram, loss: str 
             lowering.env[node.name] = lowering.placeholder(node)
         elif node.op == "call_function":
             lowering.env[node.name] = lowering.call(node)
-            if _packet(node) not in _VIEWS:
+            # what only says how a value lies in memory is a view at one size and a copy at another, and the graph is
+            # the same; what views do with indices is compared node by node (`gaugec.tracing.compare`)
+            if aten_kind(_packet(node)) != "layout":
                 kinds.append(f"{_packet(node)} at {_place(node) or 'the top'}")
         elif node.op == "get_attr":
             lowering.env[node.name] = None  # a subgraph of a control-flow operation, which has no row
@@ -279,7 +271,7 @@ def _with_loss(b: Builder, outputs: list[Ref]) -> Ref:
     logits = outputs[0]
     b.source, b.place, b.line = "cross_entropy", "", ""
     target = b.leaf("input", "targets", logits.shape[:-1])
-    return b.along("cross_entropy", logits, [len(logits.shape) - 1], keep=False, data=[target], out=[])
+    return cross_entropy(b, logits, target)
 
 
 def _aliased(model: nn.Module, names: dict[str, str]) -> dict[str, str]:

@@ -10,36 +10,34 @@ import torch
 from torch import Tensor
 from torch.fx import Interpreter, Node
 
+from gaugec.operators import aten_kind
+
 
 class _Neutral(Interpreter):
     """Runs an exported graph in float64: casts between floating types do nothing."""
 
     def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         name = str(getattr(target, "_overloadpacket", target))
-        if name == "aten._assert_tensor_metadata":
+        kind = aten_kind(name)
+        if kind == "check":
             return None
-        if (
-            name in ("aten._to_copy", "aten.to")
-            and _floating(args[0])
-            and _is_float(kwargs.get("dtype", torch.float64))
-        ):
-            return args[0]
-        if name == "aten.type_as" and _floating(args[0]) and _floating(args[1]):
+        if kind == "cast" and _floating(args[0]) and all(map(_is_neutral, (*args[1:], kwargs.get("dtype")))):
             return args[0]
         if _is_float(kwargs.get("dtype")):
             kwargs = {**kwargs, "dtype": torch.float64}
-        if (
-            name in ("aten.softmax", "aten.log_softmax", "aten._softmax")
-            and len(args) > 2
-            and isinstance(args[2], torch.dtype)
-        ):
-            args = (*args[:2], None)
+        if kind == "along":
+            args = tuple(None if isinstance(x, torch.dtype) else x for x in args)
         result = super().call_function(target, args, kwargs)
         return result.double() if _floating(result) and name.startswith("aten.") else result
 
 
 def _floating(x: Any) -> bool:
     return isinstance(x, Tensor) and x.dtype.is_floating_point
+
+
+def _is_neutral(x: Any) -> bool:
+    """Does an argument of a cast leave a floating value floating?"""
+    return _floating(x) if isinstance(x, Tensor) else _is_float(x) or not isinstance(x, torch.dtype)
 
 
 def _is_float(dtype: Any) -> bool:

@@ -119,7 +119,7 @@ NEEDS: dict[str, tuple[tuple[str, ...], tuple[Any, ...]]] = {
     "softmax shift": (shift("y = softmax(x + U)"), (lambda of, i: of(sympy.IndexedBase("x")[i]),)),
     "log_softmax shift": (
         shift("y = log_softmax(x + U)"),
-        (lambda of, i: 2 * of(sympy.IndexedBase("x")[i]) - table.cross_entropy_definition(of, i),),
+        (lambda of, i: 2 * of(sympy.IndexedBase("x")[i]) - table.along(BY_NAME["cross_entropy"])(of, i),),
     ),
     "cross_entropy shift": (SOUND["logits"], (lambda of, i: of(sympy.IndexedBase("x")[i]),)),
 }
@@ -143,7 +143,7 @@ def test_a_law_does_not_hold_for_another_definition(name: str) -> None:
     row = table.LAWS[name]
     wrong: tuple[Any, ...]
     if callable(row.definitions[0]) and "sum" in name:
-        wrong = (lambda of, i: table.softmax_definition(of, i) / 2,)
+        wrong = (lambda of, i: table.along(BY_NAME["softmax"])(of, i) / 2,)
     elif name.endswith(("shift", "scale")) and len(row.definitions) == 2:
         wrong = (lambda one, two: one * two + 1, row.definitions[1])
     elif callable(row.definitions[0]):

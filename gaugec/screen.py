@@ -5,7 +5,6 @@ Plain lines in a pipe and under NO_COLOR; colour and a spinner on a terminal. No
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -91,15 +90,10 @@ def show_sites(out: Console, compiled: Any) -> None:
     width = max((len(name) for name in gauges), default=0)
     for name in gauges:
         sites = [site for site in compiled.sites if site.gauge == name]
-        groups = ", ".join(sorted({f"{site.group}({_width(site)})" for site in sites}))
+        groups = ", ".join(sorted({f"{site.group}({site.width})" for site in sites}))
         verdicts = ", ".join(sorted({site.verdict for site in sites}))
         copies = sum(site.copies for site in sites)
         shared = f" in {copies} copies" if copies > len(sites) else ""
         out.print(f"  {name.ljust(width)}  {count(len(sites), 'site')}{shared} of {groups}, {verdicts}")
     for refusal in compiled.refusals:
         out.print(Text(indent([f"refused: {refusal.explained()}"], 2), "yellow"))
-
-
-def _width(site: Any) -> int:
-    """The dimension of one element: a translation's is what it adds, not the axis along which it adds the same."""
-    return math.prod(n for n, _ in site.bindings[0].rest) if site.group == "translation" else int(site.size)

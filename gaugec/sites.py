@@ -6,6 +6,7 @@ Each of the C copies has its own element of the group.  Shared data: the standar
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING
@@ -58,9 +59,9 @@ class Site:
 
     gauge, index: the gauge's name and the number of the site among its sites.
     group: row name in groups.py.
-    copies, size: C and K (translation: a has shape [C, M]).
-    pairing: torus: "halves" (j, j + r/2) or "interleaved" (2j, 2j + 1); else "".
-    rotary: torus: how many leading coordinates of K rotate; else 0.
+    copies, size: C and K (of a shift a has shape [C, M]).
+    pairing: of a group that acts on pairs: "halves" (j, j + r/2) or "interleaved" (2j, 2j + 1); else "".
+    rotary: of such a group: how many leading coordinates of K are in pairs; else 0.
     bindings: all moved parameters of the site.
     fix: the spec's equations of the representative.
     verdict: "proved", "approximate" or "train mode only".
@@ -84,6 +85,12 @@ class Site:
     theorem: str
     certificate: tuple[tuple[str, str], ...]
     way: tuple[str, ...] = ()
+
+    @property
+    def width(self) -> int:
+        """The argument k of its group(k): the length of an element, for a shift what it adds and not along what."""
+        shifted = self.bindings[0].move.kind == "shift"
+        return math.prod(n for n, _ in self.bindings[0].rest) if shifted else self.size
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ def _gauge(said: Mapping[str, Any], theorem: Mapping[str, Any]) -> Iterator[str]
 def _site(said: Mapping[str, Any], site: Mapping[str, Any], proof: Mapping[str, Any]) -> Iterator[str]:
     layout = said["layouts"][site["layout"]]
     bindings = layout["bindings"]
-    shifts = proof["group"] == "translation" and bindings
+    shifts = bindings and bindings[0]["move"]["kind"] == "shift"
     axis = math.prod(n for n, _ in bindings[0]["rest"]) if shifts else layout["size"]
     copies = f" x {layout['copies']} copies" if layout["copies"] > 1 else ""
     pairs = f", {proof['pairing']}" if proof["pairing"] else ""

@@ -15,22 +15,13 @@ from fractions import Fraction
 from gaugec import limits
 from gaugec.codegen.ir import Derived, Formula, Key, Rule, structure
 from gaugec.errors import GaugeError
+from gaugec.groups import GROUPS
 from gaugec.language.tree import Binary, Call, Expr, Fix, Name, Negate, Number, Transpose
 from gaugec.laws import oracle
 from gaugec.laws.roots import frame
 from gaugec.laws.tangents import _tangent
 from gaugec.operators import Term
 from gaugec.sites import Site
-
-_POOLS = {
-    "positive": "nothing",
-    "positive_pairs": "nothing",
-    "translation": "nothing",
-    "orthogonal": "axis",
-    "orthogonal_ones": "axis",
-    "torus": "pair",
-}
-_FRAMED = ("positive", "positive_pairs")
 
 
 def derive(sites: Sequence[Site]) -> Derived:
@@ -44,14 +35,15 @@ def derive(sites: Sequence[Site]) -> Derived:
 
 
 def _rule(site: Site) -> Rule:
-    if site.group not in _POOLS:
-        raise GaugeError(f"{site.gauge}: no optimizer is compiled for the group {site.group} yet")
+    group = GROUPS[site.group]
+    if group.missing:
+        raise GaugeError(f"{site.gauge}: no optimizer is compiled for the group {group.name} yet: {group.missing}")
     tangents = tuple(_tangent(site, binding.move) for binding in site.bindings)
-    if site.group not in _FRAMED:
+    if group.frame == "none":
         if site.fix:
             span = site.fix[0].span
             raise GaugeError(f"{site.gauge}: a gauge of {site.group} has no frame to solve a fix for", span)
-        return Rule(tangents, None, (None, None), "", _POOLS[site.group])
+        return Rule(tangents, None, (None, None), "", group.pools)
     if len(site.fix) != 1:
         raise GaugeError(
             f"{site.gauge}: {len(site.fix)} fix lines where one is needed: the scale has one number a unit",
@@ -62,7 +54,7 @@ def _rule(site: Site) -> Rule:
     with limits.proof():
         frame = _solve(site, fix, left, right)
         sided = (_try(site, fix, left), _try(site, fix, right))
-    return Rule(tangents, frame, sided, f"{_text(fix.left)} == {_text(fix.right)}", _POOLS[site.group])
+    return Rule(tangents, frame, sided, f"{_text(fix.left)} == {_text(fix.right)}", group.pools)
 
 
 # --- tangents

@@ -367,7 +367,7 @@ class _Writer:
                         terms.append((Fraction(1), f"-{moment}.mT" if part.tangent.dual else moment))
             total = signed_sum(terms)
             if actor.kind == "rotate":
-                skew = "skew_ones" if actor.group == "orthogonal_ones" else "skew"
+                skew = "skew_ones" if actor.keeps_ones else "skew"
                 lines += spread(f"{quote(actor.name)}: solvers.{skew}(", total, "),")
             else:
                 lines += spread(f"{quote(actor.name)}: (", total, "),")
@@ -433,7 +433,7 @@ class _Writer:
         for actor in self.component.actors:
             value = f"measured[{quote('right ' + actor.name)}]"
             if actor.kind == "rotate":
-                skew = "skew_ones" if actor.group == "orthogonal_ones" else "skew"
+                skew = "skew_ones" if actor.keeps_ones else "skew"
                 value = f"solvers.{skew}({value}{'.double()' if actor.name in coupled else ''})"
             lines.append(f"{quote(actor.name)}: {value},")
         return lines
@@ -453,7 +453,7 @@ class _Writer:
             else:
                 lines.append(f's{k} = measured["s{k}"]' + (".double()" if actor.name in coupled else ""))
                 if actor.name in coupled:
-                    ones = "_ones" if actor.group == "orthogonal_ones" else ""
+                    ones = "_ones" if actor.keeps_ones else ""
                     lines.append(f"f{k} = solvers.factor{ones}(s{k})")
         return lines
 
@@ -464,7 +464,7 @@ class _Writer:
             return f"{right} / d{k}"
         if actor.kind != "rotate":
             return f"{right} * solvers.inverse(d{k})"
-        ones = "_ones" if actor.group == "orthogonal_ones" else ""
+        ones = "_ones" if actor.keeps_ones else ""
         return f"solvers.sylvester{ones}(s{k}, {right}, tolerance)"
 
     def coupled_inverses(self, coupled: set[str]) -> list[str]:
@@ -479,7 +479,7 @@ class _Writer:
     def diagonal(self, coupled: set[str]) -> list[str]:
         lines = []
         for actor in self.component.actors:
-            k, skew = actor.name[1:], "skew_ones" if actor.group == "orthogonal_ones" else "skew"
+            k, skew = actor.name[1:], "skew_ones" if actor.keeps_ones else "skew"
             value = f"solvers.{skew}(x @ s{k})" if actor.kind == "rotate" else f"x * d{k}"
             if actor.name in coupled:
                 lines.append(f"{quote(actor.name)}: lambda x: {value},")
@@ -554,7 +554,7 @@ def _pool_unit(pool: Pool) -> int:
 
 
 def _kind(actor: Actor) -> str:
-    return "rotate ones" if actor.group == "orthogonal_ones" else actor.kind
+    return "rotate ones" if actor.keeps_ones else actor.kind
 
 
 def _count(part: Part) -> int:

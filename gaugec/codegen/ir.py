@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
+from gaugec.groups import GROUPS
 from gaugec.sites import Site
 
 Axes = tuple[tuple[int, int], ...]
@@ -101,6 +102,11 @@ class Actor:
     size: int
     equation: str
     parts: tuple[Part, ...]
+
+    @property
+    def keeps_ones(self) -> bool:
+        """Whether its generators send the vector of ones to 0."""
+        return GROUPS[self.group].keeps_ones
 
 
 @dataclass(frozen=True)

@@ -31,16 +31,8 @@ from gaugec.codegen.ir import (
 )
 from gaugec.codegen.overlap import Digit, Region, Shared, disjoint, gaps, share
 from gaugec.errors import GaugeError
+from gaugec.groups import GROUPS
 from gaugec.sites import Binding, Site
-
-_KINDS = {
-    "positive": "scale",
-    "positive_pairs": "scale",
-    "translation": "shift",
-    "orthogonal": "rotate",
-    "orthogonal_ones": "rotate",
-    "torus": "turn",
-}
 
 
 def plan(sites: Sequence[Site], derived: Derived, shapes: Mapping[str, tuple[int, ...]]) -> Plan:
@@ -92,7 +84,7 @@ def _component(sites: Sequence[Site], derived: Derived, shapes: Mapping[str, tup
 
 
 def _actor(i: int, site: Site, rule: Rule, slots: Mapping[str, str]) -> Actor:
-    kind = _KINDS[site.group]
+    kind = GROUPS[site.group].generator
     parts = []
     for j, (binding, tangent) in enumerate(zip(site.bindings, rule.tangents)):
         group, pair, rest = _axes(site, binding, kind)
@@ -142,7 +134,7 @@ def _axes(site: Site, binding: Binding, kind: str) -> tuple[Axes, Axes, Axes]:
     """Axes of the coefficient, of the rotary pair, and what is left."""
     if kind == "shift":
         return _squeeze(binding.rest), (), _squeeze(binding.group)
-    if site.group not in ("torus", "positive_pairs"):
+    if not GROUPS[site.group].paired:
         return _squeeze(binding.group), (), _squeeze(binding.rest)
     group = _merge(binding.group)
     rotary = site.rotary or site.size

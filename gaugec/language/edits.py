@@ -19,11 +19,6 @@ from gaugec.language import tree as t
 from gaugec.language.printer import show_action
 
 POWERS = tuple(Fraction(p) for p in ("1", "-1", "2", "-2", "1/2", "-1/2", "3", "-3"))
-SMALLER = {
-    "invertible": ("orthogonal", "torus", "orthogonal_ones"),
-    "orthogonal": ("torus", "orthogonal_ones"),
-    "positive": ("positive_pairs",),
-}
 _WORDS = {  # an element as it stood -> as it stands, where it is a matrix: (transposed, inverted)
     ((0, 0), (1, 0)): "a transpose was missing",
     ((1, 0), (0, 0)): "a transpose too many",
@@ -81,7 +76,7 @@ def forms(gauge: t.Gauge, param: t.Param, element: t.Element) -> Iterator[Form]:
     axes = [axis for axis in range(max(0, len(shape) - 2), len(shape)) if shape[axis] == dim]
     group = GROUPS[element.group]
     name = t.Name(element.name)
-    if element.group == "translation":
+    if group.kind == "shift":
         for sign, axis in itertools.product("+-", axes):
             term: t.Expr = name
             if len(shape) > 2 or any(other.startswith("_") for other in shape):
@@ -158,7 +153,7 @@ class _Editor:
             elif was is not None and len(form.axes) < len(was.axes):
                 why = "only one of its axes has to move"
             elif was is not None and form.axes != was.axes:
-                shift = self.gauge.element.group == "translation"
+                shift = GROUPS[self.gauge.element.group].kind == "shift"
                 why = "it ran along the wrong axis" if shift else "it stood on the wrong side"
             elif was is not None:
                 changed = [(a, b) for a, b in zip(was.variants, form.variants) if a != b]
@@ -168,7 +163,7 @@ class _Editor:
     def why(self, old: Variant, new: Variant) -> str:
         """What was wrong with an element that stood in one variant and has to stand in another."""
         if isinstance(old, Fraction) and isinstance(new, Fraction):
-            if self.gauge.element.group == "translation":
+            if GROUPS[self.gauge.element.group].kind == "shift":
                 return "the sign was wrong"
             if old != -new:
                 return "the power was wrong"
@@ -206,7 +201,7 @@ class _Editor:
     def grouped(self) -> Iterator[Edit]:
         """A smaller group; a compact one has no fix line."""
         element = self.gauge.element
-        for name in SMALLER.get(element.group, ()):
+        for name in GROUPS[element.group].subgroups:
             new = replace(element, group=name)
             fixes = () if GROUPS[name].fix == "forbidden" else self.gauge.fixes
             more = ", without a fix line," if fixes != self.gauge.fixes else ""
@@ -315,7 +310,7 @@ def _is_added(expr: t.Expr, name: str) -> bool:
 
 def _respelled(expr: t.Expr, element: t.Element) -> Iterator[tuple[t.Expr, Variant, Variant]]:
     """The expression with one occurrence of the element in another variant: the expression, the old and the new one."""
-    if element.group == "translation":
+    if GROUPS[element.group].kind == "shift":
         if isinstance(expr, t.Binary) and expr.op in "+-":
             other = "-" if expr.op == "+" else "+"
             yield replace(expr, op=other), Fraction(f"{expr.op}1"), Fraction(f"{other}1")

@@ -9,6 +9,7 @@ import sympy
 
 from gaugec.codegen.ir import Tangent
 from gaugec.errors import GaugeError
+from gaugec.groups import GROUPS
 from gaugec.sites import Move, Site
 
 
@@ -37,7 +38,7 @@ def _tangent(site: Site, move: Move) -> Tangent:
     if move.kind != "rotate":
         raise GaugeError(f"{site.gauge}: an action of the kind {move.kind!r} cannot be differentiated")
     point = sympy.Matrix([x, y])
-    if site.group == "torus":
+    if GROUPS[site.group].paired:
         turn = sympy.Matrix([[sympy.cos(t), -sympy.sin(t)], [sympy.sin(t), sympy.cos(t)]])
         if (turn * point).diff(t).subs(t, 0) != sympy.Matrix([-y, x]):
             raise GaugeError(f"{site.gauge}: the tangent of a rotation is not what the runtime adds")

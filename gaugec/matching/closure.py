@@ -17,6 +17,7 @@ from fractions import Fraction
 from typing import Protocol
 
 from gaugec.graph.ir import Access, Graph, Node
+from gaugec.groups import GROUPS
 from gaugec.matching.flow import played, step
 from gaugec.matching.pattern import Pattern
 from gaugec.matching.states import (
@@ -108,7 +109,8 @@ class Closure:
         self.matcher, self.pattern, self.bound = matcher, pattern, bound
         self.graph = matcher.graph
         laws = (matcher.degree, matcher.forgets, matcher.depends, matcher.noisy)
-        self.context = Context(pattern.kind, pattern.statement.group == "torus", group, copies, *laws)
+        paired = GROUPS[pattern.statement.group].paired
+        self.context = Context(pattern.kind, paired, group, copies, *laws)
         self.lengths = {d: e.length for b in bound for d, e in b.digits.items()}
         self.alive = group | copies
         self.states: dict[int, list[State]] = {}
@@ -301,7 +303,7 @@ class Closure:
                         length = lengths[digit]
                         places[digit] = Extent(position, offset + scale * spot.start, length, scale * spot.step)
                         offset = 0
-            if self.context.torus:
+            if self.context.paired:
                 self._whole_again(access, source, places, node)
                 pieced |= {d for d, spot in variables.items() if node.op == "cat" and spot.variable == node.bound[0]}
             for missing in sorted((set(variables) - set(places) - pieced) & self.alive):

@@ -180,11 +180,11 @@ def _einsum_one(node: Node, seen: Seen, context: Context) -> Outcome | Demand:
         others = _elsewhere(node, seen, variable)
         if not others:
             continue
-        if context.kind == "scale":
+        if context.paired and not any(context.depends[node.operands[i].node] for i in others):
+            zone = True
+        elif context.kind == "scale":
             # a dropout mask on the axis leaves a scale alone, and is no gate of the formula
             gate = gate or any(node.operands[i].node not in context.noise for i in others)
-        elif context.torus and not any(context.depends[node.operands[i].node] for i in others):
-            zone = True
         else:
             raise Demote(
                 digit,
@@ -345,7 +345,7 @@ def _cat(node: Node, moved: list[Seen], context: Context) -> Outcome | Demand:
         if s.state.tag != one.tag or s.state.exponent != one.exponent or s.state.dual != one.dual:
             raise Blocked("values that move differently are joined", node, ORDER)
     across = [s for s in moved if along in {spot.variable for spot in s.variables.values()}]
-    if (across or any(s.partial for s in moved)) and not context.torus:
+    if (across or any(s.partial for s in moved)) and not context.paired:
         raise Blocked("pieces of the moved axis are put together in another way", node, ORDER)
     places = {mode.variable: i for i, mode in enumerate(node.modes)}
     digits: dict[Number, Extent] = {}

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from gaugec.graph.ir import Graph
 from gaugec.graph.statement import Movement, Statement
+from gaugec.groups import GROUPS
 from gaugec.matching.flow import step
 from gaugec.matching.states import Blocked, Context, Demand, Demote, Extent, Key, Law, State
 
@@ -68,8 +69,8 @@ def _pattern(
 ) -> Pattern:
     graph = statement.graph
     gone = {statement.params[role] for role in absent}
-    torus = statement.group == "torus"
-    context = Context(kind, torus, frozenset({(0,)}), frozenset(), degree, forgets, dependence(graph), noise(graph))
+    paired = GROUPS[statement.group].paired
+    context = Context(kind, paired, frozenset({(0,)}), frozenset(), degree, forgets, dependence(graph), noise(graph))
     states: dict[int, State] = {}
     for number, (role, movement) in enumerate(movements.items()):
         if role not in absent:

@@ -9,14 +9,15 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from gaugec.graph.ir import Graph, Node
+from gaugec.groups import GROUPS
 from gaugec.language.tree import Gauge
 from gaugec.matching.search import Candidate, Matcher, regions
 from gaugec.sites import Axes, Binding, Move, Site
 
 
 def pairings(matcher: Matcher, candidate: Candidate) -> Iterator[tuple[str, int]]:
-    """How a torus may pair the coordinates of its axis, the largest torus first; ("", 0) for every other group."""
-    if candidate.pattern.statement.group not in ("torus", "positive_pairs"):
+    """How a group may pair the coordinates of its axis, the most of them first; ("", 0) for one without pairs."""
+    if not GROUPS[candidate.pattern.statement.group].paired:
         yield "", 0
         return
     size = math.prod(candidate.sizes[digit] for digit in candidate.group)

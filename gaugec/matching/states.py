@@ -103,14 +103,14 @@ class Demand:
 class Context:
     """What stays the same during one flow.
 
-    kind: "scale", "rotate" or "shift".  torus: rotary planes are allowed to be taken apart and put together.
+    kind: "scale", "rotate" or "shift".  paired: rotary pairs are allowed to be taken apart and put together.
     group: digits along which the element acts.  copies: digits each value of which has an element of its own.
     degree, forgets: proved laws of functions.
     depends: node id -> does it depend on any parameter.  noise: nodes that are dropout masks.
     """
 
     kind: str
-    torus: bool
+    paired: bool
     group: frozenset[Number]
     copies: frozenset[Number]
     degree: Law
@@ -185,7 +185,7 @@ def _read_mode(
             s == extent.step * math.prod(sizes[i + 1 :]) for i, (s, _) in enumerate(ix.terms)
         ):
             raise Refine(digit, sizes)
-    pieces = _pieces(node, operand, ix, base, live, context) if context.torus else None
+    pieces = _pieces(node, operand, ix, base, live, context) if context.paired else None
     if pieces is not None:
         return pieces, True
     raise Blocked("it reads the moved axis in another order or in part", node, ORDER)

@@ -140,12 +140,12 @@ def _largest(sites: Sequence[Site]) -> list[Site]:
     def acts_on(site: Site) -> object:
         return frozenset((b.parameter, b.offset, b.copies, b.group, b.move.kind) for b in site.bindings)
 
-    best: dict[object, Site] = {}
+    there: dict[object, list[Site]] = {}
     for site in sites:
-        known = best.get(acts_on(site))
-        if known is None or GROUPS[site.group].dimension(site.size) > GROUPS[known.group].dimension(known.size):
-            best[acts_on(site)] = site
-    return [site for site in sites if best[acts_on(site)] is site]
+        others = there.setdefault(acts_on(site), [])
+        if not any(site.group in (other.group, *GROUPS[other.group].subgroups) for other in others):
+            others[:] = [other for other in others if other.group not in GROUPS[site.group].subgroups] + [site]
+    return [site for site in sites if any(site is kept for kept in there[acts_on(site)])]
 
 
 def _gradient_agrees(

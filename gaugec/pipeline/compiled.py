@@ -5,7 +5,6 @@ What this module does not do: it compiles nothing; see `gaugec.pipeline.compile`
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from gaugec.certificate.report import _measured, _part, proved_once
@@ -61,8 +60,8 @@ class CompiledGauge(Gauge):
             for site in sites:
                 copies = f" x {site.copies} copies" if site.copies > 1 else ""
                 pairs = f", {site.pairing}" if site.pairing else ""
-                axis = math.prod(n for n, _ in site.bindings[0].rest) if site.group == "translation" else site.size
-                lines.append(f"  site {site.index} {site.place}: {site.group}({axis}){copies}{pairs}, {site.verdict}")
+                group = f"{site.group}({site.width})"
+                lines.append(f"  site {site.index} {site.place}: {group}{copies}{pairs}, {site.verdict}")
                 for b in site.bindings:
                     off = " (frozen: the gauge is off)" if b.parameter in self._traced.frozen else ""
                     lines.append(f"    {b.role} = {b.parameter}{_part(b)}{off}")

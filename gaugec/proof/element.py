@@ -10,11 +10,12 @@ What this module does not do: it compares nothing and proves nothing (see `gauge
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import gcd
 
 from gaugec.graph.statement import Digit, Region
+from gaugec.groups import GROUPS, Group
 from gaugec.proof.algebra import Algebra
 from gaugec.proof.normal import Evaluator
 from gaugec.proof.pieces import cut_at, summed
@@ -31,11 +32,6 @@ from gaugec.proof.terms import (
     shifted,
     variable,
 )
-
-MATRICES = frozenset({"orthogonal", "orthogonal_ones", "invertible", "torus"})
-SCALES = frozenset({"positive", "positive_pairs"})
-GROUPS = MATRICES | SCALES | {"translation"}
-PAIRED = frozenset({"torus", "positive_pairs"})
 
 
 @dataclass(frozen=True)
@@ -78,7 +74,8 @@ class Pairing:
 class Element:
     """One element of the group.  `kind`: "free", "identity" or "product" (of `factors`: the left one acts last).
 
-    `extent`: the length of the axis it acts along.  `whole`: a torus element is written R, not in pairs (to classify).
+    `extent`: the length of the axis it acts along.  `whole`: an element that acts on pairs is written R or c, not in
+    pairs (to classify, or where pairs have been told apart already).
     """
 
     algebra: Algebra
@@ -91,9 +88,14 @@ class Element:
     whole: bool = False
 
     @property
+    def row(self) -> Group:
+        """The group's row."""
+        return GROUPS[self.group]
+
+    @property
     def orthogonal(self) -> bool:
-        """Whether the transpose is the inverse."""
-        return self.group != "invertible"
+        """Whether the transpose is the inverse (of what is no matrix it is never asked)."""
+        return self.row.element == "vector" or self.row.transpose_inverts
 
     def _symbol(self, part: str) -> int:
         name = {"Ri": "inv(R)"}.get(part, part)
@@ -102,8 +104,8 @@ class Element:
         return self.algebra.symbol(("element", self.tag, part), row)
 
     def scale(self, copies: tuple[Index, ...], at: Index, exponent: Fraction) -> Polynomial:
-        """c[copies, at] ** exponent; of a pair's scale for `positive_pairs`."""
-        if self.group == "positive_pairs" and not self.whole:
+        """c[copies, at] ** exponent; of a pair's scale where the group acts on pairs."""
+        if self.row.paired and not self.whole:
             pair = self.pairing.part(self.algebra, at)
             if pair is None:
                 return self.algebra.constant(1)
@@ -111,13 +113,8 @@ class Element:
         if self.kind == "identity":
             return self.algebra.constant(1)
         if self.kind == "product":
-            return self.algebra.product([f.scale(copies, at, exponent) for f in self._unpaired()])
+            return self.algebra.product([replace(f, whole=True).scale(copies, at, exponent) for f in self.factors])
         return self.algebra.atom(self._symbol("c"), (*copies, at), number(exponent))
-
-    def _unpaired(self) -> tuple[Element, ...]:
-        return tuple(
-            Element(f.algebra, "positive", f.extent, f.pairing, f.tag, f.kind, f.factors) for f in self.factors
-        )
 
     def shift(self, at: tuple[Index, ...]) -> Polynomial:
         """a[at]."""
@@ -132,7 +129,7 @@ class Element:
         algebra = self.algebra
         if inverse and self.orthogonal:
             return self.matrix(copies, j, i)
-        if self.group == "torus" and not self.whole:
+        if self.row.paired and not self.whole:
             left, right = self.pairing.part(algebra, i), self.pairing.part(algebra, j)
             if left is None and right is None:
                 return algebra.delta(i, j)
@@ -265,7 +262,7 @@ def moved(
         return algebra.add((1, read(ixs)), (1, element.shift((*copies, rest))))
     if region.kind != "rotate":
         raise Undecided(f"not supported: a movement of kind {region.kind}")
-    if element.group == "torus":
+    if element.row.paired:
         return _turned(algebra, region, element, (ixs, at), read, copies, (group, strides))
     lengths = {m: region.digits[m].length for m, _ in strides}
 

@@ -18,10 +18,11 @@ from fractions import Fraction
 from gaugec import limits
 from gaugec.graph.ir import Graph, Node
 from gaugec.graph.statement import Region, Statement
+from gaugec.groups import GROUPS
 from gaugec.laws import pointwise
 from gaugec.proof.algebra import Algebra
 from gaugec.proof.carry import carry
-from gaugec.proof.element import GROUPS, PAIRED, SCALES, Element, Pairing, extent, moved
+from gaugec.proof.element import Element, Pairing, extent, moved
 from gaugec.proof.movements import Motion, classify, oriented
 from gaugec.proof.normal import STILL, Evaluator, World
 from gaugec.proof.pieces import split
@@ -65,7 +66,7 @@ def _statement(statement: Statement, effort: Effort) -> Theorem:
             if node.id == statement.element:
                 if len(ixs) == 2:
                     return by.matrix((), *ixs)
-                return by.shift(ixs) if group == "translation" else by.scale((), ixs[0], Fraction(1))
+                return by.shift(ixs) if by.row.kind == "shift" else by.scale((), ixs[0], Fraction(1))
             return inner.leaf(evaluator, node, ixs) if inner is not None and node.id in roles else None
 
         def inverse(evaluator: Evaluator, node: Node, ixs: tuple[Index, ...]) -> Polynomial | None:
@@ -84,11 +85,11 @@ def _statement(statement: Statement, effort: Effort) -> Theorem:
 
     g, h = element(""), element("'")
     acted = acting("g", g, None)
-    still = after("identity", acting("one", element("", kind="identity"), None)) if group in PAIRED else STILL
+    still = after("identity", acting("one", element("", kind="identity"), None)) if GROUPS[group].paired else STILL
     atoms = frozenset(statement.kept)
     evaluator = Evaluator(graph, algebra, atoms, frozenset({*roles, statement.element}), effort.without)
     act = after("moved", acted)
-    if effort.carries and group not in PAIRED:
+    if effort.carries and not GROUPS[group].paired:
         effort.carried = carry(evaluator, act, still, statement.kept)
     for id in sorted(statement.kept):
         evaluator.root = id
@@ -165,7 +166,7 @@ def prove_invariance(
     def attempt(effort: Effort) -> Theorem:
         def prove() -> Theorem:
             evaluator, act, still = _worlds(graph, kept, regions, group, cut, (pairing, rotary), effort)
-            if effort.carries and group not in PAIRED:
+            if effort.carries and not GROUPS[group].paired:
                 effort.carried = carry(evaluator, act, still, kept)
             for id in sorted(kept):
                 evaluator.root = id
@@ -222,8 +223,7 @@ def _element(algebra: Algebra, regions: tuple[Region, ...], group: str, pairing:
     if len({extent(region, "rest" if region.kind == "shift" else "group") for region in regions}) > 1:
         raise Refused("the moved parameters do not agree on the length of the axis that the group moves")
     size = extent(regions[0], "group") if regions else 1
-    wanted = {"translation": {"shift"}}.get(group, {"scale"} if group in SCALES else {"rotate"})
-    if {region.kind for region in regions} - wanted:
+    if {region.kind for region in regions} - {GROUPS[group].kind}:
         raise Undecided(f"not supported: such a movement under the group {group}")
     return Element(algebra, group, size, Pairing(pairing or "halves", rotary or size))
 
@@ -266,7 +266,7 @@ def _worlds(
         return World(name, leaf)
 
     still = STILL
-    if group in PAIRED:
+    if GROUPS[group].paired:
         still = world("before", Element(algebra, group, by.extent, by.pairing, kind="identity"))
     return evaluator, world("after", by), still
 
@@ -323,7 +323,7 @@ def _stands(algebra: Algebra, poly: Polynomial) -> None:
 def _algebra(graph: Graph, group: str, seconds: float) -> Algebra:
     if group not in GROUPS:
         raise Undecided(f"not supported: the group {group}")
-    algebra = Algebra(symbolic=graph.symbolic, ones=group == "orthogonal_ones", seconds=seconds)
+    algebra = Algebra(symbolic=graph.symbolic, ones=GROUPS[group].keeps_ones, seconds=seconds)
     if not algebra.allow("linearity"):
         raise Refused("sympy could not prove that products distribute over sums")
     return algebra

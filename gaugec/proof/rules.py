@@ -141,7 +141,7 @@ def _pair_rule(algebra: Algebra, factors: Factors, bound: dict[int, int]) -> lis
             continue
         orthogonal = bool(a.attributes and a.attributes[0])
         if orthogonal and a.tag == b.tag:
-            places, rule = ((-2, -2), (-1, -1)), "orthogonal"
+            places, rule = ((-2, -2), (-1, -1)), "transpose"
         elif a.tag != b.tag:
             places, rule = ((-2, -1), (-1, -2)), "inverse"
         else:
@@ -184,10 +184,10 @@ def _ones_rule(algebra: Algebra, factors: Factors, bound: dict[int, int]) -> lis
     return None
 
 
-def _torus_rule(algebra: Algebra, factors: Factors, bound: dict[int, int]) -> list[Raw] | None:
+def _angles_rule(algebra: Algebra, factors: Factors, bound: dict[int, int]) -> list[Raw] | None:
     for key, e in factors.items():
         row = algebra.symbols[key[0]]
-        if row.tag == "S" and e >= 2 and algebra.allow("torus"):
+        if row.tag == "S" and e >= 2 and algebra.allow("angles"):
             cosine = algebra.symbol(("element", row.name[1:], "C"), Symbol("element", "C" + row.name[1:], "C"))
             less = dict(factors)
             less[key] = e - 2
@@ -229,13 +229,13 @@ _ELEMENT = frozenset({"element"})
 ORDER: tuple[Rule, ...] = (
     Rule("delta", "sum over j of delta[i,j] f[j] is f[i]", ("delta",), frozenset({"delta"}), _delta_rule),
     Rule(
-        "orthogonal",
+        "transpose",
         "R'R = 1 = RR', where the summed index occurs in those two only",
-        ("orthogonal",),
+        ("transpose",),
         _ELEMENT,
         _pair_rule,
     ),
-    Rule("torus", "S^2 = 1 - C^2 in every rotated pair", ("torus",), _ELEMENT, _torus_rule),
+    Rule("angles", "S^2 = 1 - C^2 in every rotated pair", ("angles",), _ELEMENT, _angles_rule),
     Rule("ones", "R1 = 1 = R'1", ("ones",), _ELEMENT, _ones_rule),
     Rule("softmax sum", "a softmax sums to 1", ("softmax sum",), frozenset({"function"}), _softmax_rule),
     Rule("power", "(P^(1/2))^2 = P", ("power",), frozenset({"base"}), _base_rule),

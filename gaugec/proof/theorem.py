@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from gaugec import limits
 from gaugec.graph.ir import Graph
-from gaugec.proof.element import SCALES
+from gaugec.groups import GROUPS
 from gaugec.proof.movements import Motion
 from gaugec.proof.structure import eps_nodes
 from gaugec.proof.terms import Undecided
@@ -122,7 +122,7 @@ def with_eps(
         return theorem if full.verdict == "not decided" else full
 
     theorem = both(frozenset())
-    if not theorem and group in SCALES:
+    if not theorem and group in GROUPS and GROUPS[group].kind == "scale":
         eps = {id: graph[id].constant for id in eps_nodes(graph, kept)}
         if eps and (again := both(frozenset(eps))):
             values = ", ".join(sorted({f"{float(abs(value)):g}" for value in eps.values()}))

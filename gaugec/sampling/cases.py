@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from gaugec.graph.statement import Statement
+from gaugec.groups import GROUPS
 from gaugec.operators import BY_NAME
-from gaugec.sampling.elements import MATRICES, identity, simplest
+from gaugec.sampling.elements import identity, simplest
 from gaugec.sampling.evaluate import Table, Value, inverted
-from gaugec.sampling.point import PAIRED, Lower, cost, leaves_of, length
+from gaugec.sampling.point import Lower, cost, leaves_of, length
 
 ANGLES = ((1, 0), (0, 1), (-1, 0), (0, -1), (Fraction(3, 5), Fraction(4, 5)))
 
@@ -53,7 +54,7 @@ class Points:
         dim_of = {n: dim for dim, n in labels.items()} | {n // 2: dim for dim, n in labels.items()}
         self.axes = [tuple(dim_of[n] for n in node.shape) for node in leaves_of(trial)]
         even = {dim_of[n] for node in trial.graph if node.op == "cat" for n in [node.sizes[node.bound[0]]]}
-        self.even = even | (set(trial.group_dims) if trial.group in PAIRED else set())
+        self.even = even | (set(trial.group_dims) if GROUPS[trial.group].paired else set())
         self.group, self.group_dims = trial.group, trial.group_dims
         self.optional = {trial.params[role] for role in trial.optional}
         self.order = sorted(
@@ -140,15 +141,14 @@ class Points:
 
     def _elements(self, table: Table, one: Table, k: int) -> Iterator[Table]:
         """Simpler elements of the group: one entry less, or one of the simplest."""
-        if self.group in ("positive", "translation"):
-            yield from ({**table, i: one[i]} for i in table)
-        elif self.group == "positive_pairs":
-            yield from ({**table, (i,): one[i,], (i + k // 2,): one[i,]} for i in range(k // 2))
-        elif self.group == "torus":
+        group = GROUPS[self.group]
+        if group.paired:
             for p in range(k // 2):
-                plane = {(i, j) for i in (p, p + k // 2) for j in (p, p + k // 2)}
-                yield {**table, **{at: one[at] for at in plane}}
-        elif self.group == "invertible":
+                pair = (p, p + k // 2)
+                yield {**table, **{at: one[at] for at in table if set(at) <= set(pair)}}
+        elif group.element == "vector":
+            yield from ({**table, i: one[i]} for i in table)
+        elif not group.transpose_inverts:
             for i in table:
                 made = {**table, i: one[i]}
                 try:
@@ -189,7 +189,7 @@ class Points:
         """An element without these indices; None where what is left need not be one."""
         if table is None:
             return None
-        if self.group in MATRICES:
+        if GROUPS[self.group].element == "matrix":
             if any(value != (i == j) for (i, j), value in table.items() if i in drop or j in drop):
                 return None
             return _without(_without(table, 0, drop), 1, drop)

@@ -8,40 +8,55 @@ from __future__ import annotations
 import random
 from fractions import Fraction
 
+from gaugec.groups import GROUPS
 from gaugec.sampling.evaluate import Table, inverted
 
-MATRICES = ("orthogonal", "orthogonal_ones", "torus", "invertible")
 TRIPLES = ((3, 4, 5), (5, 12, 13), (8, 15, 17), (7, 24, 25))
 
 
 def element(group: str, k: int, rng: random.Random, turn: int = 0) -> Table:
     """A random element as a table; `turn` alternates the sign of the determinant.  No entry of it is the identity's."""
-    if group == "positive":
-        return _vector([rng.choice(_SCALES) for _ in range(k)])
-    if group == "positive_pairs":
-        half = [rng.choice(_SCALES) for _ in range(k // 2)]
-        return _vector(half + half)
-    if group == "translation":
-        return _vector([Fraction(rng.choice((-3, -2, -1, 1, 2, 3)), rng.choice((1, 2, 3))) for _ in range(k)])
-    if group == "torus":
+    row = GROUPS[group]
+    if row.element == "vector":
+        draw = _scale if row.kind == "scale" else _shift
+        if row.paired:
+            half = [draw(rng) for _ in range(k // 2)]
+            return _vector(half + half)
+        return _vector([draw(rng) for _ in range(k)])
+    if row.paired:
         return _planes(k, [rng.choice(TRIPLES) for _ in range(k // 2)], rng)
-    if group == "invertible":
-        while True:
-            rows = [[Fraction(rng.choice((-2, -1, 1, 2, 3)), rng.choice((1, 2))) for _ in range(k)] for _ in range(k)]
-            found = _matrix(rows)
-            try:
-                inverted(found, k)
-            except ZeroDivisionError:
-                continue
-            return found
-    total = group == "orthogonal_ones"
-    if total and k < 2:
-        return identity(group, k)
+    if not row.transpose_inverts:
+        return _regular(k, rng)
+    return identity(group, k) if row.keeps_ones and k < 2 else _mirrors(k, rng, turn, row.keeps_ones)
+
+
+def _scale(rng: random.Random) -> Fraction:
+    return rng.choice(_SCALES)
+
+
+def _shift(rng: random.Random) -> Fraction:
+    return Fraction(rng.choice((-3, -2, -1, 1, 2, 3)), rng.choice((1, 2, 3)))
+
+
+def _regular(k: int, rng: random.Random) -> Table:
+    """A matrix that has an inverse."""
+    while True:
+        rows = [[Fraction(rng.choice((-2, -1, 1, 2, 3)), rng.choice((1, 2))) for _ in range(k)] for _ in range(k)]
+        found = _matrix(rows)
+        try:
+            inverted(found, k)
+        except ZeroDivisionError:
+            continue
+        return found
+
+
+def _mirrors(k: int, rng: random.Random, turn: int, keeps_ones: bool) -> Table:
+    """A product of reflections, even or odd in number by `turn`, in planes that hold the vector of ones if asked."""
     result = _matrix([[Fraction(int(i == j)) for j in range(k)] for i in range(k)])
-    for _ in range(2 + turn % 2 if total else k + (k + turn) % 2):
+    for _ in range(2 + turn % 2 if keeps_ones else k + (k + turn) % 2):
         while True:
             v = [Fraction(rng.choice((-2, -1, 1, 2, 3))) for _ in range(k)]
-            if total:
+            if keeps_ones:
                 v[-1] -= sum(v)
             if v[-1] and (k < 3 or len({abs(x) for x in v}) > 1):
                 break
@@ -78,53 +93,41 @@ def _product(a: Table, b: Table, k: int) -> Table:
 
 def compose(group: str, left: Table, right: Table, k: int) -> Table:
     """The product of two elements."""
-    if group in MATRICES:
-        return _product(left, right, k)
-    if group == "translation":
-        return {at: left[at] + right[at] for at in left}
-    return {at: left[at] * right[at] for at in left}
+    match GROUPS[group].kind:
+        case "rotate":
+            return _product(left, right, k)
+        case "shift":
+            return {at: left[at] + right[at] for at in left}
+        case _:
+            return {at: left[at] * right[at] for at in left}
 
 
 def identity(group: str, k: int) -> Table:
     """The group's identity."""
-    if group in MATRICES:
+    kind = GROUPS[group].kind
+    if kind == "rotate":
         return _matrix([[Fraction(int(i == j)) for j in range(k)] for i in range(k)])
-    return _vector([Fraction(int(group != "translation"))] * k)
+    return _vector([Fraction(int(kind == "scale"))] * k)
 
 
 def simplest(group: str, k: int) -> list[Table]:
     """Elements with one entry (or one plane) that is not the identity's, simplest first."""
-    one = identity(group, k)
-    found: list[Table] = []
-    if group in ("positive", "positive_pairs"):
-        found += [{**one, **{(i,): Fraction(v) for i in _pair(group, k)}} for v in (2, Fraction(1, 2), 3)]
-    elif group == "translation":
-        found += [{**one, (0,): Fraction(v)} for v in (1, -1, 2)]
-    elif group == "invertible":
-        found.append({**one, (0, 0): Fraction(2)})
-        if k > 1:
-            found.append({**one, (0, 1): Fraction(1)})
-    elif group == "torus":
+    one, row = identity(group, k), GROUPS[group]
+    if row.element == "vector":
+        values = (2, Fraction(1, 2), 3) if row.kind == "scale" else (1, -1, 2)
+        places = (0, k // 2) if row.paired else (0,)
+        return [{**one, **{(i,): Fraction(value) for i in places}} for value in values]
+    if row.paired:
         h = k // 2
-        turned: Table = {(0, 0): Fraction(0), (h, h): Fraction(0), (0, h): Fraction(-1), (h, 0): Fraction(1)}
-        found.append({**one, **turned})
-    elif group == "orthogonal_ones":
-        for i in range(min(k - 1, 2)):
-            swap: Table = {
-                (i, i): Fraction(0),
-                (i + 1, i + 1): Fraction(0),
-                (i, i + 1): Fraction(1),
-                (i + 1, i): Fraction(1),
-            }
-            found.append({**one, **swap})
-    else:
-        found.append({**one, (0, 0): Fraction(-1)})
-        if k > 1:
-            zero: Table = {(0, 0): Fraction(0), (1, 1): Fraction(0)}
-            found.append({**one, **zero, (0, 1): Fraction(-1), (1, 0): Fraction(1)})
-            found.append({**one, **zero, (0, 1): Fraction(1), (1, 0): Fraction(1)})
-    return found
+        return [{**one, **_entries({(0, 0): 0, (h, h): 0, (0, h): -1, (h, 0): 1})}]
+    if row.keeps_ones:
+        swaps = ({(i, i): 0, (i + 1, i + 1): 0, (i, i + 1): 1, (i + 1, i): 1} for i in range(min(k - 1, 2)))
+        return [{**one, **_entries(swap)} for swap in swaps]
+    if not row.transpose_inverts:
+        return [{**one, **_entries(entry)} for entry in ({(0, 0): 2}, {(0, 1): 1})[: 1 if k < 2 else 2]]
+    quarter, swap = ({(0, 0): 0, (1, 1): 0, (0, 1): sign, (1, 0): 1} for sign in (-1, 1))
+    return [{**one, **_entries(entry)} for entry in ({(0, 0): -1}, quarter, swap)[: 1 if k < 2 else 3]]
 
 
-def _pair(group: str, k: int) -> tuple[int, ...]:
-    return (0, k // 2) if group == "positive_pairs" else (0,)
+def _entries(values: dict[tuple[int, int], int]) -> Table:
+    return {at: Fraction(value) for at, value in values.items()}

@@ -19,12 +19,11 @@ import mpmath  # type: ignore[import-untyped]
 
 from gaugec.graph.ir import Node
 from gaugec.graph.statement import Statement
+from gaugec.groups import GROUPS
 from gaugec.sampling.elements import compose, identity
 from gaugec.sampling.evaluate import Evaluation, Table, Value, along, as_float, table_of
 
 Lower = Callable[[dict[str, int]], Statement]
-LEAST = {"orthogonal": 3, "orthogonal_ones": 4, "torus": 4, "positive_pairs": 4, "invertible": 3}
-PAIRED = ("torus", "positive_pairs")
 ENTRIES = 20_000  # of the largest table of the component check
 LONG = 10**12  # a numerator or denominator that is too long to read
 
@@ -161,13 +160,13 @@ def sizes_for(lower: Lower, dims: tuple[str, ...]) -> dict[str, int]:
     trial = lower(labels)
     joined = {node.sizes[node.bound[0]] for node in trial.graph if node.op == "cat"}
     halved = {dim for dim, label in labels.items() if label in joined}  # an axis made of two halves is even
-    if trial.group in PAIRED:
+    if GROUPS[trial.group].paired:
         halved.update(trial.group_dims)
     free = list(range(2, 4 + 2 * len(dims) + 2))
     sizes: dict[str, int] = {}
     order = sorted(dims, key=lambda dim: (dim not in trial.group_dims, dim not in halved))  # the sort is stable
     for dim in order:
-        least = LEAST.get(trial.group, 2) if dim in trial.group_dims else 2
+        least = GROUPS[trial.group].sizes[0] if dim in trial.group_dims else 2
         sizes[dim] = next(n for n in free if (n >= 4 and n % 2 == 0 if dim in halved else n >= least))
         free.remove(sizes[dim])
     rest = [dim for dim in dims if dim not in trial.group_dims and dim not in halved]

@@ -99,10 +99,10 @@ NEEDS: dict[str, tuple[tuple[str, ...], tuple[Any, ...]]] = {
     "distribute": (SOUND["norm gain"], ()),
     "delta": (SOUND["values"], ()),
     "size": (SOUND["layer norm of a shift"], ()),
-    "orthogonal": (SOUND["values"], ()),
+    "transpose": (SOUND["values"], ()),
     "inverse": (SOUND["values, invertible"], ()),
     "ones": (SOUND["layer norm of a rotation that keeps ones"], ()),
-    "torus": (SOUND["rope"], ()),
+    "angles": (SOUND["rope"], ()),
     "power of a product": (SOUND["rms norm of a scale"], ("add",)),
     "exp": (
         (

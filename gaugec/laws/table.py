@@ -147,7 +147,7 @@ def _ones() -> bool:
     return bool(_orthogonal() and sympy.expand((sympy.refine(q.T * q, sympy.Q.orthogonal(q)) * v).doit()) == v)
 
 
-def _torus() -> bool:
+def _angles() -> bool:
     s, t = sympy.symbols("s t", real=True)
     sin, cos = sympy.sin, sympy.cos
     return (
@@ -185,7 +185,7 @@ _GENERAL: dict[str, Law] = {
     "transpose": Law("R'R = RR' = 1", _orthogonal),
     "inverse": Law("T^-1 T = T T^-1 = 1", _inverse),
     "ones": Law("R1 = 1 and R'R = 1 give R'1 = 1", _ones),
-    "angles": Law("cos^2 + sin^2 = 1 and the sums of angles", _torus),
+    "angles": Law("cos^2 + sin^2 = 1 and the sums of angles", _angles),
     "power of a product": Law("(c x)^n = c^n x^n for c > 0", _power_of_product, ("pow",)),
     "power": Law("p^n p^(1-n) = p for p > 0", _power, ("pow",)),
     "exp": Law("exp(a + b) = exp(a) exp(b) > 0", _exp, ("exp",)),

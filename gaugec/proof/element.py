@@ -1,7 +1,7 @@
 """The group's element inside a proof: its entries as atoms, the identity, products, and what it does to a region.
 
 One class serves every group.  Orthogonal and invertible elements are atoms R[copies; i, j] (and the inverse); scales
-are positive atoms c; translations are atoms a; a torus is written in pair coordinates, C and S with C^2 + S^2 = 1,
+are positive atoms c; shifts are atoms a; turns of planes are written in pair coordinates, C and S with C^2 + S^2 = 1,
 where an index that is not known to lie in one half of a pair is split first.
 
 What this module does not do: it compares nothing and proves nothing (see `gaugec.proof.prove`).

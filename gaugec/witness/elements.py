@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from gaugec.groups import GROUPS
 from gaugec.sites import Binding, Site
 
 
@@ -17,24 +18,42 @@ def view(parameter: Tensor, binding: Binding) -> Tensor:
 
 
 def element(site: Site, generator: torch.Generator) -> Tensor:
-    """A random finite element: positive [C, K], orthogonal [C, K, K] with both determinants, angles, or shifts."""
-    c, k = site.copies, site.size
-    if site.group == "positive":
-        return torch.exp(0.7 * torch.randn(c, k, generator=generator, dtype=torch.float64))
-    if site.group == "positive_pairs":
-        pairs = torch.exp(0.7 * torch.randn(c, k // 2, generator=generator, dtype=torch.float64))
-        return torch.cat([pairs, pairs], 1) if site.pairing == "halves" else pairs.repeat_interleave(2, 1)
-    if site.group == "translation":
-        rest = math.prod(n for n, _ in site.bindings[0].rest)
-        return torch.randn(c, rest, generator=generator, dtype=torch.float64)
-    if site.group == "torus":
+    """A random finite element, a row for each copy: scales [C, K], shifts [C, M] or matrices [C, K, K] (orthogonal ones
+    with both determinants)."""
+    row, c, k = GROUPS[site.group], site.copies, site.size
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(c, *shape, generator=generator, dtype=torch.float64)
+
+    if row.kind == "shift":
+        return normal(site.width)
+    if row.kind == "scale":
+        return _both(torch.exp(0.7 * normal(site.rotary // 2)), site) if row.paired else torch.exp(0.7 * normal(k))
+    if row.paired:
         angle = 2 * math.pi * torch.rand(c, site.rotary // 2, generator=generator, dtype=torch.float64)
         return _turns(angle, k, site)
-    if site.group == "orthogonal":
-        made, _ = torch.linalg.qr(torch.randn(c, k, k, generator=generator, dtype=torch.float64))
-        made[: max(1, c // 2), 0] *= -1.0
-        return made
-    raise ValueError(f"no random element of {site.group}")
+    if not row.transpose_inverts:
+        return torch.eye(k, dtype=torch.float64) + 0.5 * normal(k, k) / math.sqrt(k)
+    if row.keeps_ones:
+        basis, _ = torch.linalg.qr(torch.cat([torch.ones(c, k, 1, dtype=torch.float64), normal(k, k - 1)], 2))
+        ones, across = basis[:, :, :1], basis[:, :, 1:]
+        return ones @ ones.mT + across @ _rotations(normal(k - 1, k - 1)) @ across.mT
+    return _rotations(normal(k, k))
+
+
+def _rotations(x: Tensor) -> Tensor:
+    """Orthogonal matrices [C, k, k] of both determinants."""
+    made, _ = torch.linalg.qr(x)
+    made[: max(1, len(x) // 2), 0] *= -1.0
+    return made
+
+
+def _both(pairs: Tensor, site: Site) -> Tensor:
+    """[C, pairs] -> [C, K]: both coordinates of a pair have its number, what is in no pair is 1."""
+    made = torch.ones(len(pairs), site.size, dtype=torch.float64)
+    halves = site.pairing == "halves"
+    made[:, : site.rotary] = torch.cat([pairs, pairs], 1) if halves else pairs.repeat_interleave(2, 1)
+    return made
 
 
 def _turns(angle: Tensor, k: int, site: Site) -> Tensor:

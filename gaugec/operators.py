@@ -41,6 +41,7 @@ class Operator:
     scale: likewise of f(c x) for c > 0: c "passes" (c f(x)); "": none.
     unit: may the law be asked for that the values along the axis sum to 1?
     draws: does it multiply by a mask that is drawn anew in every forward?
+    norm: may a `fix` line take it of a parameter: a size that a positive scale multiplies?
     """
 
     name: str
@@ -54,6 +55,11 @@ class Operator:
     scale: str = ""
     unit: bool = False
     draws: bool = False
+    norm: bool = False
+
+
+HEADS = frozenset(("max", "min", "exp", "log", "tanh", "erf", "abs", "sin", "cos"))
+"""The functions of which definitions are made; `add`, `mul` and `pow` have signs of their own in a spec."""
 
 
 def _aten(names: str) -> tuple[str, ...]:
@@ -87,7 +93,7 @@ TABLE: tuple[Operator, ...] = (
     Operator("sin", "", "map", ("sin", "x"), _aten("sin")),
     Operator("cos", "", "map", ("cos", "x"), _aten("cos")),
     Operator("erf", "", "map", ("erf", "x"), _aten("erf")),
-    Operator("abs", "pointwise", "map", ("abs", "x"), _aten("abs")),
+    Operator("abs", "pointwise", "map", ("abs", "x"), _aten("abs"), norm=True),
     Operator("relu6", "", "map", ("min", ("max", "x", 0), 6), _aten("relu6")),
     Operator("softplus", "", "map", ("log", ("add", 1, ("exp", "x")))),
     Operator(
@@ -120,8 +126,8 @@ TABLE: tuple[Operator, ...] = (
     Operator("outer", "outer", "form"),
     Operator("ones", "ones", "form"),
     Operator("inv", "inverse", "form"),
-    Operator("rownorm", "norm_rows", "form"),
-    Operator("colnorm", "norm_cols", "form"),
+    Operator("rownorm", "norm_rows", "form", norm=True),
+    Operator("colnorm", "norm_cols", "form", norm=True),
     Operator("detach", "", "cut", aten=_aten("detach detach_ detach_copy")),
     Operator("item", "", "item", aten=_aten("item _local_scalar_dense")),
     Operator("cast", "", "cast", aten=_aten("_to_copy to type_as")),

@@ -1,18 +1,17 @@
-"""What match hands on: sites, every binding in one canonical form.
+"""What travels from matching to codegen: sites, every binding in one canonical form, their equations, refusals.
 
 A binding is brought to three axes [C, K, M] = copies, group axis, the rest, by strides on the contiguous parameter.
-Each of the C copies has its own element of the group.  Shared data: the standard library only, no function of a stage.
+Each of the C copies has its own element of the group.  Shared data: no function of a stage.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from gaugec.language.tree import Fix
+from gaugec.errors import Span
+from gaugec.operators import Term
 
 Axes = tuple[tuple[int, int], ...]  # (size, stride) in elements, row-major
 
@@ -29,6 +28,35 @@ class Move:
     kind: str
     exponent: Fraction = Fraction(1)
     dual: bool = False
+
+
+@dataclass(frozen=True)
+class Tangent:
+    """The derivative at the identity of what an element does to one binding.
+
+    kind: "scale": weight * a * X; "matrix": A X, or -A^T X when dual; "plane": a * (-x2, x1) on every pair;
+    "shift": weight * a.
+    pull: the power of the scale that brings a gradient to canonical coordinates.
+    """
+
+    kind: str
+    weight: Fraction
+    dual: bool
+    pull: Fraction
+
+
+@dataclass(frozen=True)
+class Fix:
+    """One `fix` line, left == right: the equation of the representative.
+
+    left, right: Terms over ("norm", role), the norms of the roles along the axis of the group: what a scale multiplies.
+    text: the line as a person would write it.  span: where it was written.
+    """
+
+    left: Term
+    right: Term
+    text: str
+    span: Span | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

@@ -1,27 +1,26 @@
-"""From a gauge's action to what an optimizer needs: tangents, frames, the transposed Jacobian, pools.
+"""From a gauge's action to what an optimizer needs: tangents, frames, pools.  Once per structure, not once per site.
 
-sympy differentiates the action at the identity and solves the `fix` equation; what leaves this module are exact numbers
-and short formulas of our own, printed over a whitelist of nodes.  Once per structure of a gauge, not once per site.
-An equation that is not of the plain kind is solved in a process that can be killed (see `gaugec.laws.oracle`).
+What sympy finds (`gaugec.laws.tangents`, `gaugec.laws.roots`) are exact numbers and short Terms; here they become the
+rules of a structure, and the Terms tensor code.
 
 Not here: layouts, overlaps, order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
 from gaugec import limits
 from gaugec.codegen.ir import Derived, Formula, Key, Rule, structure
 from gaugec.errors import GaugeError
 from gaugec.groups import GROUPS
-from gaugec.language.tree import Binary, Call, Expr, Fix, Name, Negate, Number, Transpose
-from gaugec.laws import oracle
-from gaugec.laws.roots import frame
-from gaugec.laws.tangents import _tangent
+from gaugec.laws.roots import Unsolved, root
+from gaugec.laws.tangents import tangent
 from gaugec.operators import Term
-from gaugec.sites import Site
+from gaugec.sites import Fix, Site
+
+Norms = Mapping[str, tuple[str, Fraction]]  # role -> the symbol of its norm, and the power of the scale on it
 
 
 def derive(sites: Sequence[Site]) -> Derived:
@@ -38,7 +37,7 @@ def _rule(site: Site) -> Rule:
     group = GROUPS[site.group]
     if group.missing:
         raise GaugeError(f"{site.gauge}: no optimizer is compiled for the group {group.name} yet: {group.missing}")
-    tangents = tuple(_tangent(site, binding.move) for binding in site.bindings)
+    tangents = tuple(tangent(site, binding.move) for binding in site.bindings)
     if group.frame == "none":
         if site.fix:
             span = site.fix[0].span
@@ -50,156 +49,72 @@ def _rule(site: Site) -> Rule:
             help="write one fix line, for example `fix rownorm(W1) == colnorm(W2)`",
         )
     fix = site.fix[0]
-    left, right = _Reader(site).read(fix.left), _Reader(site).read(fix.right)
+    norms = _norms(site)
+    left, right = _scaled(fix.left, norms), _scaled(fix.right, norms)
     with limits.proof():
-        frame = _solve(site, fix, left, right)
-        sided = (_try(site, fix, left), _try(site, fix, right))
-    return Rule(tangents, frame, sided, f"{_text(fix.left)} == {_text(fix.right)}", group.pools)
+        frame = _solved(site, fix, norms, left, right)
+        sided = (_one_sided(site, fix, norms, left), _one_sided(site, fix, norms, right))
+    return Rule(tangents, frame, sided, fix.text, group.pools)
 
 
-# --- tangents
+def _norms(site: Site) -> Norms:
+    exponents: dict[str, Fraction] = {}
+    for binding in site.bindings:
+        exponent = binding.move.exponent
+        if exponents.setdefault(binding.role, exponent) != exponent:
+            raise GaugeError(f"{site.gauge}: {binding.role} is scaled in two ways")
+    return {role: (f"n{i}", exponents[role]) for i, role in enumerate(sorted(exponents))}
 
 
-
-
-
-
-
-
-# --- frames
-
-
-class _Reader:
-    """Reads one side of a `fix` into a term: norms are symbols n0, n1, ... that a power of the scale s multiplies."""
-
-    def __init__(self, site: Site) -> None:
-        self.site = site
-        roles = sorted({binding.role for binding in site.bindings})
-        self.symbols = {role: f"n{i}" for i, role in enumerate(roles)}
-        self.exponents: dict[str, Fraction] = {}
-        for binding in site.bindings:
-            exponent = binding.move.exponent
-            if self.exponents.setdefault(binding.role, exponent) != exponent:
-                raise GaugeError(f"{site.gauge}: {binding.role} is scaled in two ways")
-
-    def read(self, expr: Expr) -> Term:
-        """Return `expr` as a function of the scale s and the norms before it."""
-        if isinstance(expr, Number):
-            return expr.value
-        if isinstance(expr, Negate):
-            return ("mul", -1, self.read(expr.x))
-        if isinstance(expr, Binary) and expr.op in ("+", "-", "*", "/"):
-            left, right = self.read(expr.left), self.read(expr.right)
-            match expr.op:
-                case "+":
-                    return ("add", left, right)
-                case "-":
-                    return ("add", left, ("mul", -1, right))
-                case "*":
-                    return ("mul", left, right)
-                case _:
-                    return ("mul", left, ("pow", right, -1))
-        if isinstance(expr, Binary) and expr.op == "**" and isinstance(expr.right, Number):
-            if isinstance(expr.left, Name) and (expr.right.value / 2).denominator != 1:
-                raise GaugeError(
-                    f"{self.site.gauge}: a fix cannot tell the sign of {expr.left.id}",
-                    expr.span,
-                    help=f"write abs({expr.left.id})",
-                )
-            return ("pow", self._base(expr.left), expr.right.value)
-        if isinstance(expr, Call) and expr.op in ("abs", "rownorm", "colnorm") and len(expr.args) == 1:
-            return self._norm(expr.args[0])
-        if isinstance(expr, Name):
-            raise GaugeError(
-                f"{self.site.gauge}: a positive scale cannot change the sign of {expr.id}",
-                expr.span,
-                help="write abs()",
-            )
-        raise GaugeError(f"{self.site.gauge}: a fix is made of norms, abs, numbers and + - * / **", expr.span)
-
-    def _base(self, expr: Expr) -> Term:
-        return self._norm(expr) if isinstance(expr, Name) else self.read(expr)
-
-    def _norm(self, expr: Expr) -> Term:
-        inner = expr.x if isinstance(expr, Transpose) else expr
-        if not isinstance(inner, Name):
-            raise GaugeError(f"{self.site.gauge}: a norm in a fix is taken of one parameter", expr.span)
-        if inner.id not in self.symbols:
+def _scaled(side: Term, norms: Norms) -> Term:
+    """A side of a `fix` after the scale s has acted, over s and the norms before it."""
+    if not isinstance(side, tuple):
+        return side
+    head, *operands = side
+    if head == "norm":
+        if operands[0] not in norms:
             return 0  # an optional parameter that this model lacks
-        return ("mul", self.symbols[inner.id], ("pow", "s", self.exponents[inner.id]))
+        symbol, exponent = norms[operands[0]]
+        return ("mul", symbol, ("pow", "s", exponent))
+    return (head, *(_scaled(operand, norms) for operand in operands))
 
 
-
-
-def _solve(site: Site, fix: Fix, left: Term, right: Term) -> Formula:
-    plain = _size(left) + _size(right) <= _PLAIN and _power(left) is not None and _power(right) is not None
+def _solved(site: Site, fix: Fix, norms: Norms, left: Term, right: Term) -> Formula:
     try:
-        text, *more = frame(left, right) if plain else (oracle.ask("frame", left, right) or ("", "sympy broke off"))
-    except limits.Exceeded as exceeded:
-        text, more = "", [f"this fix is not solved: {exceeded}"]
-    if text:
-        names = {symbol: role for role, symbol in _Reader(site).symbols.items()}
-        return Formula(tuple(names[symbol] for symbol in more), text)
-    help = "fix something that the gauge scales, for example `fix rownorm(W1) == colnorm(W2)`"
-    raise GaugeError(f"{site.gauge}: {more[0]}", fix.span, help)
+        solution, symbols = root(left, right)
+    except Unsolved as unsolved:
+        help = "fix something that the gauge scales, for example `fix rownorm(W1) == colnorm(W2)`"
+        raise GaugeError(f"{site.gauge}: {unsolved}", fix.span, help) from unsolved
+    names = {symbol: role for role, (symbol, _) in norms.items()}
+    return Formula(tuple(names[symbol] for symbol in symbols), _code(solution, 0))
 
 
-_PLAIN = 40  # operations of an equation A s^a = B s^b that is solved right here
-_DEGREE = 8
-
-
-def _size(term: Term) -> int:
-    return 1 + sum(map(_size, term[1:])) if isinstance(term, tuple) else 1
-
-
-def _power(term: Term) -> Fraction | None:
-    """The power of s that a side is a multiple of; None where it is a sum of several, or has a large exponent."""
-    if not isinstance(term, tuple):
-        return Fraction(int(term == "s"))
-    head, *operands = term
-    if head == "pow":
-        inner, exponent = _power(operands[0]), Fraction(operands[1])
-        small = abs(exponent) <= _DEGREE and exponent.denominator <= _DEGREE
-        power = inner * exponent if inner is not None and small else None
-    else:
-        powers = [_power(operand) for operand in operands if head == "mul" or operand != 0]
-        if None in powers or (head == "add" and len(set(powers)) > 1):
-            return None
-        known = [power for power in powers if power is not None] or [Fraction(0)]
-        power = sum(known, Fraction(0)) if head == "mul" else known[0]
-    return power if power is not None and abs(power) <= _DEGREE else None
-
-
-def _try(site: Site, fix: Fix, side: Term) -> Formula | None:
+def _one_sided(site: Site, fix: Fix, norms: Norms, side: Term) -> Formula | None:
+    """The scale that makes one side 1."""
     try:
-        return _solve(site, fix, side, 1)
+        return _solved(site, fix, norms, side, 1)
     except GaugeError:
         return None
 
 
-
-
-
-
-
-
-
-
-def _text(expr: Expr) -> str:
-    """A `fix` as a person would write it, for docstrings."""
-    match expr:
-        case Name():
-            return expr.id
-        case Number():
-            return str(expr.value)
-        case Call():
-            return f"{expr.op}({', '.join(_text(arg) for arg in expr.args)})"
-        case Binary(op="**"):
-            return f"{_text(expr.left)}**{_text(expr.right)}"
-        case Binary():
-            return f"{_text(expr.left)} {expr.op} {_text(expr.right)}"
-        case Negate():
-            return f"-{_text(expr.x)}"
-        case Transpose():
-            return f"{_text(expr.x)}.T"
-    return "..."
+def _code(term: Term, level: int) -> str:
+    """A solution as tensor code; level 0 takes sums, 1 products, 2 factors."""
+    if isinstance(term, str):
+        return term
+    if not isinstance(term, tuple):
+        number = Fraction(term)
+        text = str(number.numerator) if number.denominator == 1 else f"{number.numerator} / {number.denominator}"
+        return text if number.denominator == 1 and number >= 0 else f"({text})"
+    head, *parts = term
+    if head == "add":
+        text = " + ".join(_code(part, 1) for part in parts)
+        return f"({text})" if level > 0 else text
+    if head == "mul":
+        match parts:
+            case [up, ("pow", down, -1)]:
+                text = f"{_code(up, 1)} / {_code(down, 2)}"
+            case _:
+                text = " * ".join(_code(part, 2) for part in parts)
+        return f"({text})" if level > 1 else text
+    base, exponent = parts
+    return f"{_code(base, 2)}.sqrt()" if exponent == Fraction(1, 2) else f"{_code(base, 2)}.pow({_code(exponent, 0)})"

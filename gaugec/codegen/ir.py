@@ -1,4 +1,4 @@
-"""What travels from derive to plan to emit: shared data, the standard library only."""
+"""What travels from derive to plan to emit: shared data, no function of a stage."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from gaugec.groups import GROUPS
-from gaugec.sites import Site
+from gaugec.sites import Site, Tangent
 
 Axes = tuple[tuple[int, int], ...]
 
@@ -17,21 +17,6 @@ class Formula:
 
     roles: tuple[str, ...]
     text: str
-
-
-@dataclass(frozen=True)
-class Tangent:
-    """The derivative at the identity of what an element does to one binding.
-
-    kind: "scale": weight * a * X; "matrix": A X, or -A^T X when dual; "plane": a * (-x2, x1) on every pair;
-    "shift": weight * a.
-    pull: the power of the scale that brings a gradient to canonical coordinates.
-    """
-
-    kind: str
-    weight: Fraction
-    dual: bool
-    pull: Fraction
 
 
 @dataclass(frozen=True)

@@ -16,14 +16,14 @@ from gaugec.language import tree as t
 from gaugec.language.bounds import bounded
 from gaugec.language.printer import show_shape
 from gaugec.language.shapes import Scope, broadcast, constant, nearest, signature
-from gaugec.operators import SPELLINGS
+from gaugec.operators import BY_NAME, SPELLINGS, TABLE
 
 MAX_NAMES = 100  # dims, givens, params, model values and the element of one gauge
 MAX_OPERATORS = 20  # op lines of a file: each one's laws are looked for
 MAX_OPTIONAL = 6  # params of one gauge that a model may lack: the matcher looks for every choice of them
 _POINTWISE = frozenset(name for name, rule in SPELLINGS.items() if rule == "pointwise") | {"max"}
-_OP_CALLS = _POINTWISE - {"dropout"}  # an operator of the spec is a function: it draws nothing
-_FIX_CALLS = frozenset(("abs", "rownorm", "colnorm"))
+_OP_CALLS = frozenset(name for name in _POINTWISE if not BY_NAME[name].draws)  # an operator is a function
+_FIX_CALLS = frozenset(row.name for row in TABLE if row.norm)
 
 
 def check(file: t.File) -> t.File:
@@ -323,7 +323,7 @@ def _vanishes(expr: t.Expr, name: str) -> bool:
             zeros = [_vanishes(arg, name) for arg in args]
             if op == "inv" and zeros[0]:
                 raise _divides(name, expr)
-            return any(zeros) if op == "outer" else op in ("diag", "abs", "rownorm", "colnorm") and zeros[0]
+            return any(zeros) if op == "outer" else (op == "diag" or op in _FIX_CALLS) and zeros[0]
     return False
 
 

@@ -1,4 +1,5 @@
-"""Formulas enter here: a checked gauge -> the same tensor graph that a traced model becomes.
+"""Formulas enter here: a checked gauge -> the same tensor graph that a traced model becomes, a `fix` or `op` line -> a
+definition tree.  No syntax tree goes further than this.
 
 Sizes are given per dim: large distinct labels for the dimension-generic proof, small ones for sampling.  The graph of a
 formula is marked `symbolic`: a proof must not use the labels' values.
@@ -9,19 +10,22 @@ What this module does not do: it proves nothing and evaluates nothing; norms, pr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 
-from gaugec.errors import SpecError
+from gaugec.errors import GaugeError, SpecError
 from gaugec.graph import layers
 from gaugec.graph.builder import Builder, Ref
 from gaugec.graph.freeze import freeze
 from gaugec.graph.fuse import fuse, put
 from gaugec.graph.statement import Statement
 from gaugec.groups import GROUPS
+from gaugec.language import tree
+from gaugec.language.printer import show_fix
 from gaugec.language.tree import Binary, Call, Expr, Gauge, Name, Negate, Number, Transpose
 from gaugec.laws.functions import recognise
-from gaugec.operators import BY_NAME, Term
+from gaugec.operators import BY_NAME, HEADS, Term
+from gaugec.sites import Fix
 
 _PRIMES = (101, 103, 107, 109, 113, 127, 131, 137, 139, 149, 151, 157, 163, 167, 173, 179, 181, 191, 193, 197, 199, 211)
 
@@ -56,31 +60,76 @@ def term(expr: Expr, argument: str) -> Term:
     """An `op` line's expression as a definition tree in "x"."""
     if isinstance(expr, Name):
         return "x"
-    if isinstance(expr, Number):
-        return expr.value
-    if isinstance(expr, Negate):
-        return ("mul", -1, term(expr.x, argument))
-    if isinstance(expr, Binary):
-        left = term(expr.left, argument)
-        if expr.op == "**" and isinstance(expr.right, Number):
-            return ("pow", left, expr.right.value)
-        right = term(expr.right, argument)
-        if expr.op == "+":
-            return ("add", left, right)
-        if expr.op == "-":
-            return ("add", left, ("mul", -1, right))
-        if expr.op == "*":
-            return ("mul", left, right)
-        if expr.op == "/":
-            return ("mul", left, ("pow", right, -1))
+    made = _arithmetic(expr, lambda part: term(part, argument))
+    if made is not None:
+        return made
+    if isinstance(expr, Binary) and expr.op == "**" and isinstance(expr.right, Number):
+        return ("pow", term(expr.left, argument), expr.right.value)
     if isinstance(expr, Call):
         args = tuple(term(arg, argument) for arg in expr.args)
-        if expr.op in ("max", "min", "exp", "log", "tanh", "erf", "abs", "sin", "cos"):
+        if expr.op in HEADS:
             return (expr.op, *args)
         known = BY_NAME.get(expr.op)
         if known is not None and known.definition is not None and len(args) == 1:
             return put(known.definition, args[0])
     raise SpecError("an `op` line may use only pointwise operators", expr.span)
+
+
+def _arithmetic(expr: Expr, lowered: Callable[[Expr], Term]) -> Term | None:
+    """A number, a minus or one of + - * / as a tree, its operands `lowered`; None where it is something else."""
+    if isinstance(expr, Number):
+        return expr.value
+    if isinstance(expr, Negate):
+        return ("mul", -1, lowered(expr.x))
+    if not isinstance(expr, Binary) or expr.op not in ("+", "-", "*", "/"):
+        return None
+    left, right = lowered(expr.left), lowered(expr.right)
+    match expr.op:
+        case "+":
+            return ("add", left, right)
+        case "-":
+            return ("add", left, ("mul", -1, right))
+        case "*":
+            return ("mul", left, right)
+    return ("mul", left, ("pow", right, -1))
+
+
+def lower_fixes(gauge: Gauge) -> tuple[Fix, ...]:
+    """The `fix` lines of a gauge as equations between norms of its parameters.
+
+    Raises:
+        GaugeError: a line that no scale can satisfy, or that is not made of norms.
+    """
+    return tuple(lower_fix(fix, gauge.name) for fix in gauge.fixes)
+
+
+def lower_fix(fix: tree.Fix, gauge: str) -> Fix:
+    """One `fix` line of the gauge of that name; see `lower_fixes`."""
+    return Fix(_side(fix.left, gauge), _side(fix.right, gauge), show_fix(fix), fix.span)
+
+
+def _side(expr: Expr, gauge: str) -> Term:
+    """One side of a `fix`, over the norms of the parameters."""
+    made = _arithmetic(expr, lambda part: _side(part, gauge))
+    if made is not None:
+        return made
+    if isinstance(expr, Binary) and expr.op == "**" and isinstance(expr.right, Number):
+        if not isinstance(expr.left, Name):
+            return ("pow", _side(expr.left, gauge), expr.right.value)
+        if (expr.right.value / 2).denominator != 1:
+            message = f"{gauge}: a fix cannot tell the sign of {expr.left.id}"
+            raise GaugeError(message, expr.span, help=f"write abs({expr.left.id})")
+        return ("pow", ("norm", expr.left.id), expr.right.value)
+    if isinstance(expr, Call) and len(expr.args) == 1 and expr.op in BY_NAME and BY_NAME[expr.op].norm:
+        (arg,) = expr.args
+        inner = arg.x if isinstance(arg, Transpose) else arg
+        if not isinstance(inner, Name):
+            raise GaugeError(f"{gauge}: a norm in a fix is taken of one parameter", arg.span)
+        return ("norm", inner.id)
+    if isinstance(expr, Name):
+        message = f"{gauge}: a positive scale cannot change the sign of {expr.id}"
+        raise GaugeError(message, expr.span, help="write abs()")
+    raise GaugeError(f"{gauge}: a fix is made of norms, abs, numbers and + - * / **", expr.span)
 
 
 class _Lowering:

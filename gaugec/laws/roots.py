@@ -1,68 +1,112 @@
-"""Frames solved by sympy: the scale that makes the two sides of a `fix` line equal."""
+"""Frames solved: the scale that makes the two sides of a `fix` line equal, as a Term of our own.
+
+The sides are Terms over the scale s and the norms n0, n1, ...  An equation that is short, and on either side one power
+of s, is solved here; any other in a process that can be killed (see `gaugec.laws.oracle`).
+"""
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import sympy
 
+from gaugec import limits
+from gaugec.laws import oracle
 from gaugec.laws.pointwise import expression
 from gaugec.operators import Term
 
+_PLAIN = 40  # operations of an equation A s^a = B s^b that is solved right here
+_DEGREE = 8
 
-def frame(left: Term, right: Term) -> tuple[str, ...]:
-    """The scale that makes two sides equal: its formula over n0, n1, ..., then the symbols that these were.
 
-    Where there is not exactly one positive solution: "", and why.
+class Unsolved(Exception):
+    """There is not exactly one positive solution that can be written down; the message says why."""
+
+
+def root(left: Term, right: Term) -> tuple[Term, tuple[str, ...]]:
+    """The scale s > 0 at which left == right: a Term over n0, n1, ..., and the symbols of the sides that these were.
+
+    Raises:
+        Unsolved: there is none, there are several, or it was not found within the limits of the proof.
     """
+    plain = _size(left) + _size(right) <= _PLAIN and _power(left) is not None and _power(right) is not None
+    try:
+        found = solve(left, right) if plain else oracle.ask("root", left, right) or ("", "sympy broke off")
+    except limits.Exceeded as exceeded:
+        raise Unsolved(f"this fix is not solved: {exceeded}") from exceeded
+    solution, *more = found
+    if solution == "":
+        raise Unsolved(more[0])
+    return solution, tuple(more)
+
+
+def _size(term: Term) -> int:
+    return 1 + sum(map(_size, term[1:])) if isinstance(term, tuple) else 1
+
+
+def _power(term: Term) -> Fraction | None:
+    """The power of s that a side is a multiple of; None where it is a sum of several, or has a large exponent."""
+    if not isinstance(term, tuple):
+        return Fraction(int(term == "s"))
+    head, *operands = term
+    if head == "pow":
+        inner, exponent = _power(operands[0]), Fraction(operands[1])
+        small = abs(exponent) <= _DEGREE and exponent.denominator <= _DEGREE
+        power = inner * exponent if inner is not None and small else None
+    else:
+        powers = [_power(operand) for operand in operands if head == "mul" or operand != 0]
+        if None in powers or (head == "add" and len(set(powers)) > 1):
+            return None
+        known = [power for power in powers if power is not None] or [Fraction(0)]
+        power = sum(known, Fraction(0)) if head == "mul" else known[0]
+    return power if power is not None and abs(power) <= _DEGREE else None
+
+
+# --- asked of sympy --------------------------------------------------------------------------------------------------
+def solve(left: Term, right: Term) -> tuple[Term, ...]:
+    """The solution, then the symbols that its n0, n1, ... were; where there is not exactly one: "", and why."""
     scale = sympy.Symbol("s", positive=True)
     try:
         solutions = [x for x in sympy.solve(expression(left, None) - expression(right, None), scale) if x.is_positive]
         if len(solutions) == 1:
-            return _formula(sympy.simplify(solutions[0]))
-    except (NotImplementedError, StopIteration, ValueError, TypeError, RecursionError, _Unprintable) as error:
+            return _renumbered(sympy.simplify(solutions[0]))
+    except (NotImplementedError, StopIteration, ValueError, TypeError, RecursionError) as error:
         return "", f"sympy cannot solve this fix: {error}"
     count = "no positive solution" if not solutions else f"{len(solutions)} positive solutions"
     return "", f"this fix has {count} for the scale, it must have one"
 
 
-class _Unprintable(Exception):
-    pass
-
-
-def _formula(expr: Any) -> tuple[str, ...]:
+def _renumbered(expr: Any) -> tuple[Term, ...]:
     used = sorted((x.name for x in expr.free_symbols if x.name != "s"), key=lambda name: int(name[1:]))
     if not used:
-        raise _Unprintable("the solution reads no parameter")
+        raise ValueError("the solution reads no parameter")
     new = {_positive(name): _positive(f"n{j}") for j, name in enumerate(used)}
-    return (_print(expr.subs(new, simultaneous=True), 0), *used)
+    return (_term(expr.subs(new, simultaneous=True)), *used)
 
 
 def _positive(name: str) -> Any:
     return sympy.Symbol(name, positive=True)
 
 
-def _print(expr: Any, level: int) -> str:
-    """Write a sympy expression as tensor code; level 0 takes sums, 1 products, 2 factors."""
+def _term(expr: Any) -> Term:
+    """A sympy expression of symbols, rational numbers, sums, products and powers; a quotient is u * d**(-1).
+
+    Raises:
+        ValueError: it holds something else.
+    """
     if isinstance(expr, sympy.Symbol):
         return str(expr.name)
     if isinstance(expr, sympy.Rational):
-        text = str(int(expr.p)) if expr.q == 1 else f"{int(expr.p)} / {int(expr.q)}"
-        return text if expr.q == 1 and expr.p >= 0 else f"({text})"
+        return Fraction(int(expr.p), int(expr.q))
     if isinstance(expr, sympy.Add):
-        text = " + ".join(_print(term, 1) for term in expr.as_ordered_terms())
-        return f"({text})" if level > 0 else text
+        return ("add", *map(_term, expr.as_ordered_terms()))
     if isinstance(expr, sympy.Pow | sympy.Mul):
         up, down = sympy.fraction(expr)
         if down != 1:
-            text = f"{_print(up, 1)} / {_print(down, 2)}"
-            return f"({text})" if level > 1 else text
+            return ("mul", _term(up), ("pow", _term(down), -1))
     if isinstance(expr, sympy.Mul):
-        text = " * ".join(_print(factor, 2) for factor in expr.as_ordered_factors())
-        return f"({text})" if level > 1 else text
+        return ("mul", *map(_term, expr.as_ordered_factors()))
     if isinstance(expr, sympy.Pow) and isinstance(expr.exp, sympy.Rational):
-        base = _print(expr.base, 2)
-        if expr.exp == sympy.Rational(1, 2):
-            return f"{base}.sqrt()"
-        return f"{base}.pow({_print(expr.exp, 0)})"
-    raise _Unprintable(f"the solution holds a {type(expr).__name__}")
+        return ("pow", _term(expr.base), Fraction(int(expr.exp.p), int(expr.exp.q)))
+    raise ValueError(f"the solution holds a {type(expr).__name__}")

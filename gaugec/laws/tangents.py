@@ -7,10 +7,9 @@ from typing import Any
 
 import sympy
 
-from gaugec.codegen.ir import Tangent
 from gaugec.errors import GaugeError
 from gaugec.groups import GROUPS
-from gaugec.sites import Move, Site
+from gaugec.sites import Move, Site, Tangent
 
 
 def _fraction(value: Any) -> Fraction:
@@ -23,8 +22,12 @@ def _rational(value: Fraction) -> Any:
     return sympy.Rational(value.numerator, value.denominator)
 
 
-def _tangent(site: Site, move: Move) -> Tangent:
-    """Differentiate the action of exp(t a) at t = 0, and the canonicalising map by the parameter."""
+def tangent(site: Site, move: Move) -> Tangent:
+    """What the action of exp(t a) adds at t = 0, and by what power of the scale the canonicalising map stretches.
+
+    Raises:
+        GaugeError: an action that cannot be differentiated, or whose derivative is not what the runtime adds.
+    """
     t, x, y, a = sympy.symbols("t x y a", real=True)
     one = Fraction(1)
     if move.kind == "scale":
@@ -46,8 +49,8 @@ def _tangent(site: Site, move: Move) -> Tangent:
     generator = sympy.Matrix(2, 2, sympy.symbols("a:4", real=True))
     element = sympy.eye(2) + t * generator  # the derivative at 0 reads no more of exp(t A)
     moved = (element.inv().T if move.dual else element) * point
-    tangent = sympy.simplify(moved.diff(t).subs(t, 0))
+    derivative = sympy.simplify(moved.diff(t).subs(t, 0))
     for dual, expected in ((False, generator * point), (True, -generator.T * point)):
-        if sympy.simplify(tangent - expected) == sympy.zeros(2, 1):
+        if sympy.simplify(derivative - expected) == sympy.zeros(2, 1):
             return Tangent("matrix", one, dual, Fraction(0))
-    raise GaugeError(f"{site.gauge}: the tangent {tangent} is not linear in the generator")
+    raise GaugeError(f"{site.gauge}: the tangent {derivative} is not linear in the generator")

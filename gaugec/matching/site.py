@@ -10,9 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from gaugec.graph.ir import Graph, Node
 from gaugec.groups import GROUPS
-from gaugec.language.tree import Gauge
 from gaugec.matching.search import Candidate, Matcher, regions
-from gaugec.sites import Axes, Binding, Move, Site
+from gaugec.sites import Axes, Binding, Fix, Move, Site
 
 
 def pairings(matcher: Matcher, candidate: Candidate) -> Iterator[tuple[str, int]]:
@@ -35,11 +34,13 @@ def make_site(
     graph: Graph,
     candidate: Candidate,
     names: Mapping[int, str],
-    gauge: Gauge,
     index: int,
     pairing: tuple[str, int],
     verdict: str,
     certificate: Sequence[tuple[str, str]],
+    *,
+    theorem: str,
+    fix: Sequence[Fix],
 ) -> Site:
     """The site of a candidate whose invariance has been proved."""
     statement = candidate.pattern.statement
@@ -63,7 +64,7 @@ def make_site(
     place = {name: n for n, name in enumerate(names.values())} if several else {}
     bindings.sort(key=lambda b: (order[b.role], place.get(b.parameter, 0), b.offset))
     return Site(
-        gauge=gauge.name,
+        gauge=statement.name,
         index=index,
         group=statement.group,
         copies=math.prod(n for n, _ in bindings[0].copies),
@@ -71,10 +72,10 @@ def make_site(
         pairing=pairing[0],
         rotary=pairing[1],
         bindings=tuple(bindings),
-        fix=gauge.fixes,
+        fix=tuple(fix),
         verdict=verdict,
         place=_place([graph[id] for id in (*candidate.moved, *candidate.kept)]),
-        theorem=gauge.doc,
+        theorem=theorem,
         certificate=tuple(certificate),
         way=tuple(_way(graph, candidate, names)),
     )

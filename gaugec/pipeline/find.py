@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from gaugec.errors import MatchError
 from gaugec.graph.ir import Node
 from gaugec.graph.statement import Movement, Statement
-from gaugec.language.lower import lower
+from gaugec.language.lower import lower, lower_fixes
 from gaugec.language.tree import Entry, Gauge
 from gaugec.laws.meanings import alike, degree, forgets_shift
 from gaugec.matching.pattern import patterns
@@ -80,11 +80,9 @@ class Finder:
                     *(("condition", condition) for condition in proved.conditions),
                     *(("step", step) for step in proved.steps),
                 ]
-                sites.append(
-                    make_site(
-                        self.graph, candidate, self.names, gauge, len(sites), pairing, proved.verdict, certificate
-                    )
-                )
+                at = (len(sites), pairing, proved.verdict, certificate)
+                fix = lower_fixes(gauge)
+                sites.append(make_site(self.graph, candidate, self.names, *at, theorem=gauge.doc, fix=fix))
             else:
                 leaf, kept = candidate.bound[0].leaf, self.graph[candidate.kept[0]]
                 axis = self._axis(leaf, _acting(self.graph[leaf], candidate))

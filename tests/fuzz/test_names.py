@@ -21,7 +21,6 @@ from gaugec.codegen.derive import derive
 from gaugec.codegen.emit import emit
 from gaugec.codegen.plan import plan
 from gaugec.codegen.text import words
-from gaugec.language.tree import Fix
 from gaugec.literals import flat, literal, quote
 from runtime import handmade
 
@@ -191,7 +190,7 @@ def emitted(gauge: str, up: str, down: str, first: str, second: str, theorem: st
         handmade.linear(up, first, 7, 5, handmade.UP, 0),
         handmade.linear(down, second, 3, 7, handmade.DOWN, 1),
     ]
-    fix = (Fix(handmade.norm("rownorm", up), handmade.norm("colnorm", down)),)
+    fix = handmade.equation(handmade.norm("rownorm", up), handmade.norm("colnorm", down))
     sites = [handmade.site(gauge, 0, "positive", 1, 7, bindings, fix, theorem=theorem, place=theorem)]
     return emit(plan(sites, derive(sites), {first: (7, 5), second: (3, 7)}), metadata)
 

@@ -12,9 +12,11 @@ from torch.nn.functional import cross_entropy, relu, silu
 from gaugec.codegen.derive import derive
 from gaugec.codegen.emit import emit
 from gaugec.codegen.plan import plan
-from gaugec.language.tree import Binary, Call, Fix, Name, Number
+from gaugec.language import tree
+from gaugec.language.lower import lower_fix
+from gaugec.language.tree import Binary, Call, Expr, Name, Number
 from gaugec.runtime import Gauge
-from gaugec.sites import Binding, Move, Site
+from gaugec.sites import Binding, Fix, Move, Site
 
 UP, DOWN = Move("scale", Fraction(1)), Move("scale", Fraction(-1))
 ROTATE, SHIFT = Move("rotate"), Move("shift")
@@ -28,17 +30,22 @@ def one() -> Number:
     return Number(Fraction(1))
 
 
+def equation(left: Expr, right: Expr) -> tuple[Fix, ...]:
+    """A `fix` line as a site has it."""
+    return (lower_fix(tree.Fix(left, right), "gauge"),)
+
+
 def abs_fix() -> tuple[Fix, ...]:
-    return (Fix(norm("abs", "g"), one()),)
+    return equation(norm("abs", "g"), one())
 
 
 def square_fix() -> tuple[Fix, ...]:
     two = Number(Fraction(2))
-    return (Fix(Binary("+", Binary("**", Name("g"), two), Binary("**", Name("b"), two)), one()),)
+    return equation(Binary("+", Binary("**", Name("g"), two), Binary("**", Name("b"), two)), one())
 
 
 def balance_fix() -> tuple[Fix, ...]:
-    return (Fix(norm("rownorm", "W1"), norm("colnorm", "W2")),)
+    return equation(norm("rownorm", "W1"), norm("colnorm", "W2"))
 
 
 def site(gauge, index, group, copies, size, bindings, fix=(), pairing="", rotary=0, theorem="", place="") -> Site:

@@ -17,7 +17,7 @@ from gaugec.codegen.overlap import Digit, Region, disjoint, gaps, share
 from gaugec.codegen.plan import plan
 from gaugec.errors import GaugeError
 from gaugec.language.tree import Binary, Call, Expr, Fix, Name, Number
-from gaugec.sites import Move
+from gaugec.sites import Move, Site
 from runtime import handmade
 from runtime.handmade import DOWN, ROTATE, SHIFT, UP, linear, norm, one, site, vector
 
@@ -33,7 +33,7 @@ def power(x: Expr, n: int | Fraction) -> Binary:
 def scaled(fix: Fix | None, moves: dict[str, Fraction | int] | None = None, group: str = "positive") -> Any:
     moves = moves or {"W1": 1, "W2": -1}
     bindings = [linear(role, role.lower(), 3, 4, Move("scale", Fraction(e)), 0) for role, e in moves.items()]
-    return site("gauge", 0, group, 1, 3, bindings, (fix,) if fix else ())
+    return site("gauge", 0, group, 1, 3, bindings, handmade.equation(fix.left, fix.right) if fix else ())
 
 
 W1, W2 = norm("rownorm", "W1"), norm("colnorm", "W2")
@@ -107,22 +107,22 @@ def test_fixes_are_solved(fix: Fix, moves: Any, roles: tuple[str, ...], text: st
 @pytest.mark.parametrize(
     ("made", "message"),
     [
-        (scaled(None), "0 fix lines where one is needed"),
-        (scaled(Fix(W1, Binary("*", number(2), W1))), "no positive solution"),
-        (scaled(Fix(Binary("*", W1, W2), one())), "no positive solution"),
-        (scaled(Fix(norm("rownorm", "W9"), one())), "no positive solution"),
-        (scaled(Fix(Name("W1"), one())), "cannot change the sign of W1"),
-        (scaled(Fix(power(Name("W1"), 3), one())), "cannot tell the sign of W1"),
-        (scaled(Fix(Call("exp", (W1,)), one())), "a fix is made of norms"),
-        (scaled(Fix(Call("rownorm", (W1,)), one())), "a norm in a fix is taken of one parameter"),
-        (scaled(Fix(Binary("+", power(W1, 2), power(W1, 5)), one())), "this fix|sympy cannot solve"),
+        (None, "0 fix lines where one is needed"),
+        (Fix(W1, Binary("*", number(2), W1)), "no positive solution"),
+        (Fix(Binary("*", W1, W2), one()), "no positive solution"),
+        (Fix(norm("rownorm", "W9"), one()), "no positive solution"),
+        (Fix(Name("W1"), one()), "cannot change the sign of W1"),
+        (Fix(power(Name("W1"), 3), one()), "cannot tell the sign of W1"),
+        (Fix(Call("exp", (W1,)), one()), "a fix is made of norms"),
+        (Fix(Call("rownorm", (W1,)), one()), "a norm in a fix is taken of one parameter"),
+        (Fix(Binary("+", power(W1, 2), power(W1, 5)), one()), "this fix|sympy cannot solve"),
         (dataclasses.replace(handmade.llama_sites()[-1], fix=handmade.abs_fix()), "has no frame to solve a fix for"),
         (dataclasses.replace(handmade.llama_sites()[-1], group="invertible"), "no optimizer is compiled for the group"),
     ],
 )
-def test_fixes_that_cannot_be_solved_are_refused(made: Any, message: str) -> None:
+def test_fixes_that_cannot_be_solved_are_refused(made: Fix | Site | None, message: str) -> None:
     with pytest.raises(GaugeError, match=message):
-        derive([made])
+        derive([made if isinstance(made, Site) else scaled(made)])
 
 
 def test_tangents_and_pulls() -> None:

@@ -2,6 +2,7 @@
 
 A stage that may be made to work long by what it reads calls `check` where it works; outside of `within` that is free.
 `Exceeded` is no answer: whoever catches it may only say "not decided".  Limits nest, and the nearest one rules.
+Time is told by one clock, `now`, which `clock` replaces: on a clock that counts, a limit means work and not seconds.
 
 What this module does not do: it interrupts nobody.  What cannot call `check` (sympy) is asked in another process, see
 `gaugec.laws.oracle`.
@@ -12,7 +13,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -39,6 +40,22 @@ class _Budget:
 
 _BUDGET: ContextVar[_Budget | None] = ContextVar("gaugec_budget", default=None)
 _EACH: ContextVar[float] = ContextVar("gaugec_seconds_a_proof", default=SECONDS)
+_CLOCK: ContextVar[Callable[[], float]] = ContextVar("gaugec_clock", default=time.monotonic)
+
+
+def now() -> float:
+    """Seconds on the clock that every limit goes by; only differences mean something."""
+    return _CLOCK.get()()
+
+
+@contextmanager
+def clock(read: Callable[[], float]) -> Iterator[None]:
+    """What runs inside is limited by this clock instead of the system's; `read()` is seconds that never go back."""
+    token = _CLOCK.set(read)
+    try:
+        yield
+    finally:
+        _CLOCK.reset(token)
 
 
 def seconds_a_proof() -> float:
@@ -78,7 +95,7 @@ def proof() -> Iterator[None]:
 def within(seconds: float) -> Iterator[None]:
     """What runs inside is over after so many seconds, or with the time of what it is a part of."""
     outer = _BUDGET.get()
-    until = time.monotonic() + seconds
+    until = now() + seconds
     if outer is not None and outer.until <= until:
         yield
         return
@@ -106,11 +123,11 @@ def check() -> None:
     budget = _BUDGET.get()
     if budget is None:
         return
-    now = time.monotonic()
-    if now > budget.until:
+    at = now()
+    if at > budget.until:
         raise Exceeded(budget.reason)
-    if now > budget.look:
-        budget.look = now + _LOOK
+    if at > budget.look:
+        budget.look = at + _LOOK
         if _resident() > budget.most:
             raise Exceeded(f"not decided within {MEMORY >> 20} MiB of memory")
 
@@ -125,7 +142,7 @@ def left() -> tuple[float, str]:
     budget = _BUDGET.get()
     if budget is None:
         return math.inf, "not decided"
-    return budget.until - time.monotonic(), budget.reason
+    return budget.until - now(), budget.reason
 
 
 def bounded(value: int | Fraction) -> int | Fraction:

@@ -1,18 +1,28 @@
-"""What every test may ask for: golden files."""
+"""What every test may ask for: golden files.  What every test gets: limits that do not depend on the machine."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from clocks import TICK, Clock
+
+from gaugec import limits
 
 GOLDEN = Path(__file__).parent / "golden"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="rewrite tests/golden from what the code gives now")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def counted() -> Iterator[None]:
+    """Limits are amounts of work: what is decided here is decided on every machine, and what is not is not."""
+    with limits.clock(Clock(TICK)):
+        yield
 
 
 @pytest.fixture

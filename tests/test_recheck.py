@@ -16,10 +16,12 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from clocks import TICK, Clock
 from torch import nn
 from torch.nn import functional as F
 
 import gaugec
+from gaugec import limits
 from gaugec.certificate import read as reading
 from gaugec.certificate import write as certificate
 from gaugec.cli import main
@@ -520,13 +522,15 @@ def test_a_condition_names_no_layer() -> None:
 
 def test_a_recheck_has_a_limit_for_each_proof(home: Path) -> None:
     model, args = shown(Net())
-    result = gaugec.recheck(home / "net.py", model, args, limit=1e-6)
+    with limits.clock(Clock(TICK)):
+        result = gaugec.recheck(home / "net.py", model, args, limit=1e-6)
     assert not result.ok and found(result)["proofs"] == "differs"
     assert "not decided in 1e-06 s" in says(result, "proofs")
     assert gaugec.recheck(home / "net.py", model, args, limit=60).ok
     with pytest.raises(ValueError, match="a time limit is a positive number of seconds, not 0"):
         gaugec.recheck(home / "net.py", limit=0)
-    refused = call("report", str(home / "net.py"), "--recheck", "--limit", "0.000001")
+    with limits.clock(Clock(TICK)):
+        refused = call("report", str(home / "net.py"), "--recheck", "--limit", "0.000001")
     assert refused.exit_code == 1 and "not decided in" in refused.output
     misused = call("report", str(home / "net.py"), "--limit", "5")
     assert misused.exit_code == 2 and "--limit are for --recheck" in misused.output

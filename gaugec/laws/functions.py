@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
+from gaugec import limits
 from gaugec.laws import pointwise
 from gaugec.operators import TABLE, Term
 
@@ -91,8 +92,12 @@ def proportional(one: Term, two: Term) -> bool:
 
 
 def recognise(term: Term) -> str | None:
-    """The name of the first row of the operator table that is the same function, or None."""
+    """The name of the first row of the operator table that is the same function, or None.
+
+    Raises `gaugec.limits.Exceeded` where the limit of a proof is reached.
+    """
     for row in TABLE:
+        limits.check()
         if row.kind == "map" and row.definition is not None and same(row.definition, term):
             return row.name
     return None

@@ -24,8 +24,8 @@ from gaugec import limits
 from gaugec.operators import Term
 
 MEMORY = 2 << 30  # bytes of address space that a worker may take
-_START = "import sys; sys.path[:] = {path!r}; from gaugec.laws.worker import main; main()"
-_LOCK = threading.Lock()
+ANSWERING = "from gaugec.laws.worker import main; main()"
+_FINDING = "import sys; sys.path[:] = {path!r}"
 _DYING = "not decided: the process that asks sympy gave no answer, or took too much memory"
 
 
@@ -46,11 +46,9 @@ def ask(question: str, *terms: Term, seconds: float | None = None) -> Any:
     if left <= 0:
         raise limits.Exceeded(reason)
     line = json.dumps([question, min(left, 1e6), [encode(term) for term in terms]])
-    with _LOCK:
-        reply = _WORKER.exchange(line, left)
+    reply, late = WORKER.exchange(line, left)
     if reply is None:
-        late, _ = limits.left()
-        raise limits.Exceeded(reason if late <= 0 or _WORKER.late else _DYING)
+        raise limits.Exceeded(reason if late or limits.left()[0] <= 0 else _DYING)
     return decode(json.loads(reply))
 
 
@@ -75,33 +73,56 @@ def decode(value: Any) -> Any:
     return value
 
 
-class _Worker:
-    """The process, started when it is needed; killed when it is late, and then forgotten."""
+class Worker:
+    """A process that answers questions: started when one comes, ended when it is late, and started anew for the next.
 
-    def __init__(self) -> None:
+    program: the Python that it runs, which reads one line of JSON and writes one, for ever.
+    """
+
+    def __init__(self, program: str = ANSWERING) -> None:
+        self.program = program
         self.process: subprocess.Popen[str] | None = None
-        self.owner = 0
-        self.late = False
+        self._owner = 0
+        self._late = False
+        self._lock = threading.Lock()
 
-    def start(self) -> subprocess.Popen[str]:
-        if self.process is not None and self.owner == os.getpid() and self.process.poll() is None:
+    def exchange(self, line: str, seconds: float) -> tuple[str | None, bool]:
+        """One line there and one back, None where none came; and whether that was for want of time."""
+        with self._lock:
+            self._late = False
+            return self._exchange(line, seconds), self._late
+
+    def stop(self) -> None:
+        """Ends the process."""
+        process, self.process = self.process, None
+        if process is None or self._owner != os.getpid():
+            return
+        process.kill()
+        process.wait()
+        for stream in (process.stdin, process.stdout):
+            try:
+                if stream is not None:
+                    stream.close()
+            except OSError:  # a question that it never read
+                pass
+
+    def _start(self) -> subprocess.Popen[str]:
+        if self.process is not None and self._owner == os.getpid() and self.process.poll() is None:
             return self.process
         path: Sequence[str] = [entry for entry in sys.path if entry]  # not the folder in which somebody works
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-c", _START.format(path=path)],
+            [sys.executable, "-P", "-c", f"{_FINDING.format(path=path)}\n{self.program}"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             encoding="ascii",
         )
-        self.owner = os.getpid()
+        self._owner = os.getpid()
         return self.process
 
-    def exchange(self, line: str, seconds: float) -> str | None:
-        """One line there and one back; None where none came in time."""
-        self.late = False
+    def _exchange(self, line: str, seconds: float) -> str | None:
         try:
-            process = self.start()
+            process = self._start()
         except OSError:
             return None
         assert process.stdin is not None and process.stdout is not None
@@ -122,23 +143,9 @@ class _Worker:
         return reply if reply.endswith("\n") else None
 
     def _overdue(self, process: subprocess.Popen[str]) -> None:
-        self.late = True
+        self._late = True
         process.kill()
 
-    def stop(self) -> None:
-        """Ends the process."""
-        process, self.process = self.process, None
-        if process is None or self.owner != os.getpid():
-            return
-        process.kill()
-        process.wait()
-        for stream in (process.stdin, process.stdout):
-            try:
-                if stream is not None:
-                    stream.close()
-            except OSError:  # a question that it never read
-                pass
 
-
-_WORKER = _Worker()
-atexit.register(_WORKER.stop)
+WORKER = Worker()
+atexit.register(WORKER.stop)

@@ -9,11 +9,11 @@ What this module does not do: it edits no file, and it looks for no repair of a 
 from __future__ import annotations
 
 import itertools
-import time
 from dataclasses import replace
 
 import mpmath  # type: ignore[import-untyped]
 
+from gaugec import limits
 from gaugec.errors import SpecError
 from gaugec.language.check import check_gauge
 from gaugec.language.edits import Edit, edits
@@ -32,10 +32,10 @@ SAFETY = 5.0  # seconds; an edit that is far away is not worth more of them
 
 def repair(gauge: Gauge, case: Counterexample) -> Edit | None:
     """The nearest edit that is proved, or None; `case` is one in which the gauge fails.  Never raises."""
-    until = time.monotonic() + SAFETY
+    until = limits.now() + SAFETY
     proofs = 0
     for edit in itertools.islice(edits(gauge, case.failure.law != "kept"), EDITS):
-        if proofs >= PROOFS or time.monotonic() > until:
+        if proofs >= PROOFS or limits.now() > until:
             return None
         try:
             checked = _checked(edit.gauge)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import time
 from collections.abc import Iterable, Mapping
 
 from gaugec import limits
@@ -60,7 +59,7 @@ class Algebra:
         self.partial: dict[int, str] = {}  # what has no value everywhere, and where it has one
         self.standing: set[int] = set()  # the symbols that are left in what was compared
         self.steps = steps
-        self.until = time.monotonic() + seconds
+        self.until = limits.now() + seconds
         self._next = 0
         self._functions: dict[object, tuple[int, tuple[Index, ...]]] = {}
         self.delta_ = self.symbol(("delta",), Symbol("delta", "delta"))
@@ -93,7 +92,7 @@ class Algebra:
         """Counts work against the budget."""
         limits.check()
         self.steps -= count
-        if self.steps < 0 or (self.steps & 63 == 0 and time.monotonic() > self.until):
+        if self.steps < 0 or (self.steps & 63 == 0 and limits.now() > self.until):
             raise Undecided("not decided: the proof is larger than its budget")
 
     def allow(self, rule: str) -> bool:

@@ -11,16 +11,15 @@ What this module does not do: it imports no prover, it knows no law, and it look
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 
 import mpmath  # type: ignore[import-untyped]
 
+from gaugec import limits
 from gaugec.graph.ir import Node
 from gaugec.graph.statement import Statement
-from gaugec.limits import Exceeded
 from gaugec.sampling.elements import element
 from gaugec.sampling.evaluate import Evaluation, Table
 from gaugec.sampling.point import (
@@ -69,7 +68,7 @@ def sample(lower: Lower, dims: tuple[str, ...], *, samples: int = 6, seed: int =
     rng = random.Random(seed)
     sizes: dict[str, int] = {}
     sides: dict[tuple[int, ...], set[bool]] = {}
-    done, until = 0, time.monotonic() + seconds
+    done, until = 0, limits.now() + seconds
     try:
         sizes = sizes_for(lower, dims)
         statement = lower(sizes)
@@ -78,7 +77,7 @@ def sample(lower: Lower, dims: tuple[str, ...], *, samples: int = 6, seed: int =
             for turn in range(4 * samples):
                 if done >= samples and _both(sides):
                     break
-                if done >= 2 and time.monotonic() > until:
+                if done >= 2 and limits.now() > until:
                     break
                 stretch = 3 ** (turn % 7) if done >= min(samples, 3) and not _both(sides) else 1
                 leaves = {node.id: _random(node, rng, stretch) for node in leaves_of(statement)}
@@ -92,10 +91,10 @@ def sample(lower: Lower, dims: tuple[str, ...], *, samples: int = 6, seed: int =
                     sides.setdefault(place, set()).update(seen)
                 if found is not None:
                     return Agreement(done, _sentence(found), sizes=sizes)
-    except Exceeded:
+    except limits.Exceeded:
         raise
     except (RecursionError, MemoryError) as error:
-        raise Exceeded(f"not decided: the numeric check met a {type(error).__name__}") from None
+        raise limits.Exceeded(f"not decided: the numeric check met a {type(error).__name__}") from None
     except Exception as error:  # a check that breaks is no agreement
         return Agreement(done, f"cannot be evaluated: {type(error).__name__}: {error}", sizes=sizes)
     return Agreement(done, "" if done else "no sample could be evaluated", sizes=sizes, both=_both(sides))

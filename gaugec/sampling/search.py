@@ -13,7 +13,6 @@ What this module does not do: it imports no prover, and what it does not find ma
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -21,6 +20,7 @@ from typing import Any
 
 import mpmath  # type: ignore[import-untyped]
 
+from gaugec import limits
 from gaugec.sampling.cases import ANGLES, At, Case, Points
 from gaugec.sampling.counterexample import Counterexample, Part
 from gaugec.sampling.elements import compose, element, simplest
@@ -83,7 +83,7 @@ class _Finder(Points):
     def __init__(self, lower: Lower, dims: tuple[str, ...]) -> None:
         super().__init__(lower, dims)
         self.tries, self.spent, self.moves = 0, 0, False
-        self.until = time.monotonic() + SAFETY
+        self.until = limits.now() + SAFETY
 
     # -- trying -----------------------------------------------------------------------------------------------
     def run(self, effort: int, shrinking: int) -> Search:
@@ -92,7 +92,7 @@ class _Finder(Points):
         for law in ("kept", "action"):
             limit = self.spent + effort
             for case in self._cases(law):
-                if self.spent > limit or time.monotonic() > self.until:
+                if self.spent > limit or limits.now() > self.until:
                     break
                 outcome = self.outcome(case, law)
                 if outcome is None:
@@ -204,7 +204,7 @@ class _Finder(Points):
             again = False
             best = self.size(case)
             for step in self.steps(case):
-                if self.spent > limit or time.monotonic() > self.until:
+                if self.spent > limit or limits.now() > self.until:
                     return case, outcome
                 if not self.size(step) < best:
                     continue

@@ -25,7 +25,7 @@ GAUGE = """gauge {name}(n, d):
 """
 
 
-def failure(spec: object, seconds: float = 20.0) -> gaugec.SpecError:
+def failure(spec: object, seconds: float = 600.0) -> gaugec.SpecError:
     """The error of a load, which must come; a load that hangs is a failure of its own."""
     caught: list[BaseException | None] = []
 

@@ -1,7 +1,8 @@
 """Runs hostile specs in a process of their own: bounded memory, a watchdog, one line of JSON a spec.
 
-`python watch.py LIMIT` reads lines of JSON [name, text] and writes [name, seconds, outcome, words]: the outcome is a
-verdict, "error" for a GaugeError, "defect" for anything else, "slow" for what took longer than it may.
+`python watch.py LIMIT [TICK]` reads lines of JSON [name, text] and writes [name, seconds, outcome, words]: the outcome
+is a verdict, "error" for a GaugeError, "defect" for anything else.  With TICK the limit and the seconds are counted on
+a clock on which every look takes so long (see `clocks`), else on the system's.
 """
 
 from __future__ import annotations
@@ -11,12 +12,17 @@ import json
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from clocks import Clock
+
 MEMORY = 3 << 30
 VERDICTS = ("proved", "approximate", "refused", "not decided")
-LATE = 120.0  # after which the watchdog prints where the process hangs and ends it
+LATE = 600.0  # seconds of the system after which the watchdog prints where the process hangs and ends it
 
 
 def judged(path: Path, limit: float) -> tuple[str, str]:
@@ -55,16 +61,20 @@ def main() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     except ImportError:
         pass
-    limit = float(sys.argv[1])
+    from gaugec import limits
+
+    limit, tick = float(sys.argv[1]), sys.argv[2:]
+    clock: Callable[[], float] = Clock(float(tick[0])) if tick else time.monotonic
     with TemporaryDirectory() as folder:
         path = Path(folder) / "hostile.gauge"
         for line in sys.stdin:
             name, text = json.loads(line)
             path.write_text(text, encoding="utf-8", errors="surrogatepass")
             faulthandler.dump_traceback_later(LATE, exit=True)
-            start = time.monotonic()
-            outcome, words = judged(path, limit)
-            seconds = time.monotonic() - start
+            start = clock()
+            with limits.clock(clock):
+                outcome, words = judged(path, limit)
+            seconds = clock() - start
             faulthandler.cancel_dump_traceback_later()
             print(json.dumps([name, seconds, outcome, words[:4000]]), flush=True)
 

@@ -18,25 +18,20 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 from rich.text import Text
 
 import gaugec
+from gaugec.errors import first_line, printable
+from gaugec.runtime.report import proved_once
+from gaugec.runtime.report import report as in_words
 from gaugec.screen import console, show_recheck, show_sites, show_verification, working
 
 REFUSED = 1
 MISUSED = 2
 INTERRUPTED = 130
-
-
-class Workload(NamedTuple):
-    """What a MODEL factory gave: the module and the example inputs that it is traced with."""
-
-    model: Any
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
 
 
 @contextmanager
@@ -72,7 +67,7 @@ class _Commands(click.Group):
             sys.exit(MISUSED)
         except Exception as error:
             _complain(
-                f"gaugec: {type(error).__name__}: {_first_line(error)}\n"
+                f"gaugec: {type(error).__name__}: {first_line(error)}\n"
                 "This is a defect of gaugec: please report it, with the input. From Python it shows where."
             )
             sys.exit(MISUSED)
@@ -145,41 +140,13 @@ def shipped() -> tuple[str, ...]:
     return names
 
 
-def _workload(name: str) -> Workload:
-    """Call package.module:factory and check what it returns; a click.UsageError says what is wrong with it.
-
-    The current folder is importable, as it is for `python -m`.
-    """
-    module_name, _, attribute = name.partition(":")
-    if not (module_name and attribute):
-        raise click.UsageError(f"MODEL {name!r} should read package.module:factory.")
-    sys.path.insert(0, "")
+def _made_by(name: str) -> Any:
+    """What the factory gives that MODEL names; a click.UsageError says what is wrong with it."""
+    guest = importlib.import_module("gaugec.model.guest")  # torch, which `verify` does without
     try:
-        factory: Any = importlib.import_module(module_name)
-        for part in attribute.split("."):
-            factory = getattr(factory, part)
-        made = factory()
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # SystemExit, and whatever a stranger's factory raises
-        raise click.UsageError(f"{name} raised {type(error).__name__}: {_first_line(error)}") from None
-    want = "a factory returns (model, args) or (model, args, kwargs)"
-    if not isinstance(made, tuple) or len(made) not in (2, 3):
-        raise click.UsageError(f"{name} returned a {type(made).__name__}; {want}.")
-    model, args, kwargs = (*made, {})[:3]
-    if not isinstance(model, importlib.import_module("torch").nn.Module):
-        raise click.UsageError(f"{name} returned a {type(model).__name__} where the model should be; {want}.")
-    if not isinstance(args, tuple | list) or not isinstance(kwargs, dict):
-        raise click.UsageError(f"{name}: args should be a tuple and kwargs a dict; {want}.")
-    return Workload(model, tuple(args), kwargs)
-
-
-def _first_line(error: BaseException) -> str:
-    try:
-        text = str(error)
-    except Exception:  # its own __str__ may be what is wrong
-        text = ""
-    return (text.strip().splitlines() or ["no message"])[0]
+        return guest.made_by(name)
+    except guest.FactoryError as error:
+        raise click.UsageError(error.message) from None
 
 
 # --- commands
@@ -241,9 +208,9 @@ def compile_(spec: str, model: str, output: str, explain: bool, loss: str | None
     the model is traced with. The model may live on the meta device.
     """
     with _refusals(), working(f"compiling {spec}"):
-        work = _workload(model)
+        work = _made_by(model)
         start = time.perf_counter()
-        compiled = gaugec.compile(spec, work.model, work.args, work.kwargs, loss=loss, limit=limit)
+        compiled = gaugec.compile(spec, *work, loss=loss, limit=limit)
         seconds = time.perf_counter() - start
     out = console()
     try:
@@ -252,24 +219,23 @@ def compile_(spec: str, model: str, output: str, explain: bool, loss: str | None
         _complain(f"gaugec: cannot write {output}: {getattr(error, 'strerror', None) or error}")
         sys.exit(MISUSED)
     if explain:
-        out.print(Text(str(compiled.report(explain=True))))
+        out.print(Text(compiled.report(explain=True)))
     else:
-        show_sites(out, compiled)
-    counts = importlib.import_module("gaugec.certificate.report").proved_once(
-        len(compiled.sites), len(compiled.metadata["structures"])
-    )
+        show_sites(out, compiled.metadata)
+    counts = proved_once(len(compiled.sites), len(compiled.metadata["structures"]))
     out.print(f"{output}: {counts}, {seconds:.1f} s")
 
 
 @main.command()
 @click.argument("file", metavar="FILE.py", type=FilePath(exists=True, dir_okay=False))
 @click.argument("model", required=False)
+@click.option("--explain", is_flag=True, help="Show every site, and the steps of every proof.")
 @click.option("--recheck", is_flag=True, help="Check the file again: its text, its spec, the proofs; with MODEL, all.")
 @click.option("--spec", type=SpecName(), help="Where the spec is, if it is no longer where it was.")
 @click.option("--loss", type=click.Choice(["cross_entropy"]), help="As for compile; what the file says, if not given.")
 @click.option("--limit", type=Seconds(), help="Seconds that one proof may take, 20 unless given.")
 def report(
-    file: str, model: str | None, recheck: bool, spec: str | None, loss: str | None, limit: float | None
+    file: str, model: str | None, explain: bool, recheck: bool, spec: str | None, loss: str | None, limit: float | None
 ) -> None:
     """Say what a compiled file holds, without running it.
 
@@ -286,14 +252,15 @@ def report(
         _complain(f"gaugec: {error}")
         sys.exit(MISUSED)
     if not recheck:
-        console().print(Text(importlib.import_module("gaugec.certificate.report").report(compiled)))
+        said = in_words(compiled.metadata, compiled.components, explain=explain)
+        console().print(Text("\n".join(map(printable, said.split("\n")))))
         if not compiled.intact:
             _complain(f"gaugec: {file} was changed after it was compiled; what it says may not be what it does")
             sys.exit(REFUSED)
         return
     with _refusals(), working(f"checking {file} again"):
-        work = _workload(model) if model else Workload(None, (), {})
-        result = gaugec.recheck(file, work.model, work.args, work.kwargs, loss=loss, spec=spec, limit=limit)
+        work = _made_by(model) if model else None
+        result = gaugec.recheck(file, *(work or ()), loss=loss, spec=spec, limit=limit)
     show_recheck(console(), result)
     sys.exit(0 if result.ok else REFUSED)
 

@@ -56,6 +56,15 @@ def printable(text: str) -> str:
     return "".join(_show(character) for character in text)
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what an exception says, "no message" where it says nothing."""
+    try:
+        text = str(error)
+    except Exception:  # its own __str__ may be what is wrong
+        text = ""
+    return (text.strip().splitlines() or ["no message"])[0]
+
+
 def _show(character: str) -> str:
     if character.isprintable():
         return character

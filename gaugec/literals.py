@@ -5,7 +5,7 @@ Shared by what is generated and by the certificate under it.  Not here: what a l
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gaugec.errors import GaugeError
@@ -31,7 +31,7 @@ def quote(text: str) -> str:
 def literal(value: Any, column: int = 0, indent: int = 0, *, filled: bool = False) -> str:
     """A literal that starts in a column: one line if it fits, else one entry a line, as a formatter has it.
 
-    filled: where all entries are short, as many of them on a line as it holds.
+    filled: short entries share lines, and what precedes a last entry that takes several stands on its opening line.
     """
     if value is None or isinstance(value, bool | int | float):
         return repr(value)
@@ -40,33 +40,38 @@ def literal(value: Any, column: int = 0, indent: int = 0, *, filled: bool = Fals
     line = flat(value)
     if column + len(line) < WIDTH or not value:
         return line
-    pad = " " * (indent + 4)
     if isinstance(value, Mapping):
         entries = [(f"{quote(str(key))}: ", entry) for key, entry in value.items()]
         opening, closing = "{", "}"
     else:
         entries = [("", entry) for entry in value]
         opening, closing = ("(", ")") if isinstance(value, tuple) else ("[", "]")
-    short = [head + flat(entry) for head, entry in entries]
-    if filled and max(map(len, short)) <= _SHORT:
-        lines = [pad + line for line in _rows(short, WIDTH - len(pad))]
-    else:
-        lines = [
-            f"{pad}{head}{literal(entry, indent + 4 + len(head), indent + 4, filled=filled)},"
-            for head, entry in entries
-        ]
-    return "\n".join([opening, *lines, " " * indent + closing])
+    if filled and (hugged := _hugged(opening, entries, closing, column, indent)):
+        return hugged
+    inner = indent + 4
+    room = WIDTH - inner
+    lines: list[str] = []
+    joins = False  # the line before holds short entries only
+    for head, entry in entries:
+        text = f"{head}{literal(entry, inner + len(head), inner, filled=filled)},"
+        short = filled and len(text) <= _SHORT and "\n" not in text
+        if short and joins and len(lines[-1]) + 1 + len(text) <= room:
+            lines[-1] += f" {text}"
+        else:
+            lines.append(text)
+        joins = short
+    return "\n".join([opening, *(" " * inner + line for line in lines), " " * indent + closing])
 
 
-def _rows(entries: list[str], room: int) -> Iterator[str]:
-    """The entries in lines that are no longer than the room, a comma behind each."""
-    line = ""
-    for entry in entries:
-        if line and len(line) + len(entry) + 2 > room:
-            yield line
-            line = ""
-        line += f" {entry}," if line else f"{entry},"
-    yield line
+def _hugged(opening: str, entries: Sequence[tuple[str, Any]], closing: str, column: int, indent: int) -> str:
+    """The literal with all but the last entry, a list or a dict, on its first line; "" where that has no room."""
+    *first, (head, last) = entries
+    if not isinstance(last, Mapping | list):
+        return ""
+    start = opening + "".join(f"{key}{flat(entry)}, " for key, entry in first) + head
+    rest = literal(last, WIDTH, indent, filled=True)
+    whole = f"{start}{rest}{closing}"
+    return whole if last and column + len(start) < WIDTH - 1 and rest[1] == "\n" else ""
 
 
 def _long(text: str, column: int, indent: int) -> str:

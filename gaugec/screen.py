@@ -5,12 +5,14 @@ Plain lines in a pipe and under NO_COLOR; colour and a spinner on a terminal. No
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
+
+from gaugec.runtime.report import overview
 
 _STYLES = {"proved": "green", "approximate": "yellow", "train mode only": "yellow", "refused": "red"}
 _FOUND = {"ok": "green", "differs": "red", "not done": "yellow"}
@@ -84,16 +86,7 @@ def show_recheck(out: Console, result: Any) -> None:
     out.print("all that was checked holds" if result.ok else f"does not hold: {', '.join(failed)}")
 
 
-def show_sites(out: Console, compiled: Any) -> None:
-    """Print one line a gauge: its sites, its groups, how many copies of them, the verdicts; then what was refused."""
-    gauges = list(dict.fromkeys(site.gauge for site in compiled.sites))
-    width = max((len(name) for name in gauges), default=0)
-    for name in gauges:
-        sites = [site for site in compiled.sites if site.gauge == name]
-        groups = ", ".join(sorted({f"{site.group}({site.width})" for site in sites}))
-        verdicts = ", ".join(sorted({site.verdict for site in sites}))
-        copies = sum(site.copies for site in sites)
-        shared = f" in {copies} copies" if copies > len(sites) else ""
-        out.print(f"  {name.ljust(width)}  {count(len(sites), 'site')}{shared} of {groups}, {verdicts}")
-    for refusal in compiled.refusals:
-        out.print(Text(indent([f"refused: {refusal.explained()}"], 2), "yellow"))
+def show_sites(out: Console, certificate: Mapping[str, Any]) -> None:
+    """Print one line a gauge with its sites, then what was refused."""
+    for line in overview(certificate):
+        out.print(Text(line, "yellow" if line.startswith("  refused:") else ""))

@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gaugec.runtime.report import Known, report
+
 CONTRACT = (
     "shapes",
     "elements",
@@ -139,15 +141,17 @@ class Gauge:
             out.update({name: moved[slot].squeeze(0) for slot, name in zip(component.shapes, found)})
         return out
 
-    def report(self) -> str:
-        """What the file holds, in words."""
-        lines = []
-        for i, component in enumerate(self.components):
-            count = len(component.instances)
-            lines.append(f"component {i}, in {count} place{'s' if count != 1 else ''}: {', '.join(component.shapes)}")
-            doc = (component.__doc__ or "").split("\n\n", 1)[-1]
-            lines += ["  " + line.strip() for line in doc.splitlines() if line.strip()]
-        return "\n".join(lines)
+    def known(self) -> Known:
+        """What a report may say beside the certificate: of a gauge that was loaded, nothing."""
+        return Known()
+
+    def report(self, *, explain: bool = False) -> str:
+        """Every gauge with its verdict and conditions, every site, every parameter gauged, or not and why.
+
+        explain: also every site by itself with the ways of its moved values, and the steps of every proof.
+        """
+        components = [(type(component).__name__, component.__doc__ or "") for component in self.components]
+        return report(self.metadata, components, explain=explain, known=self.known())
 
 
 def check(components: tuple[Any, ...], origin: str = "this gauge") -> None:

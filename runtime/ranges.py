@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 LIMIT = 1 << 20  # names that a list of patterns may stand for
+LENGTH = 1 << 26  # characters of all these names together
 
 _NUMBER = re.compile(r"(?<![0-9])(0|[1-9][0-9]{0,8})(?![0-9])")
 _TOKEN = re.compile(
@@ -33,17 +34,91 @@ def fold(names: Iterable[str]) -> list[str]:
 
 
 def expand(patterns: Iterable[str]) -> list[str]:
-    """The names that patterns stand for; ValueError for what is no pattern, or for more than `LIMIT` names."""
+    """The names that patterns stand for.
+
+    Raises ValueError for what is no pattern, and for more than `LIMIT` names or `LENGTH` characters: before it is long.
+    """
     out: list[str] = []
+    length = 0
     for pattern in patterns:
         parts = _parsed(pattern)
         count = 1
         for part in parts:
             count *= len(part)
+        length += count * len(pattern)
         if len(out) + count > LIMIT:
-            raise ValueError(f"{pattern!r}: more than {LIMIT} names")
+            raise ValueError(f"{pattern[:80]!r}: more than {LIMIT} names")
+        if length > LENGTH:
+            raise ValueError(f"{pattern[:80]!r}: names of more than {LENGTH} characters")
         out += ["".join(map(str, choice)) for choice in itertools.product(*parts)]
     return out
+
+
+def fold_rows(rows: Iterable[Sequence[str]]) -> list[tuple[str, ...]]:
+    """Rows of patterns that stand for these rows of names, all of one width.
+
+    Rows that differ in numbers only and count up evenly are one.  Rows of the same texts come to stand together, in
+    their order.
+    """
+    alike: dict[tuple[tuple[str, ...], ...], list[tuple[str, ...]]] = {}
+    for row in rows:
+        alike.setdefault(tuple(tuple(_NUMBER.split(name)[::2]) for name in row), []).append(tuple(row))
+    out: list[tuple[str, ...]] = []
+    for group in alike.values():
+        if len(group[0]) == 1:
+            out += [(pattern,) for pattern in fold(name for (name,) in group)]
+            continue
+        start = 0
+        while start < len(group):
+            run = group[start : start + _even(group, start)]
+            columns = [_column(column) for column in zip(*run)]
+            if all(columns):
+                out.append(tuple(columns))
+            else:
+                out += [tuple(map(_written, row)) for row in run]
+            start += len(run)
+    return out
+
+
+def expand_row(patterns: Sequence[str]) -> list[tuple[str, ...]]:
+    """The rows that a row of patterns stands for: one that stands for a single name does so in every row.
+
+    Raises ValueError for what `expand` does not take, where the patterns stand for different numbers of names, and for
+    more than `LIMIT` names in all rows together.
+    """
+    columns = [expand([pattern]) for pattern in patterns]
+    count = max(map(len, columns), default=0)
+    odd = next((n for n, column in enumerate(columns) if len(column) not in (1, count)), None)
+    if odd is not None:
+        raise ValueError(f"{patterns[odd][:80]!r} stands for {len(columns[odd])} names, another beside it for {count}")
+    if count * len(columns) > LIMIT:
+        raise ValueError(f"{patterns[0][:80]!r}: more than {LIMIT} names")
+    return list(zip(*(column if len(column) == count else column * count for column in columns)))
+
+
+def _column(names: Sequence[str]) -> str:
+    """One pattern for names that count up evenly at one place, or are all the same; "" where there is none."""
+    first, last = (_NUMBER.split(names[at]) for at in (0, -1))
+    moved = [place for place in range(1, len(first), 2) if first[place] != last[place]]
+    parts: Item = tuple(first)
+    for place in moved:
+        begin, end = int(first[place]), int(last[place])
+        parts = (*parts[:place], range(begin, end + 1, (end - begin) // (len(names) - 1)), *parts[place + 1 :])
+    return "".join(map(_written, parts)) if len(moved) < 2 else ""
+
+
+def _even(rows: Sequence[Sequence[str]], start: int) -> int:
+    """How many rows from `start` on, which differ in numbers only, have each the same step to the next."""
+    before = step = None
+    for length, row in enumerate(itertools.islice(rows, start, None)):
+        numbers = [int(number) for name in row for number in _NUMBER.split(name)[1::2]]
+        if before is not None:
+            found = [n - m for m, n in zip(before, numbers)]
+            if (step is not None and found != step) or min(found, default=0) < 0 or not any(found):
+                return length
+            step = found
+        before = numbers
+    return len(rows) - start
 
 
 def _merged(items: Sequence[Item], place: int) -> list[Item]:

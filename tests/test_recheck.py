@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,11 @@ from gaugec.cli import main
 from gaugec.graph.ir import Graph, Node
 from gaugec.graph.statement import Digit, Region
 from gaugec.proof import prove
+from gaugec.pipeline.compile import stated
 from gaugec.proof.theorem import Theorem
+from gaugec.runtime.certificate import unfolded
+from gaugec.runtime.ranges import LENGTH, LIMIT
+from gaugec.runtime.seal import sealed
 from gaugec.tracing.trace import trace
 
 SPEC = """
@@ -225,7 +230,7 @@ def test_a_changed_spec_is_named(home: Path, tmp_path: Path, old: str, new: str,
 
 def test_a_spec_that_has_moved(home: Path, tmp_path: Path, source: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    moved = certificate.sealed(source.replace(str(home / "unit.gauge"), "gone.gauge"))
+    moved = sealed(source.replace(str(home / "unit.gauge"), "gone.gauge"))
     Path("net.py").write_text(moved)
     result = call("report", "net.py", "--recheck")
     assert result.exit_code == 1 and "say where it is with --spec" in result.stdout
@@ -241,13 +246,12 @@ def edits() -> list[tuple[str, str, str, str, str]]:
     return [
         ("coefficient", 'Slice("p2", 0,', 'Slice("p2", 1,', "code", "; the compiler writes `C0G0P2 = Slice("),
         ("power", '"g0", -1.0)', '"g0", 1.0)', "code", "the compiler writes"),
-        ("verdict", '"verdict": "proved",\n            "conditions": ["c > 0"],\n            "steps"',
-         '"verdict": "believed",\n            "conditions": ["c > 0"],\n            "steps"', "proofs",
-         "unit_scale: verdict is `'believed'` in the certificate, `'proved'` now"),
+        ("verdict", '"gauge": "unit_scale", "verdict": "proved"', '"gauge": "unit_scale", "verdict": "believed"',
+         "proofs", "unit_scale: verdict is `'believed'` in the certificate, `'proved'` now"),
         ("condition", '"conditions": ["c > 0"]', '"conditions": []', "proofs", "conditions[0] is"),
         ("site", '"parameters": ["up.weight"', '"parameters": ["up.bias"', "sites", "parameters[0] is `'up.bias'`"),
         ("role", '"exponent": "-1"', '"exponent": "2"', "sites", "layout, bindings[2], exponent is `'2'`"),
-        ("ungauged", '"ungauged": ["down.bias"]', '"ungauged": []', "code", "line"),
+        ("ungauged", '"ungauged": {"down.bias": "no gauge of the spec holds there"}', '"ungauged": {}', "code", "line"),
         ("comment", "# --- component 0", "# ---- component 0", "code", "line"),
         ("a line more", "\nCOMPONENTS = ", "\nprint(1)\nCOMPONENTS = ", "code", "is `print(1)`"),
     ]  # fmt: skip
@@ -263,7 +267,7 @@ def test_an_edit_is_found_even_where_the_hash_was_made_again(
     path.write_text(edited)
     result = gaugec.recheck(path)
     assert not result and found(result)["file"] == "differs"
-    path.write_text(certificate.sealed(edited))
+    path.write_text(sealed(edited))
     model, args = shown(Net())
     result = gaugec.recheck(path, model, args)
     assert not result and found(result)["file"] == "ok", "the forger's hash is right"
@@ -291,7 +295,7 @@ def test_another_machine_and_another_release_are_said_but_no_change(home: Path, 
     said = reading.read(home / "net.py").metadata
     witness = said["witness"] | {"error": "3.0e-16", "control": "9.9e-02"}
     other = certificate.restated(source, {"gaugec": "0.0.9", "torch": "2.99", "witness": witness})
-    (tmp_path / "net.py").write_text(certificate.sealed(other))
+    (tmp_path / "net.py").write_text(sealed(other))
     model, args = shown(Net())
     result = gaugec.recheck(tmp_path / "net.py", model, args)
     assert result.ok, str(result)
@@ -311,7 +315,9 @@ def test_report_does_not_run_the_file(home: Path, tmp_path: Path, source: str, m
     assert result.exit_code == 0, result.output
     assert "unit: 1 site, 1 structure, each proved once" in result.stdout
     assert "W2 = down.weight [1, 7, 3]" in result.stdout and "relu" not in result.stderr
-    assert "Component0, in 1 place:" in result.stdout and "A ReLU unit's scale may move" in result.stdout
+    explained = call("report", "net.py", "--explain")
+    assert "A ReLU unit's scale may move" in explained.stdout
+    assert "linearity: products distribute over sums" in explained.stdout
     Path("net.py").write_text(source + '\nopen("harm", "w").close()\n')
     for words in (["report", "net.py"], ["report", "net.py", "--recheck"]):
         result = call(*words)
@@ -322,7 +328,7 @@ def test_report_does_not_run_the_file(home: Path, tmp_path: Path, source: str, m
 
 def test_escapes_in_a_certificate_do_not_reach_the_terminal(tmp_path: Path, source: str) -> None:
     path = tmp_path / "net.py"
-    path.write_text(certificate.sealed(certificate.restated(source, {"traced": "\x1b[2Jgone\rproved"})))
+    path.write_text(sealed(certificate.restated(source, {"traced": "\x1b[2Jgone\rproved"})))
     result = call("report", str(path))
     assert result.exit_code == 0 and "\x1b" not in result.stdout and "\\x1b[2Jgone" in result.stdout
 
@@ -350,7 +356,7 @@ def forms() -> list[tuple[str, bytes, str]]:
         ("by hand", b'METADATA = {"spec": "by hand"}\nCOMPONENTS = ()\n', "carries no certificate"),
         ("newer", b'METADATA = {"certificate": 99}\nCOMPONENTS = ()\n', "has a certificate of version 99"),
         ("odd version", b'METADATA = {"certificate": True}\nCOMPONENTS = ()\n', "has a certificate of version True"),
-        ("cut", b'METADATA = {"certificate": 1}\nCOMPONENTS = ()\n', "its certificate is damaged"),
+        ("cut", b'METADATA = {"certificate": 2}\nCOMPONENTS = ()\n', "its certificate is damaged"),
     ]
 
 
@@ -376,14 +382,66 @@ def test_what_is_no_compiled_gauge(tmp_path: Path, content: bytes, words: str) -
         ({"structures": {}}, 'METADATA["sites"][0] is of a structure that is not there'),
         ({"layouts": []}, 'METADATA["sites"][0] is of a layout that is not there'),
         ({"inputs": [("x",)]}, 'METADATA["inputs"][0] has not 2 entries'),
+        ({"steps": []}, 'METADATA["theorems"][0] has a step that is not there'),
+        ({"theorems": []}, 'METADATA["sites"][0] is of a gauge that is not there'),
+        ({"structures": {"x": {}}}, "METADATA[\"structures\"]['x']: the field 'conditions' is missing"),
+        ({"graph_trail": [(10**12, "ab")]}, 'METADATA["graph_trail"] is no trail'),
+        ({"graph_trail": [(-1, "ab")]}, 'METADATA["graph_trail"] is no trail'),
+        ({"parameters": {"w.{0..}": (2,)}}, "'w.{0..}' is no pattern of names: a brace that is no range is written"),
+        ({"parameters": {"w.{3..1}": (2,)}}, "'w.{3..1}' is no pattern of names: {3..1} counts down"),
+        ({"parameters": {"{0..999999999}": (2,)}}, f"'{{0..999999999}}': more than {LIMIT} names"),
+        ({"parameters": {"{0..999}" * 40: (2,)}}, f"more than {LIMIT} names"),
+        ({"refused": ["{0..99999} " + "a" * 1000]}, f"stands for more than {LIMIT} names, or {LENGTH} characters"),
+        ({"parameters": {f"{n}.{{0..900000}}": () for n in range(9)}}, f"stands for more than {LIMIT} names, or"),
+        ({"tied": {"a.{0..2}": "b.{0..3}"}}, "'a.{0..2}' stands for 3 names, another beside it for 4"),
         ({"witness": {}}, "METADATA[\"witness\"]: the field 'control' is missing"),
     ],
 )
 def test_a_damaged_certificate_is_told(tmp_path: Path, source: str, change: dict[str, Any], words: str) -> None:
     path = tmp_path / "net.py"
-    path.write_text(certificate.sealed(certificate.restated(source, change)))
+    path.write_text(sealed(certificate.restated(source, change)))
     with pytest.raises(reading.NotCompiled, match=re.escape(words)):
         gaugec.recheck(path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('"index": "0"', '"index": "{0..1}"', 'METADATA["parameters"] is'),
+        ('"index": "0"', '"index": "x"', "'x' is no number of a site"),
+        ('"index": "0"', '"index": "-1"', "'-1' is no number of a site"),
+        ('"index": "0", "place": ""', '"index": "{0..2}", "place": "{0..1}"', "'{0..1}' stands for 2 names, another"),
+        ('"index": "0", "place": ""', '"index": "0", "place": "{0..1}"', 'has the site 0 of unit_scale twice'),
+    ],
+)
+def test_a_site_that_does_not_unfold_is_told(tmp_path: Path, source: str, old: str, new: str, words: str) -> None:
+    path = tmp_path / "net.py"
+    edited = source.replace(old, new)
+    assert edited != source
+    path.write_text(sealed(edited))
+    result = call("report", str(path))
+    if "{0..1}" in new and "place" not in new:  # a site more, of the same parameters: of good form, and not true
+        assert result.exit_code == 0 and not gaugec.recheck(path, *shown(Net()))
+        return
+    assert result.exit_code == 2 and words in result.stderr and "Traceback" not in result.output
+    with pytest.raises(reading.NotCompiled, match=re.escape(words)):
+        gaugec.recheck(path)
+
+
+def test_a_file_of_an_older_release_is_refused_by_name(tmp_path: Path, source: str) -> None:
+    path = tmp_path / "net.py"
+    path.write_text(sealed(source.replace('"certificate": 2', '"certificate": 1')))
+    words = f"{path} has a certificate of version 1; this gaugec reads version 2"
+    for more in ([], ["--recheck"]):
+        result = call("report", str(path), *more)
+        assert result.exit_code == 2
+        assert result.stderr.splitlines() == [
+            f"gaugec: {words}",
+            "help: compile the model again, or use the gaugec that compiled it",
+        ]
+    with pytest.raises(reading.NotCompiled) as caught:
+        gaugec.recheck(path)
+    assert caught.value.message == words
 
 
 def test_a_key_that_is_no_text_is_told(tmp_path: Path, source: str) -> None:
@@ -418,8 +476,9 @@ def test_every_site_is_there_with_all_that_it_moves(home: Path, source: str) -> 
     assert compiled.source == source, "a second compile gives the same bytes"
     said = compiled.metadata
     assert said == ast.literal_eval(source[source.index("= {") + 2 : source.index("\n}\n") + 2])
+    said = unfolded(said)
     (site,), (structure,) = said["sites"], said["structures"].items()
-    assert site["structure"] == structure[0] and structure[1]["sites"] == 1
+    assert site["structure"] == structure[0] and site["index"] == 0 and site["verdict"] == "proved"
     assert structure[1]["conditions"] == ["c > 0"] and "c > 0" not in structure[1]["steps"]
     bindings = said["layouts"][site["layout"]]["bindings"]
     assert [(name, b["role"], b["copies"], b["group"], b["rest"], b["move"], b["exponent"])
@@ -435,7 +494,7 @@ def test_every_field_of_a_node_is_in_the_hash_of_the_graph() -> None:
     plain = certificate.fingerprints(Graph((node,)))
     for field in dataclasses.fields(Node):
         other = dataclasses.replace(node, **{field.name: "other"})
-        same = certificate.fingerprints(Graph((other,))) == plain
+        same = certificate.fingerprints(Graph((other,)))[0] == plain[0]
         assert same == (field.name == "source" or not field.compare), field.name
     for more in ({"outputs": (0,)}, {"buffers": (0,)}, {"cuts": ((0, 1, 2),)}):
         changed = certificate.fingerprints(Graph((node,), **more))
@@ -444,7 +503,7 @@ def test_every_field_of_a_node_is_in_the_hash_of_the_graph() -> None:
 
 def test_how_busy_the_machine_was_is_not_in_the_certificate() -> None:
     few, many = (Theorem("a", "proved", sampled=n, seconds=float(n)) for n in (2, 6))
-    assert certificate.stated([few]) == certificate.stated([many]) != certificate.stated([Theorem("a", "proved")])
+    assert stated([few]) == stated([many]) != stated([Theorem("a", "proved")])
 
 
 # --- one proof a structure
@@ -469,18 +528,22 @@ DEEP = """architecture deep:
 
 def test_a_deep_model_proves_each_structure_once(tmp_path: Path) -> None:
     (tmp_path / "deep.gauge").write_text(DEEP)
-    made = {}
+    made, lines, reported = {}, {}, {}
     for layers in (2, 32):
         prove.forget()
         before = prove.proofs_made()
         model = nn.Sequential(*(Block() for _ in range(layers)))
         compiled = gaugec.compile(tmp_path / "deep.gauge", model, (torch.randn(3, 10),))
         made[layers] = prove.proofs_made() - before
-        said = compiled.metadata
+        said = unfolded(compiled.metadata)
         assert len(said["sites"]) == 2 * layers
-        assert [each["sites"] for each in said["structures"].values()] == [layers, layers]
+        counts = Counter(site["structure"] for site in said["sites"])
+        assert [counts[key] for key in said["structures"]] == [layers, layers]
         assert f"{2 * layers} sites, 2 structures, each proved once" in compiled.report()
+        lines[layers] = certificate.laid_out(compiled.metadata).count("\n")
+        reported[layers] = compiled.report().count("\n")
     assert made == {2: 2, 32: 2}
+    assert lines[32] <= lines[2] + 4 and reported[32] <= reported[2], "it grows with the structures, not with the layers"
 
 
 def test_an_equal_model_in_one_process_is_not_proved_again(home: Path) -> None:

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-VERSION = 1
+from gaugec.runtime.certificate import DEFAULTS, unfolded
+from gaugec.runtime.ranges import LIMIT
+
+VERSION = 2
+
+
+@dataclass(frozen=True)
+class _Lacking:
+    """A form whose `optional` fields need not be there."""
+
+    form: dict[str, Any]
+    optional: frozenset[str]
 
 
 _TEXTS = [str]
-
-
 _AXES = "axes"
-
-
 _SHAPE = "shape"
-
-
 _FORM: dict[str, Any] = {
     "certificate": int,
     "gaugec": str,
@@ -25,55 +31,44 @@ _FORM: dict[str, Any] = {
     "spec": str,
     "spec_file": str,
     "spec_sha256": str,
-    "theorems": [{"gauge": str, "verdict": str, "conditions": _TEXTS, "steps": _TEXTS, "sampled": bool}],
+    "steps": _TEXTS,
+    "theorems": [{"gauge": str, "verdict": str, "conditions": _TEXTS, "steps": [int], "sampled": bool}],
     "loss": str,
     "traced": str,
     "inputs": [(str, _SHAPE)],
     "graph_sha256": str,
-    "graph_trail": str,
+    "graph_trail": [(int, str)],
     "structures": {
-        str: {
-            "group": str,
-            "pairing": str,
-            "rotary": int,
-            "verdict": str,
-            "conditions": _TEXTS,
-            "steps": _TEXTS,
-            "sites": int,
-        }
+        str: _Lacking(
+            {"group": str, "pairing": str, "rotary": int, "verdict": str, "conditions": _TEXTS, "steps": [int]},
+            frozenset(DEFAULTS["structures"]),
+        )
     },
     "layouts": [
         {
             "copies": int,
             "size": int,
             "bindings": [
-                {
-                    "role": str,
-                    "offset": int,
-                    "copies": _AXES,
-                    "group": _AXES,
-                    "rest": _AXES,
-                    "move": str,
-                    "exponent": str,
-                    "dual": bool,
-                    "shift_by": float,
-                }
+                _Lacking(
+                    {
+                        "role": str,
+                        "offset": int,
+                        "copies": _AXES,
+                        "group": _AXES,
+                        "rest": _AXES,
+                        "move": str,
+                        "exponent": str,
+                        "dual": bool,
+                        "shift_by": float,
+                    },
+                    frozenset(DEFAULTS["bindings"]),
+                )
             ],
         }
     ],
-    "sites": [
-        {
-            "gauge": str,
-            "index": int,
-            "place": str,
-            "verdict": str,
-            "structure": str,
-            "layout": int,
-            "parameters": _TEXTS,
-        }
-    ],
+    "sites": [{"gauge": str, "index": str, "place": str, "structure": str, "layout": int, "parameters": _TEXTS}],
     "refused": _TEXTS,
-    "ungauged": _TEXTS,
+    "ungauged": {str: str},
     "parameters": {str: _SHAPE},
     "tied": {str: str},
     "witness": {"error": str, "control": str, "controls": int, "note": str},
@@ -81,13 +76,23 @@ _FORM: dict[str, Any] = {
 
 
 def complaint(metadata: Mapping[str, Any]) -> str:
-    """What is wrong with the form of a certificate, or "": types, missing and unknown fields, references."""
-    found = _misfit(metadata, _FORM, "METADATA")
-    if found:
-        return found
-    layouts, structures = metadata["layouts"], metadata["structures"]
+    """What is wrong with a certificate's form, or "": types, missing and unknown fields, references, ranges."""
+    return _misfit(metadata, _FORM, "METADATA") or _loose(metadata) or _misfolded(metadata)
+
+
+def _loose(metadata: Mapping[str, Any]) -> str:
+    """The first reference to what is not there, or ""."""
+    layouts, structures, steps = metadata["layouts"], metadata["structures"], range(len(metadata["steps"]))
+    gauges = [theorem["gauge"] for theorem in metadata["theorems"]]
+    proofs = [(f'METADATA["theorems"][{number}]', theorem) for number, theorem in enumerate(metadata["theorems"])]
+    proofs += [(f'METADATA["structures"][{key!r}]', structure) for key, structure in structures.items()]
+    for where, proof in proofs:
+        if any(number not in steps for number in proof["steps"]):
+            return f"{where} has a step that is not there"
     for number, site in enumerate(metadata["sites"]):
         where = f'METADATA["sites"][{number}]'
+        if site["gauge"] not in gauges:
+            return f"{where} is of a gauge that is not there"
         if site["structure"] not in structures:
             return f"{where} is of a structure that is not there"
         if not 0 <= site["layout"] < len(layouts):
@@ -97,8 +102,32 @@ def complaint(metadata: Mapping[str, Any]) -> str:
     return ""
 
 
+def _misfolded(metadata: Mapping[str, Any]) -> str:
+    """What is wrong with the ranges, or ""."""
+    if any(count < 0 for count, _ in metadata["graph_trail"]) or trail_length(metadata["graph_trail"]) > LIMIT:
+        return 'METADATA["graph_trail"] is no trail'
+    try:
+        sites = unfolded(metadata)["sites"]
+    except ValueError as error:
+        return str(error)
+    seen: set[tuple[str, int]] = set()
+    for site in sites:
+        if (site["gauge"], site["index"]) in seen:
+            return f'METADATA["sites"] has the site {site["index"]} of {site["gauge"]} twice'
+        seen.add((site["gauge"], site["index"]))
+    return ""
+
+
+def trail_length(trail: list[tuple[int, str]]) -> int:
+    """How many digits a trail has when it is written out."""
+    return sum(count * len(digits) for count, digits in trail)
+
+
 def _misfit(value: Any, form: Any, where: str) -> str:
     """The first place where a value has not its form, or ""."""
+    optional: frozenset[str] = frozenset()
+    if isinstance(form, _Lacking):
+        form, optional = form.form, form.optional
     if form == _SHAPE:
         return "" if _numbers(value) else f"{where} is no shape"
     if form == _AXES:
@@ -109,22 +138,21 @@ def _misfit(value: Any, form: Any, where: str) -> str:
     if type(value) is not type(form):
         return f"{where} is no {type(form).__name__}"
     if isinstance(form, dict) and str in form:
-        wrong = [key for key in value if not isinstance(key, str)]
-        if wrong:
+        if any(not isinstance(key, str) for key in value):
             return f"{where} has a key that is no str"
         pairs = [(each, form[str], f"{where}[{key!r}]") for key, each in value.items()]
     elif isinstance(form, dict):
-        if set(value) != set(form):
-            odd = sorted(map(repr, set(value) ^ set(form)))[0]
-            return f"{where}: the field {odd} is {'not known' if odd in map(repr, value) else 'missing'}"
-        pairs = [(value[key], form[key], f'{where}["{key}"]') for key in form]
+        odd = sorted(map(repr, (set(value) ^ set(form)) - (optional - set(value))))
+        if odd:
+            return f"{where}: the field {odd[0]} is {'not known' if odd[0] in map(repr, value) else 'missing'}"
+        pairs = [(value[key], form[key], f'{where}["{key}"]') for key in form if key in value]
     elif isinstance(form, tuple):
         if len(value) != len(form):
             return f"{where} has not {len(form)} entries"
         pairs = [(each, part, f"{where}[{i}]") for i, (each, part) in enumerate(zip(value, form))]
     else:
         pairs = [(each, form[0], f"{where}[{i}]") for i, each in enumerate(value)]
-    return next((said for each in pairs if (said := _misfit(*each))), "")
+    return next((wrong for each in pairs if (wrong := _misfit(*each))), "")
 
 
 def _numbers(value: Any) -> bool:

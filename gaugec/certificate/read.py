@@ -10,18 +10,18 @@ gauge is loaded (see `gaugec.runtime.load`, which runs the file).
 from __future__ import annotations
 
 import ast
-import re
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gaugec.certificate.form import VERSION, complaint
 from gaugec.errors import GaugeError, printable
+from gaugec.runtime.certificate import unfolded
 from gaugec.runtime.seal import intact, unified
 
 MAX_BYTES = 8_000_000  # a model of 80 layers takes half a megabyte; the syntax tree of a text up to 500 times its size
-_COMPONENT = re.compile(r"Component[0-9]+")
 
 
 class NotCompiled(GaugeError):
@@ -32,14 +32,15 @@ class NotCompiled(GaugeError):
 class Compiled:
     """A compiled file as text.
 
-    text: with plain line ends.  metadata: its certificate, of a known form.  components: for each its name, the number
-    of its places and its docstring.  intact: is the text the one that the compiler wrote, by the hash in it?
+    text: with plain line ends.  metadata: its certificate, of a known form.  whole: the same, unfolded.  components:
+    name and docstring of each.  intact: is the text the one that the compiler wrote, by the hash in it?
     """
 
     path: str
     text: str
     metadata: dict[str, Any]
-    components: tuple[tuple[str, int, str], ...]
+    whole: dict[str, Any]
+    components: tuple[tuple[str, str], ...]
     intact: bool
 
 
@@ -60,18 +61,13 @@ def read(path: str | Path) -> Compiled:
     if version is None:
         raise NotCompiled(f"{shown} carries no certificate", help="compile the model again")
     if type(version) is not int or version != VERSION:
-        said = printable(repr(version))[:40]
-        message = f"{shown} has a certificate of version {said}; this gaugec reads version {VERSION}"
+        other = printable(repr(version))[:40]
+        message = f"{shown} has a certificate of version {other}; this gaugec reads version {VERSION}"
         raise NotCompiled(message, help="compile the model again, or use the gaugec that compiled it")
     wrong = complaint(metadata)
     if wrong:
         raise NotCompiled(f"{shown}: its certificate is damaged: {printable(wrong)[:200]}", help="compile it again")
-    components = tuple(
-        (node.name, _places(node), ast.get_docstring(node) or "")
-        for node in tree.body
-        if isinstance(node, ast.ClassDef) and _COMPONENT.fullmatch(node.name)
-    )
-    return Compiled(str(path), unified(text), metadata, components, intact(text))
+    return Compiled(str(path), unified(text), metadata, unfolded(metadata), tuple(_components(tree)), intact(text))
 
 
 def _none(shown: str, why: str) -> NotCompiled:
@@ -127,9 +123,11 @@ def _literal(node: ast.stmt, shown: str) -> dict[str, Any]:
     return value
 
 
-def _places(node: ast.ClassDef) -> int:
-    """At how many places a component is, 0 where the class does not say so in a literal."""
-    for each in node.body:
-        if _target(each) == "instances" and isinstance(each, ast.AnnAssign) and isinstance(each.value, ast.Tuple):
-            return len(each.value.elts)
-    return 0
+def _components(tree: ast.Module) -> Iterator[tuple[str, str]]:
+    """Name and docstring of the classes that `COMPONENTS` names."""
+    listed = next(node for node in tree.body if _target(node) == "COMPONENTS")
+    names = [node.id for node in ast.walk(listed) if isinstance(node, ast.Name)]
+    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+    for name in names:
+        if name in classes:
+            yield name, ast.get_docstring(classes[name]) or ""

@@ -1,7 +1,6 @@
 """What was proved, as data: the `METADATA` of a compiled file.  docs/certificates.md says what every field means.
 
-`make` writes a certificate, `complaint` says what is wrong with the form of one that was read, `sealed` puts the hash
-of the text into the text, `intact` compares the two, `restated` writes a certificate into a text again.
+`make` writes a certificate, `restated` writes one into a text again; `fingerprints` and `departure` compare graphs.
 
 What this module does not do: it proves and reads nothing, and believes nothing that a certificate says.
 """
@@ -10,46 +9,54 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import gaugec
-from gaugec.certificate.form import VERSION, complaint
+from gaugec.certificate.form import VERSION
 from gaugec.graph.ir import Graph, Node
 from gaugec.literals import literal
-from gaugec.runtime.seal import BLANK, intact, sealed, unified
+from gaugec.runtime.certificate import folded
+from gaugec.runtime.seal import BLANK
 from gaugec.sites import Binding, Site
-
-if TYPE_CHECKING:
-    from gaugec.language.tree import Spec
-    from gaugec.proof.theorem import Theorem
+from gaugec.version import VERSION as RELEASE
 
 HEAD = "METADATA: dict[str, Any] = "
 TOLERATED = ("gaugec", "torch", "witness")
 """Fields that another machine or another release may write differently: a recheck measures and says them anew."""
 
-_HASHED = tuple(field.name for field in fields(Node) if field.compare and field.name != "source")
+Trail = list[tuple[int, str]]
+"""Two digits for every node; what comes several times in a row stands once, beside how often."""
+
+_DIGITS = 12  # of a structure's hash: enough to tell apart, and the proofs behind it are made again
+_SAVED = 16  # nodes that a repetition in a trail has to save
+
+_NUMBER = re.compile("[0-9]+")
 
 
 # --- writing -------------------------------------------------------------------------------------------------------
 def make(
-    spec: Spec,
+    *,
+    spec: str,
     spec_file: str,
-    theorems: Sequence[Theorem],
+    spec_sha256: str,
+    theorems: Sequence[Mapping[str, Any]],
     graph: Graph,
     sites: Sequence[Site],
-    *,
     loss: str | None,
     traced: str,
     parameters: Mapping[str, tuple[int, ...]],
     tied: Mapping[str, str],
     refused: Sequence[str],
-    ungauged: Sequence[str],
+    ungauged: Mapping[str, str],
     witness: Mapping[str, Any],
     torch: str,
 ) -> dict[str, Any]:
-    """The certificate of one compilation; `file_sha256` is blank until the file is `sealed`."""
+    """The certificate of one compilation; `file_sha256` is blank until the file is sealed.
+
+    theorems: of every gauge its `gauge`, `verdict`, `conditions`, `steps`, and whether it was `sampled`.
+    """
     fingerprint, trail = fingerprints(graph)
     layouts: list[dict[str, Any]] = []
     structures: dict[str, dict[str, Any]] = {}
@@ -58,84 +65,60 @@ def make(
         layout = {"copies": site.copies, "size": site.size, "bindings": [_binding(b) for b in site.bindings]}
         if layout not in layouts:
             layouts.append(layout)
-        key = next(value for name, value in site.certificate if name == "structure")
-        known = structures.setdefault(key, _structure(site))
-        if {**known, "sites": 0} != {**_structure(site), "sites": 0}:
+        key = next(value for name, value in site.certificate if name == "structure")[:_DIGITS]
+        if structures.setdefault(key, _structure(site)) != _structure(site):
             raise AssertionError(f"two proofs of one structure: {key}")
-        known["sites"] += 1
         placed.append(
             {
                 "gauge": site.gauge,
                 "index": site.index,
                 "place": site.place,
-                "verdict": site.verdict,
                 "structure": key,
                 "layout": layouts.index(layout),
                 "parameters": [b.parameter for b in site.bindings],
             }
         )
-    return {
-        "certificate": VERSION,
-        "gaugec": gaugec.__version__,
-        "torch": torch,
-        "file_sha256": BLANK,
-        "spec": spec.name,
-        "spec_file": spec_file,
-        "spec_sha256": spec.sha256,
-        "theorems": stated(theorems),
-        "loss": loss or "",
-        "traced": traced,
-        "inputs": [(node.name, node.shape) for node in graph.leaves("input")],
-        "graph_sha256": fingerprint,
-        "graph_trail": trail,
-        "structures": structures,
-        "layouts": layouts,
-        "sites": placed,
-        "refused": list(refused),
-        "ungauged": list(ungauged),
-        "parameters": dict(parameters),
-        "tied": dict(tied),
-        "witness": dict(witness),
-    }
-
-
-def stated(theorems: Sequence[Theorem]) -> list[dict[str, Any]]:
-    """The theorems of a spec, as a certificate says them."""
-    return [
+    return folded(
         {
-            "gauge": theorem.name,
-            "verdict": theorem.verdict,
-            "conditions": list(theorem.conditions),
-            "steps": list(theorem.steps),
-            "sampled": theorem.sampled > 0,  # how often depends on how busy the machine was
+            "certificate": VERSION,
+            "gaugec": RELEASE,
+            "torch": torch,
+            "file_sha256": BLANK,
+            "spec": spec,
+            "spec_file": spec_file,
+            "spec_sha256": spec_sha256,
+            "steps": [],
+            "theorems": theorems,
+            "loss": loss or "",
+            "traced": traced,
+            "inputs": [(node.name, node.shape) for node in graph.leaves("input")],
+            "graph_sha256": fingerprint,
+            "graph_trail": trail,
+            "structures": structures,
+            "layouts": layouts,
+            "sites": placed,
+            "refused": list(refused),
+            "ungauged": dict(ungauged),
+            "parameters": dict(parameters),
+            "tied": dict(tied),
+            "witness": dict(witness),
         }
-        for theorem in theorems
-    ]
+    )
 
 
-def fingerprints(graph: Graph) -> tuple[str, str]:
-    """A hash of all that matching and proving read of a graph, and two of its digits after every node.
-
-    Names of ATen operations do not enter: they are another release's business.  Where two graphs differ the two trails
-    part, at that node or (one time in 256) the next.
-    """
-    digest = hashlib.sha256()
-    trail: list[str] = []
-    for node in graph:
-        digest.update(repr([getattr(node, name) for name in _HASHED]).encode())
-        trail.append(digest.hexdigest()[:2])
-    digest.update(repr((graph.outputs, graph.buffers, graph.cuts)).encode())
-    return digest.hexdigest(), "".join(trail)
+def laid_out(certificate: Mapping[str, Any]) -> str:
+    """The certificate as it stands in a file, after `HEAD`."""
+    return literal(dict(certificate), len(HEAD), filled=True)
 
 
-def departure(graph: Graph, trail: str) -> Node | None:
-    """The first node that a trail of another graph does not pass, None where it passes them all."""
-    mine = fingerprints(graph)[1]
-    for node in graph:
-        at = slice(2 * node.id, 2 * node.id + 2)
-        if mine[at] != trail[at]:
-            return node
-    return None
+def restated(source: str, changes: Mapping[str, Any]) -> str:
+    """The source of the compiler with some fields of its certificate set to other values."""
+    tree = ast.parse(source)
+    (node,) = (n for n in tree.body if isinstance(n, ast.AnnAssign) and ast.unparse(n.target) == "METADATA")
+    lines = source.split("\n")
+    value = {**ast.literal_eval(node.value or ast.Dict([], [])), **changes}
+    head, tail = lines[: node.lineno - 1], lines[node.end_lineno :]
+    return "\n".join([*head, HEAD + laid_out(value), *tail])
 
 
 def _binding(binding: Binding) -> dict[str, Any]:
@@ -161,27 +144,89 @@ def _structure(site: Site) -> dict[str, Any]:
         "verdict": site.verdict,
         "conditions": [value for name, value in site.certificate if name == "condition"],
         "steps": [value for name, value in site.certificate if name == "step"],
-        "sites": 0,
     }
 
 
-# --- the seal ------------------------------------------------------------------------------------------------------
+# --- graphs --------------------------------------------------------------------------------------------------------
+def fingerprints(graph: Graph) -> tuple[str, Trail]:
+    """A hash of all that matching and proving read of a graph, and a trail of what its nodes are, to find a difference.
+
+    Names of ATen operations do not enter, not even of those without a row: they are another release's business.
+    """
+    digest = hashlib.sha256()
+    for node in graph:
+        digest.update(repr(_identity(node)).encode())
+    digest.update(repr((graph.outputs, graph.buffers, graph.cuts)).encode())
+    return digest.hexdigest(), _repeats([_digits(graph, node) for node in graph])
 
 
-def restated(source: str, changes: Mapping[str, Any]) -> str:
-    """The source of the compiler with some fields of its certificate set to other values."""
-    tree = ast.parse(source)
-    (node,) = (n for n in tree.body if isinstance(n, ast.AnnAssign) and ast.unparse(n.target) == "METADATA")
-    lines = source.split("\n")
-    value = {**ast.literal_eval(node.value or ast.Dict([], [])), **changes}
-    head, tail = lines[: node.lineno - 1], lines[node.end_lineno :]
-    return "\n".join([*head, HEAD + literal(value, len(HEAD)), *tail])
+def departure(graph: Graph, trail: Trail) -> Node | None:
+    """The first node that a trail of another graph does not pass, None where it passes them all."""
+    mine = "".join(digits * count for count, digits in fingerprints(graph)[1])
+    other = "".join(digits * count for count, digits in trail)
+    for node in graph:
+        at = slice(2 * node.id, 2 * node.id + 2)
+        if mine[at] != other[at]:
+            return node
+    return None
 
 
-# --- the form ------------------------------------------------------------------------------------------------------
+def _identity(node: Node) -> tuple[object, ...]:
+    """Everything that a node is, but for what is there for people: an opaque node says no more than what it reads."""
+    function = "" if node.op == "opaque" else node.function
+    return (
+        node.id, node.op, node.modes, node.shape, node.operands, node.sizes, node.summed, node.bound, node.coefficients,
+        node.constant, function, node.attributes, node.pieces, node.name, node.place,
+    )  # fmt: skip
 
 
-__all__ = [
-    "BLANK", "HEAD", "TOLERATED", "VERSION", "complaint", "departure", "fingerprints", "intact", "make", "restated",
-    "sealed", "stated", "unified",
-]  # fmt: skip
+def _digits(graph: Graph, node: Node) -> str:
+    """Two digits of what a node computes and of what it reads: the same in every layer, whatever its number."""
+
+    def own(node: Node) -> tuple[object, ...]:
+        called = [_NUMBER.sub("", text) for text in (node.name, node.place)]
+        fields = (node.op, node.shape, node.coefficients, node.constant, node.attributes, node.pieces, *called)
+        return fields if node.op == "opaque" else (*fields, node.function)
+
+    indices = [access.index for access in node.operands]
+    read = [own(graph[access.node]) for access in node.operands]
+    text = repr((own(node), node.sizes, node.summed, node.bound, indices, read))
+    return hashlib.sha256(text.encode()).hexdigest()[:2]
+
+
+def _repeats(digits: Sequence[str]) -> Trail:
+    """A trail: where a stretch of nodes comes again and again (the layers of a model), it stands once."""
+    period = _period(digits)
+    same = [period and a == b for a, b in zip(digits, digits[period:])]
+    start, length = _longest(same)
+    count = length // period + 1 if period else 1
+    if (count - 1) * period < _SAVED:
+        return [(1, "".join(digits))] if digits else []
+    end = start + count * period
+    middle = (count, "".join(digits[start : start + period]))
+    return [*_repeats(digits[:start]), middle, *_repeats(digits[end:])]
+
+
+def _period(digits: Sequence[str]) -> int:
+    """The most frequent distance from a run of eight to the next one like it; 0 where nothing comes again."""
+    last: dict[tuple[str, ...], int] = {}
+    distances: Counter[int] = Counter()
+    for at in range(len(digits) - 7):
+        run = tuple(digits[at : at + 8])
+        if run in last:
+            distances[at - last[run]] += 1
+        last[run] = at
+    return min(distances, key=lambda distance: (-distances[distance], distance), default=0)
+
+
+def _longest(same: Sequence[object]) -> tuple[int, int]:
+    """Start and length of the longest run that holds."""
+    best, start = (0, 0), 0
+    for at, holds in enumerate([*same, False]):
+        if not holds:
+            best = max(best, (start, at - start), key=lambda run: run[1])
+            start = at + 1
+    return best
+
+
+__all__ = ["HEAD", "TOLERATED", "Trail", "departure", "fingerprints", "laid_out", "make", "restated"]

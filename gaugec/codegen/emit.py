@@ -48,7 +48,7 @@ def emit(plan: Plan, metadata: Mapping[str, Any]) -> str:
         components=components,
         pieces=any(component.pools for component in plan.components),
         listing=listing([f"Component{i}()" for i in range(len(components))]),
-        metadata=literal(dict(metadata), len("METADATA: dict[str, Any] = ")),
+        metadata=literal(dict(metadata), len("METADATA: dict[str, Any] = "), filled=True),
     )
     compile(source, "<gauge>", "exec", dont_inherit=True)  # a syntax check: nothing is run
     return source

@@ -98,7 +98,7 @@ def run(folder: Path, *, steps: int = 300, seed: int = 0) -> None:
         seconds = time.perf_counter() - start
     size = sum(parameter.numel() for parameter in model.parameters())
     out.print(f"\na {type(model).__name__} of {size:,} parameters, compiled in {seconds:.1f} s")
-    show_sites(out, compiled)
+    show_sites(out, compiled.metadata)
     compiled.save(folder / "llama_gauge.py")
     gauge = load(folder / "llama_gauge.py")  # as anyone would who has the file and no compiler
 

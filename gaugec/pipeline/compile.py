@@ -10,11 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-
 from gaugec import limits
-from gaugec.certificate import write as certificate
+from gaugec.certificate import write
 from gaugec.codegen.derive import derive
 from gaugec.codegen.emit import emit
 from gaugec.codegen.plan import plan
@@ -22,11 +19,13 @@ from gaugec.errors import MatchError, ProofError
 from gaugec.groups import GROUPS
 from gaugec.language import load
 from gaugec.language.tree import Entry, Gauge, Spec
+from gaugec.model.guest import TORCH, Model
 from gaugec.model.preserve import preserved
 from gaugec.pipeline.compiled import CompiledGauge
 from gaugec.pipeline.find import Finder
 from gaugec.pipeline.verify import Verification, verify
 from gaugec.proof.theorem import Theorem
+from gaugec.runtime.seal import sealed
 from gaugec.sites import Refused, Site
 from gaugec.tracing.trace import Trace, trace
 from gaugec.witness.finite import Witness, witness
@@ -36,7 +35,7 @@ from gaugec.witness.interpreter import Runner
 
 def compile(
     spec: str | Path | Spec,
-    model: nn.Module,
+    model: Model,
     args: Sequence[Any] = (),
     kwargs: Mapping[str, Any] | None = None,
     *,
@@ -60,7 +59,7 @@ def compile(
 
 def _compile(
     spec: str | Path | Spec,
-    model: nn.Module,
+    model: Model,
     args: Sequence[Any],
     kwargs: Mapping[str, Any] | None,
     loss: str | None,
@@ -81,7 +80,7 @@ def build(
     spec_file: str,
     verification: Verification,
     traced: Trace,
-    model: nn.Module,
+    model: Model,
     args: Sequence[Any],
     kwargs: Mapping[str, Any] | None,
 ) -> CompiledGauge:
@@ -110,28 +109,51 @@ def build(
             if entry.required and not any(site.gauge == entry.gauge.name for site in sites):
                 raise _no_site(entry.gauge, [r for r in refusals if r.gauge == entry.gauge.name], traced)
     _gradient_agrees(model, args, kwargs or {}, sites, traced)
-    metadata = certificate.make(
-        loaded,
-        spec_file,
-        verification.theorems,
-        traced.graph,
-        sites,
+    certificate = write.make(
+        spec=loaded.name,
+        spec_file=spec_file,
+        spec_sha256=loaded.sha256,
+        theorems=stated(verification.theorems),
+        graph=traced.graph,
+        sites=sites,
         loss=traced.loss,
         traced=traced.second,
         parameters=traced.shapes,
         tied={name: canonical for name, canonical in traced.names.items() if name != canonical},
         refused=[str(refused) for refused in refusals],
-        ungauged=finder.ungauged(sites),
+        ungauged={name: _why(name, refusals, traced) for name in finder.ungauged(sites)},
         witness={
             "error": f"{measured.error:.1e}",
             "control": f"{measured.control:.1e}",
             "controls": measured.controls,
             "note": measured.note,
         },
-        torch=str(torch.__version__),
+        torch=TORCH,
     )
-    source = certificate.sealed(emit(plan(sites, derive(sites), traced.shapes), metadata))
+    source = sealed(emit(plan(sites, derive(sites), traced.shapes), certificate))
     return CompiledGauge(source, tuple(sites), tuple(refusals), verification, measured, traced)
+
+
+def stated(theorems: Sequence[Theorem]) -> list[dict[str, Any]]:
+    """The theorems of a spec, as a certificate says them."""
+    return [
+        {
+            "gauge": theorem.name,
+            "verdict": theorem.verdict,
+            "conditions": list(theorem.conditions),
+            "steps": list(theorem.steps),
+            "sampled": theorem.sampled > 0,  # how often depends on how busy the machine was
+        }
+        for theorem in theorems
+    ]
+
+
+def _why(name: str, refusals: Sequence[Refused], traced: Trace) -> str:
+    """Why no gauge moves a parameter."""
+    for refusal in refusals:
+        if refusal.near and name in refusal.parameters:
+            return str(refusal)
+    return traced.blocked.get(name) or "no gauge of the spec holds there"
 
 
 def _largest(sites: Sequence[Site]) -> list[Site]:
@@ -149,7 +171,7 @@ def _largest(sites: Sequence[Site]) -> list[Site]:
 
 
 def _gradient_agrees(
-    model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], sites: Sequence[Site], traced: Trace
+    model: Model, args: Sequence[Any], kwargs: Mapping[str, Any], sites: Sequence[Site], traced: Trace
 ) -> None:
     """Holds the model's own gradients at two gauge copies against each other.
 

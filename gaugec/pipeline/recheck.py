@@ -16,23 +16,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-
-import gaugec
 from gaugec import limits
-from gaugec.certificate import write as certificate
 from gaugec.certificate.read import Compiled, NotCompiled, read
-from gaugec.certificate.report import proved_once
+from gaugec.certificate.write import TOLERATED, departure, fingerprints, restated
 from gaugec.errors import GaugeError, SpecError, printable
 from gaugec.language import load
 from gaugec.language.tree import Spec
+from gaugec.model.guest import TORCH, Model
 from gaugec.model.preserve import preserved
-from gaugec.pipeline.compile import build
+from gaugec.pipeline.compile import build, stated
 from gaugec.pipeline.compiled import CompiledGauge
 from gaugec.pipeline.verify import Verification, verify
 from gaugec.proof import prove
+from gaugec.runtime.certificate import unfolded
+from gaugec.runtime.report import proved_once
 from gaugec.tracing.trace import Trace, trace
+from gaugec.version import VERSION
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ class Recheck:
 
 def recheck(
     path: str | Path,
-    model: nn.Module | None = None,
+    model: Model | None = None,
     args: Sequence[Any] = (),
     kwargs: Mapping[str, Any] | None = None,
     *,
@@ -96,7 +95,7 @@ def recheck(
 
 def _recheck(
     path: str,
-    model: nn.Module | None,
+    model: Model | None,
     args: Sequence[Any],
     kwargs: Mapping[str, Any] | None,
     loss: str | None,
@@ -105,16 +104,16 @@ def _recheck(
     file = read(path)
     prove.forget()
     checks, notes = [_text(file)], []
-    if file.metadata["gaugec"] != gaugec.__version__:
-        notes.append(f"compiled by gaugec {printable(file.metadata['gaugec'])}, this is {gaugec.__version__}")
+    if file.metadata["gaugec"] != VERSION:
+        notes.append(f"compiled by gaugec {printable(file.metadata['gaugec'])}, this is {VERSION}")
     found, loaded = _spec(file, spec)
     verified, verification = _theorems(file, loaded)
     checks += [found, verified]
     if model is None:
         notes.append("the model was not looked at: only with it are the sites proved again, and the code written again")
         return Recheck(printable(path), tuple(checks), tuple(notes))
-    if file.metadata["torch"] != torch.__version__:
-        notes.append(f"compiled with torch {printable(file.metadata['torch'])}, this is {torch.__version__}")
+    if file.metadata["torch"] != TORCH:
+        notes.append(f"compiled with torch {printable(file.metadata['torch'])}, this is {TORCH}")
     followed, traced = _model(file, model, args, kwargs, loss)
     checks.append(followed)
     checks += _compiled(file, loaded, verification, traced, model, args, kwargs)
@@ -129,9 +128,8 @@ def _text(file: Compiled) -> Check:
 
 
 def _spec(file: Compiled, spec: str | Path | Spec | None) -> tuple[Check, Spec | None]:
-    said = file.metadata["spec_file"]
     try:
-        loaded = spec if isinstance(spec, Spec) else load(said if spec is None else spec)
+        loaded = spec if isinstance(spec, Spec) else load(file.metadata["spec_file"] if spec is None else spec)
     except SpecError as error:
         advice = "; say where it is with --spec" if spec is None else ""
         return Check("spec", "differs", f"the spec cannot be read: {printable(error.message)}{advice}"), None
@@ -145,12 +143,11 @@ def _theorems(file: Compiled, loaded: Spec | None) -> tuple[Check, Verification 
     if loaded is None:
         return Check("proofs", "not done", "there is no spec to prove"), None
     verification = verify(loaded)
-    now, then = certificate.stated(verification.theorems), file.metadata["theorems"]
+    now, then = stated(verification.theorems), file.whole["theorems"]
     for theorem, accepted in zip(verification.theorems, verification.accepted):
         if not accepted:
             reason = f": {theorem.reason}" if theorem.reason else ""
-            said = f"{theorem.name} is {theorem.verdict}{reason}"
-            return Check("proofs", "differs", printable(said)), None
+            return Check("proofs", "differs", printable(f"{theorem.name} is {theorem.verdict}{reason}")), None
     if now != then:
         return Check("proofs", "differs", _first(then, now, "gauge")), verification
     gauges = f"{len(now)} gauge{'s' if len(now) != 1 else ''}"
@@ -159,26 +156,26 @@ def _theorems(file: Compiled, loaded: Spec | None) -> tuple[Check, Verification 
 
 # --- the model -----------------------------------------------------------------------------------------------------
 def _model(
-    file: Compiled, model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any] | None, loss: str | None
+    file: Compiled, model: Model, args: Sequence[Any], kwargs: Mapping[str, Any] | None, loss: str | None
 ) -> tuple[Check, Trace | None]:
-    said = file.metadata
-    if loss is not None and loss != said["loss"]:
-        word = f'loss="{printable(said["loss"])}"' if said["loss"] else "no word on the loss"
+    then = file.whole["loss"]
+    if loss is not None and loss != then:
+        word = f'loss="{printable(then)}"' if then else "no word on the loss"
         return Check("model", "differs", f'the file was compiled with {word}, this recheck says loss="{loss}"'), None
     try:
-        traced = trace(model, args, kwargs, loss=said["loss"] or None)
+        traced = trace(model, args, kwargs, loss=then or None)
     except GaugeError as error:
         return Check("model", "differs", f"the model has changed: {printable(error.message)}"), None
-    difference = _changed(said, traced)
+    difference = _changed(file.whole, traced)
     if difference:
         return Check("model", "differs", printable(f"the model has changed: {difference}")), traced
-    said_ok = f"the same graph, of {len(traced.shapes)} parameters and {len(traced.graph.nodes)} values"
-    return Check("model", "ok", said_ok), traced
+    same = f"the same graph, of {len(traced.shapes)} parameters and {len(traced.graph.nodes)} values"
+    return Check("model", "ok", same), traced
 
 
-def _changed(said: Mapping[str, Any], traced: Trace) -> str:
-    """The first difference between the model that was compiled and this one, or ""."""
-    then, now = said["parameters"], traced.shapes
+def _changed(whole: Mapping[str, Any], traced: Trace) -> str:
+    """The first difference between the model of a certificate, written out, and this one, or ""."""
+    then, now = whole["parameters"], traced.shapes
     if set(then) != set(now):
         lost, new = [name for name in then if name not in now], [name for name in now if name not in then]
         both = [f"it had {name}" for name in lost[:1]] + [f"it has {name} now" for name in new[:1]]
@@ -187,21 +184,22 @@ def _changed(said: Mapping[str, Any], traced: Trace) -> str:
         if shape != tuple(now[name]):
             return f"first difference: {name} had the shape {shape}, has {tuple(now[name])} now"
     tied = {name: canonical for name, canonical in traced.names.items() if name != canonical}
-    for name in (*said["tied"], *tied):
-        was, is_ = said["tied"].get(name), tied.get(name)
+    for name in (*whole["tied"], *tied):
+        was, is_ = whole["tied"].get(name), tied.get(name)
         if was != is_:
             return f"first difference: {name} was " + (f"tied to {was}" if was else f"not tied to {is_}")
-    inputs = [(node.name, node.shape) for node in traced.graph.leaves("input")]
-    for one, other in itertools.zip_longest(said["inputs"], inputs):
-        if one is not None and other is not None and one[0] == other[0] and one[1] != other[1]:
-            return f"first difference: the input {one[0]} had the shape {one[1]}, has {other[1]} now"
-        if one != other:
-            return f"first difference: it read {one[0] if one else 'less'}, reads {other[0] if other else 'less'} now"
-    if said["graph_sha256"] == certificate.fingerprints(traced.graph)[0]:
+    read, reads = dict(whole["inputs"]), {node.name: node.shape for node in traced.graph.leaves("input")}
+    for name in (*read, *reads):
+        if name not in reads or name not in read:
+            one, other = (name if name in inputs else "less" for inputs in (read, reads))
+            return f"first difference: it read {one}, reads {other} now"
+        if read[name] != reads[name]:
+            return f"first difference: the input {name} had the shape {read[name]}, has {reads[name]} now"
+    if whole["graph_sha256"] == fingerprints(traced.graph)[0]:
         return ""
-    node = certificate.departure(traced.graph, said["graph_trail"])
+    node = departure(traced.graph, whole["graph_trail"])
     if node is None:
-        return "its outputs are other ones"
+        return "every value by itself is what it was; which of them reads which, or leaves the model, is not"
     what = node.name or node.function or node.source or node.op
     return f"first difference at {node.place or 'the top'}, where there is {what} now"
 
@@ -211,7 +209,7 @@ def _compiled(
     loaded: Spec | None,
     verification: Verification | None,
     traced: Trace | None,
-    model: nn.Module,
+    model: Model,
     args: Sequence[Any],
     kwargs: Mapping[str, Any] | None,
 ) -> list[Check]:
@@ -230,31 +228,32 @@ def _compiled(
 
 def _sites(file: Compiled, made: CompiledGauge) -> Check:
     """Every site with the structure that was proved and the layout that is moved."""
-    then, now = _whole(file.metadata), _whole(made.metadata)
+    whole = unfolded(made.metadata)
+    then, now = _with_all(file.whole), _with_all(whole)
     if then != now:
         return Check("sites", "differs", _first(then, now, "site"))
-    if file.metadata["structures"] != made.metadata["structures"]:
+    if file.whole["structures"] != whole["structures"]:
         return Check("sites", "differs", "the structures that are listed are not those of the sites")
-    return Check("sites", "ok", f"found and proved again: {proved_once(len(now), len(made.metadata['structures']))}")
+    return Check("sites", "ok", f"found and proved again: {proved_once(len(now), len(whole['structures']))}")
 
 
-def _whole(metadata: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _with_all(whole: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The sites with what they refer to."""
     return [
         {
             "site": f"{site['gauge']} {site['index']} at {site['place'] or 'the top'}",
             **site,
-            "layout": metadata["layouts"][site["layout"]],
-            "proof": {k: v for k, v in metadata["structures"][site["structure"]].items() if k != "sites"},
+            "layout": whole["layouts"][site["layout"]],
+            "proof": whole["structures"][site["structure"]],
         }
-        for site in metadata["sites"]
+        for site in whole["sites"]
     ]
 
 
 def _code(file: Compiled, made: CompiledGauge) -> Check:
     """The file against what the compiler writes now, apart from what may differ and what was compared by itself."""
-    apart = ("file_sha256", "spec_file", "spec_sha256", "graph_sha256", "graph_trail", *certificate.TOLERATED)
-    again = certificate.restated(made.source, {key: file.metadata[key] for key in apart})
+    apart = ("file_sha256", "spec_file", "spec_sha256", "graph_sha256", "graph_trail", *TOLERATED)
+    again = restated(made.source, {key: file.metadata[key] for key in apart})
     for number, (one, other) in enumerate(itertools.zip_longest(file.text.split("\n"), again.split("\n")), 1):
         if one != other:
             had, want = ("nothing" if text is None else _short(text) for text in (one, other))

@@ -1,0 +1,63 @@
+"""The guest of a compilation: a model with example inputs, and the factory that a command line names it by.
+
+What this module does not do: it runs no model (see `gaugec.model.run`).
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any, NamedTuple
+
+import torch
+
+from gaugec.errors import GaugeError, first_line
+
+Model = torch.nn.Module
+TORCH = str(torch.__version__)
+"""The release of torch that exports and runs it."""
+
+_WANT = "a factory returns (model, args) or (model, args, kwargs)"
+
+
+class Workload(NamedTuple):
+    """What a factory gave: the module and the example inputs that it is traced with."""
+
+    model: Model
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+class FactoryError(GaugeError):
+    """What names no factory, or a factory that gives no model."""
+
+
+def made_by(name: str) -> Workload:
+    """Calls package.module:factory and checks what it returns.
+
+    The current folder is importable, as it is for `python -m`.
+
+    Raises:
+        FactoryError: the name is none, the factory fails, whatever it raises, or returns something else.
+    """
+    module_name, _, attribute = name.partition(":")
+    if not (module_name and attribute):
+        raise FactoryError(f"MODEL {name!r} should read package.module:factory.")
+    sys.path.insert(0, "")
+    try:
+        factory: Any = importlib.import_module(module_name)
+        for part in attribute.split("."):
+            factory = getattr(factory, part)
+        made = factory()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # SystemExit, and whatever a stranger's factory raises
+        raise FactoryError(f"{name} raised {type(error).__name__}: {first_line(error)}") from None
+    if not isinstance(made, tuple) or len(made) not in (2, 3):
+        raise FactoryError(f"{name} returned a {type(made).__name__}; {_WANT}.")
+    model, args, kwargs = (*made, {})[:3]
+    if not isinstance(model, Model):
+        raise FactoryError(f"{name} returned a {type(model).__name__} where the model should be; {_WANT}.")
+    if not isinstance(args, tuple | list) or not isinstance(kwargs, dict):
+        raise FactoryError(f"{name}: args should be a tuple and kwargs a dict; {_WANT}.")
+    return Workload(model, tuple(args), kwargs)

@@ -1,0 +1,197 @@
+"""What a compiled gauge is, in words: the one report, over its certificate.
+
+`gaugec report` shows it of a file that it does not run, `Gauge.report` of a gauge that was loaded, and
+`CompiledGauge.report` of one that was compiled here, with what only the compiler knows.  Places are shown by ranges, as
+the certificate has them; `explain` writes out every site, and every step of a proof.  The standard library only.
+
+Not here: any judgement.  What is repeated are the claims of the file (see `gaugec.recheck`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from gaugec.runtime.certificate import unfolded
+from gaugec.runtime.ranges import expand
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the compiler knows beside the certificate.
+
+    ways: by gauge and index of a site, the way of every moved value from its writer to its readers.  refused: every
+    refusal with all that is known of it.  frozen: parameters that are not trained, so that their gauge is off.
+    """
+
+    ways: Mapping[tuple[str, int], Sequence[str]] = field(default_factory=dict)
+    refused: Sequence[str] = ()
+    frozen: Collection[str] = ()
+
+
+def report(
+    certificate: Mapping[str, Any],
+    components: Iterable[tuple[str, str]] = (),
+    *,
+    explain: bool = False,
+    known: Known | None = None,
+) -> str:
+    """Every gauge with its verdict and conditions, every site with what it moves, and what no gauge moves, and why.
+
+    components: name and docstring of each.  explain: also they, every site by itself with the ways of its moved values,
+    and the steps of every proof.
+    """
+    known = known or Known()
+    lines = list(_components(components))
+    if "certificate" in certificate:
+        lines = lines if explain else []
+        whole = unfolded(certificate)
+        lines = [
+            f"{certificate['spec']}: {proved_once(len(whole['sites']), len(whole['structures']))}",
+            *_origin(whole),
+            *(
+                line
+                for theorem in whole["theorems"]
+                for line in ("", *_gauge(certificate, whole, theorem, explain, known))
+            ),
+            *_refused(certificate, explain, known),
+            "",
+            "parameters that no gauge moves:",
+            *(f"  {name}: {_why(certificate, why)}" for name, why in certificate["ungauged"].items()),
+            *["  none"] * (not certificate["ungauged"]),
+            *lines,
+            "",
+            _witness(certificate["witness"]),
+        ]
+    return "\n".join(lines)
+
+
+def overview(certificate: Mapping[str, Any]) -> list[str]:
+    """One line a gauge: its sites, their groups, how many copies of them, the verdicts; then what was refused."""
+    whole = unfolded(certificate)
+    found: dict[str, list[dict[str, Any]]] = {}
+    for site in whole["sites"]:
+        found.setdefault(site["gauge"], []).append(site)
+    width = max(map(len, found), default=0)
+    lines = []
+    for gauge, sites in found.items():
+        groups = ", ".join(sorted({_group(whole, site) for site in sites}))
+        verdicts = ", ".join(sorted({site["verdict"] for site in sites}))
+        copies = sum(whole["layouts"][site["layout"]]["copies"] for site in sites)
+        shared = f" in {copies} copies" if copies > len(sites) else ""
+        lines.append(f"  {gauge.ljust(width)}  {_count(len(sites), 'site')}{shared} of {groups}, {verdicts}")
+    return [*lines, *(f"  refused: {refusal}" for refusal in certificate["refused"])]
+
+
+def proved_once(sites: int, structures: int) -> str:
+    """`12 sites, 7 structures, each proved once`."""
+    counts = f"{_count(sites, 'site')}, {_count(structures, 'structure')}"
+    return f"{counts}, each proved once" if structures else counts
+
+
+def _origin(whole: Mapping[str, Any]) -> Iterator[str]:
+    yield f"  compiled by gaugec {whole['gaugec']} with torch {whole['torch']}"
+    yield f"  spec   {whole['spec_file']}, sha256 {whole['spec_sha256']}"
+    yield f"  model  {_count(len(whole['parameters']), 'parameter')}, graph sha256 {whole['graph_sha256']}"
+    yield f"         {whole['traced']}"
+    if whole["loss"]:
+        yield f'         loss="{whole["loss"]}": output 0 is logits that reach it and nothing else'
+
+
+def _gauge(
+    certificate: Mapping[str, Any], whole: Mapping[str, Any], theorem: Mapping[str, Any], explain: bool, known: Known
+) -> Iterator[str]:
+    gauge = theorem["gauge"]
+    sites = [site for site in whole["sites"] if site["gauge"] == gauge]
+    yield ""
+    yield f"{gauge}: {theorem['verdict']}, {_count(len(sites), 'site')}"
+    if explain:
+        yield from (f"  {step}" for step in theorem["steps"])
+    yield from (f"  if {condition}" for condition in theorem["conditions"])
+    if not explain:
+        sites = [site for site in certificate["sites"] if site["gauge"] == gauge]
+    told: set[str] = set()
+
+    def off(name: str) -> bool:
+        return any(each in known.frozen for each in ([name] if explain else expand([name])))
+
+    for site in sites:
+        proof = whole["structures"][site["structure"]]
+        if explain and site["structure"] not in told:
+            told.add(site["structure"])
+            yield f"  structure {site['structure']}: {proof['verdict']}"
+            yield from (f"    {step}" for step in proof["steps"])
+            yield from (f"    if {condition}" for condition in proof["conditions"])
+        own = [condition for condition in proof["conditions"] if condition not in theorem["conditions"]]
+        yield from _site(whole, site, [] if explain else own, off)
+        if explain:
+            yield from (f"      {step}" for step in known.ways.get((gauge, site["index"]), ()))
+
+
+def _site(
+    whole: Mapping[str, Any], site: Mapping[str, Any], conditions: Sequence[str], off: Callable[[str], bool]
+) -> Iterator[str]:
+    """A site, or an entry of the certificate: several by their ranges."""
+    layout, proof = whole["layouts"][site["layout"]], whole["structures"][site["structure"]]
+    copies = f" x {layout['copies']} copies" if layout["copies"] > 1 else ""
+    pairs = f", {proof['pairing']}" if proof["pairing"] else ""
+    place = f" {site['place']}" if site["place"] else ""
+    ifs = "".join(f", if {condition}" for condition in conditions)
+    noun = "sites" if str(site["index"]).startswith("{") else "site"
+    yield f"  {noun} {site['index']}{place}: {_group(whole, site)}{copies}{pairs}, {proof['verdict']}{ifs}"
+    for binding, name in zip(layout["bindings"], site["parameters"]):
+        parts = ", ".join("*".join(str(n) for n, _ in binding[part]) or "1" for part in ("copies", "group", "rest"))
+        start = f" from {binding['offset']}" if binding["offset"] else ""
+        shift = f", as 1 + w with 1 = {binding['shift_by']:g}" if binding["shift_by"] else ""
+        frozen = " (frozen: the gauge is off)" if off(name) else ""
+        yield f"    {binding['role']} = {name} [{parts}]{start}{shift}{frozen}"
+
+
+def _group(whole: Mapping[str, Any], site: Mapping[str, Any]) -> str:
+    """The group with its dimension: a translation's is what it adds, not the axis along which it adds the same."""
+    layout, group = whole["layouts"][site["layout"]], whole["structures"][site["structure"]]["group"]
+    added = group == "translation" and layout["bindings"]
+    size = math.prod(n for n, _ in layout["bindings"][0]["rest"]) if added else layout["size"]
+    return f"{group}({size})"
+
+
+def _refused(certificate: Mapping[str, Any], explain: bool, known: Known) -> Iterator[str]:
+    """What was refused, each once: where a parameter is gauged by nothing because of it, it is told there."""
+    told = set(certificate["ungauged"].values())
+    texts = [text for number, text in enumerate(certificate["refused"]) if f"refused[{number}]" not in told]
+    if explain and known.refused:
+        texts = list(known.refused)
+    for number, text in enumerate(texts):
+        yield from [""] * (not number)
+        first, *more = text.splitlines() or [""]
+        yield f"refused: {first}"
+        yield from (f"  {line}" for line in more)
+
+
+def _why(certificate: Mapping[str, Any], why: str) -> str:
+    return next((text for n, text in enumerate(certificate["refused"]) if why == f"refused[{n}]"), why)
+
+
+def _components(components: Iterable[tuple[str, str]]) -> Iterator[str]:
+    for name, doc in components:
+        yield ""
+        yield f"{name}:"
+        yield from (f"  {line.strip()}" for line in doc.split("\n\n", 1)[-1].splitlines() if line.strip())
+
+
+def _witness(measured: Mapping[str, Any]) -> str:
+    if measured["note"]:
+        return str(measured["note"])
+    if not measured["controls"]:
+        return "witness: there was no site to move"
+    return (
+        f"witness (float64, casts neutral), as it was measured: under an element of every gauge outputs changed by "
+        f"{measured['error']} of their range beyond rounding; by at least {measured['control']} when one parameter "
+        f"moved alone ({measured['controls']} runs)"
+    )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,6 +1,7 @@
 """What was proved, as data: the `METADATA` of a compiled file.  docs/certificates.md says what every field means.
 
-`make` writes a certificate, `restated` writes one into a text again; `fingerprints` and `departure` compare graphs.
+`make` writes a certificate, `restated` writes one into a text again; `fingerprint`, `trail` and `departure` tell graphs
+apart.
 
 What this module does not do: it proves and reads nothing, and believes nothing that a certificate says.
 """
@@ -57,7 +58,6 @@ def make(
 
     theorems: of every gauge its `gauge`, `verdict`, `conditions`, `steps`, and whether it was `sampled`.
     """
-    fingerprint, trail = fingerprints(graph)
     layouts: list[dict[str, Any]] = []
     structures: dict[str, dict[str, Any]] = {}
     placed: list[dict[str, Any]] = []
@@ -92,8 +92,8 @@ def make(
             "loss": loss or "",
             "traced": traced,
             "inputs": [(node.name, node.shape) for node in graph.leaves("input")],
-            "graph_sha256": fingerprint,
-            "graph_trail": trail,
+            "graph_sha256": fingerprint(graph),
+            "graph_trail": trail(graph),
             "structures": structures,
             "layouts": layouts,
             "sites": placed,
@@ -148,8 +148,8 @@ def _structure(site: Site) -> dict[str, Any]:
 
 
 # --- graphs --------------------------------------------------------------------------------------------------------
-def fingerprints(graph: Graph) -> tuple[str, Trail]:
-    """A hash of all that matching and proving read of a graph, and a trail of what its nodes are, to find a difference.
+def fingerprint(graph: Graph) -> str:
+    """A hash of all that matching and proving read of a graph.
 
     Names of ATen operations do not enter, not even of those without a row: they are another release's business.
     """
@@ -157,18 +157,18 @@ def fingerprints(graph: Graph) -> tuple[str, Trail]:
     for node in graph:
         digest.update(repr(_identity(node)).encode())
     digest.update(repr((graph.outputs, graph.buffers, graph.cuts)).encode())
-    return digest.hexdigest(), _repeats([_digits(graph, node) for node in graph])
+    return digest.hexdigest()
 
 
-def departure(graph: Graph, trail: Trail) -> Node | None:
-    """The first node that a trail of another graph does not pass, None where it passes them all."""
-    mine = "".join(digits * count for count, digits in fingerprints(graph)[1])
-    other = "".join(digits * count for count, digits in trail)
-    for node in graph:
-        at = slice(2 * node.id, 2 * node.id + 2)
-        if mine[at] != other[at]:
-            return node
-    return None
+def trail(graph: Graph) -> Trail:
+    """What the nodes are, one after the other: to find where another graph differs, not to say whether it does."""
+    return _repeats([_digits(graph, node) for node in graph])
+
+
+def departure(graph: Graph, other: Trail) -> Node | None:
+    """The first node that the trail of another graph does not pass, None where it passes them all."""
+    digits = "".join(stretch * count for count, stretch in other)
+    return next((node for node in graph if digits[2 * node.id : 2 * node.id + 2] != _digits(graph, node)), None)
 
 
 def _identity(node: Node) -> tuple[object, ...]:
@@ -229,4 +229,4 @@ def _longest(same: Sequence[object]) -> tuple[int, int]:
     return best
 
 
-__all__ = ["HEAD", "TOLERATED", "Trail", "departure", "fingerprints", "laid_out", "make", "restated"]
+__all__ = ["HEAD", "TOLERATED", "Trail", "departure", "fingerprint", "laid_out", "make", "restated", "trail"]

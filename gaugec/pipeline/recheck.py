@@ -18,7 +18,7 @@ from typing import Any
 
 from gaugec import limits
 from gaugec.certificate.read import Compiled, NotCompiled, read
-from gaugec.certificate.write import TOLERATED, departure, fingerprints, restated
+from gaugec.certificate.write import TOLERATED, departure, fingerprint, restated
 from gaugec.errors import GaugeError, SpecError, printable
 from gaugec.language import load
 from gaugec.language.tree import Spec
@@ -195,7 +195,7 @@ def _changed(whole: Mapping[str, Any], traced: Trace) -> str:
             return f"first difference: it read {one}, reads {other} now"
         if read[name] != reads[name]:
             return f"first difference: the input {name} had the shape {read[name]}, has {reads[name]} now"
-    if whole["graph_sha256"] == fingerprints(traced.graph)[0]:
+    if whole["graph_sha256"] == fingerprint(traced.graph):
         return ""
     node = departure(traced.graph, whole["graph_trail"])
     if node is None:

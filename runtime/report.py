@@ -150,11 +150,10 @@ def _site(
 
 
 def _group(whole: Mapping[str, Any], site: Mapping[str, Any]) -> str:
-    """The group with its dimension: a translation's is what it adds, not the axis along which it adds the same."""
+    """The group with its dimension: of a shift that is what it adds, not the axis along which it adds the same."""
     layout, group = whole["layouts"][site["layout"]], whole["structures"][site["structure"]]["group"]
-    added = group == "translation" and layout["bindings"]
-    size = math.prod(n for n, _ in layout["bindings"][0]["rest"]) if added else layout["size"]
-    return f"{group}({size})"
+    added = next((binding["rest"] for binding in layout["bindings"] if binding["move"] == "shift"), None)
+    return f"{group}({layout['size'] if added is None else math.prod(n for n, _ in added)})"
 
 
 def _refused(certificate: Mapping[str, Any], explain: bool, known: Known) -> Iterator[str]:

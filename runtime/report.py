@@ -10,7 +10,7 @@ Not here: any judgement.  What is repeated are the claims of the file (see `gaug
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,28 +44,17 @@ def report(
     and the steps of every proof.
     """
     known = known or Known()
-    lines = list(_components(components))
-    if "certificate" in certificate:
-        lines = lines if explain else []
-        whole = unfolded(certificate)
-        lines = [
-            f"{certificate['spec']}: {proved_once(len(whole['sites']), len(whole['structures']))}",
-            *_origin(whole),
-            *(
-                line
-                for theorem in whole["theorems"]
-                for line in ("", *_gauge(certificate, whole, theorem, explain, known))
-            ),
-            *_refused(certificate, explain, known),
-            "",
-            "parameters that no gauge moves:",
-            *(f"  {name}: {_why(certificate, why)}" for name, why in certificate["ungauged"].items()),
-            *["  none"] * (not certificate["ungauged"]),
-            *lines,
-            "",
-            _witness(certificate["witness"]),
-        ]
-    return "\n".join(lines)
+    if "theorems" not in certificate:  # written by hand: nothing is claimed
+        return "\n".join(_components(components))
+    whole = unfolded(certificate)
+    lines = [f"{certificate['spec']}: {proved_once(len(whole['sites']), len(whole['structures']))}", *_origin(whole)]
+    for theorem in whole["theorems"]:
+        lines += ["", *_gauge(certificate, whole, theorem, explain, known)]
+    lines += _refused(certificate, explain, known)
+    lines += ["", "parameters that no gauge moves:"]
+    lines += [f"  {name}: {_why(certificate, why)}" for name, why in certificate["ungauged"].items()] or ["  none"]
+    lines += _components(components) if explain else ()
+    return "\n".join([*lines, "", _witness(certificate["witness"])])
 
 
 def overview(certificate: Mapping[str, Any]) -> list[str]:
@@ -103,50 +92,58 @@ def _origin(whole: Mapping[str, Any]) -> Iterator[str]:
 def _gauge(
     certificate: Mapping[str, Any], whole: Mapping[str, Any], theorem: Mapping[str, Any], explain: bool, known: Known
 ) -> Iterator[str]:
-    gauge = theorem["gauge"]
-    sites = [site for site in whole["sites"] if site["gauge"] == gauge]
-    yield ""
-    yield f"{gauge}: {theorem['verdict']}, {_count(len(sites), 'site')}"
+    sites = [site for site in whole["sites"] if site["gauge"] == theorem["gauge"]]
+    yield f"{theorem['gauge']}: {theorem['verdict']}, {_count(len(sites), 'site')}"
     if explain:
         yield from (f"  {step}" for step in theorem["steps"])
     yield from (f"  if {condition}" for condition in theorem["conditions"])
-    if not explain:
-        sites = [site for site in certificate["sites"] if site["gauge"] == gauge]
-    told: set[str] = set()
-
-    def off(name: str) -> bool:
-        return any(each in known.frozen for each in ([name] if explain else expand([name])))
-
-    for site in sites:
-        proof = whole["structures"][site["structure"]]
-        if explain and site["structure"] not in told:
-            told.add(site["structure"])
-            yield f"  structure {site['structure']}: {proof['verdict']}"
-            yield from (f"    {step}" for step in proof["steps"])
-            yield from (f"    if {condition}" for condition in proof["conditions"])
-        own = [condition for condition in proof["conditions"] if condition not in theorem["conditions"]]
-        yield from _site(whole, site, [] if explain else own, off)
-        if explain:
-            yield from (f"      {step}" for step in known.ways.get((gauge, site["index"]), ()))
+    if explain:
+        yield from _each(whole, sites, known)
+        return
+    for entry in certificate["sites"]:
+        if entry["gauge"] == theorem["gauge"]:
+            conditions = whole["structures"][entry["structure"]]["conditions"]
+            own = [f", if {condition}" for condition in conditions if condition not in theorem["conditions"]]
+            noun = "sites" if entry["index"].startswith("{") else "site"
+            yield f"  {noun} {_head(whole, entry)}{''.join(own)}"
+            for what, pattern in _bindings(whole, entry):
+                names = expand([pattern])
+                frozen = sum(name in known.frozen for name in names)
+                some = "frozen" if frozen == len(names) else f"{frozen} of {len(names)} frozen"
+                yield f"    {what}" + (f" ({some}: there the gauge is off)" if frozen else "")
 
 
-def _site(
-    whole: Mapping[str, Any], site: Mapping[str, Any], conditions: Sequence[str], off: Callable[[str], bool]
-) -> Iterator[str]:
-    """A site, or an entry of the certificate: several by their ranges."""
+def _each(whole: Mapping[str, Any], sites: Sequence[Mapping[str, Any]], known: Known) -> Iterator[str]:
+    """Sites one by one, under the proofs of their structures."""
+    for key in dict.fromkeys(site["structure"] for site in sites):
+        proof = whole["structures"][key]
+        yield f"  structure {key}: {proof['verdict']}"
+        yield from (f"    {step}" for step in proof["steps"])
+        yield from (f"    if {condition}" for condition in proof["conditions"])
+        for site in sites:
+            if site["structure"] == key:
+                yield f"    site {_head(whole, site)}"
+                for what, name in _bindings(whole, site):
+                    yield f"      {what}" + (" (frozen: there the gauge is off)" if name in known.frozen else "")
+                yield from (f"        {step}" for step in known.ways.get((site["gauge"], site["index"]), ()))
+
+
+def _head(whole: Mapping[str, Any], site: Mapping[str, Any]) -> str:
+    """A site, or an entry of the certificate (several by their ranges), in one line."""
     layout, proof = whole["layouts"][site["layout"]], whole["structures"][site["structure"]]
     copies = f" x {layout['copies']} copies" if layout["copies"] > 1 else ""
     pairs = f", {proof['pairing']}" if proof["pairing"] else ""
     place = f" {site['place']}" if site["place"] else ""
-    ifs = "".join(f", if {condition}" for condition in conditions)
-    noun = "sites" if str(site["index"]).startswith("{") else "site"
-    yield f"  {noun} {site['index']}{place}: {_group(whole, site)}{copies}{pairs}, {proof['verdict']}{ifs}"
-    for binding, name in zip(layout["bindings"], site["parameters"]):
+    return f"{site['index']}{place}: {_group(whole, site)}{copies}{pairs}, {proof['verdict']}"
+
+
+def _bindings(whole: Mapping[str, Any], site: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What a site binds, in one line, with the name or the pattern of the parameter."""
+    for binding, name in zip(whole["layouts"][site["layout"]]["bindings"], site["parameters"]):
         parts = ", ".join("*".join(str(n) for n, _ in binding[part]) or "1" for part in ("copies", "group", "rest"))
         start = f" from {binding['offset']}" if binding["offset"] else ""
         shift = f", as 1 + w with 1 = {binding['shift_by']:g}" if binding["shift_by"] else ""
-        frozen = " (frozen: the gauge is off)" if off(name) else ""
-        yield f"    {binding['role']} = {name} [{parts}]{start}{shift}{frozen}"
+        yield f"{binding['role']} = {name} [{parts}]{start}{shift}", name
 
 
 def _group(whole: Mapping[str, Any], site: Mapping[str, Any]) -> str:

@@ -9,8 +9,6 @@ from typing import Any
 from gaugec.runtime.certificate import DEFAULTS, unfolded
 from gaugec.runtime.ranges import LIMIT
 
-VERSION = 2
-
 
 @dataclass(frozen=True)
 class _Lacking:

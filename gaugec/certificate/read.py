@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gaugec.certificate.form import VERSION, complaint
+from gaugec.certificate.form import complaint
 from gaugec.errors import GaugeError, printable
 from gaugec.runtime.certificate import unfolded
-from gaugec.runtime.seal import intact, unified
+from gaugec.runtime.seal import VERSION, intact, unified
 
 MAX_BYTES = 8_000_000  # a model of 80 layers takes half a megabyte; the syntax tree of a text up to 500 times its size
 

@@ -15,11 +15,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gaugec.certificate.form import VERSION
 from gaugec.graph.ir import Graph, Node
 from gaugec.literals import literal
 from gaugec.runtime.certificate import folded
-from gaugec.runtime.seal import BLANK
+from gaugec.runtime.seal import BLANK, VERSION
 from gaugec.sites import Binding, Site
 from gaugec.version import VERSION as RELEASE
 

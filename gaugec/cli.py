@@ -252,8 +252,8 @@ def report(
         _complain(f"gaugec: {error}")
         sys.exit(MISUSED)
     if not recheck:
-        said = in_words(compiled.metadata, compiled.components, explain=explain)
-        console().print(Text("\n".join(map(printable, said.split("\n")))))
+        lines = in_words(compiled.metadata, compiled.components, explain=explain).split("\n")
+        console().print(Text("\n".join(map(printable, lines))))
         if not compiled.intact:
             _complain(f"gaugec: {file} was changed after it was compiled; what it says may not be what it does")
             sys.exit(REFUSED)

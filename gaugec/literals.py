@@ -31,7 +31,7 @@ def quote(text: str) -> str:
 def literal(value: Any, column: int = 0, indent: int = 0, *, filled: bool = False) -> str:
     """A literal that starts in a column: one line if it fits, else one entry a line, as a formatter has it.
 
-    filled: short entries share lines, and what precedes a last entry that takes several stands on its opening line.
+    filled: short entries share lines, and what precedes the last entry of a dict stands on its first line.
     """
     if value is None or isinstance(value, bool | int | float):
         return repr(value)
@@ -46,7 +46,7 @@ def literal(value: Any, column: int = 0, indent: int = 0, *, filled: bool = Fals
     else:
         entries = [("", entry) for entry in value]
         opening, closing = ("(", ")") if isinstance(value, tuple) else ("[", "]")
-    if filled and (hugged := _hugged(opening, entries, closing, column, indent)):
+    if filled and isinstance(value, Mapping) and (hugged := _hugged(entries, column, indent)):
         return hugged
     inner = indent + 4
     room = WIDTH - inner
@@ -63,15 +63,14 @@ def literal(value: Any, column: int = 0, indent: int = 0, *, filled: bool = Fals
     return "\n".join([opening, *(" " * inner + line for line in lines), " " * indent + closing])
 
 
-def _hugged(opening: str, entries: Sequence[tuple[str, Any]], closing: str, column: int, indent: int) -> str:
-    """The literal with all but the last entry, a list or a dict, on its first line; "" where that has no room."""
+def _hugged(entries: Sequence[tuple[str, Any]], column: int, indent: int) -> str:
+    """A dict with all but its last entry, a list or a dict, on its first line; "" where that has no room for them."""
     *first, (head, last) = entries
-    if not isinstance(last, Mapping | list):
+    start = "{" + "".join(f"{key}{flat(entry)}, " for key, entry in first) + head
+    if not first or not last or not isinstance(last, Mapping | list) or column + len(start) >= WIDTH - 1:
         return ""
-    start = opening + "".join(f"{key}{flat(entry)}, " for key, entry in first) + head
     rest = literal(last, WIDTH, indent, filled=True)
-    whole = f"{start}{rest}{closing}"
-    return whole if last and column + len(start) < WIDTH - 1 and rest[1] == "\n" else ""
+    return f"{start}{rest}}}" if rest[1] == "\n" else ""
 
 
 def _long(text: str, column: int, indent: int) -> str:

@@ -249,7 +249,7 @@ def edits() -> list[tuple[str, str, str, str, str]]:
         ("verdict", '"gauge": "unit_scale", "verdict": "proved"', '"gauge": "unit_scale", "verdict": "believed"',
          "proofs", "unit_scale: verdict is `'believed'` in the certificate, `'proved'` now"),
         ("condition", '"conditions": ["c > 0"]', '"conditions": []', "proofs", "conditions[0] is"),
-        ("site", '"parameters": ["up.weight"', '"parameters": ["up.bias"', "sites", "parameters[0] is `'up.bias'`"),
+        ("site", '"up.weight", "up.bias", "down', '"up.bias", "up.bias", "down', "sites", "parameters[0] is `'up.bias'`"),
         ("role", '"exponent": "-1"', '"exponent": "2"', "sites", "layout, bindings[2], exponent is `'2'`"),
         ("ungauged", '"ungauged": {"down.bias": "no gauge of the spec holds there"}', '"ungauged": {}', "code", "line"),
         ("comment", "# --- component 0", "# ---- component 0", "code", "line"),

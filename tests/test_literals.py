@@ -1,4 +1,4 @@
-"""Literals as source: what is written is read back, in lines that are not too long, and the filled layout is compact."""
+"""Literals as source: what is written is read back, in lines of a bounded length, and filled where that is asked."""
 
 from __future__ import annotations
 
@@ -52,5 +52,5 @@ def test_the_filled_layout() -> None:
 
 
 def test_what_is_no_literal_is_refused() -> None:
-    with pytest.raises(GaugeError, match="^a set cannot be written into a compiled gauge$"):
+    with pytest.raises(GaugeError, match=r"^a set cannot be written into a compiled gauge$"):
         literal({"a": {1, 2}})

@@ -116,8 +116,9 @@ def restated(source: str, changes: Mapping[str, Any]) -> str:
     (node,) = (n for n in tree.body if isinstance(n, ast.AnnAssign) and ast.unparse(n.target) == "METADATA")
     lines = source.split("\n")
     value = {**ast.literal_eval(node.value or ast.Dict([], [])), **changes}
-    head, tail = lines[: node.lineno - 1], lines[node.end_lineno :]
-    return "\n".join([*head, HEAD + laid_out(value), *tail])
+    last = (node.end_lineno or node.lineno) - 1
+    rest = lines[last].encode()[node.end_col_offset :].decode()  # a comment behind it
+    return "\n".join([*lines[: node.lineno - 1], HEAD + laid_out(value) + rest, *lines[last + 1 :]])
 
 
 def _binding(binding: Binding) -> dict[str, Any]:

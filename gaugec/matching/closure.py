@@ -109,8 +109,8 @@ class Closure:
         self.matcher, self.pattern, self.bound = matcher, pattern, bound
         self.graph = matcher.graph
         laws = (matcher.degree, matcher.forgets, matcher.depends, matcher.noisy)
-        paired = GROUPS[pattern.statement.group].paired
-        self.context = Context(pattern.kind, paired, group, copies, *laws)
+        row = GROUPS[pattern.statement.group]
+        self.context = Context(pattern.kind, row.paired, row.keeps_ones, group, copies, *laws)
         self.lengths = {d: e.length for b in bound for d, e in b.digits.items()}
         self.alive = group | copies
         self.states: dict[int, list[State]] = {}

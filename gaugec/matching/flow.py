@@ -166,6 +166,8 @@ def _einsum_one(node: Node, seen: Seen, context: Context) -> Outcome | Demand:
                 raise Demote(digit, "it stays while the rest of the moved axis is contracted", node, _ONE)
         partner = _partner(node, seen, acting, context)
         if not any(_elsewhere(node, seen, v) for v in acting.values()):
+            if context.keeps_ones:
+                return Outcome(None, ("sum", played(seen.state)))
             raise Blocked("the moved axis is summed away", node, _SUM[context.kind])
         if partner is None:
             raise Blocked("the moved axis is contracted with values that do not move", node, _MEETS[context.kind])

@@ -69,8 +69,9 @@ def _pattern(
 ) -> Pattern:
     graph = statement.graph
     gone = {statement.params[role] for role in absent}
-    paired = GROUPS[statement.group].paired
-    context = Context(kind, paired, frozenset({(0,)}), frozenset(), degree, forgets, dependence(graph), noise(graph))
+    row = GROUPS[statement.group]
+    laws = (degree, forgets, dependence(graph), noise(graph))
+    context = Context(kind, row.paired, row.keeps_ones, frozenset({(0,)}), frozenset(), *laws)
     states: dict[int, State] = {}
     for number, (role, movement) in enumerate(movements.items()):
         if role not in absent:

@@ -104,6 +104,7 @@ class Context:
     """What stays the same during one flow.
 
     kind: "scale", "rotate" or "shift".  paired: rotary pairs are allowed to be taken apart and put together.
+    keeps_ones: rotations leave the vector of ones, so that sums along their axis are kept.
     group: digits along which the element acts.  copies: digits each value of which has an element of its own.
     degree, forgets: proved laws of functions.
     depends: node id -> does it depend on any parameter.  noise: nodes that are dropout masks.
@@ -111,6 +112,7 @@ class Context:
 
     kind: str
     paired: bool
+    keeps_ones: bool
     group: frozenset[Number]
     copies: frozenset[Number]
     degree: Law

@@ -1,4 +1,4 @@
-"""From a gauge's action to what an optimizer needs: tangents, frames, pools.  Once per structure, not once per site.
+"""From a gauge's action to what an optimizer needs: tangents, frames.  Once per structure, not once per site.
 
 What sympy finds (`gaugec.laws.tangents`, `gaugec.laws.roots`) are exact numbers and short Terms; here they become the
 rules of a structure, and the Terms tensor code.
@@ -36,13 +36,17 @@ def derive(sites: Sequence[Site]) -> Derived:
 def _rule(site: Site) -> Rule:
     group = GROUPS[site.group]
     if group.missing:
-        raise GaugeError(f"{site.gauge}: no optimizer is compiled for the group {group.name} yet: {group.missing}")
+        smaller = next((name for name in group.subgroups if not GROUPS[name].missing), None)
+        raise GaugeError(
+            f"{site.gauge}: no optimizer is compiled for the group {group.name} yet: {group.missing}",
+            help=f"gauge it by {smaller}, the nearest subgroup that is compiled" if smaller else None,
+        )
     tangents = tuple(tangent(site, binding.move) for binding in site.bindings)
     if group.frame == "none":
         if site.fix:
             span = site.fix[0].span
             raise GaugeError(f"{site.gauge}: a gauge of {site.group} has no frame to solve a fix for", span)
-        return Rule(tangents, None, (None, None), "", group.pools)
+        return Rule(tangents, None, (None, None), "")
     if len(site.fix) != 1:
         raise GaugeError(
             f"{site.gauge}: {len(site.fix)} fix lines where one is needed: the scale has one number a unit",
@@ -54,7 +58,7 @@ def _rule(site: Site) -> Rule:
     with limits.proof():
         frame = _solved(site, fix, norms, left, right)
         sided = (_one_sided(site, fix, norms, left), _one_sided(site, fix, norms, right))
-    return Rule(tangents, frame, sided, fix.text, group.pools)
+    return Rule(tangents, frame, sided, fix.text)
 
 
 def _norms(site: Site) -> Norms:

@@ -27,14 +27,12 @@ class Rule:
     frame: the scale that the `fix` line asks for; None where no frame is needed.
     sided: the scales of the one-sided forms, left == 1 and right == 1; where a cycle of frames has to be broken.
     equation: the `fix` line as text, for people.
-    pools: "axis", "pair" or "nothing".
     """
 
     tangents: tuple[Tangent, ...]
     frame: Formula | None
     sided: tuple[Formula | None, Formula | None]
     equation: str
-    pools: str
 
 
 Key = tuple[object, ...]
@@ -92,6 +90,11 @@ class Actor:
     def keeps_ones(self) -> bool:
         """Whether its generators send the vector of ones to 0."""
         return GROUPS[self.group].keeps_ones
+
+    @property
+    def pools(self) -> str:
+        """Over what its elements mix squares are averaged: "axis", "pair" or "nothing"."""
+        return GROUPS[self.group].pools
 
 
 @dataclass(frozen=True)

@@ -165,11 +165,10 @@ def _region(actor: Actor, part: Part) -> Region:
     coefficient = part.copies + part.group
     digits = []
     step = prod(n for n, _ in coefficient)
-    matrix = actor.kind == "rotate"
     for i, (n, stride) in enumerate(coefficient):
         step //= n
-        digits.append(Digit(n, stride, step, mixed=matrix and i >= len(part.copies)))
-    digits += [Digit(n, stride, 0, mixed=actor.kind == "turn") for n, stride in part.pair]
+        digits.append(Digit(n, stride, step, mixed=actor.pools == "axis" and i >= len(part.copies)))
+    digits += [Digit(n, stride, 0, mixed=actor.pools == "pair") for n, stride in part.pair]
     digits += [Digit(n, stride, 0, mixed=actor.kind == "shift") for n, stride in part.rest]
     return Region(part.offset, tuple(digits))
 
@@ -361,7 +360,7 @@ def _pools(actors: Sequence[Actor], shapes: Mapping[str, tuple[int, ...]]) -> li
         regions = [
             _region(actor, part)
             for actor in actors
-            if actor.kind in ("rotate", "turn")
+            if actor.pools != "nothing"
             for part in actor.parts
             if part.slot == slot
         ]

@@ -374,6 +374,7 @@ def _unexpected(key: Key, node: Node) -> str:
         "add": "another value is added to the moved one",
         "contract": "the moved axis is contracted",
         "product": "moved values are multiplied together",
+        "sum": "the moved axis is summed",
     }
     name = spelled(key[1], key[2]) if key[0] == "map" else key[1] if len(key) > 1 else key[0]  # type: ignore[arg-type]
     what = words.get(str(key[0]), f"the moved value passes {name}")

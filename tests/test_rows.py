@@ -15,8 +15,12 @@ from torch import Tensor, nn
 
 import gaugec
 import gaugec.runtime
-from gaugec.groups import GROUPS, TABLE
+from gaugec.groups import GROUPS, TABLE, Group
+from gaugec.pipeline.compile import largest
 from gaugec.runtime import DDCAdamW
+from gaugec.sites import Binding, Move
+from gaugec.witness.elements import element
+from runtime import handmade
 
 SOURCES = sorted(p for p in Path(gaugec.__file__).parent.rglob("*.py") if "specs" not in p.parts)
 
@@ -150,9 +154,8 @@ CASES = {
 }
 
 
-def written(group: str) -> str:
-    """The text of a row's gauge."""
-    own = CASES[group]
+def written(own: Case, group: str) -> str:
+    """The text of a case's gauge."""
     lines = [f"gauge own({own.dims}):", '    "Of this row."', f"    given {own.given}", f"    param {own.param}"]
     lines += [f"    model {line}" for line in own.model.split("; ")]
     lines += [f"    for every R in {group}(k):", *(f"        {action}" for action in own.actions.split("; "))]
@@ -162,7 +165,7 @@ def written(group: str) -> str:
 @pytest.fixture(scope="module", params=list(GROUPS))
 def spec(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     path = tmp_path_factory.mktemp("rows") / f"{request.param}.gauge"
-    path.write_text(written(request.param), encoding="utf-8")
+    path.write_text(written(CASES[request.param], request.param), encoding="utf-8")
     return request.param, path
 
 
@@ -228,3 +231,62 @@ def test_what_is_not_compiled_is_said_in_the_table() -> None:
         "invertible": "its frame is polar, a matrix from the geometric mean of two Gram matrices whose compact "
         "remainder changes with the parameters; the runtime's frames are scales"
     }
+
+
+# --- what follows from single columns ----------------------------------------------------------------------------
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
+def test_the_witness_draws_elements_of_the_group(row: Group) -> None:
+    move = Move(row.kind)
+    binding = Binding("A", "a", 0, ((2, 18),), ((6, 3),), ((3, 1),), move)
+    pairs = {"pairing": "interleaved", "rotary": 4} if row.paired else {}
+    site = handmade.site("own", 0, row.name, 2, 6, [binding], **pairs)
+    one, two = (element(site, torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    assert not torch.allclose(one, two, atol=1e-2) and not torch.allclose(one[0], one[1], atol=1e-2)
+    if row.kind == "shift":
+        assert one.shape == (2, 3) and site.width == 3
+        return
+    assert one.shape == ((2, 6) if row.kind == "scale" else (2, 6, 6)) and site.width == 6
+    if row.kind == "scale":
+        assert (one > 0).all()
+        assert not row.paired or (torch.equal(one[:, 0:4:2], one[:, 1:4:2]) and (one[:, 4:] == 1).all())
+        return
+    eye = torch.eye(6, dtype=torch.float64)
+    assert (torch.linalg.det(one).abs() > 1e-6).all()
+    assert torch.allclose(one @ one.mT, eye.expand(2, 6, 6)) == row.transpose_inverts
+    assert torch.allclose(one.sum(-1), torch.ones(2, 6, dtype=torch.float64)) == row.keeps_ones
+    if row.transpose_inverts and not row.paired:
+        assert set(torch.linalg.det(one).sign().tolist()) == {1.0, -1.0}
+    if row.paired:
+        assert torch.equal(one[:, 4:], eye[4:].expand(2, 2, 6)) and (one[:, 0, 2:] == 0).all()
+
+
+def test_a_larger_group_replaces_its_subgroup() -> None:
+    def site(group: str, index: int) -> Any:
+        binding = Binding("A", "a", 0, (), ((4, 3),), ((3, 1),), Move("rotate"))
+        return handmade.site("own", index, group, 1, 4, [binding])
+
+    def kept(*groups: str) -> list[int]:
+        return [each.index for each in largest([site(group, i) for i, group in enumerate(groups)])]
+
+    assert kept("torus", "orthogonal", "torus") == [1]
+    assert kept("orthogonal", "orthogonal") == [0]
+    assert kept("orthogonal_ones", "torus") == [0, 1]  # neither is a subgroup of the other
+    assert kept("orthogonal_ones", "torus", "orthogonal") == [2]
+    assert kept("orthogonal", "invertible") == [1]
+
+
+@pytest.mark.parametrize(
+    ("group", "model", "message"),
+    [
+        ("orthogonal", "y = (x @ A.T + b) @ B.T", "the moved axis is summed away at aten.sum"),
+        ("orthogonal_ones", "y = (x @ A.T + b) @ B.T", "the moved axis is summed at aten.sum, where the formula"),
+    ],
+)
+def test_a_sum_is_kept_where_the_ones_are_and_the_formula_sums(
+    group: str, model: str, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "own.gauge"
+    path.write_text(written(CASES["orthogonal_ones"]._replace(model=model, keeps="y"), group), encoding="utf-8")
+    with pytest.raises(gaugec.MatchError) as refused:
+        gaugec.compile(path, CASES["orthogonal_ones"].make().double(), (data(0),))
+    assert message in refused.value.message

@@ -98,7 +98,7 @@ def build(
             raise _no_site(entry.gauge, refused, traced)
         sites += found
         refusals += refused
-    sites = _largest(sites)
+    sites = largest(sites)
     measured = _witnessed(traced, sites)
     if measured.dead:
         # a site from which nothing reaches an output has nothing to prove, and its parameters nothing to learn
@@ -156,7 +156,7 @@ def _why(name: str, refusals: Sequence[Refused], traced: Trace) -> str:
     return traced.blocked.get(name) or "no gauge of the spec holds there"
 
 
-def _largest(sites: Sequence[Site]) -> list[Site]:
+def largest(sites: Sequence[Site]) -> list[Site]:
     """Where a group and its subgroup move the same parts of the same parameters, the larger is kept."""
 
     def acts_on(site: Site) -> object:

@@ -246,6 +246,8 @@ def report(
         raise click.UsageError("MODEL, --spec, --loss and --limit are for --recheck.")
     if loss and not model:
         raise click.UsageError("--loss is for a MODEL.")
+    if explain and recheck:
+        raise click.UsageError("--explain is for what the file says, not for --recheck.")
     try:
         compiled = importlib.import_module("gaugec.certificate.read").read(file)
     except gaugec.GaugeError as error:

@@ -31,8 +31,10 @@ from gaugec.graph.statement import Digit, Region
 from gaugec.pipeline.compile import stated
 from gaugec.proof import prove
 from gaugec.proof.theorem import Theorem
+from gaugec.runtime import load
 from gaugec.runtime.certificate import unfolded
 from gaugec.runtime.ranges import LENGTH, LIMIT
+from gaugec.runtime.report import report as in_words
 from gaugec.runtime.seal import sealed
 from gaugec.tracing.trace import trace
 
@@ -327,6 +329,31 @@ def test_report_does_not_run_the_file(home: Path, tmp_path: Path, source: str, m
     assert not Path("harm").exists()
 
 
+@pytest.mark.parametrize("explain", [False, True])
+def test_there_is_one_report(tmp_path: Path, explain: bool) -> None:
+    """Of a file that is not run, of a gauge that was loaded, and of one that was compiled here."""
+    (tmp_path / "deep.gauge").write_text(DEEP)
+    model = nn.Sequential(*(Block() for _ in range(3)))
+    model[1].up.weight.requires_grad_(False)
+    compiled = gaugec.compile(tmp_path / "deep.gauge", model, (torch.randn(3, 10),))
+    compiled.save(tmp_path / "deep.py")
+    file = reading.read(tmp_path / "deep.py")
+    read = call("report", str(tmp_path / "deep.py"), *["--explain"] * explain).stdout.rstrip("\n")
+    assert read == load(tmp_path / "deep.py").report(explain=explain)
+    assert read == in_words(file.metadata, file.components, explain=explain)
+    known = compiled.report(explain=explain)
+    if explain:
+        assert "    site 1 1: positive(7), proved" in known and "      Wu = " not in known
+        assert "W1 = 1.up.weight [1, 7, 10] (frozen: there the gauge is off)" in known
+        assert known.count("moves by c along axis") >= 9 and "moves by c" not in read
+        assert "linearity: products distribute over sums" in read
+    else:
+        assert "  sites {0..2} {0..2}: positive(7), proved" in known
+        assert "W1 = {0..2}.up.weight [1, 7, 10] (1 of 3 frozen: there the gauge is off)" in known
+        assert known.replace(" (1 of 3 frozen: there the gauge is off)", "") == read
+        assert "linearity" not in read
+
+
 def test_escapes_in_a_certificate_do_not_reach_the_terminal(tmp_path: Path, source: str) -> None:
     path = tmp_path / "net.py"
     path.write_text(sealed(certificate.restated(source, {"traced": "\x1b[2Jgone\rproved"})))
@@ -460,6 +487,7 @@ def test_a_key_that_is_no_text_is_told(tmp_path: Path, source: str) -> None:
         ["net.py", "--recheck", "--loss", "cross_entropy"],
         ["net.py", "--recheck", "--spec", "no/such.gauge"],
         ["net.py", "--recheck", "nowhere:factory"],
+        ["net.py", "--recheck", "--explain"],
     ],
 )
 def test_misuse(home: Path, words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

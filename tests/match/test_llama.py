@@ -9,6 +9,7 @@ import pytest
 from match.models import FEED, HEAD, HEADS, HIDDEN, KV, VOCABULARY, counts, found, llama, spec_file
 
 import gaugec
+from gaugec.certificate.write import laid_out
 
 LAYERS = [f"model.layers.{i}" for i in range(2)]
 GROUP = HEADS // KV
@@ -126,6 +127,11 @@ def test_only_the_embedding_is_left_and_the_report_says_so(compiled: Any) -> Non
     report = compiled.report()
     assert "norm_gain: proved, 5 sites" in report
     assert "model.embed_tokens.weight:" in report.split("parameters that no gauge moves:")[1]
+
+
+def test_the_certificate_and_the_report_are_short(compiled: Any) -> None:
+    assert laid_out(compiled.metadata).count("\n") < 180
+    assert compiled.report().count("\n") < 55
 
 
 # --- the embedding is the head

@@ -26,7 +26,7 @@ from gaugec import limits
 from gaugec.certificate import read as reading
 from gaugec.certificate import write as certificate
 from gaugec.cli import main
-from gaugec.graph.ir import Graph, Node
+from gaugec.graph.ir import Along, Concatenation, Contraction, Graph, Leaf, Map, Node, Opaque, Sum
 from gaugec.graph.statement import Digit, Region
 from gaugec.pipeline.compile import stated
 from gaugec.proof import prove
@@ -518,13 +518,25 @@ def test_every_site_is_there_with_all_that_it_moves(home: Path, source: str) -> 
     ]  # fmt: skip
 
 
-def test_every_field_of_a_node_is_in_the_hash_of_the_graph() -> None:
-    node = Node(0, "leaf", (), ())
+NODES = (
+    Leaf(id=0, modes=(), shape=(), kind="input", name="x"),
+    Contraction(id=0, modes=(), shape=()),
+    Sum(id=0, modes=(), shape=()),
+    Map(id=0, modes=(), shape=(), function="relu"),
+    Along(id=0, modes=(), shape=(), function="softmax", bound=()),
+    Concatenation(id=0, modes=(), shape=(), joined=0, pieces=()),
+    Opaque(id=0, modes=(), shape=(), reason="aten.cumsum"),
+)
+
+
+@pytest.mark.parametrize("node", NODES, ids=lambda node: node.word)
+def test_every_field_of_a_node_is_in_the_hash_of_the_graph(node: Node) -> None:
     plain = certificate.fingerprint(Graph((node,)))
-    for field in dataclasses.fields(Node):
+    for field in dataclasses.fields(node):
         other = dataclasses.replace(node, **{field.name: "other"})
         same = certificate.fingerprint(Graph((other,))) == plain
-        assert same == (field.name == "source" or not field.compare), field.name
+        assert same == (field.name in ("source", "line", "reason")) == (not field.compare), field.name
+    assert len({certificate.fingerprint(Graph((other,))) for other in NODES}) == len(NODES)
     for more in ({"outputs": (0,)}, {"buffers": (0,)}, {"cuts": ((0, 1, 2),)}):
         assert certificate.fingerprint(Graph((node,), **more)) != plain
 
@@ -571,7 +583,7 @@ def test_a_trail_holds_a_layer_once_and_finds_what_differs() -> None:
         assert certificate.departure(known, trail) is None
     other = graph(*[torch.tanh] * 4, torch.sigmoid, torch.tanh)
     node = certificate.departure(other, short)
-    assert node is not None and (node.function, node.place) == ("sigmoid", "9")
+    assert isinstance(node, Map) and (node.function, node.place) == ("sigmoid", "9")
 
 
 def test_how_busy_the_machine_was_is_not_in_the_certificate() -> None:

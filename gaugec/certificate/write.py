@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gaugec.graph.ir import Graph, Node
+from gaugec.graph.ir import Graph, Leaf, Node
 from gaugec.literals import literal
 from gaugec.runtime.certificate import folded
 from gaugec.runtime.seal import BLANK, VERSION
@@ -155,7 +155,7 @@ def fingerprint(graph: Graph) -> str:
     """
     digest = hashlib.sha256()
     for node in graph:
-        digest.update(repr(_identity(node)).encode())
+        digest.update(repr(node.identity).encode())
     digest.update(repr((graph.outputs, graph.buffers, graph.cuts)).encode())
     return digest.hexdigest()
 
@@ -171,26 +171,15 @@ def departure(graph: Graph, other: Trail) -> Node | None:
     return next((node for node in graph if digits[2 * node.id : 2 * node.id + 2] != _digits(graph, node)), None)
 
 
-def _identity(node: Node) -> tuple[object, ...]:
-    """Everything that a node is, but for what is there for people: an opaque node says no more than what it reads."""
-    function = "" if node.op == "opaque" else node.function
-    return (
-        node.id, node.op, node.modes, node.shape, node.operands, node.sizes, node.summed, node.bound, node.coefficients,
-        node.constant, function, node.attributes, node.pieces, node.name, node.place,
-    )  # fmt: skip
-
-
 def _digits(graph: Graph, node: Node) -> str:
     """Two digits of what a node computes and of what it reads: the same in every layer, whatever its number."""
 
     def own(node: Node) -> tuple[object, ...]:
-        called = [_NUMBER.sub("", text) for text in (node.name, node.place)]
-        fields = (node.op, node.shape, node.coefficients, node.constant, node.attributes, node.pieces, *called)
-        return fields if node.op == "opaque" else (*fields, node.function)
+        name = node.name if isinstance(node, Leaf) else ""
+        return (node.word, node.own, node.shape, *(_NUMBER.sub("", text) for text in (name, node.place)))
 
     indices = [access.index for access in node.operands]
-    read = [own(graph[access.node]) for access in node.operands]
-    text = repr((own(node), node.sizes, node.summed, node.bound, indices, read))
+    text = repr((own(node), node.sizes, indices, [own(graph[access.node]) for access in node.operands]))
     return hashlib.sha256(text.encode()).hexdigest()[:2]
 
 

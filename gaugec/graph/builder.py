@@ -11,9 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Any
 
 from gaugec import limits
+from gaugec.graph.ir import Along, Concatenation, Contraction, Leaf, Map, Node, Opaque, Sum
 from gaugec.graph.spaces import Inexpressible, Space, Variable, align, regroup
+from gaugec.operators import Attributes
 
 Lin = tuple[int, tuple[tuple[int, Variable], ...]]
 Axes = tuple[tuple[Variable, ...], ...]
@@ -31,23 +34,27 @@ class Ref:
 
 @dataclass(eq=False)
 class RawNode:
-    """A node under construction: like `tensor.Node` with variables that may still split."""
+    """A node under construction: its type, with variables that may still split.
 
-    op: str
+    `bound`: the variables that the node sums, acts along or joins.  `pieces`: of a concatenation, (start, length,
+    counter) of every operand.  `own`: the fields of its type in which no variable occurs.
+    """
+
+    type: type[Node]
     axes: Axes
     shape: tuple[int, ...]
     operands: list[Ref] = field(default_factory=list)
-    summed: tuple[Variable, ...] = ()
     bound: tuple[Variable, ...] = ()
-    coefficients: tuple[Fraction, ...] = ()
-    constant: Fraction = Fraction(0)
-    function: str = ""
-    attributes: tuple[tuple[str, object], ...] = ()
     pieces: tuple[tuple[int, int, Variable | None], ...] = ()
-    name: str = ""
+    own: dict[str, Any] = field(default_factory=dict)
     place: str = ""
     source: str = ""
     line: str = ""
+
+    def obscure(self, reason: str, operands: list[Ref]) -> None:
+        """Makes it a node of which nothing is known, and which reads all of its operands."""
+        self.type, self.operands, self.own = Opaque, operands, {"reason": reason}
+        self.bound, self.pieces = (), ()
 
 
 class Builder:
@@ -77,17 +84,17 @@ class Builder:
 
     def leaf(self, kind: str, name: str, shape: Sequence[int], *, random: bool = False) -> Ref:
         """A parameter, input, constant or group element of the given shape; `random`: drawn anew in every forward."""
-        marks: tuple[tuple[str, object], ...] = (("random", True),) if random else ()
-        return self._add(RawNode("leaf", _axes(shape), tuple(shape), function=kind, name=name, attributes=marks))
+        own = {"kind": kind, "name": name, "random": random}
+        return self._add(RawNode(Leaf, _axes(shape), tuple(shape), own=own))
 
     def scalar(self, value: Fraction, shape: Sequence[int] = ()) -> Ref:
         """The constant `value`, broadcast to `shape`."""
-        return self.expand(self._add(RawNode("einsum", (), (), coefficients=(value,))), shape)
+        return self.expand(self._add(RawNode(Contraction, (), (), own={"coefficient": value})), shape)
 
-    def opaque(self, source: str, operands: Sequence[Ref], shape: Sequence[int]) -> Ref:
+    def opaque(self, reason: str, operands: Sequence[Ref], shape: Sequence[int]) -> Ref:
         """An operation about which nothing is known: its output may depend on everything."""
         refs = [self._fresh(ref) for ref in operands]
-        return self._add(RawNode("opaque", _axes(shape), tuple(shape), refs, function=source))
+        return self._add(RawNode(Opaque, _axes(shape), tuple(shape), refs, own={"reason": reason}))
 
     def einsum(
         self, operands: Sequence[Ref], labels: Sequence[str], out: str, coefficient: Fraction = Fraction(1)
@@ -114,7 +121,7 @@ class Builder:
         axes = tuple(seen[letter][0] for letter in out)
         summed = tuple(v for letter, (axis, _) in seen.items() if letter not in out for v in axis)
         shape = tuple(seen[letter][1] for letter in out)
-        return self._add(RawNode("einsum", axes, shape, refs, summed=summed, coefficients=(coefficient,)))
+        return self._add(RawNode(Contraction, axes, shape, refs, summed, own={"coefficient": coefficient}))
 
     def total(self, ref: Ref, positions: Sequence[int], *, mean: bool = False) -> Ref:
         """The sum or mean over axes, which stay with length 1.
@@ -133,7 +140,7 @@ class Builder:
         made = self.reshape(made, shape)
         if mean and self.symbolic:
             over = tuple(Variable(v.space) for i in sorted(drop) for v in ref.axes[i])
-            size = self._add(RawNode("einsum", (), (), summed=over, coefficients=(Fraction(1),)))
+            size = self._add(RawNode(Contraction, (), (), bound=over))
             made = self.mul(made, self.power(size, Fraction(-1)))
         return made
 
@@ -169,16 +176,18 @@ class Builder:
 
     def mul(self, *operands: Ref, coefficient: Fraction = Fraction(1)) -> Ref:
         """coefficient * product, broadcast."""
-        return self._pointwise(RawNode("einsum", (), (), coefficients=(coefficient,)), operands)
+        return self._pointwise(RawNode(Contraction, (), (), own={"coefficient": coefficient}), operands)
 
     def add(self, *operands: Ref, coefficients: Sequence[Fraction] = (), constant: Fraction = Fraction(0)) -> Ref:
         """sum of coefficient * operand + constant, broadcast."""
         numbers = tuple(coefficients) or (Fraction(1),) * len(operands)
-        return self._pointwise(RawNode("add", (), (), coefficients=numbers, constant=constant), operands)
+        own = {"coefficients": numbers, "constant": constant}
+        return self._pointwise(RawNode(Sum, (), (), own=own), operands)
 
-    def map(self, function: str, *operands: Ref, attributes: tuple[tuple[str, object], ...] = ()) -> Ref:
+    def map(self, function: str, *operands: Ref, attributes: Attributes = ()) -> Ref:
         """A pointwise function of the operands."""
-        return self._pointwise(RawNode("map", (), (), function=function, attributes=attributes), operands)
+        own = {"function": function, "attributes": attributes}
+        return self._pointwise(RawNode(Map, (), (), own=own), operands)
 
     def power(self, ref: Ref, exponent: Fraction) -> Ref:
         """x ** exponent; small positive integers become products, so that they are polynomials."""
@@ -197,7 +206,7 @@ class Builder:
         keep: bool,
         data: Sequence[Ref] = (),
         out: Sequence[int] | None = None,
-        attributes: tuple[tuple[str, object], ...] = (),
+        attributes: Attributes = (),
     ) -> Ref:
         """A function along axes: kept (softmax) or reduced away (max).  `data` are read at any index (targets)."""
         ref = self._fresh(ref)
@@ -206,10 +215,10 @@ class Builder:
         kept = [i for i in range(len(ref.shape)) if keep or i not in positions]
         if out is not None:
             kept = list(out)
-        node = RawNode("along", tuple(ref.axes[i] for i in kept), tuple(ref.shape[i] for i in kept))
-        node.operands = [ref, *(self._fresh(extra) for extra in data)]
-        node.bound, node.function, node.attributes = bound, function, attributes
-        return self._add(node)
+        made, shape = tuple(ref.axes[i] for i in kept), tuple(ref.shape[i] for i in kept)
+        operands = [ref, *(self._fresh(extra) for extra in data)]
+        own = {"function": function, "attributes": attributes}
+        return self._add(RawNode(Along, made, shape, operands, bound, own=own))
 
     def cat(self, operands: Sequence[Ref], axis: int) -> Ref:
         """Joins along an axis."""
@@ -237,8 +246,7 @@ class Builder:
             return self.opaque(f"{self.source} ({error})", operands, shape)
         joined = Variable(Space(total))
         axes = tuple((joined,) if i == axis else a for i, a in enumerate(refs[0].axes))
-        node = RawNode("cat", axes, shape, refs, bound=(joined,), pieces=tuple(pieces))
-        return self._add(node)
+        return self._add(RawNode(Concatenation, axes, shape, refs, (joined,), tuple(pieces)))
 
     # -- views ------------------------------------------------------------------------------------------------
     def _fresh(self, ref: Ref) -> Ref:

@@ -1,7 +1,7 @@
 """Freezes a `Builder` into an immutable `gaugec.graph.ir.Graph`: digits become modes, views become indices.
 
 Freezing may find that an access needs a digit to be split; it then splits the space and starts again, until nothing
-changes.  An access that row-major digits cannot say makes its node opaque: sound, and said in the node's `function`.
+changes.  An access that row-major digits cannot say makes its node opaque: sound, and said in the node's `reason`.
 
 What this module does not do: it changes no meaning and knows no operators.
 """
@@ -9,10 +9,11 @@ What this module does not do: it changes no meaning and knows no operators.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from gaugec import limits
 from gaugec.graph.builder import Builder, Lin, RawNode, Ref
-from gaugec.graph.ir import Access, Graph, Ix, Mode, Node
+from gaugec.graph.ir import Access, Along, Concatenation, Contraction, Graph, Ix, Mode, Node, Opaque
 from gaugec.graph.spaces import Inexpressible, Space, Variable, leaves
 
 
@@ -33,7 +34,7 @@ def freeze(
     """
     live = _live(builder, [ref.node for ref in (*outputs, *buffers)])
     for id in live:
-        if builder.nodes[id].op == "opaque":
+        if builder.nodes[id].type is Opaque:
             builder.nodes[id].operands = [builder.read(ref.node) for ref in builder.nodes[id].operands]
     while True:
         try:
@@ -65,9 +66,7 @@ def _freeze(
         try:
             nodes.append(_Frozen(builder, raw, numbers, numbers[id], classes).node())
         except Inexpressible as error:
-            raw.operands = [builder.read(ref.node) for ref in raw.operands]
-            raw.op, raw.function = "opaque", f"{raw.source} ({error})"
-            raw.summed, raw.bound, raw.pieces = (), (), ()
+            raw.obscure(f"{raw.source} ({error})", [builder.read(ref.node) for ref in raw.operands])
             nodes.append(_Frozen(builder, raw, numbers, numbers[id], classes).node())
     cuts = {(n, start, length) for space, n in classes.items() for start, length, step in space.cuts if step == 1}
     graph = Graph(
@@ -109,35 +108,33 @@ class _Frozen:
             modes.extend(digits)
         if len({mode.variable for mode in modes}) != len(modes):
             raise Inexpressible("a diagonal written as an output")
-        pieces: tuple[tuple[int, int], ...] = ()
-        bound = tuple(self.number(v) for v in leaves(raw.bound))
-        if raw.op == "cat":
-            pieces, bound = self.pieces()
+        own = self.bound()
         operands = tuple(self.access(ref) for ref in raw.operands)
-        summed = tuple(self.number(v) for v in leaves(raw.summed))  # before the sizes are read: it may add some
-        if raw.op == "cat" and len(set(bound)) != 1:
-            raise Inexpressible("a concatenation across digits")
-        return Node(
+        if raw.type is Contraction:  # before the sizes are read: a summed variable may occur in no operand
+            own["summed"] = tuple(self.number(v) for v in leaves(raw.bound))
+        return raw.type(
             id=self.id,
-            op=raw.op,
             modes=tuple(modes),
             shape=raw.shape,
             operands=operands,
             sizes=tuple(self.sizes),
-            summed=summed,
-            bound=bound,
-            coefficients=raw.coefficients,
-            constant=raw.constant,
-            function=raw.function,
-            attributes=raw.attributes,
-            pieces=pieces,
-            name=raw.name,
             place=raw.place,
             source=raw.source,
             line=raw.line,
+            **own,
+            **raw.own,
         )
 
-    def pieces(self) -> tuple[tuple[tuple[int, int], ...], tuple[int, ...]]:
+    def bound(self) -> dict[str, Any]:
+        """The fields of the node's type that name the variables along which it acts or joins."""
+        if self.raw.type is Along:
+            return {"bound": tuple(self.number(v) for v in leaves(self.raw.bound))}
+        if self.raw.type is Concatenation:
+            pieces, joined = self.pieces()
+            return {"pieces": pieces, "joined": joined}
+        return {}
+
+    def pieces(self) -> tuple[tuple[tuple[int, int], ...], int]:
         """The pieces in units of the outermost digit of the joined axis; their counters become that digit."""
         digits = leaves(self.raw.bound)
         inner = 1
@@ -163,7 +160,7 @@ class _Frozen:
             mine = names if length > 1 else names[1:]
             for leaf, name in zip(counter.leaves(), mine, strict=True):
                 self.local[leaf] = name
-        return tuple(result), (names[0],)
+        return tuple(result), names[0]
 
     def demand(self, space: Space, sizes: list[int]) -> None:
         """Splits the joined axis where a piece is split, or gives up."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
-from gaugec.graph.ir import Access, Graph, Ix, Node
+from gaugec.graph.ir import Access, Contraction, Graph, Ix, Map, Node, Sum
 from gaugec.operators import BY_NAME, FUSED, Term
 
 LARGEST = 64  # parts of a definition; what is larger stays spelled out
@@ -43,7 +43,7 @@ def fuse(graph: Graph, numbers: Mapping[int, int], recognise: Recognise) -> tupl
 
 # --- what a node is as a function of one value -----------------------------------------------------------------------
 def _chain(node: Node, chains: Sequence[Chain]) -> Chain:
-    if node.op not in ("map", "einsum", "add") or node.summed or node.function == "dropout":
+    if not isinstance(node, Map | Contraction | Sum) or node.binds:
         return {}
     parts: list[Chain] = []
     for access in node.operands:
@@ -79,15 +79,22 @@ def _substituted(ix: Ix, by: Mapping[int, Ix]) -> Ix:
 
 def _term(node: Node, parts: Sequence[Term]) -> Term | None:
     """The node's value from its operands'; None where it has no definition."""
-    if node.op == "einsum":
-        scale = node.coefficients[0] if node.coefficients else Fraction(1)
-        times = {part: parts.count(part) for part in parts}  # equal factors are a power, for the reader
-        factors: list[Term] = [part if n == 1 else ("pow", part, n) for part, n in times.items()]
-        return _of("mul", [*([scale] if scale != 1 else []), *factors], 1)
-    if node.op == "add":
-        scales = node.coefficients or (Fraction(1),) * len(parts)
-        terms = [part if c == 1 else _of("mul", [c, part], 1) for c, part in zip(scales, parts, strict=True)]
-        return _of("add", [*terms, *([node.constant] if node.constant else [])], 0)
+    match node:
+        case Contraction():
+            times = {part: parts.count(part) for part in parts}  # equal factors are a power, for the reader
+            factors: list[Term] = [part if n == 1 else ("pow", part, n) for part, n in times.items()]
+            return _of("mul", [*([node.coefficient] if node.coefficient != 1 else []), *factors], 1)
+        case Sum():
+            scaled = zip(node.coefficients, parts, strict=True)
+            terms = [part if c == 1 else _of("mul", [c, part], 1) for c, part in scaled]
+            return _of("add", [*terms, *([node.constant] if node.constant else [])], 0)
+        case Map():
+            return _applied(node, parts)
+    return None
+
+
+def _applied(node: Map, parts: Sequence[Term]) -> Term | None:
+    """A function's definition at its arguments; None where it has none."""
     attributes = dict(node.attributes)
     if node.function == "pow" and len(parts) == 1:
         return ("pow", parts[0], Fraction(str(attributes["exponent"])))
@@ -122,23 +129,15 @@ def _bends(term: Term) -> bool:
 # --- the new graph ---------------------------------------------------------------------------------------------------
 def _fused(node: Node, chain: Chain, recognise: Recognise) -> Node:
     """The node as one function of the nearest value that makes it one, or as it was."""
-    joins = len(node.operands) > 1 or (node.op == "map" and node.function == "pow")
+    joins = len(node.operands) > 1 or (isinstance(node, Map) and node.function == "pow")
     for base, term in chain.items():
         if base is None or not joins:
             break
         name = recognise(term)
         if name is None and not _bends(term):
             continue
-        attributes: tuple[tuple[str, object], ...] = () if name is not None else (("definition", term),)
-        return replace(
-            node,
-            op="map",
-            operands=(Access(*base),),
-            coefficients=(),
-            constant=Fraction(0),
-            function=name or FUSED,
-            attributes=attributes,
-        )
+        attributes = () if name is not None else (("definition", term),)
+        return node.become(Map, operands=(Access(*base),), function=name or FUSED, attributes=attributes)
     return node
 
 
@@ -157,7 +156,7 @@ def _live(graph: Graph, nodes: Sequence[Node], numbers: Mapping[int, int]) -> tu
         if node.id in live
     )
     outputs, buffers = (tuple(new[id] for id in ids) for ids in (graph.outputs, graph.buffers))
-    made = replace(graph, nodes=kept, outputs=outputs, buffers=buffers, users_={})
+    made = replace(graph, nodes=kept, outputs=outputs, buffers=buffers)
     return made, {key: new[id] for key, id in numbers.items() if id in live}
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Protocol
 
-from gaugec.graph.ir import Access, Graph, Node
+from gaugec.graph.ir import Access, Along, Concatenation, Contraction, Graph, Leaf, Node, Opaque, Sum
 from gaugec.groups import GROUPS
 from gaugec.matching.flow import played, step
 from gaugec.matching.pattern import Pattern
@@ -172,7 +172,7 @@ class Closure:
         states = [self.states.get(a.node, []) for a in node.operands]
         read = {a.node for a in node.operands}
         mine = [bound for bound in self.bound if bound.leaf in read]
-        if node.op == "add" and node.constant and len(node.operands) == 1 and self.context.kind == "scale":
+        if self.context.kind == "scale" and isinstance(node, Sum) and node.constant and len(node.operands) == 1:
             if mine and node.coefficients == (Fraction(1),):
                 for bound in mine:
                     if bound.shift_by is None:
@@ -270,7 +270,8 @@ class Closure:
             if not fits(self.pattern, role, self.graph[leaf], axis):
                 continue
             needed = -demand.mine.exponent if demand.kind == "contract" else demand.mine.exponent
-            if self.pattern.kind != "scale" or movement.exponent == needed or self.graph[access.node].op != "leaf":
+            made = not isinstance(self.graph[access.node], Leaf)
+            if self.pattern.kind != "scale" or movement.exponent == needed or made:
                 self.bound.append(Bound(leaf, role, digits))
                 return
         raise Blocked(f"{self.matcher.said[leaf]} must move, and the formula has no role left for it", node, _STEP)
@@ -305,27 +306,26 @@ class Closure:
                         offset = 0
             if self.context.paired:
                 self._whole_again(access, source, places, node)
-                pieced |= {d for d, spot in variables.items() if node.op == "cat" and spot.variable == node.bound[0]}
+                if isinstance(node, Concatenation):
+                    pieced |= {d for d, spot in variables.items() if spot.variable == node.joined}
             for missing in sorted((set(variables) - set(places) - pieced) & self.alive):
                 raise Demote(missing, "a value that must move with it does not have it", node, _PARTNER)
             for digit, extent in _bystanders(node, access, source, places, hop).items():
                 places[digit] = extent
                 lengths[digit] = extent.length
-            for missing in sorted(pieced - set(places)) if source.op == "leaf" else ():
+            for missing in sorted(pieced - set(places)) if isinstance(source, Leaf) else ():
                 raise Demote(missing, "a value that must move with it does not have it", node, _PARTNER)
-            if source.op == "leaf":
-                if source.function != "param":
+            if isinstance(source, Leaf):
+                if source.kind != "param":
                     raise Blocked("a value that must move is not made by a parameter", node, _PARTNER)
                 return source.id, places
-            if source.op not in ("einsum", "add", "cat", "map"):
-                raise Blocked(
-                    f"a value that must move comes out of {source.function or source.source}", source, _PARTNER
-                )
+            if isinstance(source, Along | Opaque):
+                raise Blocked(f"a value that must move comes out of {source.title}", source, _PARTNER)
             inner = {d: source.modes[e.position].variable for d, e in places.items() if d in self.alive}
             choices = [
                 a for a in source.operands if self.matcher.depends[a.node] and set(inner.values()) & set(a.variables)
             ]
-            if source.op == "einsum" and len(choices) != 1:
+            if isinstance(source, Contraction) and len(choices) != 1:
                 raise Blocked("a value that must move is not made by one parameter", source, _PARTNER)
             if not choices:
                 raise Blocked("a value that must move is not made by a parameter", source, _PARTNER)
@@ -378,4 +378,4 @@ def _unexpected(key: Key, node: Node) -> str:
     }
     name = spelled(key[1], key[2]) if key[0] == "map" else key[1] if len(key) > 1 else key[0]  # type: ignore[arg-type]
     what = words.get(str(key[0]), f"the moved value passes {name}")
-    return f"{what} at {node.source or node.op}, where the formula has no such step"
+    return f"{what} at {node.source or node.word}, where the formula has no such step"

@@ -12,8 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from typing import Any
 
-from gaugec.graph.ir import Node
+from gaugec.graph.ir import Along, Concatenation, Contraction, Map, Node, Sum
 from gaugec.matching.states import (
     ORDER,
     Blocked,
@@ -51,7 +52,7 @@ _ONE = "sum over i of g[i] x[i] = g (sum of x[i]) needs one element for all i"
 _FORGETS = "{f}(x + a 1) = {f}(x), along the axis on which the shift is constant"
 
 
-def _degree(node: Node) -> str:
+def _degree(node: Map | Along) -> str:
     name = spelled(node.function, node.attributes)
     bare = name.isidentifier()
     return f"{name}(c x) = c**n {name}(x) for c > 0, and some n" if bare else f"f(c x) = c**n f(x) for f(x) = {name}"
@@ -75,17 +76,9 @@ def step(node: Node, states: Sequence[Sequence[State]], context: Context) -> lis
     ]
     if not seen:
         return []
-    rules: dict[str, Callable[[Node, list[Seen], Context], Outcome | Demand]] = {
-        "einsum": _einsum,
-        "add": _add,
-        "map": _map,
-        "along": _along,
-        "cat": _cat,
-    }
-    rule = rules.get(node.op)
+    rule = _RULES.get(type(node))
     if rule is None:
-        name = node.function or node.source or node.op
-        raise Blocked(f"no rule is known for {name}", node, f"a row of the operator table for {name}")
+        raise Blocked(f"no rule is known for {node.title}", node, f"a row of the operator table for {node.title}")
     return [rule(node, track, context) for track in _tracks(seen)]
 
 
@@ -132,15 +125,15 @@ def _tags(moved: Sequence[Seen]) -> tuple[object, ...]:
 
 
 # -- contraction -------------------------------------------------------------------------------------------------
-def _einsum(node: Node, moved: list[Seen], context: Context) -> Outcome | Demand:
+def _contraction(node: Contraction, moved: list[Seen], context: Context) -> Outcome | Demand:
     if context.kind == "shift":
-        return _einsum_shift(node, moved, context)
+        return _shifted(node, moved, context)
     if len(moved) == 1:
-        return _einsum_one(node, moved[0], context)
-    return _einsum_two(node, moved, context)
+        return _read_once(node, moved[0], context)
+    return _met(node, moved, context)
 
 
-def _einsum_shift(node: Node, moved: list[Seen], context: Context) -> Outcome:
+def _shifted(node: Contraction, moved: list[Seen], context: Context) -> Outcome:
     if len(moved) > 1:
         raise Blocked(
             "two shifted values are multiplied", node, "(x + a)(y + a) = x y + …: a product does not forget a"
@@ -157,7 +150,7 @@ def _einsum_shift(node: Node, moved: list[Seen], context: Context) -> Outcome:
     return Outcome(state)
 
 
-def _einsum_one(node: Node, seen: Seen, context: Context) -> Outcome | Demand:
+def _read_once(node: Contraction, seen: Seen, context: Context) -> Outcome | Demand:
     acting = {d: s.variable for d, s in seen.variables.items() if d in context.group}
     summed = [d for d, v in acting.items() if v in node.summed]
     if summed and not seen.partial:
@@ -213,7 +206,7 @@ def _partner(node: Node, seen: Seen, acting: Mapping[Number, int], context: Cont
     return found[0] if len(found) == 1 and others == set(found) else None
 
 
-def _einsum_two(node: Node, moved: list[Seen], context: Context) -> Outcome:
+def _met(node: Contraction, moved: list[Seen], context: Context) -> Outcome:
     first = moved[0]
     acting = {d: s.variable for d, s in first.variables.items() if d in context.group}
     for other in moved[1:]:
@@ -249,7 +242,7 @@ def _einsum_two(node: Node, moved: list[Seen], context: Context) -> Outcome:
 
 
 # -- the other kinds ---------------------------------------------------------------------------------------------
-def _add(node: Node, moved: list[Seen], context: Context) -> Outcome | Demand:
+def _sum(node: Sum, moved: list[Seen], context: Context) -> Outcome | Demand:
     if context.kind == "shift":
         states = [Outcome(replace(s.state, digits=_out(node, s, context))) for s in moved]
         first = states[0].state
@@ -294,7 +287,7 @@ def _joined(states: list[Outcome], moved: list[Seen]) -> Outcome:
     return Outcome(replace(state, tag=None), ("add", *sorted(tags, key=repr)))
 
 
-def _map(node: Node, moved: list[Seen], context: Context) -> Outcome:
+def _map(node: Map, moved: list[Seen], context: Context) -> Outcome:
     name = spelled(node.function, node.attributes)
     if context.kind != "scale":
         raise Blocked(f"{name} acts on each coordinate by itself", node, _BENT[context.kind].format(f=name))
@@ -308,7 +301,7 @@ def _map(node: Node, moved: list[Seen], context: Context) -> Outcome:
     return Outcome(state, ("map", node.function, node.attributes, seen.state.tag))
 
 
-def _along(node: Node, moved: list[Seen], context: Context) -> Outcome:
+def _along(node: Along, moved: list[Seen], context: Context) -> Outcome:
     name = node.function
     if len(moved) != 1 or moved[0].operand != 0:
         raise Blocked(f"{name} of several moved values", node, f"a law of {name} in two arguments")
@@ -338,10 +331,10 @@ def _along(node: Node, moved: list[Seen], context: Context) -> Outcome:
     return Outcome(state, ("along", node.function, seen.state.tag))
 
 
-def _cat(node: Node, moved: list[Seen], context: Context) -> Outcome | Demand:
+def _concatenation(node: Concatenation, moved: list[Seen], context: Context) -> Outcome | Demand:
     if len({s.operand for s in moved}) != len(node.operands):
         raise Blocked("a moved value is joined with one that does not move", node, ORDER)
-    along = node.bound[0]
+    along = node.joined
     one = moved[0].state
     for s in moved:
         if s.state.tag != one.tag or s.state.exponent != one.exponent or s.state.dual != one.dual:
@@ -362,3 +355,12 @@ def _cat(node: Node, moved: list[Seen], context: Context) -> Outcome | Demand:
         digits[digit] = Extent(position, spot.start, length, spot.step)
     zone = any(s.state.zone or s.partial for s in moved) or bool(across)
     return Outcome(replace(one, digits=digits, zone=zone))
+
+
+_RULES: Mapping[type[Node], Callable[[Any, list[Seen], Context], Outcome | Demand]] = {
+    Contraction: _contraction,
+    Sum: _sum,
+    Map: _map,
+    Along: _along,
+    Concatenation: _concatenation,
+}

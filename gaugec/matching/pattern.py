@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from gaugec.graph.ir import Graph
+from gaugec.graph.ir import Graph, Leaf, Sum
 from gaugec.graph.statement import Movement, Statement
 from gaugec.groups import GROUPS
 from gaugec.matching.flow import step
@@ -82,9 +82,9 @@ def _pattern(
     keys: set[Key] = set()
     kept: set[Key] = set()
     for node in graph:
-        if node.id not in wanted or node.op == "leaf":
+        if node.id not in wanted or isinstance(node, Leaf):
             continue
-        if node.op == "add" and any(a.node in gone for a in node.operands):
+        if isinstance(node, Sum) and any(a.node in gone for a in node.operands):
             pairs = [(a, c) for a, c in zip(node.operands, node.coefficients) if a.node not in gone]
             node = replace(node, operands=tuple(a for a, _ in pairs), coefficients=tuple(c for _, c in pairs))
         outcomes = step(node, [[states[a.node]] if a.node in states else [] for a in node.operands], context)
@@ -109,14 +109,14 @@ def dependence(graph: Graph) -> dict[int, bool]:
     """Node id -> does it depend on a parameter."""
     depends: dict[int, bool] = {}
     for node in graph:
-        own = node.op == "leaf" and node.function == "param"
+        own = isinstance(node, Leaf) and node.kind == "param"
         depends[node.id] = own or any(depends[access.node] for access in node.operands)
     return depends
 
 
 def noise(graph: Graph) -> frozenset[int]:
     """The leaves that are drawn anew in every forward: dropout masks."""
-    return frozenset(node.id for node in graph if node.op == "leaf" and ("random", True) in node.attributes)
+    return frozenset(node.id for node in graph if isinstance(node, Leaf) and node.random)
 
 
 def _ancestors(graph: Graph, roots: Sequence[int]) -> set[int]:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
-from gaugec.graph.ir import Graph, Node
+from gaugec.graph.ir import Graph, Leaf, Node
 from gaugec.graph.statement import Digit, Region
 from gaugec.matching.closure import LEAVES, Bound, Closure, fits, ranges
 from gaugec.matching.pattern import Pattern, dependence, noise
@@ -216,7 +216,7 @@ class Matcher:
             seen.add(id)
             if id in touched or id in kept:
                 pending.extend(access.node for access in self.graph[id].operands)
-            elif self.graph[id].op != "leaf":
+            elif not isinstance(self.graph[id], Leaf):
                 cut.add(id)
         return frozenset(cut)
 

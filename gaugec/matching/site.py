@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from gaugec.graph.ir import Graph, Node
+from gaugec.graph.ir import Graph, Leaf, Node
 from gaugec.groups import GROUPS
 from gaugec.matching.search import Candidate, Matcher, regions
 from gaugec.sites import Axes, Binding, Fix, Move, Site
@@ -98,10 +98,10 @@ def _way(graph: Graph, candidate: Candidate, names: Mapping[int, str]) -> Iterat
             turned = f"inv({symbol}).T" if state.dual else symbol
             verb = {"c": f"moves by {symbol}{power}", "R": f"turns by {turned}", "a": f"is shifted by {symbol}"}[symbol]
             moves = f"{verb}, constant along {where}" if symbol == "a" else f"{verb} along {where}"
-        if node.op == "leaf":
+        if isinstance(node, Leaf):
             yield f"{names[id]}, as {roles[id]}, {moves}"
         else:
-            where = " in ".join(text for text in (node.source or node.function or node.op, node.place) if text)
+            where = " in ".join(text for text in (node.source or node.title, node.place) if text)
             yield f"{where} {moves}" + (f"    [{node.line}]" if node.line else "")
 
 

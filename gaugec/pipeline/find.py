@@ -21,6 +21,11 @@ from gaugec.sites import Refused, Site
 from gaugec.tracing.trace import Trace
 
 
+def _operation(node: Node) -> str:
+    """What a node is called where a refusal shows it: the operation's own name in the model."""
+    return node.source or (node.title if node.title != node.word else "")
+
+
 def _acting(leaf: Node, candidate: Candidate) -> int:
     """The axis of the first bound parameter along which the group acts."""
     digits = candidate.bound[0].digits
@@ -89,7 +94,7 @@ class Finder:
                 reason = f"{proved.verdict} on the model: {proved.reason}"
                 moved = tuple(self.names[id] for id in dict.fromkeys(b.leaf for b in candidate.bound))
                 law = "the kept value is the same polynomial after the element has acted"
-                where = (kept.source or kept.function, kept.place)
+                where = (_operation(kept), kept.place)
                 said.append(
                     Refused(gauge.name, self.said[leaf], reason, *where, False, True, moved, "", axis, law, kept.line)
                 )
@@ -133,7 +138,7 @@ class Finder:
             gauge.name,
             self.said[refusal.leaf] + others,
             refusal.reason,
-            node.source or node.function if node is not None else "",
+            _operation(node) if node is not None else "",
             node.place if node is not None else "",
             refusal.leaves,
             refusal.near,

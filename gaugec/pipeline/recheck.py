@@ -20,6 +20,7 @@ from gaugec import limits
 from gaugec.certificate.read import Compiled, NotCompiled, read
 from gaugec.certificate.write import TOLERATED, departure, fingerprint, restated
 from gaugec.errors import GaugeError, SpecError, printable
+from gaugec.graph.ir import Leaf
 from gaugec.language import load
 from gaugec.language.tree import Spec
 from gaugec.model.guest import TORCH, Model
@@ -200,7 +201,8 @@ def _changed(whole: Mapping[str, Any], traced: Trace) -> str:
     node = departure(traced.graph, whole["graph_trail"])
     if node is None:
         return "every value by itself is what it was; which of them reads which, or leaves the model, is not"
-    what = node.name or node.function or node.source or node.op
+    own = node.name if isinstance(node, Leaf) else node.title
+    what = own if own != node.word else node.source or node.word
     return f"first difference at {node.place or 'the top'}, where there is {what} now"
 
 

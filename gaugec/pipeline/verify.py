@@ -14,6 +14,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from gaugec import limits
+from gaugec.graph.ir import Sum
 from gaugec.graph.statement import Statement
 from gaugec.language import load
 from gaugec.language.lower import all_dims, lower, term
@@ -127,7 +128,10 @@ def _without_eps(gauge: Gauge, sizes: Mapping[str, int]) -> Statement:
     """The statement with every eps under a root taken to be zero."""
     statement = lower(gauge, sizes)
     eps = eps_nodes(statement.graph, statement.kept)
-    nodes = tuple(replace(node, constant=Fraction(0)) if node.id in eps else node for node in statement.graph)
+    nodes = tuple(
+        replace(node, constant=Fraction(0)) if isinstance(node, Sum) and node.id in eps else node
+        for node in statement.graph
+    )
     return replace(statement, graph=replace(statement.graph, nodes=nodes))
 
 

@@ -9,21 +9,18 @@ from __future__ import annotations
 from fractions import Fraction
 
 from gaugec import limits
-from gaugec.graph.ir import Node
+from gaugec.graph.ir import Map
 from gaugec.laws import pointwise
 from gaugec.operators import spelled
 from gaugec.proof.algebra import Algebra
-from gaugec.proof.terms import Factors, Index, Number, Polynomial, Symbol, Undecided, number
+from gaugec.proof.terms import Factors, Number, Polynomial, Undecided, number
 
 
-def apply(algebra: Algebra, node: Node, parts: tuple[Polynomial, ...], ixs: tuple[Index, ...]) -> Polynomial:
+def apply(algebra: Algebra, node: Map, parts: tuple[Polynomial, ...]) -> Polynomial:
     """A pointwise function of polynomials, after its laws have done what they can."""
     attributes = dict(node.attributes)
     # an `op` line may have any free name ("log"): what has a definition of its own is that, and no built-in of its name
     name = node.function if "definition" not in attributes else ""
-    if name == "dropout":
-        mask = algebra.symbol(("mask", node.id), Symbol("mask", "dropout mask"))
-        return algebra.product([algebra.atom(mask, ixs), parts[0]])
     if name == "pow" and len(parts) == 1:
         return power(algebra, parts[0], Fraction(str(attributes["exponent"])))
     if name == "exp" and algebra.allow("exp"):

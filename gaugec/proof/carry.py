@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gaugec.graph.ir import Sum
 from gaugec.proof.algebra import Algebra
 from gaugec.proof.normal import Evaluator, World
 from gaugec.proof.terms import (
@@ -72,7 +73,7 @@ def carry(evaluator: Evaluator, act: World, still: World, kept: tuple[int, ...])
             todo.extend(access.node for access in graph[at].operands)
     for id in sorted(below - set(kept)):
         node = graph[id]
-        if node.op != "add" or len(node.operands) < 2:
+        if not isinstance(node, Sum) or len(node.operands) < 2:
             continue
         free = tuple(algebra.fresh(mode.size) for mode in node.modes)
         at_ = tuple(map(variable, free))

@@ -9,14 +9,13 @@ one by the caller, who proves each part.  What this module does not do: it knows
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Protocol
 
 from gaugec import limits
-from gaugec.graph.ir import Graph, Ix, Node
+from gaugec.graph.ir import Along, Concatenation, Contraction, Graph, Ix, Leaf, Map, Node, Sum
 from gaugec.proof.algebra import Algebra
 from gaugec.proof.apply import apply, common_positive, monomial
 from gaugec.proof.pieces import cut_at, summed
@@ -25,7 +24,6 @@ from gaugec.proof.terms import (
     Index,
     Monomial,
     NeedSplit,
-    Number,
     Polynomial,
     Symbol,
     Undecided,
@@ -38,7 +36,7 @@ from gaugec.proof.terms import (
     variable,
 )
 
-Leaf = Callable[["Evaluator", Node, tuple[Index, ...]], "Polynomial | None"]
+Reading = Callable[["Evaluator", Leaf, tuple[Index, ...]], "Polynomial | None"]
 _SAID = {"param": "a parameter", "input": "an input"}
 
 
@@ -47,8 +45,8 @@ class World:
     """What the leaves are: `leaf` returns a leaf's moved value, or None where it is itself."""
 
     name: str
-    leaf: Leaf
-    inverse: Leaf | None = None
+    leaf: Reading
+    inverse: Reading | None = None
 
 
 class Carrier(Protocol):
@@ -63,19 +61,6 @@ class Carrier(Protocol):
 
 
 STILL = World("still", lambda _evaluator, _node, _index: None)
-
-
-@dataclass
-class Shared:
-    """What every proof on one graph shares: value numbers, and which nodes are made piecewise."""
-
-    graph: weakref.ref[Graph]
-    cats: dict[int, bool] = field(default_factory=dict)
-    numbers: dict[int, int] = field(default_factory=dict)
-    numbering: dict[object, int] = field(default_factory=dict)
-
-
-_SHARED: dict[int, Shared] = {}
 
 
 @dataclass
@@ -113,71 +98,8 @@ class Evaluator:
             self._reached = reached
         return id in self._reached
 
-    def has_cat(self, id: int) -> bool:
-        """Whether the node is made piecewise, below pointwise operations only."""
-
-        def stop(node: Node) -> bool:
-            return node.op not in ("map", "add", "cat", "einsum") or bool(node.summed) or node.function == "dropout"
-
-        known = self._shared().cats
-        todo = [id]
-        while todo:
-            at = todo[-1]
-            node = self.graph[at]
-            if at in known or stop(node) or node.op == "cat":
-                known.setdefault(at, node.op == "cat")
-                todo.pop()
-                continue
-            missing = [a.node for a in node.operands if a.node not in known]
-            if missing:
-                todo.extend(missing)
-            else:
-                known[at] = any(known[a.node] for a in node.operands)
-        return known[id]
-
-    def _shared(self) -> Shared:
-        """What is known of the graph itself, for every proof on it."""
-        found = _SHARED.get(id(self.graph))
-        if found is None or found.graph() is not self.graph:
-            found = _SHARED[id(self.graph)] = Shared(weakref.ref(self.graph))
-        return found
-
     def _closed(self, node: Node) -> bool:
         return node.id in self.atoms and node.id != self.root
-
-    def numbered(self, id: int) -> int:
-        """The first node of the graph with the same definition (value numbering; nothing random is merged)."""
-        shared = self._shared()
-        numbers, numbering = shared.numbers, shared.numbering
-        todo = [id]
-        while todo:
-            at = todo[-1]
-            if at in numbers:
-                todo.pop()
-                continue
-            node = self.graph[at]
-            if node.op in ("leaf", "opaque") or node.function == "dropout":
-                numbers[at] = at
-                continue
-            missing = [a.node for a in node.operands if a.node not in numbers]
-            if missing:
-                todo.extend(missing)
-                continue
-            key = (
-                node.op,
-                node.function,
-                repr(node.attributes),
-                tuple((m.variable, m.size) for m in node.modes),
-                tuple((numbers[a.node], a.index) for a in node.operands),
-                node.sizes,
-                node.summed,
-                node.bound,
-                node.coefficients,
-                node.constant,
-                node.pieces,
-            )
-            numbers[at] = numbering.setdefault(key, at)
-        return numbers[id]
 
     # --- reading ---------------------------------------------------------------------------------------------------
     def value(self, world: World, id: int, ixs: tuple[Index, ...]) -> Polynomial:
@@ -220,34 +142,33 @@ class Evaluator:
         if self._closed(node):
             return self._given(world, node, ixs)
         env = {mode.variable: ix for mode, ix in zip(node.modes, ixs, strict=True)}
-        if node.op == "leaf":
-            return self._leaf(world, node, ixs)
-        if node.op == "einsum":
-            return self._einsum(world, node, env)
-        if node.op == "add":
-            parts = [
-                (c, self._read(world, node, k, env))
-                for k, c in enumerate(node.coefficients or (Fraction(1),) * len(node.operands))
-            ]
-            constant = Fraction(0) if node.id in self.without else node.constant
-            return self.algebra.add(*parts, (1, self.algebra.constant(constant)))
-        if node.op == "map":
-            return self._map(world, node, env, ixs)
-        if node.op == "along":
-            return self._along(world, node, env)
-        if node.op == "cat":
-            return self._cat(world, node, env)
+        match node:
+            case Leaf():
+                return self._leaf(world, node, ixs)
+            case Contraction():
+                return self._contraction(world, node, env)
+            case Sum():
+                parts = [(c, self._read(world, node, k, env)) for k, c in enumerate(node.coefficients)]
+                constant = Fraction(0) if node.id in self.without else node.constant
+                return self.algebra.add(*parts, (1, self.algebra.constant(constant)))
+            case Map():
+                return apply(self.algebra, node, self._parts(world, node, env))
+            case Along():
+                return self._along(world, node, env)
+            case Concatenation():
+                return self._concatenation(world, node, env)
         if self.touched(node.id):
             raise Undecided(f"not supported: {_place(node)} meets a moved value and has no row in the operator table")
         return self._atom(node, ixs)
 
     def _atom(self, node: Node, ixs: tuple[Index, ...]) -> Polynomial:
-        first = self.graph[self.numbered(node.id)]
-        name = first.name or first.source or first.function or first.op
+        first = self.graph[self.graph.firsts[node.id]]
+        leaf = isinstance(first, Leaf)
+        name = first.name if isinstance(first, Leaf) else first.source or first.title
         # a proof on a model serves every place of equal structure: what it says later may name none of them
-        said = "" if first.op == "leaf" else f"the value of {name} in {first.place}"
+        said = "" if leaf else f"the value of {name} in {first.place}"
         if not self.graph.symbolic:
-            said = _SAID.get(first.function if first.op == "leaf" else "", "a divisor")
+            said = _SAID.get(first.title if leaf else "", "a divisor")
         return self.algebra.atom(self.algebra.symbol(("node", first.id), Symbol("node", name, said=said)), ixs)
 
     def _given(self, world: World, node: Node, ixs: tuple[Index, ...]) -> Polynomial:
@@ -255,28 +176,31 @@ class Evaluator:
             (v := plain(ix)) is not None and self.algebra.sizes[v] == mode.size
             for ix, mode in zip(ixs, node.modes, strict=True)
         )
-        if whole or not self.has_cat(node.id):
+        if whole or not self.graph.piecewise[node.id]:
             return self._atom(node, ixs)
         return self._pushed(node, ixs)
 
     def _pushed(self, node: Node, ixs: tuple[Index, ...]) -> Polynomial:
         """A given read at a part of an axis: the index moves down to where the parts were made."""
-        if not self.has_cat(node.id):
+        if not self.graph.piecewise[node.id]:
             return self._atom(node, ixs)
         env = {mode.variable: ix for mode, ix in zip(node.modes, ixs, strict=True)}
-        if node.op == "cat":
+        if isinstance(node, Concatenation):
             at = self._piece(node, env)
             if at is None:
                 return self._atom(node, ixs)
             operand, env = at
             return self._pushed(self.graph[node.operands[operand].node], self._index(node, operand, env))
-        parts = [self._pushed(self.graph[a.node], self._index(node, k, env)) for k, a in enumerate(node.operands)]
-        if node.op == "add":
-            scales = node.coefficients or (Fraction(1),) * len(parts)
-            return self.algebra.add(*zip(scales, parts, strict=True), (1, self.algebra.constant(node.constant)))
-        if node.op == "einsum":
-            return self.algebra.product(parts, _coefficient(node))
-        return apply(self.algebra, node, tuple(parts), ixs)
+        parts = tuple(self._pushed(self.graph[a.node], self._index(node, k, env)) for k, a in enumerate(node.operands))
+        match node:
+            case Sum():
+                terms = zip(node.coefficients, parts, strict=True)
+                return self.algebra.add(*terms, (1, self.algebra.constant(node.constant)))
+            case Contraction():
+                return self.algebra.product(parts, number(node.coefficient))
+            case Map():
+                return apply(self.algebra, node, parts)
+        raise TypeError(f"{node} is not made of pieces")
 
     def _index(self, node: Node, operand: int, env: Mapping[int, Index]) -> tuple[Index, ...]:
         return tuple(_at(ix, env) for ix in node.operands[operand].index)
@@ -284,49 +208,46 @@ class Evaluator:
     def _read(self, world: World, node: Node, operand: int, env: Mapping[int, Index]) -> Polynomial:
         return self.value(world, node.operands[operand].node, self._index(node, operand, env))
 
-    # --- one method an op ------------------------------------------------------------------------------------------
-    def _leaf(self, world: World, node: Node, ixs: tuple[Index, ...]) -> Polynomial:
-        if node.function == "delta":
+    def _parts(self, world: World, node: Node, env: Mapping[int, Index]) -> tuple[Polynomial, ...]:
+        return tuple(self._read(world, node, k, env) for k in range(len(node.operands)))
+
+    # --- one method a type ------------------------------------------------------------------------------------------
+    def _leaf(self, world: World, node: Leaf, ixs: tuple[Index, ...]) -> Polynomial:
+        if node.kind == "delta":
             return self.algebra.delta(*ixs)
-        if node.function == "constant" and node.name == "1" and self.graph.symbolic:
-            return self.algebra.constant(1)
         moved = world.leaf(self, node, ixs)
         if moved is not None:
             return moved
-        if node.function == "element":
+        if node.kind == "element":
             raise Undecided("the group's element occurs outside an action")
         return self._atom(node, ixs)
 
-    def _einsum(self, world: World, node: Node, env: dict[int, Index]) -> Polynomial:
+    def _contraction(self, world: World, node: Contraction, env: dict[int, Index]) -> Polynomial:
         def build(at: dict[int, Index]) -> list[Polynomial]:
-            return [self._read(world, node, k, {**env, **at}) for k in range(len(node.operands))]
+            return list(self._parts(world, node, {**env, **at}))
 
-        return summed(self.algebra, {v: node.sizes[v] for v in node.summed}, build, _coefficient(node))
+        return summed(self.algebra, {v: node.sizes[v] for v in node.summed}, build, number(node.coefficient))
 
-    def _map(self, world: World, node: Node, env: dict[int, Index], ixs: tuple[Index, ...]) -> Polynomial:
-        parts = tuple(self._read(world, node, k, env) for k in range(len(node.operands)))
-        return apply(self.algebra, node, parts, ixs)
-
-    def _piece(self, node: Node, env: dict[int, Index]) -> tuple[int, dict[int, Index]] | None:
+    def _piece(self, node: Concatenation, env: dict[int, Index]) -> tuple[int, dict[int, Index]] | None:
         """The operand that an index reads, and the index counted from its start; None where it straddles."""
-        ix = env[node.bound[0]]
+        ix = env[node.joined]
         low, high = self.algebra.span(ix)
         for k, (start, length) in enumerate(node.pieces):
             if start <= low and high < start + length:
-                return k, {**env, node.bound[0]: shifted(ix, -start)}
+                return k, {**env, node.joined: shifted(ix, -start)}
         return None
 
-    def _cat(self, world: World, node: Node, env: dict[int, Index]) -> Polynomial:
+    def _concatenation(self, world: World, node: Concatenation, env: dict[int, Index]) -> Polynomial:
         at = self._piece(node, env)
         if at is not None:
             return self._read(world, node, *at)
-        raise cut_at(self.algebra, env[node.bound[0]], tuple(s for s, _ in node.pieces if s), _place(node))
+        raise cut_at(self.algebra, env[node.joined], tuple(s for s, _ in node.pieces if s), _place(node))
 
-    def _along(self, world: World, node: Node, env: dict[int, Index]) -> Polynomial:
+    def _along(self, world: World, node: Along, env: dict[int, Index]) -> Polynomial:
         algebra, name = self.algebra, node.function
         if name == "inverse":
             source = self.graph[node.operands[0].node]
-            if source.op == "leaf" and source.function == "element" and world.inverse is not None:
+            if isinstance(source, Leaf) and source.kind == "element" and world.inverse is not None:
                 found = world.inverse(self, source, self._index(node, 0, env))
                 if found is not None:
                     return found
@@ -339,7 +260,7 @@ class Evaluator:
         inner = {**env, **{v: variable(w) for v, w in zip((*node.bound, *other), dummies, strict=True)}}
         along = frozenset(dummies[: len(node.bound)])
         try:
-            parts = [self._read(world, node, k, inner) for k in range(len(node.operands))]
+            parts = self._parts(world, node, inner)
         except NeedSplit as need:
             if need.variable in dummies:
                 raise Undecided(f"not supported: the axis of {name} is made of pieces ({_place(node)})") from None
@@ -371,10 +292,6 @@ def _at(ix: Ix, env: Mapping[int, Index]) -> Index:
     return joined([(ix.offset, ()), *(scaled(env[v], stride) for stride, v in ix.terms)])
 
 
-def _coefficient(node: Node) -> Number:
-    return number(node.coefficients[0]) if node.coefficients else 1
-
-
 def _place(node: Node) -> str:
-    what = node.source or node.function or node.op
+    what = node.source or node.title
     return f"{what} at {node.place}" if node.place else what

@@ -16,7 +16,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 from gaugec import limits
-from gaugec.graph.ir import Graph, Node
+from gaugec.graph.ir import Graph, Leaf, Node
 from gaugec.graph.statement import Region, Statement
 from gaugec.groups import GROUPS
 from gaugec.laws import pointwise
@@ -62,14 +62,14 @@ def _statement(statement: Statement, effort: Effort) -> Theorem:
     def acting(name: str, by: Element, inner: World | None) -> World:
         """Reads an action's node: the element is `by`; a parameter is itself, or what `inner` has made of it."""
 
-        def leaf(evaluator: Evaluator, node: Node, ixs: tuple[Index, ...]) -> Polynomial | None:
+        def leaf(evaluator: Evaluator, node: Leaf, ixs: tuple[Index, ...]) -> Polynomial | None:
             if node.id == statement.element:
                 if len(ixs) == 2:
                     return by.matrix((), *ixs)
                 return by.shift(ixs) if by.row.kind == "shift" else by.scale((), ixs[0], Fraction(1))
             return inner.leaf(evaluator, node, ixs) if inner is not None and node.id in roles else None
 
-        def inverse(evaluator: Evaluator, node: Node, ixs: tuple[Index, ...]) -> Polynomial | None:
+        def inverse(evaluator: Evaluator, node: Leaf, ixs: tuple[Index, ...]) -> Polynomial | None:
             return by.matrix((), *ixs, inverse=True) if node.id == statement.element and len(ixs) == 2 else None
 
         return World(name, leaf, inverse)
@@ -77,7 +77,7 @@ def _statement(statement: Statement, effort: Effort) -> Theorem:
     def after(name: str, action: World) -> World:
         """Reads the model: a moved parameter is the value of its action."""
 
-        def leaf(evaluator: Evaluator, node: Node, ixs: tuple[Index, ...]) -> Polynomial | None:
+        def leaf(evaluator: Evaluator, node: Leaf, ixs: tuple[Index, ...]) -> Polynomial | None:
             role = roles.get(node.id)
             return None if role is None else evaluator.value(action, statement.actions[role], ixs)
 
@@ -250,7 +250,7 @@ def _worlds(
             raise Refused(f"{_where(graph[id])} is held fixed but depends on a moved parameter")
 
     def world(name: str, element: Element) -> World:
-        def leaf(evaluator: Evaluator, node: Node, ixs: tuple[Index, ...]) -> Polynomial | None:
+        def leaf(evaluator: Evaluator, node: Leaf, ixs: tuple[Index, ...]) -> Polynomial | None:
             def read(at: tuple[Index, ...]) -> Polynomial:
                 return evaluator._atom(node, at)
 
@@ -340,7 +340,7 @@ def _theorem(name: str, algebra: Algebra, found: Mapping[str, Motion]) -> Theore
 
 
 def _where(node: Node) -> str:
-    return node.place or node.name or node.source or node.function or f"node {node.id}"
+    return node.place or (node.name if isinstance(node, Leaf) else node.source) or node.title
 
 
 def forget() -> None:

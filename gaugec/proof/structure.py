@@ -6,10 +6,8 @@ import hashlib
 from dataclasses import replace
 from fractions import Fraction
 
-from gaugec.graph.ir import Graph
+from gaugec.graph.ir import Graph, Map, Sum
 from gaugec.graph.statement import Region
-from gaugec.proof.algebra import Algebra
-from gaugec.proof.normal import Evaluator
 
 EPS = Fraction(1, 100)
 """The largest eps of a norm; those in use are at most a thousandth."""
@@ -19,7 +17,6 @@ def structure(
     graph: Graph, kept: tuple[int, ...], regions: tuple[Region, ...], cut: frozenset[int], more: object = ()
 ) -> str:
     """A hash of all that a proof reads, without node numbers and names: equal hashes are the same statement."""
-    evaluator = Evaluator(graph, Algebra(symbolic=graph.symbolic), frozenset(cut) | frozenset(kept))
     numbers: dict[int, int] = {}
     lines: list[str] = []
     todo = list(reversed(kept))
@@ -30,39 +27,27 @@ def structure(
             continue
         node = graph[at]
         closed = at in cut and at not in kept
-        opened = not closed or evaluator.has_cat(at)
+        opened = not closed or graph.piecewise[at]
         missing = [a.node for a in node.operands if opened and a.node not in numbers]
         if missing:
             todo.extend(reversed(missing))
             continue
         numbers[at] = len(numbers)
-        same = numbers.get(evaluator.numbered(at), -1)
-        own = (
-            node.op,
-            node.function,
-            repr(node.attributes),
-            [(m.variable, m.size) for m in node.modes],
-            [(numbers[a.node], a.index) for a in node.operands] if opened else (),
-            node.sizes,
-            node.summed,
-            node.bound,
-            node.coefficients,
-            node.constant,
-            node.pieces,
-        )
-        lines.append(f"{closed} {same} {own if opened else own[3]!r}")
+        same = numbers.get(graph.firsts[at], -1)
+        own = node.key([numbers[a.node] for a in node.operands]) if opened else [mode.size for mode in node.modes]
+        lines.append(f"{closed} {same} {own!r}")
     moved_ = sorted((numbers.get(r.leaf, -1), repr(replace(r, leaf=0))) for r in regions)
     text = "\n".join([*lines, repr([numbers[id] for id in kept]), repr(moved_), repr(more), repr(graph.symbolic)])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def eps_nodes(graph: Graph, kept: tuple[int, ...]) -> list[int]:
-    """The additions of a small positive constant right under a power of -1/2, below what is kept.
+def eps_nodes(graph: Graph, kept: tuple[int, ...]) -> dict[int, Fraction]:
+    """The sums that add a small positive constant, and that constant, right under a power of -1/2, below what is kept.
 
     A constant above `EPS` belongs to the formula: what holds only without it is wrong, and not approximate.
     """
     seen: set[int] = set()
-    todo, found = list(kept), []
+    todo, found = list(kept), dict[int, Fraction]()
     while todo:
         at = todo.pop()
         if at in seen:
@@ -70,9 +55,8 @@ def eps_nodes(graph: Graph, kept: tuple[int, ...]) -> list[int]:
         seen.add(at)
         node = graph[at]
         todo.extend(access.node for access in node.operands)
-        exponent = dict(node.attributes).get("exponent")
-        if node.function == "pow" and exponent == Fraction(-1, 2):
+        if isinstance(node, Map) and node.function == "pow" and ("exponent", Fraction(-1, 2)) in node.attributes:
             below = graph[node.operands[0].node]
-            if below.op == "add" and 0 < below.constant <= EPS:
-                found.append(below.id)
-    return sorted(set(found))
+            if isinstance(below, Sum) and 0 < below.constant <= EPS:
+                found[below.id] = below.constant
+    return dict(sorted(found.items()))

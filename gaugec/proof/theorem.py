@@ -123,7 +123,7 @@ def with_eps(
 
     theorem = both(frozenset())
     if not theorem and group in GROUPS and GROUPS[group].kind == "scale":
-        eps = {id: graph[id].constant for id in eps_nodes(graph, kept)}
+        eps = eps_nodes(graph, kept)
         if eps and (again := both(frozenset(eps))):
             values = ", ".join(sorted({f"{float(abs(value)):g}" for value in eps.values()}))
             bound = (

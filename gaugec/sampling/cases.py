@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
+from gaugec.graph.ir import Along, Concatenation
 from gaugec.graph.statement import Statement
 from gaugec.groups import GROUPS
 from gaugec.operators import BY_NAME
@@ -53,7 +54,7 @@ class Points:
         trial = lower(labels)
         dim_of = {n: dim for dim, n in labels.items()} | {n // 2: dim for dim, n in labels.items()}
         self.axes = [tuple(dim_of[n] for n in node.shape) for node in leaves_of(trial)]
-        even = {dim_of[n] for node in trial.graph if node.op == "cat" for n in [node.sizes[node.bound[0]]]}
+        even = {dim_of[node.sizes[node.joined]] for node in trial.graph if isinstance(node, Concatenation)}
         self.even = even | (set(trial.group_dims) if GROUPS[trial.group].paired else set())
         self.group, self.group_dims = trial.group, trial.group_dims
         self.optional = {trial.params[role] for role in trial.optional}
@@ -76,8 +77,8 @@ class Points:
         places = {node.id: k for k, node in enumerate(leaves_of(statement))}
         classes: dict[int, int] = {}
         for node in statement.graph:
-            row = BY_NAME.get(node.function)
-            if row is not None and row.kind == "loss":
+            row = BY_NAME.get(node.function) if isinstance(node, Along) else None
+            if isinstance(node, Along) and row is not None and row.kind == "loss":
                 bound = 1
                 for variable in node.bound:
                     bound *= node.sizes[variable]
@@ -87,7 +88,7 @@ class Points:
             statement,
             {places[cos]: places[sin] for cos, sin in statement.angles},
             classes,
-            frozenset(k for k, node in enumerate(leaves_of(statement)) if ("random", True) in node.attributes),
+            frozenset(k for k, node in enumerate(leaves_of(statement)) if node.random),
             2 * cost(statement),
             identity(statement.group, length(statement)),
         )

@@ -1,6 +1,6 @@
 """A tensor graph's values as numbers: exact fractions, or 60-digit floats where an operator is not rational.
 
-Written from the meaning of the nodes alone (see `gaugec.graph.ir.Node`) and from the operators' definitions; it shares
+Written from the meaning of the nodes alone (see `gaugec.graph.ir`) and from the operators' definitions; it shares
 nothing with the prover, so that it can contradict it.  Slow and simple: one entry at a time, each remembered.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 
 import mpmath  # type: ignore[import-untyped]
 
-from gaugec.graph.ir import Graph, Ix, Node
+from gaugec.graph.ir import Along, Concatenation, Contraction, Graph, Ix, Leaf, Map, Node, Sum
 from gaugec.limits import bounded, bounded_power, check
 from gaugec.operators import BY_NAME, Term
 
@@ -131,41 +131,40 @@ class Evaluation:
 
     def _at(self, node: Node, index: tuple[int, ...]) -> Value:
         env = {mode.variable: value for mode, value in zip(node.modes, index)}
-        if node.op == "leaf":
-            position = along(node, index)
-            if node.function == "delta":
-                return Fraction(int(len(set(position)) == 1))
-            if node.function == "constant" and node.id not in self.leaves:
-                return Fraction(1)
-            return self.leaves[node.id][position]
-        if node.op == "einsum":
-            total: Value = Fraction(0)
-            for values in itertools.product(*(range(node.sizes[v]) for v in node.summed)):
-                check()
-                here = {**env, **dict(zip(node.summed, values))}
-                term: Value = Fraction(node.coefficients[0]) if node.coefficients else Fraction(1)
-                for operand in range(len(node.operands)):
-                    term = multiplied(term, self._read(node, operand, here))
-                total = added(total, term)
-            return total
-        if node.op == "add":
-            total = Fraction(node.constant)
-            for operand in range(len(node.operands)):
-                scale = Fraction(node.coefficients[operand]) if node.coefficients else Fraction(1)
-                total = added(total, multiplied(scale, self._read(node, operand, env)))
-            return total
-        if node.op == "map":
-            return self._map(node, [self._read(node, k, env) for k in range(len(node.operands))])
-        if node.op == "along":
-            return self._along(node, env)
-        if node.op == "cat":
-            where = env[node.bound[0]]
-            for operand, (start, length) in enumerate(node.pieces):
-                if start <= where < start + length:
-                    return self._read(node, operand, {**env, node.bound[0]: where - start})
-        raise ValueError(f"{node.op} {node.function} has no value")
+        match node:
+            case Leaf():
+                place = along(node, index)
+                return Fraction(int(len(set(place)) == 1)) if node.kind == "delta" else self.leaves[node.id][place]
+            case Contraction():
+                return self._contraction(node, env)
+            case Sum():
+                total: Value = Fraction(node.constant)
+                for operand, scale in enumerate(node.coefficients):
+                    total = added(total, multiplied(Fraction(scale), self._read(node, operand, env)))
+                return total
+            case Map():
+                return self._map(node, [self._read(node, k, env) for k in range(len(node.operands))])
+            case Along():
+                return self._along(node, env)
+            case Concatenation():
+                where = env[node.joined]
+                for operand, (start, length) in enumerate(node.pieces):
+                    if start <= where < start + length:
+                        return self._read(node, operand, {**env, node.joined: where - start})
+        raise ValueError(f"{node.word} {node.title} has no value")
 
-    def _map(self, node: Node, values: list[Value]) -> Value:
+    def _contraction(self, node: Contraction, env: Mapping[int, int]) -> Value:
+        total: Value = Fraction(0)
+        for values in itertools.product(*(range(node.sizes[v]) for v in node.summed)):
+            check()
+            here = {**env, **dict(zip(node.summed, values))}
+            term: Value = Fraction(node.coefficient)
+            for operand in range(len(node.operands)):
+                term = multiplied(term, self._read(node, operand, here))
+            total = added(total, term)
+        return total
+
+    def _map(self, node: Map, values: list[Value]) -> Value:
         attributes = dict(node.attributes)
         if node.function == "pow" and "definition" not in attributes:
             return power(values[0], Fraction(str(attributes["exponent"])))
@@ -206,7 +205,7 @@ class Evaluation:
             return (max if head == "max" else min)(values, key=as_float)
         return _FUNCTIONS[head](values[0])
 
-    def _along(self, node: Node, env: dict[int, int]) -> Value:
+    def _along(self, node: Along, env: dict[int, int]) -> Value:
         if node.function == "inverse":
             row, column = node.bound
             k = node.sizes[row]
@@ -242,7 +241,7 @@ class Evaluation:
             return functools.reduce(added, values, Fraction(0))
         return self._applied(head, [self._reduced(operand, x, line) for operand in operands])
 
-    def _loss(self, node: Node, env: dict[int, int], term: Term) -> Value:
+    def _loss(self, node: Along, env: dict[int, int], term: Term) -> Value:
         """The mean over rows; the target of a row is read from the data, one integer a row."""
         first = [v for v in dict.fromkeys(node.operands[0].variables) if v not in node.bound and v not in env]
         total: Value = mpmath.mpf(0)

@@ -17,7 +17,7 @@ from math import prod
 
 import mpmath  # type: ignore[import-untyped]
 
-from gaugec.graph.ir import Node
+from gaugec.graph.ir import Concatenation, Contraction, Leaf
 from gaugec.graph.statement import Statement
 from gaugec.groups import GROUPS
 from gaugec.sampling.elements import compose, identity
@@ -48,7 +48,7 @@ def length(statement: Statement) -> int:
     return statement.graph[statement.element].shape[0]
 
 
-def leaves_of(statement: Statement) -> list[Node]:
+def leaves_of(statement: Statement) -> list[Leaf]:
     """The parameters, then what is given (and the tables of a rotary embedding, and the masks of a dropout)."""
     return [*statement.graph.leaves("param"), *statement.graph.leaves("input")]
 
@@ -158,7 +158,7 @@ def sizes_for(lower: Lower, dims: tuple[str, ...]) -> dict[str, int]:
     """
     labels = {dim: 202 + 2 * k for k, dim in enumerate(dims)}
     trial = lower(labels)
-    joined = {node.sizes[node.bound[0]] for node in trial.graph if node.op == "cat"}
+    joined = {node.sizes[node.joined] for node in trial.graph if isinstance(node, Concatenation)}
     halved = {dim for dim, label in labels.items() if label in joined}  # an axis made of two halves is even
     if GROUPS[trial.group].paired:
         halved.update(trial.group_dims)
@@ -177,8 +177,11 @@ def sizes_for(lower: Lower, dims: tuple[str, ...]) -> dict[str, int]:
 
 def _entries(statement: Statement) -> int:
     """How many products the largest value of a statement is made of."""
-    nodes = statement.graph.nodes
-    return max(prod([m.size for m in n.modes] + [n.sizes[v] for v in n.summed]) for n in nodes)
+    return max(
+        prod(mode.size for mode in node.modes)
+        * prod(node.sizes[v] for v in (node.summed if isinstance(node, Contraction) else ()))
+        for node in statement.graph
+    )
 
 
 def digits_apart(a: Value, b: Value) -> tuple[str, str]:

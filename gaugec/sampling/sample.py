@@ -18,7 +18,7 @@ from fractions import Fraction
 import mpmath  # type: ignore[import-untyped]
 
 from gaugec import limits
-from gaugec.graph.ir import Node
+from gaugec.graph.ir import Leaf
 from gaugec.graph.statement import Statement
 from gaugec.sampling.elements import element
 from gaugec.sampling.evaluate import Evaluation, Table
@@ -116,7 +116,7 @@ def _failure(
     return found, evaluation
 
 
-def _random(node: Node, rng: random.Random, stretch: int) -> Table:
+def _random(node: Leaf, rng: random.Random, stretch: int) -> Table:
     """Numbers of both signs; with a stretch above one they reach what lies further from zero, such as relu6's bend."""
 
     def draw() -> Fraction:

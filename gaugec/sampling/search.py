@@ -225,7 +225,7 @@ class _Finder(Points):
         roles = {statement.params[role] for role in statement.actions}
 
         def part(id: int) -> Part:
-            node = statement.graph[id]
+            node = statement.graph.leaf(id)
             absent = id in self.optional and not any(leaves[id].values())
             return Part(node.name, node.shape, leaves[id], after[id] if id in roles else None, absent)
 
@@ -234,15 +234,15 @@ class _Finder(Points):
             product = compose(self.group, case.h, case.g, length(statement))
             if compose(self.group, case.g, case.h, length(statement)) != product:
                 other = found[1]
-        own = statement.graph[statement.element]
+        own = statement.graph.leaf(statement.element)
         return Search(
             Counterexample(
                 dict(case.sizes),
                 self.group,
                 self.group_dims,
                 Part(own.name, own.shape, case.g),
-                tuple(part(node.id) for node in nodes if node.function == "param"),
-                tuple(part(node.id) for node in nodes if node.function == "input"),
+                tuple(part(node.id) for node in nodes if node.kind == "param"),
+                tuple(part(node.id) for node in nodes if node.kind == "input"),
                 found[0],
                 case.h,
                 product,

@@ -7,8 +7,9 @@ What this module does not do: it traces nothing (see `gaugec.tracing.trace`).
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 
-from gaugec.graph.ir import Access, Graph, Ix, Node
+from gaugec.graph.ir import Access, Along, Concatenation, Contraction, Graph, Ix, Leaf, Map, Node, Opaque, Sum
 
 RESIZED = "(what it reads depends on the size of an input)"
 
@@ -25,7 +26,7 @@ def settled(graph: Graph, first: Graph, second: Graph) -> Graph:
         return graph
 
     def differs(node: Node, other: Node) -> bool:
-        if node.summed != other.summed or node.bound != other.bound or len(node.modes) != len(other.modes):
+        if node.binds != other.binds or len(node.modes) != len(other.modes):
             return True
         if [m.variable for m in node.modes] != [m.variable for m in other.modes]:
             return True
@@ -36,10 +37,10 @@ def settled(graph: Graph, first: Graph, second: Graph) -> Graph:
             for a, b, m, n in zip(one.index, two.index, here, there, strict=True):
                 if a.variables != b.variables or (m.size == n.size and a != b):
                     return True
-        return node.shape == other.shape and node.pieces != other.pieces
+        return node.shape == other.shape and _pieces(node) != _pieces(other)
 
     nodes = tuple(
-        _opaque(known, first) if known.op not in ("leaf", "opaque") and differs(one, two) else known
+        _opaque(known, first) if not isinstance(known, Leaf | Opaque) and differs(one, two) else known
         for known, one, two in zip(graph, first, second, strict=True)
     )
     return replace(graph, nodes=nodes)
@@ -55,35 +56,61 @@ def _opaque(node: Node, graph: Graph) -> Node:
             index.append(Ix(0, ((1, len(sizes)),)))
             sizes.append(mode.size)
         operands.append(Access(access.node, tuple(index)))
-    return replace(
-        node,
-        op="opaque",
-        function=f"{node.source} {RESIZED}",
-        operands=tuple(operands),
-        sizes=tuple(sizes),
-        summed=(),
-        bound=(),
-        pieces=(),
-    )
+    reason = f"{node.source} {RESIZED}"
+    return node.become(Opaque, reason=reason, operands=tuple(operands), sizes=tuple(sizes))
+
+
+def _pieces(node: Node) -> tuple[tuple[int, int], ...]:
+    return node.pieces if isinstance(node, Concatenation) else ()
 
 
 def _kind(node: Node) -> tuple[object, ...]:
-    """What a node is, whatever the sizes; an opaque node's `function` may speak of them."""
-    function = node.source if node.op == "opaque" else node.function
-    return (node.op, function, len(node.operands), node.name if node.function == "param" else "")
+    """What a node is, whatever the sizes; an opaque node's `reason` may speak of them, its `source` does not."""
+    match node:
+        case Leaf():
+            own: object = (node.kind, node.name if node.kind == "param" else "")
+        case Map() | Along():
+            own = node.function
+        case Opaque():
+            own = node.source
+        case _:
+            own = ""
+    return (node.word, own, len(node.operands))
+
+
+def _constants(node: Node) -> tuple[object, ...]:
+    """The numbers of a node that no size may change."""
+    match node:
+        case Leaf():
+            return (node.random,)
+        case Sum():
+            return (node.constant,)
+        case Map() | Along():
+            return (node.attributes,)
+    return ()
+
+
+def _coefficients(node: Node) -> tuple[Fraction, ...]:
+    match node:
+        case Contraction():
+            return (node.coefficient,)
+        case Sum():
+            return node.coefficients
+    return ()
 
 
 def departure(first: Graph, second: Graph) -> str:
     """The first node at which two graphs differ in more than sizes, or "": an argument may depend on a length too."""
     for a, b in zip(first, second):
-        place = f"{a.source or a.op} at {a.place or 'the top'}"
+        place = f"{a.source or a.word} at {a.place or 'the top'}"
         if _kind(a) != _kind(b):
-            return f"{place} is {a.function or a.op} at one shape, {b.function or b.op} at another"
+            return f"{place} is {a.title} at one shape, {b.title} at another"
         if [access.node for access in a.operands] != [access.node for access in b.operands]:
             return f"{place} reads other values at another shape"
-        if a.constant != b.constant or a.attributes != b.attributes:
+        if _constants(a) != _constants(b):
             return f"a constant of {place} depends on it"
         # the divisor of a mean may change with a length; a term of a sum or a factor that vanishes may not
-        if a.coefficients != b.coefficients and (a.op != "einsum" or 0 in (*a.coefficients, *b.coefficients)):
+        one, two = _coefficients(a), _coefficients(b)
+        if one != two and (isinstance(a, Sum) or 0 in (*one, *two)):
             return f"a coefficient of {place} depends on it"
     return "" if len(first.nodes) == len(second.nodes) else "the graphs differ in length"

@@ -9,7 +9,7 @@ from fractions import Fraction
 
 import mpmath
 
-from gaugec.graph.ir import Graph
+from gaugec.graph.ir import Graph, Leaf
 from gaugec.graph.statement import Digit, Region
 from gaugec.sampling.elements import element
 from gaugec.sampling.evaluate import Evaluation, Table, as_float, inverted, table_of
@@ -98,7 +98,7 @@ def invariant(
             for at in itertools.product(*map(range, node.shape))
         }
         for node in graph
-        if node.op == "leaf"
+        if isinstance(node, Leaf)
     }
     with mpmath.workdps(40):
         moved = acted(graph, leaves, regions, elements(regions, group, rotary, rng), group)

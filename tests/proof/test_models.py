@@ -359,7 +359,8 @@ def test_dropout_on_the_axis_breaks_a_rotation_but_not_a_scale() -> None:
         m = Model()
         x, w, u = m.input("x", 3, 4), m.param("w", 5, 4), m.param("u", 6, 5)
         h = m.linear(x, w)
-        y = m.linear(m.b.map("dropout", h) if mask else h, u)
+        drawn = m.b.mul(h, m.b.leaf("input", "dropout", h.shape, random=True)) if mask else h
+        y = m.linear(drawn, u)
         return m, m.freeze(y)[0], w, u
 
     for mask in (False, True):

@@ -11,6 +11,7 @@ import sympy
 from proof.statements import MLP, TWO, gauge, statement
 
 from gaugec.graph.fuse import FUSED
+from gaugec.graph.ir import Map
 from gaugec.language.check import check
 from gaugec.language.lower import lower, term
 from gaugec.language.parse import parse
@@ -319,7 +320,7 @@ def test_however_it_is_spelled_it_is_one_step(body: str) -> None:
         "y",
     )
     lowered = lower(gauge(*parts, f"op f2(x) = {body}"))
-    (step,) = [node for node in lowered.graph if node.op == "map" and node.function == FUSED]
+    (step,) = [node for node in lowered.graph if isinstance(node, Map) and node.function == FUSED]
     assert len(step.operands) == 1
     assert same(dict(step.attributes)["definition"], defined("max(x, 0)**2"))  # type: ignore[arg-type]
     assert prove_statement(lowered).verdict == "proved"

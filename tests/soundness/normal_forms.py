@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from soundness.judge import POINTWISE, Interpreter, Sample
 
-from gaugec.graph.ir import Node
+from gaugec.graph.ir import Leaf
 from gaugec.graph.statement import Statement
 from gaugec.language import tree as t
 from gaugec.language.lower import lower
@@ -89,7 +89,7 @@ class Reading:
         if row.kind == "size":
             return float(key[1])
         if row.kind == "node":
-            return self._leaf(self.statement.graph[key[1]], at)
+            return self._leaf(self.statement.graph.leaf(key[1]), at)
         if row.kind == "element":
             return self._element(key[2], at)
         data, reads, rest = row.data, at[: row.reads], dict(enumerate(at[row.reads :]))
@@ -100,7 +100,7 @@ class Reading:
             return self._pointwise(row, [self.polynomial(part, rest) for part in data])
         return self._along(row, extents, reads, rest)
 
-    def _leaf(self, node: Node, at: tuple[int, ...]) -> float:
+    def _leaf(self, node: Leaf, at: tuple[int, ...]) -> float:
         position = [0] * len(node.shape)
         for mode, value in zip(node.modes, at, strict=True):
             position[mode.axis] += mode.stride * value
@@ -174,19 +174,19 @@ def _worlds(statement: Statement) -> tuple[Algebra, Evaluator, World]:
     roles = {statement.params[role]: role for role in statement.actions}
     by = Element(algebra, statement.group, size, Pairing("halves", size), "")
 
-    def leaf(evaluator: Evaluator, node: Node, ixs: tuple[Index, ...]) -> Polynomial | None:
+    def leaf(evaluator: Evaluator, node: Leaf, ixs: tuple[Index, ...]) -> Polynomial | None:
         if node.id != statement.element:
             return None
         if len(ixs) == 2:
             return by.matrix((), *ixs)
         return by.shift(ixs) if statement.group == "translation" else by.scale((), ixs[0], 1)  # type: ignore[arg-type]
 
-    def inverse(evaluator: Evaluator, node: Node, ixs: tuple[Index, ...]) -> Polynomial | None:
+    def inverse(evaluator: Evaluator, node: Leaf, ixs: tuple[Index, ...]) -> Polynomial | None:
         return by.matrix((), *ixs, inverse=True) if node.id == statement.element and len(ixs) == 2 else None
 
     acting = World("g", leaf, inverse)
 
-    def after(evaluator: Evaluator, node: Node, ixs: tuple[Index, ...]) -> Polynomial | None:
+    def after(evaluator: Evaluator, node: Leaf, ixs: tuple[Index, ...]) -> Polynomial | None:
         role = roles.get(node.id)
         return None if role is None else evaluator.value(acting, statement.actions[role], ixs)
 
@@ -212,7 +212,7 @@ def disagreement(gauge: t.Gauge, seed: int = 0, entries: int = 3) -> tuple[str, 
     rng = np.random.default_rng(seed)
     sample = Sample(gauge, rng, 0, False)
     statement = lower(gauge, sample.sizes)
-    if any(dict(node.attributes).get("random") for node in statement.graph):
+    if any(node.random for node in statement.graph.leaves("input")):
         return "", 0
     algebra, evaluator, moved = _worlds(statement)
     # every eps is the number of the graph here

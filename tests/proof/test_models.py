@@ -11,7 +11,7 @@ from proof.models import Model
 
 from gaugec import limits
 from gaugec.graph.builder import Ref
-from gaugec.graph.ir import Graph
+from gaugec.graph.ir import Graph, Leaf
 from gaugec.graph.layers import over_root
 from gaugec.graph.statement import Digit, Region
 from gaugec.proof.prove import equivariant, forget, prove_invariance, structure
@@ -339,7 +339,8 @@ def test_equal_structures_are_proved_once() -> None:
 
 def test_names_do_not_matter() -> None:
     graph, id, regions = stream(1)
-    renamed = Graph(tuple(type(n)(**{**n.__dict__, "name": f"p{n.id}", "place": "", "source": ""}) for n in graph))
+    bare = (replace(node, place="", source="") for node in graph)
+    renamed = Graph(tuple(replace(n, name=f"p{n.id}") if isinstance(n, Leaf) else n for n in bare))
     assert structure(graph, (id,), regions, frozenset()) == structure(renamed, (id,), regions, frozenset())
 
 

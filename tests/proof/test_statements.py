@@ -24,7 +24,7 @@ EPS = {
 def whole(statement: Statement) -> Statement:
     """The statement; its graph has the size of every index."""
     for node in statement.graph:
-        assert all(v < len(node.sizes) for v in (*node.summed, *node.bound))
+        assert all(v < len(node.sizes) for v in node.binds)
     return statement
 
 

@@ -224,7 +224,7 @@ class Evaluation:
         own = self._read(node, 0, env) if operator.keeps else None
         return self._reduced(operator.along, own, self._line(node, env))
 
-    def _line(self, node: Node, env: Mapping[int, int]) -> list[Value]:
+    def _line(self, node: Along, env: Mapping[int, int]) -> list[Value]:
         """The entries of the first operand along the bound axes."""
         places = itertools.product(*(range(node.sizes[v]) for v in node.bound))
         return [self._read(node, 0, {**env, **dict(zip(node.bound, place))}) for place in places]

@@ -72,10 +72,8 @@ def fold_rows(rows: Iterable[Sequence[str]]) -> list[tuple[str, ...]]:
         while start < len(group):
             run = group[start : start + _even(group, start)]
             columns = [_column(column) for column in zip(*run)]
-            if all(columns):
-                out.append(tuple(columns))
-            else:
-                out += [tuple(map(_written, row)) for row in run]
+            folded = tuple(column for column in columns if column is not None)
+            out += [folded] if len(folded) == len(columns) else [tuple(map(_written, row)) for row in run]
             start += len(run)
     return out
 
@@ -96,15 +94,15 @@ def expand_row(patterns: Sequence[str]) -> list[tuple[str, ...]]:
     return list(zip(*(column if len(column) == count else column * count for column in columns)))
 
 
-def _column(names: Sequence[str]) -> str:
-    """One pattern for names that count up evenly at one place, or are all the same; "" where there is none."""
+def _column(names: Sequence[str]) -> str | None:
+    """One pattern for names that count up evenly at one place, or are all the same; None where there is none."""
     first, last = (_NUMBER.split(names[at]) for at in (0, -1))
     moved = [place for place in range(1, len(first), 2) if first[place] != last[place]]
     parts: Item = tuple(first)
     for place in moved:
         begin, end = int(first[place]), int(last[place])
         parts = (*parts[:place], range(begin, end + 1, (end - begin) // (len(names) - 1)), *parts[place + 1 :])
-    return "".join(map(_written, parts)) if len(moved) < 2 else ""
+    return "".join(map(_written, parts)) if len(moved) < 2 else None
 
 
 def _even(rows: Sequence[Sequence[str]], start: int) -> int:

@@ -2,8 +2,8 @@
 
 Exit codes: 0 done, 1 refused (a wrong spec, a failed proof, a model where a declared gauge has no site), 2 misused
 (no such spec, a factory that fails, a file that cannot be written), 130 interrupted. Results go to stdout, errors to
-stderr, and neither is ever a traceback. The work is done by `gaugec.pipeline.compile`; here is only what a person types
-and reads. Not here: progress or colour in a pipe.
+stderr, and neither is ever a traceback. The work is done by `gaugec.pipeline`; here is only what a person types and
+reads. Not here: progress or colour in a pipe.
 """
 
 from __future__ import annotations

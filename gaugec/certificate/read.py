@@ -126,7 +126,7 @@ def _literal(node: ast.stmt, shown: str) -> dict[str, Any]:
 def _components(tree: ast.Module) -> Iterator[tuple[str, str]]:
     """Name and docstring of the classes that `COMPONENTS` names."""
     listed = next(node for node in tree.body if _target(node) == "COMPONENTS")
-    names = [node.id for node in ast.walk(listed) if isinstance(node, ast.Name)]
+    names = dict.fromkeys(node.id for node in ast.walk(listed) if isinstance(node, ast.Name))
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
     for name in names:
         if name in classes:

@@ -14,22 +14,21 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._export.utils import _compiling_state_context
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+from gaugec.model.interfaces import FakeTensorMode, ShapeEnv, compiling, tree_map
 
 
 def dry_run(
     model: nn.Module,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
-    fake_input: Callable[[FakeTensorMode, Tensor], Tensor] | None = None,
-) -> ShapeEnv:
+    fake_input: Callable[[Any, Tensor], Tensor] | None = None,
+) -> Any:
     """Calls the forward once; the model's parameters and buffers stay as they are.
 
-    fake_input: makes a fake tensor of an example input, say with symbolic sizes; as it is by default.
+    fake_input: (mode, example input) -> a fake tensor of it, say with symbolic sizes; as it is by default.
 
-    Returns: what the forward asked of symbolic sizes.
+    Returns: the `ShapeEnv`, with what the forward asked of symbolic sizes.
 
     Raises:
         Exception: whatever the forward raises, or asks that only numbers can answer.
@@ -42,14 +41,14 @@ def dry_run(
             return x
         return fake.from_tensor(x, static_shapes=True) if fake_input is None else fake_input(fake, x)
 
-    inputs, named = torch.utils._pytree.tree_map(without_numbers, (args, kwargs))
-    with _faked(model, fake), fake, _compiling_state_context(), torch.enable_grad():
+    inputs, named = tree_map(without_numbers, (args, kwargs))
+    with _faked(model, fake), fake, compiling(), torch.enable_grad():
         model(*inputs, **named)
     return known
 
 
 @contextlib.contextmanager
-def _faked(model: nn.Module, fake: FakeTensorMode) -> Iterator[None]:
+def _faked(model: nn.Module, fake: Any) -> Iterator[None]:
     """Puts fakes where the parameters and buffers are, and them back.
 
     `torch.func.functional_call` would leave a fake in a module that the model holds under two names.

@@ -7,12 +7,16 @@ from typing import Any
 
 import torch
 
+from gaugec.model.interfaces import leaves, tree_map
 
-# -- the second shape --------------------------------------------------------------------------------------------
+# elements of the inputs, in units of the example's and at all, beyond which a forward for real may want more time and
+# memory than there is
+LARGER, LARGE = 8, 200_000
+
+
 def tensors_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[torch.Tensor]:
     """Every tensor among the example inputs, however nested."""
-    flat, _ = torch.utils._pytree.tree_flatten((args, kwargs))
-    return [x for x in flat if isinstance(x, torch.Tensor)]
+    return [x for x in leaves(args, kwargs) if isinstance(x, torch.Tensor)]
 
 
 def elements(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
@@ -22,9 +26,7 @@ def elements(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
 
 def copied(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The inputs with tensors of their own, for what writes to them or marks them."""
-    made = torch.utils._pytree.tree_map(
-        lambda x: x.detach().clone() if isinstance(x, torch.Tensor) else x, (args, kwargs)
-    )
+    made = tree_map(lambda x: x.detach().clone() if isinstance(x, torch.Tensor) else x, (args, kwargs))
     return made[0], made[1]
 
 
@@ -63,5 +65,5 @@ def resized(
                 x = x.index_select(axis, positions)
         return x
 
-    made = torch.utils._pytree.tree_map(resize, (args, kwargs))
+    made = tree_map(resize, (args, kwargs))
     return made[0], made[1]

@@ -17,8 +17,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.parameter import is_lazy
+
+from gaugec.model.interfaces import FakeTensor
 
 SMALL = 3e8  # elements of all parameters: of more, no copy is made, and nothing is run to be compared
 DEPTH = 6  # of containers in containers

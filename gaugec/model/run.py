@@ -14,6 +14,7 @@ from torch.nn.parameter import is_lazy
 
 from gaugec.model.dry_run import dry_run
 from gaugec.model.inputs import resized, tensors_of
+from gaugec.model.interfaces import storage
 from gaugec.model.preserve import preserved
 
 
@@ -63,9 +64,9 @@ def train_mode(model: nn.Module) -> Iterator[None]:
 
 def share_memory(one: torch.Tensor, two: torch.Tensor) -> bool:
     """Do two tensors live in the same memory, by whatever road (a view, `.data`, a numpy array)?"""
-    a, b = one.untyped_storage(), two.untyped_storage()
-    if a._cdata == b._cdata:
+    if storage(one) == storage(two):
         return True
+    a, b = one.untyped_storage(), two.untyped_storage()
     if one.device != two.device or one.is_meta or not a.nbytes() or not b.nbytes():
         return False
     first, second = a.data_ptr(), b.data_ptr()

@@ -102,6 +102,12 @@ def kept_failure(
     return None, first, second
 
 
+def fails_at(statement: Statement, leaves: Mapping[int, Table], g: Table) -> bool:
+    """Whether an element changes a kept value at these leaves; raises as `kept_failure` does."""
+    with mpmath.workdps(60):
+        return kept_failure(statement, leaves, g)[0] is not None
+
+
 def _compare_values(what: str, id: int, before: Evaluation, after: Evaluation) -> Failure | None:
     """Compares a node entry by entry, where both have a value (a root of a negative number has none).
 

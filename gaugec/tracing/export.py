@@ -1,25 +1,26 @@
-"""Exporting a model, and what makes an export unfit for a proof: hidden outputs, cut gradients, shared constants.
+"""Exporting a model: `torch.export` in train mode, with nothing in the program that writes in place.
 
 The model is exported in train mode (an evaluation trace has no dropout nodes).  What writes in place is decomposed with
-an empty table, so that linear, attention and einsum stay whole.  Here are also the example inputs at other sizes.
+an empty table, so that linear, attention and einsum stay whole.
 
-What this module does not do: it reads no operation (see `gaugec.tracing.lower`).
+What this module does not do: it reads no operation (see `gaugec.tracing.lower`); what makes an export unfit for a proof
+is looked for in `gaugec.tracing.hidden` and `gaugec.tracing.attributes`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import operator
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import nn
 
 from gaugec.errors import MatchError, printable
+from gaugec.model.interfaces import OpOverload
 from gaugec.model.preserve import preserved
-from gaugec.model.run import quiet, share_memory, train_mode
-from gaugec.operators import aten_kind
+from gaugec.model.run import quiet, train_mode
+from gaugec.tracing.attributes import nothing_left_on
+from gaugec.tracing.hidden import no_hidden_gradients, no_shared_constants
 
 
 def _names_are_no_code(model: nn.Module) -> None:
@@ -51,10 +52,10 @@ def exported(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     _names_are_no_code(model)
     with train_mode(model), quiet(), torch.enable_grad():
         try:
-            with preserved(model, parameters=False), _nothing_left_behind(model):
+            with preserved(model, parameters=False), nothing_left_on(model):
                 program = torch.export.export(model, args, kwargs, strict=False)
-            _no_hidden_gradients(program)
-            _no_shared_constants(model, program)
+            no_hidden_gradients(program)
+            no_shared_constants(model, program)
             return program if _functional(program) else program.run_decompositions({})
         except MatchError:
             raise
@@ -100,90 +101,8 @@ def _writes_nothing(target: Any) -> bool:
     """An operation of ATen whose schema says that it writes nothing; that of a batch norm does not say what it does."""
     if target is operator.getitem:
         return True
-    if not isinstance(target, torch._ops.OpOverload) or target.namespace != "aten" or target._schema.is_mutable:
+    if not isinstance(target, OpOverload) or target.namespace != "aten" or target._schema.is_mutable:
         return False
     if torch.Tag.maybe_aliasing_or_mutating in target.tags:
         return False
     return not any("running" in argument.name for argument in target._schema.arguments)
-
-
-def _kept(module: nn.Module) -> dict[str, Any]:
-    """A module's attributes, and for containers what they hold, so that a change can be seen."""
-    own = {k: v for k, v in module.__dict__.items() if k not in ("_parameters", "_buffers", "_modules", "training")}
-    marks: dict[str, Any] = {}
-    for name, value in own.items():
-        held = list(value.values()) if isinstance(value, dict) else value
-        marks[name] = [id(x) for x in held] if isinstance(held, (list, tuple, set)) else id(value)
-    return marks
-
-
-def _holds_tensor(value: Any) -> bool:
-    flat, _ = torch.utils._pytree.tree_flatten(value)
-    return any(isinstance(x, torch.Tensor) for x in flat)
-
-
-@contextlib.contextmanager
-def _nothing_left_behind(model: nn.Module) -> Iterator[None]:
-    """Refuses a forward that leaves a tensor on a module: an output that the trace does not show."""
-    before = {name: _kept(module) for name, module in model.named_modules()}
-    yield
-    for name, module in model.named_modules():
-        if name not in before:
-            continue
-        changed = [key for key, mark in _kept(module).items() if before[name].get(key) != mark]
-        left = [key for key in changed if _holds_tensor(module.__dict__[key])]
-        if left:
-            raise MatchError(
-                f"the forward leaves a tensor in the attribute {left[0]} of {name or 'the model'}",
-                help="what leaves the forward unseen cannot be proved invariant: return it instead",
-            )
-
-
-def _no_shared_constants(model: nn.Module, program: torch.export.ExportedProgram) -> None:
-    """Refuses constants in the storage of a parameter: moving the parameter would move them unseen."""
-    buffers = dict(model.named_buffers())
-    for name, constant in program.constants.items():
-        if not isinstance(constant, torch.Tensor) or name in buffers:
-            continue
-        for owner, parameter in model.named_parameters():
-            if share_memory(parameter, constant):
-                raise MatchError(
-                    f"the forward reads {owner} also as a constant ({name}), in the same memory",
-                    help="use the parameter itself, through the module that owns it",
-                )
-
-
-def _no_hidden_gradients(program: torch.export.ExportedProgram) -> None:
-    """Refuses no_grad regions and detach on anything that depends on a parameter.
-
-    There the gradient is not that of the traced function, and a gauge that is proved for the function would be wrong
-    for training.
-    """
-    parameters = set(program.graph_signature.inputs_to_parameters)
-    tainted: set[str] = set()
-    for node in program.graph.nodes:
-        if node.op == "placeholder" and node.name in parameters:
-            tainted.add(node.name)
-        elif node.op == "call_function" and any(n.name in tainted for n in node.all_input_nodes):
-            if _cuts_gradient(node) and (_differentiable(node) or not _tensor(node)):
-                raise MatchError(
-                    f"the gradient is cut at {node.name} ({node.target}), which depends on a parameter",
-                    help="a detach or a no_grad region makes the gradient differ from the function that is proved",
-                )
-            if _differentiable(node):
-                tainted.add(node.name)
-
-
-def _cuts_gradient(node: torch.fx.Node) -> bool:
-    packet = str(getattr(node.target, "_overloadpacket", node.target))
-    return aten_kind(packet) in ("cut", "item") or ("set_grad_enabled" in packet and node.args[0] is False)
-
-
-def _tensor(node: torch.fx.Node) -> bool:
-    return isinstance(node.meta.get("val"), (torch.Tensor, list, tuple))
-
-
-def _differentiable(node: torch.fx.Node) -> bool:
-    value = node.meta.get("val")
-    values = value if isinstance(value, (list, tuple)) else [value]
-    return any(isinstance(v, torch.Tensor) and v.dtype.is_floating_point for v in values) or value is None

@@ -19,10 +19,10 @@ from typing import Any
 import torch
 from torch import nn
 from torch.export import Dim
-from torch.fx.experimental.symbolic_shapes import DimDynamic, StatelessSymbolicContext
 
 from gaugec.model.dry_run import dry_run
 from gaugec.model.inputs import copied, resized, tensors_of
+from gaugec.model.interfaces import DimDynamic, StatelessSymbolicContext, leaves, tree_map
 from gaugec.model.preserve import preserved
 from gaugec.model.run import quiet, train_mode
 
@@ -101,11 +101,10 @@ def _asked_of_an_export(model: nn.Module, args: Any, kwargs: Any) -> tuple[list[
     # copies, because torch marks the very tensors that are given with free sizes
     args, kwargs = copied(args, kwargs)
     program = torch.export.export(model, args, kwargs, dynamic_shapes=_dynamic(model, args, kwargs), strict=False)
-    flat, _ = torch.utils._pytree.tree_flatten((args, kwargs))
     values = {n.name: n.meta.get("val") for n in program.graph.nodes if n.op == "placeholder"}
     sizes: dict[Any, Size] = {}
     guards: list[Any] = []
-    for name, example in zip(program.graph_signature.user_inputs, flat):
+    for name, example in zip(program.graph_signature.user_inputs, leaves(args, kwargs)):
         value = values.get(str(name))
         if isinstance(value, torch.Tensor) and isinstance(example, torch.Tensor):
             for axis, (size, here) in enumerate(zip(value.shape[:2], example.shape[:2])):
@@ -125,7 +124,7 @@ def _dynamic(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     def spec(x: Any) -> Any:
         return dict.fromkeys(range(min(2, x.ndim)), Dim.AUTO) if isinstance(x, torch.Tensor) else None
 
-    first, named = torch.utils._pytree.tree_map(spec, (args, kwargs))
+    first, named = tree_map(spec, (args, kwargs))
     parameters = list(inspect.signature(model.forward).parameters.values())
     if any(p.kind is p.VAR_POSITIONAL for p in parameters[: len(args)]):
         at = next(n for n, p in enumerate(parameters) if p.kind is p.VAR_POSITIONAL)

@@ -22,6 +22,7 @@ from gaugec.graph.fuse import fuse
 from gaugec.graph.ir import Graph
 from gaugec.graph.layers import cross_entropy
 from gaugec.laws.functions import recognise
+from gaugec.model.interfaces import hooked, leaves, storage
 from gaugec.model.run import share_memory
 from gaugec.operators import aten_kind
 from gaugec.tracing import aten_layers  # noqa: F401  (it registers its rows)
@@ -112,8 +113,7 @@ class _Lowering:
 
     def scalar(self, name: str, args: Any, kwargs: Any) -> Any:
         """A number taken out of a tensor (`item`) still depends on it; what depends on none is of no interest."""
-        flat, _ = torch.utils._pytree.tree_flatten((args, kwargs))
-        refs = [x for x in flat if isinstance(x, Ref)]
+        refs = [x for x in leaves(args, kwargs) if isinstance(x, Ref)]
         return self.builder.opaque(name, refs, ()) if refs else None
 
     def lower(self, node: torch.fx.Node, name: str, args: Any, kwargs: dict[str, Any], shape: Any) -> Any:
@@ -134,8 +134,7 @@ class _Lowering:
         row = lowering(name)
         if kind in ("new", "like"):
             # the tensor of which a new one takes its type and shape is no data of it; all else is
-            flat, _ = torch.utils._pytree.tree_flatten((args[1:] if kind == "like" else args, kwargs))
-            data = [x for x in flat if isinstance(x, Ref)]
+            data = [x for x in leaves(args[1:] if kind == "like" else args, kwargs) if isinstance(x, Ref)]
             # what is drawn or left unset is not known, what is written in integers may have been rounded
             known = row is not None and not data and node.meta["val"].dtype.is_floating_point
             if known and any(_rounded(x, node.meta["val"].dtype) for x in args):
@@ -153,8 +152,7 @@ class _Lowering:
         return self.unknown(name, args, kwargs, shape)
 
     def unknown(self, name: str, args: Any, kwargs: Any, shape: Any) -> Any:
-        flat, _ = torch.utils._pytree.tree_flatten((args, kwargs))
-        refs = [x for x in flat if isinstance(x, Ref)]
+        refs = [x for x in leaves(args, kwargs) if isinstance(x, Ref)]
         made = [self.builder.opaque(name, refs, s) for s in (shape if isinstance(shape, list) else [shape])]
         return made if isinstance(shape, list) else made[0]
 
@@ -283,9 +281,9 @@ def _aliased(model: nn.Module, names: dict[str, str]) -> dict[str, str]:
         if id(tensor) in seen:
             continue
         seen.add(id(tensor))
-        known = places.get(tensor.untyped_storage()._cdata)
+        known = places.get(storage(tensor))
         if known is None:
-            places[tensor.untyped_storage()._cdata] = known = []
+            places[storage(tensor)] = known = []
             groups.append(known)
         known.append((name, tensor))
     spans = sorted(
@@ -300,7 +298,7 @@ def _aliased(model: nn.Module, names: dict[str, str]) -> dict[str, str]:
     owners = {n: [name for name, _ in group] for n, group in enumerate(groups)}
     blocked: dict[str, str] = {}
     for name, parameter in model.named_parameters():
-        if parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None):
+        if hooked(parameter):
             blocked[names[name]] = "a hook on it may change its gradient"
         if any(n > 1 and s == 0 for n, s in zip(parameter.shape, parameter.stride())):
             blocked[names[name]] = "its elements overlap in memory"

@@ -16,12 +16,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.parameter import is_lazy
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from gaugec.errors import MatchError
 from gaugec.model.inputs import copied
+from gaugec.model.interfaces import DispatchMode, StorageWeakRef, leaves, storage, writes
 from gaugec.model.preserve import DEPTH, small
 from gaugec.model.run import quiet, train_mode
 
@@ -41,7 +40,7 @@ def watch(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> fr
         return frozenset()
     inputs = copied(args, kwargs)
     known = {name: p.detach().clone() for name, p in model.named_parameters()} if small(model) else {}
-    versions = {name: p._version for name, p in model.named_parameters()}
+    versions = {name: writes(p) for name, p in model.named_parameters()}
     dice = random.getstate()
     records = _Records(model, inputs)
     with train_mode(model), quiet(), torch.random.fork_rng(devices=[]), torch.enable_grad():
@@ -49,7 +48,7 @@ def watch(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> fr
             with records:
                 made = model(*inputs[0], **inputs[1])  # what is set up once, on the first call, is no memory
             before = dict(_state(model))
-            held = {name: (b, b._version, b.clone()) for name, b in model.named_buffers()}
+            held = {name: (b, writes(b), b.clone()) for name, b in model.named_buffers()}
             with records:
                 made = model(*inputs[0], **inputs[1])
         except Exception:
@@ -61,7 +60,7 @@ def watch(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> fr
     now = dict(model.named_buffers())
     written = frozenset(name for name, was in held.items() if name not in now or _written(now[name], *was))
     for name, p in model.named_parameters():
-        if p._version != versions.get(name) or (name in known and not _equal(p.detach(), known[name])):
+        if writes(p) != versions.get(name) or (name in known and not _equal(p.detach(), known[name])):
             raise MatchError(
                 f"the forward writes to the parameter {name}",
                 help="what training steps on must be written by the optimizer alone",
@@ -89,7 +88,7 @@ def _equal(one: Tensor, two: Tensor) -> bool:
 
 
 def _written(now: Tensor, before: Tensor, version: int, value: Tensor) -> bool:
-    return now is not before or now._version != version or not _equal(now, value)
+    return now is not before or writes(now) != version or not _equal(now, value)
 
 
 def _state(model: nn.Module) -> Iterator[tuple[str, Any]]:
@@ -111,25 +110,22 @@ def _state(model: nn.Module) -> Iterator[tuple[str, Any]]:
                 yield from within(f"{path}.{name}".lstrip("."), value, 0)
 
 
-class _Records(TorchDispatchMode):
+class _Records(DispatchMode):
     """Follows what depends on a parameter from operation to operation, by the memory in which it lies."""
 
     def __init__(self, model: nn.Module, inputs: Any) -> None:
         super().__init__()
-        flat, _ = torch.utils._pytree.tree_flatten(inputs)
-        known = [*model.parameters(), *model.buffers(), *(x for x in flat if isinstance(x, Tensor))]
-        self.known = {_memory(x) for x in known}
-        self.moved: dict[int, StorageWeakRef | None] = {_memory(p): None for p in model.parameters()}
-        self.made: list[tuple[str, StorageWeakRef]] = []
+        known = [*model.parameters(), *model.buffers(), *(x for x in leaves(inputs) if isinstance(x, Tensor))]
+        self.known = {storage(x) for x in known}
+        self.moved: dict[int, Any] = {storage(p): None for p in model.parameters()}
+        self.made: list[tuple[str, Any]] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        read, _ = torch.utils._pytree.tree_flatten((args, kwargs or {}))
-        depends = any(self._depends(x) for x in read if isinstance(x, Tensor))
+        depends = any(self._depends(x) for x in leaves(args, kwargs or {}) if isinstance(x, Tensor))
         made = func(*args, **(kwargs or {}))
-        results, _ = torch.utils._pytree.tree_flatten(made)
-        for x in results:
+        for x in leaves(made):
             if isinstance(x, Tensor) and x.layout is torch.strided:
-                memory = _memory(x)
+                memory = storage(x)
                 if memory in self.known:
                     continue
                 if depends and not self._depends(x):
@@ -141,18 +137,14 @@ class _Records(TorchDispatchMode):
         return made
 
     def _depends(self, x: Tensor) -> bool:
-        if x.layout is not torch.strided or _memory(x) not in self.moved:
+        if x.layout is not torch.strided or storage(x) not in self.moved:
             return False
-        weak = self.moved[_memory(x)]
+        weak = self.moved[storage(x)]
         return weak is None or not weak.expired()
 
     def left(self) -> list[str]:
         """The operations whose results are still alive."""
         return [name for name, weak in self.made if not weak.expired()]
-
-
-def _memory(x: Tensor) -> int:
-    return int(x.untyped_storage()._cdata)
 
 
 __all__ = ["watch"]

@@ -21,16 +21,17 @@ import torch
 from torch import Tensor, nn
 
 from gaugec.errors import MatchError
-from gaugec.model.inputs import elements
+from gaugec.model.inputs import LARGE, LARGER, elements
+from gaugec.model.interfaces import leaves, tree_map
 from gaugec.model.preserve import small
 from gaugec.sites import Site
 from gaugec.witness.elements import element, move
+from gaugec.witness.interpreter import cross_entropy
 
 TOLERANCE = 1e-4  # norms that cast to float32 leave 1e-7; a gradient of another function leaves order one
 DIRECTIONS = 4
 SIZES = (1.0, 1e6)  # of the loss
 COARSE = 3e-2  # the same, in 32 bits
-LARGER, LARGE = 8, 200_000  # elements of inputs, in those of the example's and beside: larger ones are left out
 FAINT = 1e-2  # of the largest gradient: what is fainter is measured against this
 
 
@@ -113,7 +114,7 @@ def _covariance(
     found = dict.fromkeys(pairs, 0.0)
     in_python = False
     for place in places:
-        inputs, keywords = torch.utils._pytree.tree_map(lambda x: _real(x, dtype), place)
+        inputs, keywords = tree_map(lambda x: _real(x, dtype), place)
         before = _pass(twin, state, theta, (inputs, keywords), loss)
         if moved & before.without:
             # a copy whose forward reads the original's parameters, through a closure, shows nothing of the model
@@ -230,12 +231,10 @@ def _pass(
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(0)
         made = model(*data[0], **data[1])
-        outputs, _ = torch.utils._pytree.tree_flatten(dict(made) if isinstance(made, Mapping) else made)
-        outputs = [x for x in outputs if isinstance(x, Tensor) and x.dtype.is_floating_point]
+        returned = leaves(dict(made) if isinstance(made, Mapping) else made)
+        outputs = [x for x in returned if isinstance(x, Tensor) and x.dtype.is_floating_point]
         if loss is not None:
-            torch.manual_seed(1)
-            targets = torch.randint(outputs[0].shape[-1], outputs[0].shape[:-1])
-            outputs[0] = -torch.log_softmax(outputs[0], -1).gather(-1, targets.unsqueeze(-1))
+            outputs[0] = cross_entropy(outputs[0])
         torch.manual_seed(2)
         weighted = [(x * torch.randn(x.shape, dtype=x.dtype)).sum() for x in outputs if x.requires_grad]
     in_python = _in_python(outputs)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.fx import Interpreter, Node
 
+from gaugec.model.interfaces import leaves
 from gaugec.operators import aten_kind
 
 
@@ -42,6 +43,13 @@ def _is_neutral(x: Any) -> bool:
 
 def _is_float(dtype: Any) -> bool:
     return isinstance(dtype, torch.dtype) and dtype.is_floating_point
+
+
+def cross_entropy(logits: Tensor) -> Tensor:
+    """The loss of every row of logits, whose last axis are the classes, at targets that are the same every time."""
+    torch.manual_seed(1)
+    targets = torch.randint(logits.shape[-1], logits.shape[:-1])
+    return -torch.log_softmax(logits, -1).gather(-1, targets.unsqueeze(-1)).squeeze(-1)
 
 
 class Runner:
@@ -92,15 +100,11 @@ class Runner:
             signature = self.program.graph_signature
             first = len(outputs) - len(signature.user_outputs)
             if self.loss is not None:
-                logits = outputs[first]
-                torch.manual_seed(1)
-                targets = torch.randint(logits.shape[-1], logits.shape[:-1])
-                outputs[first] = -torch.log_softmax(logits, -1).gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+                outputs[first] = cross_entropy(outputs[first])
         return [x for x in outputs if _floating(x)]
 
 
 def _flat_inputs(program: torch.export.ExportedProgram) -> dict[str, Any]:
     args, kwargs = program.example_inputs or ((), {})
-    flat, _ = torch.utils._pytree.tree_flatten((args, kwargs))
     names = list(program.graph_signature.user_inputs)
-    return {str(name): value for name, value in zip(names, flat)}
+    return {str(name): value for name, value in zip(names, leaves(args, kwargs))}

@@ -1,0 +1,80 @@
+"""What gaugec uses of torch that torch does not promise to keep, in one place.
+
+Tried with torch 2.13.0.  Where another version has moved or dropped something, importing this module is a GaugeError
+that names it; nothing is looked for elsewhere.
+
+What this module does not do: it changes nothing in torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import torch
+from torch import nn
+
+from gaugec.errors import GaugeError
+
+TRIED = ("2.13.0",)
+VERSION = str(torch.__version__)
+
+Module = nn.Module  # what a model is, for those who only hand it on
+
+
+def private(module: str, name: str) -> Any:
+    """An interface of torch that is not public.
+
+    Raises:
+        GaugeError: this version of torch has none of that name.
+    """
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise GaugeError(
+            f"torch {VERSION} has no {module}.{name}, which gaugec needs",
+            help=f"use a torch that was tried: {', '.join(TRIED)}",
+        ) from error
+
+
+tree_flatten = private("torch.utils._pytree", "tree_flatten")
+"""Nested inputs -> (their leaves in order, how they were nested)."""
+tree_map = private("torch.utils._pytree", "tree_map")
+"""(function, nested inputs) -> the same nesting with the function's values."""
+DispatchMode = private("torch.utils._python_dispatch", "TorchDispatchMode")
+"""Sees every operation of ATen while it is entered."""
+StorageWeakRef = private("torch.multiprocessing.reductions", "StorageWeakRef")
+"""A reference to a storage that does not keep it alive."""
+FakeTensor = private("torch._subclasses.fake_tensor", "FakeTensor")
+FakeTensorMode = private("torch._subclasses.fake_tensor", "FakeTensorMode")
+"""Tensors with sizes and types and no numbers."""
+ShapeEnv = private("torch.fx.experimental.symbolic_shapes", "ShapeEnv")
+"""Symbolic sizes, and what has been asked of them."""
+DimDynamic = private("torch.fx.experimental.symbolic_shapes", "DimDynamic")
+StatelessSymbolicContext = private("torch.fx.experimental.symbolic_shapes", "StatelessSymbolicContext")
+"""Which sizes of a fake tensor are symbols."""
+compiling = private("torch._export.utils", "_compiling_state_context")
+"""A forward that is entered here believes that it is exported."""
+OpOverload = private("torch._ops", "OpOverload")
+"""One operation of an exported graph, with its schema."""
+
+
+def leaves(*values: Any) -> list[Any]:
+    """Everything that nested inputs or outputs hold, in order."""
+    found: list[Any] = tree_flatten(values)[0]
+    return found
+
+
+def storage(x: torch.Tensor) -> int:
+    """The identity of the storage that a tensor lives in."""
+    return int(x.untyped_storage()._cdata)
+
+
+def writes(x: torch.Tensor) -> int:
+    """How often a tensor was written in place."""
+    return int(x._version)
+
+
+def hooked(x: torch.Tensor) -> bool:
+    """May a hook on a parameter change its gradient?"""
+    return bool(x._backward_hooks or getattr(x, "_post_accumulate_grad_hooks", None))

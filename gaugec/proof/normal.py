@@ -16,6 +16,7 @@ from typing import Protocol
 
 from gaugec import limits
 from gaugec.graph.ir import Along, Concatenation, Contraction, Graph, Ix, Leaf, Map, Node, Sum
+from gaugec.operators import BY_NAME
 from gaugec.proof.algebra import Algebra
 from gaugec.proof.apply import apply, common_positive, monomial
 from gaugec.proof.pieces import cut_at, summed
@@ -267,14 +268,15 @@ class Evaluator:
             raise
         reads = tuple(env[v] for v in node.bound if v in kept)
         poly, outside, factor = parts[0], Polynomial(), Factors()
-        if name in ("softmax", "log_softmax", "cross_entropy", "max", "min") and len(node.bound) == 1:
+        row = BY_NAME.get(name)
+        if row is not None and len(node.bound) == 1:
             stays = {m: c for m, c in poly.items() if _contains(m, along)}
-            extreme = name in ("max", "min")
-            if len(stays) < len(poly) and (stays or not extreme) and algebra.allow(f"{name} shift"):
-                if extreme:
+            passes = row.shift == "passes"
+            if row.shift and len(stays) < len(poly) and (stays or not passes) and algebra.allow(f"{name} shift"):
+                if passes:
                     outside = {m: c for m, c in poly.items() if m not in stays}
                 poly = stays
-            if extreme and algebra.allow(f"{name} scale"):
+            if row.scale and algebra.allow(f"{name} scale"):
                 factor, poly = common_positive(algebra, poly, dummies)
         frozen = tuple((k, repr(v)) for k, v in node.attributes)
         atom = algebra.function(name, frozen, (poly, *parts[1:]), dummies=dummies, reads=reads)

@@ -8,10 +8,11 @@ summed indices.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gaugec.operators import BY_NAME, TABLE, Operator
 from gaugec.proof.pieces import cut_at
 from gaugec.proof.terms import Factors, Index, Raw, Symbol, plain, shifted, substituted, variable
 
@@ -197,15 +198,18 @@ def _angles_rule(algebra: Algebra, factors: Factors, bound: dict[int, int]) -> l
     return None
 
 
-def _softmax_rule(algebra: Algebra, factors: Factors, bound: dict[int, int]) -> list[Raw] | None:
+def _unit_rule(algebra: Algebra, factors: Factors, bound: dict[int, int]) -> list[Raw] | None:
     if not bound:
         return None
     counts = _count(factors, bound)
     for key, e in factors.items():
-        row = algebra.symbols[key[0]]
-        if row.name == "softmax" and row.reads == 1 and e == 1 and _covers(key[1][0], bound, row.extent):
+        symbol = algebra.symbols[key[0]]
+        row = BY_NAME.get(symbol.name)
+        if row is None or not row.unit:
+            continue
+        if symbol.reads == 1 and e == 1 and _covers(key[1][0], bound, symbol.extent):
             gone = {v for _, v in key[1][0][1]}
-            if all(counts[v] == 1 for v in gone) and algebra.allow("softmax sum"):
+            if all(counts[v] == 1 for v in gone) and algebra.allow(f"{row.name} sum"):
                 return [(1, _without(factors, key), {v: size for v, size in bound.items() if v not in gone})]
     return None
 
@@ -225,6 +229,24 @@ def _base_rule(algebra: Algebra, factors: Factors, bound: dict[int, int]) -> lis
     return None
 
 
+def unit_rules(row: Operator) -> Iterator[Rule]:
+    """The rewrite of an operator whose values along the axis sum to 1."""
+    if row.unit:
+        name = f"{row.name} sum"
+        yield Rule(name, f"a {row.name} sums to 1", (name,), frozenset({"function"}), _unit_rule)
+
+
+def along_rules(row: Operator) -> Iterator[Rule]:
+    """What an operator along an axis does with a common shift or scale, as its row says."""
+    name = row.name
+    if row.shift:
+        passes = f"{name}(x + a) = {name}(x) + a"
+        says = passes if row.shift == "passes" else f"{name} forgets what is added along its axis"
+        yield Rule(f"{name} shift", says, (f"{name} shift",))
+    if row.scale:
+        yield Rule(f"{name} scale", f"{name}(c x) = c {name}(x) for c > 0", (f"{name} scale",))
+
+
 _ELEMENT = frozenset({"element"})
 ORDER: tuple[Rule, ...] = (
     Rule("delta", "sum over j of delta[i,j] f[j] is f[i]", ("delta",), frozenset({"delta"}), _delta_rule),
@@ -237,7 +259,7 @@ ORDER: tuple[Rule, ...] = (
     ),
     Rule("angles", "S^2 = 1 - C^2 in every rotated pair", ("angles",), _ELEMENT, _angles_rule),
     Rule("ones", "R1 = 1 = R'1", ("ones",), _ELEMENT, _ones_rule),
-    Rule("softmax sum", "a softmax sums to 1", ("softmax sum",), frozenset({"function"}), _softmax_rule),
+    *(rule for row in TABLE for rule in unit_rules(row)),
     Rule("power", "(P^(1/2))^2 = P", ("power",), frozenset({"base"}), _base_rule),
     Rule("size", "a sum over an index that occurs nowhere is its size", ("size",), frozenset(), _size_rule),
 )
@@ -254,13 +276,7 @@ RULES: dict[str, Rule] = {
         Rule("power of a product", "(c x)^n = c^n x^n for c > 0", ("power of a product",)),
         Rule("exp", "exp(a + b) = exp(a) exp(b)", ("exp",)),
         Rule("log", "log(c x) = log(c) + log(x) for c > 0", ("log",)),
-        Rule("softmax shift", "softmax forgets what is added along its axis", ("softmax shift",)),
-        Rule("log_softmax shift", "log_softmax forgets what is added along its axis", ("log_softmax shift",)),
-        Rule("cross_entropy shift", "cross-entropy forgets what is added to every logit", ("cross_entropy shift",)),
-        Rule("max shift", "max(x + a) = max(x) + a", ("max shift",)),
-        Rule("min shift", "min(x + a) = min(x) + a", ("min shift",)),
-        Rule("max scale", "max(c x) = c max(x) for c > 0", ("max scale",)),
-        Rule("min scale", "min(c x) = c min(x) for c > 0", ("min scale",)),
+        *(rule for row in TABLE for rule in along_rules(row)),
     )
 }
 """Every rule, by name."""

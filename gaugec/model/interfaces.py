@@ -12,14 +12,11 @@ import importlib
 from typing import Any
 
 import torch
-from torch import nn
 
 from gaugec.errors import GaugeError
+from gaugec.model.guest import TORCH
 
 TRIED = ("2.13.0",)
-VERSION = str(torch.__version__)
-
-Module = nn.Module  # what a model is, for those who only hand it on
 
 
 def private(module: str, name: str) -> Any:
@@ -32,7 +29,7 @@ def private(module: str, name: str) -> Any:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise GaugeError(
-            f"torch {VERSION} has no {module}.{name}, which gaugec needs",
+            f"torch {TORCH} has no {module}.{name}, which gaugec needs",
             help=f"use a torch that was tried: {', '.join(TRIED)}",
         ) from error
 

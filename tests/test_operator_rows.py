@@ -17,7 +17,7 @@ from gaugec.operators import BY_NAME, HEADS
 
 ROOT = Path(gaugec.__file__).parent
 STAGES = ("matching", "proof", "sampling", "witness", "codegen", "certificate")
-FUNCTIONS = {row.name for row in BY_NAME.values() if row.kind in ("map", "along", "loss")} - HEADS
+FUNCTIONS = {row.name for row in BY_NAME.values() if row.kind in ("map", "along", "loss") or row.draws} - HEADS
 
 
 def literals(path: Path) -> list[tuple[int, str]]:

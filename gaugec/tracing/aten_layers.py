@@ -13,6 +13,7 @@ from typing import Any
 
 from gaugec.graph.builder import Builder, Ref
 from gaugec.graph.layers import HALF, centred, over_root
+from gaugec.graph.layers import dropout as masked
 from gaugec.tracing.aten import number, row
 
 
@@ -215,7 +216,7 @@ def _attention(
         scores = b.add(scores, b.leaf("constant", f"causal{scores.shape[-2:]}", scores.shape[-2:]))
     weights = b.along("softmax", scores, [-1], keep=True)
     if dropout:
-        weights = b.mul(weights, b.leaf("input", "dropout", weights.shape, random=True))
+        weights = masked(b, weights)
     return b.einsum([weights, v], [batch + "qk", batch + "ke"], batch + "qe")
 
 

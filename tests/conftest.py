@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import pytest
 from clocks import TICK, Clock
 
 from gaugec import limits
+from gaugec.graph.check import SWITCH
 
 GOLDEN = Path(__file__).parent / "golden"
+os.environ[SWITCH] = "1"  # every stage is checked, in child processes too
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

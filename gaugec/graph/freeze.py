@@ -13,6 +13,7 @@ from typing import Any
 
 from gaugec import limits
 from gaugec.graph.builder import Builder, Lin, RawNode, Ref
+from gaugec.graph.check import checked
 from gaugec.graph.ir import Access, Along, Concatenation, Contraction, Graph, Ix, Mode, Node, Opaque
 from gaugec.graph.spaces import Inexpressible, Space, Variable, leaves
 
@@ -38,7 +39,8 @@ def freeze(
             builder.nodes[id].operands = [builder.read(ref.node) for ref in builder.nodes[id].operands]
     while True:
         try:
-            return _freeze(builder, live, outputs, buffers, symbolic)
+            graph, numbers = _freeze(builder, live, outputs, buffers, symbolic)
+            return checked(graph, "freezing"), numbers
         except _Split as request:
             request.space.split(request.inner)
 

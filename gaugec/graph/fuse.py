@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
+from gaugec.graph.check import checked
 from gaugec.graph.ir import Access, Contraction, Graph, Ix, Map, Node, Sum
 from gaugec.operators import BY_NAME, FUSED, Term
 
@@ -157,7 +158,7 @@ def _live(graph: Graph, nodes: Sequence[Node], numbers: Mapping[int, int]) -> tu
     )
     outputs, buffers = (tuple(new[id] for id in ids) for ids in (graph.outputs, graph.buffers))
     made = replace(graph, nodes=kept, outputs=outputs, buffers=buffers)
-    return made, {key: new[id] for key, id in numbers.items() if id in live}
+    return checked(made, "fusing"), {key: new[id] for key, id in numbers.items() if id in live}
 
 
 __all__ = ["fuse", "put"]

@@ -129,6 +129,10 @@ class Node:
     def __str__(self) -> str:
         return f"%{self.id}[{', '.join(f'v{mode.variable} < {mode.size}' for mode in self.modes)}] = {self.formula}"
 
+    def ranges(self, variables: Sequence[int]) -> str:
+        """The variables with their sizes, on paper; a variable without one is shown all the same."""
+        return ", ".join(f"v{v} < {self.sizes[v] if 0 <= v < len(self.sizes) else '?'}" for v in variables)
+
     def key(self, operands: Sequence[object]) -> tuple[object, ...]:
         """What the value is where `operands` stand for what is read: nodes of equal keys compute the same.
 
@@ -198,7 +202,7 @@ class Contraction(Node):
     @property
     def formula(self) -> str:
         """Such as sum over v2 < 4 of %0[v0, v2] * %1[v1, v2]."""
-        sums = f"sum over {', '.join(f'v{v} < {self.sizes[v]}' for v in self.summed)} of " if self.summed else ""
+        sums = f"sum over {self.ranges(self.summed)} of " if self.summed else ""
         scale = [str(self.coefficient)] if self.coefficient != 1 or not self.operands else []
         return sums + " * ".join([*scale, *map(str, self.operands)])
 
@@ -261,7 +265,7 @@ class Along(Node):
     @property
     def formula(self) -> str:
         """Such as softmax(%0[v0, v1]) along v1 < 4."""
-        return f"{super().formula} along {', '.join(f'v{v} < {self.sizes[v]}' for v in self.bound)}"
+        return f"{super().formula} along {self.ranges(self.bound)}"
 
 
 @dataclass(frozen=True, kw_only=True)

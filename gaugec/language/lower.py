@@ -16,6 +16,7 @@ from fractions import Fraction
 from gaugec.errors import GaugeError, SpecError
 from gaugec.graph import layers
 from gaugec.graph.builder import Builder, Ref
+from gaugec.graph.check import check
 from gaugec.graph.freeze import freeze
 from gaugec.graph.fuse import fuse, put
 from gaugec.graph.statement import Statement
@@ -165,6 +166,7 @@ class _Lowering:
         roots += [*kept, self.env[element.name]]
         whole = [self._node(ref) for ref in moved.values()]
         graph, numbers = fuse(*freeze(b, [*roots, *whole], symbolic=True), recognise)
+        check(graph, "lowering")
         return Statement(
             name=gauge.name,
             graph=graph,

@@ -1,22 +1,21 @@
 """Polynomials over indexed atoms, in a normal form: equal normal forms are a proof of equality.
 
-The data is that of `gaugec.proof.terms`, the rewrites are the rows of `gaugec.proof.rules`.  Two unequal normal forms
-can only
-cause a refusal: a missed identity is never a false proof.
+The data is that of `gaugec.proof.terms`; the rewrites are given to it (they are the rows of `gaugec.proof.rules`).  Two
+unequal normal forms can only cause a refusal: a missed identity is never a false proof.
 
-What this module does not do: it knows no graph (see `gaugec.proof.normal`) and no gauge.
+What this module does not do: it knows no rule, no graph (see `gaugec.proof.normal`) and no gauge.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 from gaugec import limits
 from gaugec.laws import table
 from gaugec.operators import FUSED, spelled
-from gaugec.proof.rules import ORDER, RULES
 from gaugec.proof.terms import (
     DUMMY,
     MARK,
@@ -41,14 +40,36 @@ FACTORS = 1_000  # of one term, and as many summed indices
 WORDS = 600  # letters of a term that a person is shown
 
 
+@dataclass(frozen=True)
+class Rule:
+    """One rewrite: what it says, the laws of `gaugec.laws.pointwise` it stands on, the symbol kinds that wake it."""
+
+    name: str
+    says: str
+    laws: tuple[str, ...]
+    kinds: frozenset[str] = frozenset()
+    apply: Callable[[Algebra, Factors, dict[int, int]], list[Raw] | None] | None = None
+
+
 class Algebra:
     """The symbols, variables and rules of one proof, with its budget: steps, and `seconds` within `gaugec.limits`.
 
+    `rules`: by name; those with a function rewrite monomials, tried in the order in which they stand.
     `symbolic`: sizes are labels; a summed index that occurs nowhere then gives the symbol of its label, never a number.
     `used` collects the rules and laws that fired, `conditions` the side conditions.
     """
 
-    def __init__(self, *, symbolic: bool, ones: bool = False, steps: int = 400_000, seconds: float = math.inf) -> None:
+    def __init__(
+        self,
+        rules: Mapping[str, Rule],
+        *,
+        symbolic: bool,
+        ones: bool = False,
+        steps: int = 400_000,
+        seconds: float = math.inf,
+    ) -> None:
+        self.rules = rules
+        self.order = tuple(rule for rule in rules.values() if rule.apply is not None)
         self.symbolic = symbolic
         self.ones = ones
         self.symbols: list[Symbol] = []
@@ -99,7 +120,7 @@ class Algebra:
         """Whether the rule may fire: its law holds.  Records the use."""
         if rule in self.used:
             return True
-        row = RULES[rule]
+        row = self.rules[rule]
         if not all(table.holds(law) for law in row.laws):
             return False
         self.used[rule] = None
@@ -143,7 +164,7 @@ class Algebra:
         """left - right."""
         return self.add((1, left), (-1, right))
 
-    def _open(self, mono: Monomial) -> tuple[tuple[Factor, ...], dict[int, int]]:
+    def released(self, mono: Monomial) -> tuple[tuple[Factor, ...], dict[int, int]]:
         """The factors with fresh names for the summed indices."""
         factors, bound = mono
         if not bound:
@@ -165,7 +186,7 @@ class Algebra:
             sums = dict(bound)
             for mono, scale in combination:
                 value = limits.bounded(value * scale)
-                opened, sizes = self._open(mono)
+                opened, sizes = self.released(mono)
                 sums.update(sizes)
                 for s, ix, e in opened:
                     factors[s, ix] = factors.get((s, ix), 0) + e
@@ -179,7 +200,7 @@ class Algebra:
             return poly
         out: Polynomial = {}
         for mono, coefficient in poly.items():
-            opened, sums = self._open(mono)
+            opened, sums = self.released(mono)
             factors: Factors = {}
             for s, ixs, e in opened:
                 key = (s, tuple(substituted(ix, values) for ix in ixs))
@@ -203,7 +224,7 @@ class Algebra:
             factors = {key: number(limits.bounded(e)) for key, e in factors.items() if e}
             for s, _ in factors:
                 kinds.add(self.symbols[s].kind)
-            for rule in ORDER:
+            for rule in self.order:
                 if rule.kinds and not rule.kinds & kinds:
                     continue
                 assert rule.apply is not None

@@ -39,7 +39,7 @@ def classify(evaluator: Evaluator, world: World, action: int, leaf: int) -> Moti
     axis = {v: mode.axis for v, mode in zip(free, node.modes, strict=True)}
     at = tuple(variable(v) for v in free)
     poly = evaluator.value(world, action, at)
-    own = evaluator._atom(node, at)
+    own = evaluator.atom(node, at)
     if poly == own:
         return Motion("none")
     (((own_factor,), _),) = own

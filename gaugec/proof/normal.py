@@ -112,9 +112,9 @@ class Evaluator:
         if world is not STILL and not self.touched(id):
             world = STILL
         if id in self.carried and id != self.root and world.name in self.carrying:
-            own = self._atom(self.graph[id], tuple(map(variable, self.carried[id].free)))
+            own = self.atom(self.graph[id], tuple(map(variable, self.carried[id].free)))
             if world.name == self.carrying[1]:
-                return self._atom(self.graph[id], ixs)
+                return self.atom(self.graph[id], ixs)
             sizes = tuple(mode.size for mode in self.graph[id].modes)
             return self.carried[id].moved(self.algebra, own, ixs, sizes)
         names: dict[int, int] = {}
@@ -160,9 +160,10 @@ class Evaluator:
                 return self._concatenation(world, node, env)
         if self.touched(node.id):
             raise Undecided(f"not supported: {_place(node)} meets a moved value and has no row in the operator table")
-        return self._atom(node, ixs)
+        return self.atom(node, ixs)
 
-    def _atom(self, node: Node, ixs: tuple[Index, ...]) -> Polynomial:
+    def atom(self, node: Node, ixs: tuple[Index, ...]) -> Polynomial:
+        """The node's element as a symbol without a definition; equal values are one symbol."""
         first = self.graph[self.graph.firsts[node.id]]
         leaf = isinstance(first, Leaf)
         name = first.name if isinstance(first, Leaf) else first.source or first.title
@@ -178,18 +179,18 @@ class Evaluator:
             for ix, mode in zip(ixs, node.modes, strict=True)
         )
         if whole or not self.graph.piecewise[node.id]:
-            return self._atom(node, ixs)
+            return self.atom(node, ixs)
         return self._pushed(node, ixs)
 
     def _pushed(self, node: Node, ixs: tuple[Index, ...]) -> Polynomial:
         """A given read at a part of an axis: the index moves down to where the parts were made."""
         if not self.graph.piecewise[node.id]:
-            return self._atom(node, ixs)
+            return self.atom(node, ixs)
         env = {mode.variable: ix for mode, ix in zip(node.modes, ixs, strict=True)}
         if isinstance(node, Concatenation):
             at = self._piece(node, env)
             if at is None:
-                return self._atom(node, ixs)
+                return self.atom(node, ixs)
             operand, env = at
             return self._pushed(self.graph[node.operands[operand].node], self._index(node, operand, env))
         parts = tuple(self._pushed(self.graph[a.node], self._index(node, k, env)) for k, a in enumerate(node.operands))
@@ -221,7 +222,7 @@ class Evaluator:
             return moved
         if node.kind == "element":
             raise Undecided("the group's element occurs outside an action")
-        return self._atom(node, ixs)
+        return self.atom(node, ixs)
 
     def _contraction(self, world: World, node: Contraction, env: dict[int, Index]) -> Polynomial:
         def build(at: dict[int, Index]) -> list[Polynomial]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
+from gaugec.proof.algebra import Algebra
 from gaugec.proof.terms import (
     Index,
     NeedSplit,
@@ -16,9 +16,6 @@ from gaugec.proof.terms import (
     substituted,
     variable,
 )
-
-if TYPE_CHECKING:
-    from gaugec.proof.algebra import Algebra
 
 
 def split(algebra: Algebra, need: NeedSplit) -> list[tuple[Index, tuple[int, ...]]]:

@@ -252,7 +252,7 @@ def _worlds(
     def world(name: str, element: Element) -> World:
         def leaf(evaluator: Evaluator, node: Leaf, ixs: tuple[Index, ...]) -> Polynomial | None:
             def read(at: tuple[Index, ...]) -> Polynomial:
-                return evaluator._atom(node, at)
+                return evaluator.atom(node, at)
 
             found = [
                 value
@@ -323,14 +323,14 @@ def _stands(algebra: Algebra, poly: Polynomial) -> None:
 def _algebra(graph: Graph, group: str, seconds: float) -> Algebra:
     if group not in GROUPS:
         raise Undecided(f"not supported: the group {group}")
-    algebra = Algebra(symbolic=graph.symbolic, ones=GROUPS[group].keeps_ones, seconds=seconds)
+    algebra = Algebra(RULES, symbolic=graph.symbolic, ones=GROUPS[group].keeps_ones, seconds=seconds)
     if not algebra.allow("linearity"):
         raise Refused("sympy could not prove that products distribute over sums")
     return algebra
 
 
 def _theorem(name: str, algebra: Algebra, found: Mapping[str, Motion]) -> Theorem:
-    steps = tuple(f"{rule}: {RULES[rule].says}" if rule in RULES else rule for rule in algebra.used)
+    steps = tuple(f"{rule}: {algebra.rules[rule].says}" if rule in algebra.rules else rule for rule in algebra.used)
     # a root that is left has no value where it had none before; one that has cancelled was defined only there
     gone = (said for base, said in algebra.partial.items() if base not in algebra.standing)
     conditions = list(dict.fromkeys((*algebra.conditions, *gone)))

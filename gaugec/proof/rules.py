@@ -8,27 +8,12 @@ summed indices.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Mapping
 
 from gaugec.operators import BY_NAME, TABLE, Operator
+from gaugec.proof.algebra import Algebra, Rule
 from gaugec.proof.pieces import cut_at
 from gaugec.proof.terms import Factors, Index, Raw, Symbol, plain, shifted, substituted, variable
-
-if TYPE_CHECKING:
-    from gaugec.proof.algebra import Algebra
-
-
-@dataclass(frozen=True)
-class Rule:
-    """One rewrite: what it says, the laws of `gaugec.laws.pointwise` it stands on, the symbol kinds that wake it."""
-
-    name: str
-    says: str
-    laws: tuple[str, ...]
-    kinds: frozenset[str] = frozenset()
-    apply: Callable[[Algebra, Factors, dict[int, int]], list[Raw] | None] | None = None
 
 
 def _count(factors: Factors, variables: Iterable[int]) -> dict[int, int]:
@@ -220,7 +205,7 @@ def _base_rule(algebra: Algebra, factors: Factors, bound: dict[int, int]) -> lis
             poly = algebra.product([algebra.opened(*key)] * e)
             out: list[Raw] = []
             for mono, coefficient in poly.items():
-                opened, sums = algebra._open(mono)
+                opened, sums = algebra.released(mono)
                 more = _without(factors, key)
                 for s, ix, exponent in opened:
                     more[s, ix] = more.get((s, ix), 0) + exponent

@@ -10,7 +10,6 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 from gaugec import limits
 from gaugec.graph.ir import Graph
@@ -18,9 +17,6 @@ from gaugec.groups import GROUPS
 from gaugec.proof.movements import Motion
 from gaugec.proof.structure import eps_nodes
 from gaugec.proof.terms import Undecided
-
-if TYPE_CHECKING:  # a proof knows nothing of the search for counterexamples
-    from gaugec.sampling.counterexample import Counterexample
 
 
 @dataclass(frozen=True)
@@ -30,9 +26,9 @@ class Theorem:
     verdict: "proved", "refused", "approximate" (proved but for eps, with the bound in `conditions`) or "not decided".
     reason: why it is not proved, in a reader's words.  steps: the rules and laws that were used.  movements: role ->
     how the action moves it.  Filled in by `gaugec.pipeline.verify`: counterexample, the smallest case found in which it
-    fails (of an "approximate" one: deviates); tried, how many cases were tried in vain; repair, what would make it
-    hold; sampled, how often the component check has agreed.  structure: on a model, the hash of all that the proof
-    read.
+    fails (of an "approximate" one: deviates), of which a theorem knows the text alone; tried, how many cases were tried
+    in vain; repair, what would make it hold; sampled, how often the component check has agreed.  structure: on a model,
+    the hash of all that the proof read.
     """
 
     name: str
@@ -41,7 +37,7 @@ class Theorem:
     steps: tuple[str, ...] = ()
     conditions: tuple[str, ...] = ()
     movements: Mapping[str, Motion] = field(default_factory=dict)
-    counterexample: Counterexample | None = None
+    counterexample: object | None = None
     tried: int = 0
     repair: str = ""
     sampled: int = 0

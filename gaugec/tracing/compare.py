@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from fractions import Fraction
 
+from gaugec.graph.check import checked
 from gaugec.graph.ir import Access, Along, Concatenation, Contraction, Graph, Ix, Leaf, Map, Node, Opaque, Sum
 
 RESIZED = "(what it reads depends on the size of an input)"
@@ -43,7 +44,7 @@ def settled(graph: Graph, first: Graph, second: Graph) -> Graph:
         _opaque(known, first) if not isinstance(known, Leaf | Opaque) and differs(one, two) else known
         for known, one, two in zip(graph, first, second, strict=True)
     )
-    return replace(graph, nodes=nodes)
+    return checked(replace(graph, nodes=nodes), "settling")
 
 
 def _opaque(node: Node, graph: Graph) -> Node:

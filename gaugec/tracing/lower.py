@@ -17,6 +17,7 @@ from torch import nn
 
 from gaugec.errors import MatchError, printable
 from gaugec.graph.builder import Builder, Ref
+from gaugec.graph.check import Malformed
 from gaugec.graph.freeze import freeze
 from gaugec.graph.fuse import fuse
 from gaugec.graph.ir import Graph
@@ -214,7 +215,7 @@ def lower(model: nn.Module, program: torch.export.ExportedProgram, loss: str | N
     """
     try:
         return _lowered(model, program, loss)
-    except MatchError:
+    except (MatchError, Malformed):
         raise
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

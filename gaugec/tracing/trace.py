@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from gaugec.errors import MatchError
+from gaugec.graph.check import check
 from gaugec.graph.ir import Graph
 from gaugec.model.inputs import LARGE, LARGER, elements, resized, tensors_of, variations
 from gaugec.model.preserve import preserved
@@ -96,7 +97,7 @@ class _Looks:
 
     def trace(self) -> Trace:
         """The first trace with all that was seen beside it."""
-        return replace(self.first, graph=self.graph, second=self.said, others=tuple(self.others))
+        return replace(self.first, graph=check(self.graph, "tracing"), second=self.said, others=tuple(self.others))
 
     def at_a_second_shape(self) -> None:
         """Compares with a trace at other sizes, the first that the model takes."""

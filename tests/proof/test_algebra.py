@@ -32,7 +32,7 @@ def test_summed_indices_have_no_names() -> None:
     edges = [(0, 1), (1, 2), (2, 3), (3, 0), (0, 2)]
     forms = set()
     for order in itertools.permutations(range(4)):
-        algebra = Algebra(symbolic=True)
+        algebra = Algebra(RULES, symbolic=True)
         leaf(algebra, "A")
         poly = monomial(algebra, "AAAAA", [(order[a], order[b]) for a, b in edges], dict.fromkeys(order, 7))
         forms.add(tuple(poly.items()))
@@ -40,7 +40,7 @@ def test_summed_indices_have_no_names() -> None:
 
 
 def test_different_graphs_of_indices_differ() -> None:
-    algebra = Algebra(symbolic=True)
+    algebra = Algebra(RULES, symbolic=True)
     sizes = dict.fromkeys(range(6), 7)
     hexagon = monomial(algebra, "A" * 6, [(k, (k + 1) % 6) for k in range(6)], sizes)
     triangles = monomial(algebra, "A" * 6, [(0, 1), (1, 2), (2, 0), (3, 4), (4, 5), (5, 3)], sizes)
@@ -51,7 +51,7 @@ def test_different_graphs_of_indices_differ() -> None:
 
 
 def test_sizes_of_indices_that_occur_nowhere() -> None:
-    symbolic, counted = Algebra(symbolic=True), Algebra(symbolic=False)
+    symbolic, counted = Algebra(RULES, symbolic=True), Algebra(RULES, symbolic=False)
     for algebra in (symbolic, counted):
         v, w = algebra.fresh(6), algebra.fresh(6)
         total = algebra.product([], summed=(v, w))
@@ -71,7 +71,7 @@ def turned(algebra: Algebra, group: str, k: int = 5) -> tuple[Element, tuple[Ind
 
 @pytest.mark.parametrize("group", ["orthogonal", "invertible"])
 def test_inverses_contract_on_the_index_that_only_they_read(group: str) -> None:
-    algebra = Algebra(symbolic=True)
+    algebra = Algebra(RULES, symbolic=True)
     element, (i, j, s, t) = turned(algebra, group)
     (_, ((_, v),)) = s
     one = element.matrix((), i, s), element.matrix((), s, j, inverse=True)
@@ -89,7 +89,7 @@ def test_inverses_contract_on_the_index_that_only_they_read(group: str) -> None:
 
 
 def test_an_invertible_element_is_not_orthogonal() -> None:
-    algebra = Algebra(symbolic=True)
+    algebra = Algebra(RULES, symbolic=True)
     element, (i, j, s, _) = turned(algebra, "invertible")
     (_, ((_, v),)) = s
     both = [element.matrix((), s, i), element.matrix((), s, j)]
@@ -97,7 +97,7 @@ def test_an_invertible_element_is_not_orthogonal() -> None:
 
 
 def test_elements_of_different_copies_do_not_contract() -> None:
-    algebra = Algebra(symbolic=True)
+    algebra = Algebra(RULES, symbolic=True)
     element, (i, j, s, copy) = turned(algebra, "orthogonal")
     (_, ((_, v),)) = s
     other = variable(algebra.fresh(5))
@@ -110,7 +110,7 @@ def test_elements_of_different_copies_do_not_contract() -> None:
 
 
 def test_an_axis_in_two_digits_contracts_as_one() -> None:
-    algebra = Algebra(symbolic=False)
+    algebra = Algebra(RULES, symbolic=False)
     element, (i, j, _, _) = turned(algebra, "orthogonal", 6)
     a, b = algebra.fresh(2), algebra.fresh(3)
     for stride, contracts in ((3, True), (2, False)):
@@ -120,7 +120,7 @@ def test_an_axis_in_two_digits_contracts_as_one() -> None:
 
 
 def test_positive_factors_leave_only_where_their_index_is_free() -> None:
-    algebra = Algebra(symbolic=True)
+    algebra = Algebra(RULES, symbolic=True)
     element = Element(algebra, "positive", 5, Pairing("halves", 5))
     i, s = algebra.fresh(5), algebra.fresh(5)
     x = leaf(algebra, "x")
@@ -137,7 +137,7 @@ def test_positive_factors_leave_only_where_their_index_is_free() -> None:
 
 
 def test_powers_never_assume_a_sign() -> None:
-    algebra = Algebra(symbolic=True)
+    algebra = Algebra(RULES, symbolic=True)
     x = algebra.atom(leaf(algebra, "x"))
     square = algebra.product([x, x])
     assert power(algebra, square, Fraction(1, 2)) != x
@@ -149,7 +149,7 @@ def test_powers_never_assume_a_sign() -> None:
 
 
 def test_functions_of_equal_arguments_are_one_symbol() -> None:
-    algebra = Algebra(symbolic=True)
+    algebra = Algebra(RULES, symbolic=True)
     w, x = leaf(algebra, "w"), leaf(algebra, "x")
 
     def argument(i: int, j: int) -> Polynomial:
@@ -168,7 +168,7 @@ def test_functions_of_equal_arguments_are_one_symbol() -> None:
 
 
 def test_splitting() -> None:
-    algebra = Algebra(symbolic=False)
+    algebra = Algebra(RULES, symbolic=False)
     v = algebra.fresh(10)
     need = cut_at(algebra, variable(v), (4,), "here")
     assert need.parts == ((0, 4, 1), (4, 6, 1))
@@ -185,7 +185,7 @@ def test_splitting() -> None:
 
 
 def test_the_budget_is_a_refusal() -> None:
-    algebra = Algebra(symbolic=True, steps=50)
+    algebra = Algebra(RULES, symbolic=True, steps=50)
     x = algebra.add((1, algebra.atom(leaf(algebra, "x"))), (1, algebra.atom(leaf(algebra, "y"))))
     with pytest.raises(Undecided, match="not decided"):
         for _ in range(10):
@@ -202,7 +202,7 @@ def test_the_orthogonal_rule_needs_exactly_two_atoms() -> None:
     from gaugec.proof.element import Element, Pairing
     from gaugec.proof.terms import variable
 
-    algebra = Algebra(symbolic=True)
+    algebra = Algebra(RULES, symbolic=True)
     algebra.allow("linearity")
     element = Element(algebra, "orthogonal", 202, Pairing("halves", 202))
     i, j, s = (algebra.fresh(202) for _ in "ijs")

@@ -20,10 +20,11 @@ from gaugec.graph.ir import Leaf
 from gaugec.graph.statement import Statement
 from gaugec.language import tree as t
 from gaugec.language.lower import lower
-from gaugec.proof.algebra import Algebra
+from gaugec.proof.algebra import Algebra, Rule
 from gaugec.proof.element import Element, Pairing
 from gaugec.proof.normal import STILL, Evaluator, World
 from gaugec.proof.pieces import split
+from gaugec.proof.rules import RULES
 from gaugec.proof.terms import (
     DUMMY,
     Index,
@@ -165,10 +166,10 @@ def _defined(term: Any, x: float) -> float:
         return math.nan
 
 
-def _worlds(statement: Statement) -> tuple[Algebra, Evaluator, World]:
+def _worlds(statement: Statement, rules: Mapping[str, Rule]) -> tuple[Algebra, Evaluator, World]:
     """The algebra, the evaluator and the world in which the element has acted, as in a proof."""
     graph = statement.graph
-    algebra = Algebra(symbolic=True, ones=statement.group == "orthogonal_ones", seconds=1.0)
+    algebra = Algebra(rules, symbolic=True, ones=statement.group == "orthogonal_ones", seconds=1.0)
     algebra.allow("linearity")
     size = graph[statement.element].modes[0].size
     roles = {statement.params[role]: role for role in statement.actions}
@@ -206,7 +207,9 @@ def _tables(statement: Statement, sample: Sample) -> dict[str, Any]:
     return tables
 
 
-def disagreement(gauge: t.Gauge, seed: int = 0, entries: int = 3) -> tuple[str, int]:
+def disagreement(
+    gauge: t.Gauge, seed: int = 0, entries: int = 3, rules: Mapping[str, Rule] = RULES
+) -> tuple[str, int]:
     """The first entry whose normal form has another value than its formula, in words ("" for none), and how many were
     compared."""
     rng = np.random.default_rng(seed)
@@ -214,7 +217,7 @@ def disagreement(gauge: t.Gauge, seed: int = 0, entries: int = 3) -> tuple[str, 
     statement = lower(gauge, sample.sizes)
     if any(node.random for node in statement.graph.leaves("input")):
         return "", 0
-    algebra, evaluator, moved = _worlds(statement)
+    algebra, evaluator, moved = _worlds(statement, rules)
     # every eps is the number of the graph here
     sample.chance.eps = _Exact()
     with np.errstate(all="ignore"):

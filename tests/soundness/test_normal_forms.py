@@ -35,10 +35,10 @@ def test_a_wrong_degree_shows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_wrong_rule_shows() -> None:
     def wrong(algebra, factors, bound):  # type: ignore[no-untyped-def]
-        made = RULES["torus"].apply(algebra, factors, bound)  # type: ignore[misc]
+        made = RULES["angles"].apply(algebra, factors, bound)  # type: ignore[misc]
         return made[:1] if made else made
 
-    broken_rules = {**RULES, "torus": replace(RULES["torus"], apply=wrong)}
+    broken_rules = {**RULES, "angles": replace(RULES["angles"], apply=wrong)}
     turned = gauge(*ROPED, ROPE, "R in torus(k)", "Wq -> R @ Wq; Wk -> R @ Wk", "s")
     words, _ = disagreement(turned, rules=broken_rules)
     assert "in normal form (moved)" in words

@@ -1,7 +1,8 @@
 """Errors that name a place, show it, and say how to mend it.
 
 Every error of the compiler is a `GaugeError`.  One that comes from a spec carries a `Span`; its text is drawn from a
-registry of source texts that the loader fills, so that a stage that never saw the file can still show the line.
+registry of source texts that the loader fills, so that a stage that never saw the file can still show the line.  The
+registry forgets the oldest texts: an error in one of them is told without its line.
 
 Non-goals: colour, several spans in one error, warnings.
 """
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 _WIDTH = 100  # columns of source that an error shows at most
 _BEFORE = 60  # of which so many may stand before the caret
 _TAB = 4
+KEPT = 50_000_000  # characters of source that are remembered at most
 _sources: dict[str, str] = {}
 
 
@@ -38,8 +40,15 @@ class Span:
 
 
 def register_source(file: str, text: str) -> None:
-    """Remember the text of `file`, so that errors in it can show their line; a later text replaces an earlier one."""
+    """Remember the text of `file`, so that errors in it can show their line; a later text replaces an earlier one.
+
+    Of more than `KEPT` characters the oldest texts are forgotten, however long the process runs.
+    """
+    _sources.pop(file, None)
     _sources[file] = text
+    total = sum(map(len, _sources.values()))
+    while total > KEPT and len(_sources) > 1:
+        total -= len(_sources.pop(next(iter(_sources))))
 
 
 def source_line(file: str, line: int) -> str | None:

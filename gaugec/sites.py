@@ -122,7 +122,7 @@ class Site:
 
 
 @dataclass(frozen=True)
-class Refused:
+class Refusal:
     """A place where a gauge nearly held: falsy.
 
     parameter: from which the search began, and what else would have moved; parameters: their names alone.

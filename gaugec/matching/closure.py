@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Protocol
 
 from gaugec.graph.ir import Access, Along, Concatenation, Contraction, Graph, Leaf, Node, Opaque, Sum
 from gaugec.groups import GROUPS
+from gaugec.laws.meanings import alike
 from gaugec.matching.flow import played, step
 from gaugec.matching.pattern import Pattern
 from gaugec.matching.states import (
@@ -27,13 +28,12 @@ from gaugec.matching.states import (
     Demote,
     Extent,
     Key,
-    Law,
     Number,
     Outcome,
     Spot,
     State,
 )
-from gaugec.operators import Meant, spelled
+from gaugec.operators import spelled
 
 LEAVES = "the moved value is an output of the model"
 _KEEPS = "what leaves the site must be what the gauge keeps"
@@ -50,18 +50,6 @@ class Model(Protocol):
     said: Mapping[int, str]
     depends: dict[int, bool]
     noisy: frozenset[int]
-
-    @property
-    def degree(self) -> Law:
-        """The proved degree of a function."""
-
-    @property
-    def forgets(self) -> Callable[[str], bool]:
-        """Does a function forget a shift?"""
-
-    @property
-    def same(self) -> Callable[[Meant, Meant], bool]:
-        """Are two (function, attributes) one function?"""
 
 
 @dataclass
@@ -108,9 +96,10 @@ class Closure:
     ) -> None:
         self.matcher, self.pattern, self.bound = matcher, pattern, bound
         self.graph = matcher.graph
-        laws = (matcher.degree, matcher.forgets, matcher.depends, matcher.noisy)
         row = GROUPS[pattern.statement.group]
-        self.context = Context(pattern.kind, row.paired, row.keeps_ones, group, copies, *laws)
+        self.context = Context(
+            pattern.kind, row.paired, row.keeps_ones, group, copies, matcher.depends, matcher.noisy
+        )
         self.lengths = {d: e.length for b in bound for d, e in b.digits.items()}
         self.alive = group | copies
         self.states: dict[int, list[State]] = {}
@@ -209,7 +198,7 @@ class Closure:
         if key is None or key in self.pattern.keys or key[0] != "map":
             return key
         for other in sorted((k for k in self.pattern.keys if k[0] == "map" and k[3] == key[3]), key=repr):
-            if self.matcher.same((key[1], key[2]), (other[1], other[2])):  # type: ignore[arg-type]
+            if alike((key[1], key[2]), (other[1], other[2])):  # type: ignore[arg-type]
                 return other
         return key
 
@@ -276,6 +265,37 @@ class Closure:
                 return
         raise Blocked(f"{self.matcher.said[leaf]} must move, and the formula has no role left for it", node, _STEP)
 
+    def _trace_back(
+        self, node: Node, access: Access, variables: Mapping[Number, Spot]
+    ) -> tuple[int, dict[Number, Extent]]:
+        """Follows an operand back to the parameter from which its digits come."""
+        pieced: set[Number] = set()
+        lengths = dict(self.lengths)
+        for hop in range(1000):
+            source = self.graph[access.node]
+            places = _places(access, variables, lengths)
+            if self.context.paired:
+                self._whole_again(access, source, places, node)
+                if isinstance(node, Concatenation):
+                    pieced |= {d for d, spot in variables.items() if spot.variable == node.joined}
+            self._none_missing((set(variables) - set(places) - pieced) & self.alive, node)
+            for digit, extent in _bystanders(node, access, source, places, hop).items():
+                places[digit] = extent
+                lengths[digit] = extent.length
+            if isinstance(source, Leaf):
+                self._none_missing(pieced - set(places), node)
+                if source.kind != "param":
+                    raise Blocked("a value that must move is not made by a parameter", node, _PARTNER)
+                return source.id, places
+            node, access = source, self._further(source, places)
+            variables = {d: Spot(source.modes[e.position].variable, e.start, e.step) for d, e in places.items()}
+        raise Blocked("a value that must move is too far from its parameter", node)
+
+    def _none_missing(self, missing: Set[Number], node: Node) -> None:
+        """Raises Demote for the first digit that a value which must move does not have."""
+        for digit in sorted(missing):
+            raise Demote(digit, "a value that must move with it does not have it", node, _PARTNER)
+
     def _whole_again(self, access: Access, source: Node, places: dict[Number, Extent], node: Node) -> None:
         """Where a piece of a rotary axis is read, the digit is the whole axis."""
         operand = list(node.operands).index(access)
@@ -287,52 +307,34 @@ class Closure:
                 if mine and high - low + 1 < mode.size == self.lengths[digit] and position not in taken:
                     places[digit] = Extent(position, 0, mode.size)
 
-    def _trace_back(
-        self, node: Node, access: Access, variables: dict[Number, Spot]
-    ) -> tuple[int, dict[Number, Extent]]:
-        """Follows an operand back to the parameter from which its digits come."""
-        pieced: set[Number] = set()
-        lengths = dict(self.lengths)
-        for hop in range(1000):
-            source = self.graph[access.node]
-            places: dict[Number, Extent] = {}
-            for position, ix in enumerate(access.index):
-                offset = ix.offset
-                for digit, spot in variables.items():
-                    scale = next((s for s, v in ix.terms if v == spot.variable), 0)
-                    if scale and digit not in places:
-                        length = lengths[digit]
-                        places[digit] = Extent(position, offset + scale * spot.start, length, scale * spot.step)
-                        offset = 0
-            if self.context.paired:
-                self._whole_again(access, source, places, node)
-                if isinstance(node, Concatenation):
-                    pieced |= {d for d, spot in variables.items() if spot.variable == node.joined}
-            for missing in sorted((set(variables) - set(places) - pieced) & self.alive):
-                raise Demote(missing, "a value that must move with it does not have it", node, _PARTNER)
-            for digit, extent in _bystanders(node, access, source, places, hop).items():
-                places[digit] = extent
-                lengths[digit] = extent.length
-            for missing in sorted(pieced - set(places)) if isinstance(source, Leaf) else ():
-                raise Demote(missing, "a value that must move with it does not have it", node, _PARTNER)
-            if isinstance(source, Leaf):
-                if source.kind != "param":
-                    raise Blocked("a value that must move is not made by a parameter", node, _PARTNER)
-                return source.id, places
-            if isinstance(source, Along | Opaque):
-                raise Blocked(f"a value that must move comes out of {source.title}", source, _PARTNER)
-            inner = {d: source.modes[e.position].variable for d, e in places.items() if d in self.alive}
-            choices = [
-                a for a in source.operands if self.matcher.depends[a.node] and set(inner.values()) & set(a.variables)
-            ]
-            if isinstance(source, Contraction) and len(choices) != 1:
-                raise Blocked("a value that must move is not made by one parameter", source, _PARTNER)
-            if not choices:
-                raise Blocked("a value that must move is not made by a parameter", source, _PARTNER)
-            full = [a for a in choices if set(inner.values()) <= set(a.variables)]
-            node, access = source, (full or choices)[0]
-            variables = {d: Spot(source.modes[e.position].variable, e.start, e.step) for d, e in places.items()}
-        raise Blocked("a value that must move is too far from its parameter", node)
+    def _further(self, source: Node, places: Mapping[Number, Extent]) -> Access:
+        """The one operand of a node from which its digits can come.
+
+        Raises:
+            Blocked: the node is none that is followed, or several operands could be it.
+        """
+        if isinstance(source, Along | Opaque):
+            raise Blocked(f"a value that must move comes out of {source.title}", source, _PARTNER)
+        inner = {source.modes[e.position].variable for d, e in places.items() if d in self.alive}
+        choices = [a for a in source.operands if self.matcher.depends[a.node] and inner & set(a.variables)]
+        if isinstance(source, Contraction) and len(choices) != 1:
+            raise Blocked("a value that must move is not made by one parameter", source, _PARTNER)
+        if not choices:
+            raise Blocked("a value that must move is not made by a parameter", source, _PARTNER)
+        return next((a for a in choices if inner <= set(a.variables)), choices[0])
+
+
+def _places(access: Access, variables: Mapping[Number, Spot], lengths: Mapping[Number, int]) -> dict[Number, Extent]:
+    """Where in a value the digits are that a reader has at its variables."""
+    places: dict[Number, Extent] = {}
+    for position, ix in enumerate(access.index):
+        offset = ix.offset
+        for digit, spot in variables.items():
+            scale = next((s for s, v in ix.terms if v == spot.variable), 0)
+            if scale and digit not in places:
+                places[digit] = Extent(position, offset + scale * spot.start, lengths[digit], scale * spot.step)
+                offset = 0
+    return places
 
 
 def _bystanders(

@@ -15,6 +15,7 @@ from fractions import Fraction
 from typing import Any
 
 from gaugec.graph.ir import Along, Concatenation, Contraction, Map, Node, Sum
+from gaugec.laws.meanings import degree, forgets_shift
 from gaugec.matching.states import (
     ORDER,
     Blocked,
@@ -52,7 +53,7 @@ _ONE = "sum over i of g[i] x[i] = g (sum of x[i]) needs one element for all i"
 _FORGETS = "{f}(x + a 1) = {f}(x), along the axis on which the shift is constant"
 
 
-def _degree(node: Map | Along) -> str:
+def _power(node: Map | Along) -> str:
     name = spelled(node.function, node.attributes)
     bare = name.isidentifier()
     return f"{name}(c x) = c**n {name}(x) for c > 0, and some n" if bare else f"f(c x) = c**n f(x) for f(x) = {name}"
@@ -294,10 +295,10 @@ def _map(node: Map, moved: list[Seen], context: Context) -> Outcome:
     if len(moved) != 1 or len(node.operands) != 1:
         raise Blocked(f"{name} of several values", node, f"a law of {name} in two arguments")
     (seen,) = moved
-    degree = context.degree(node.function, node.attributes)
-    if degree is None:
-        raise Blocked(f"{name} has no law that lets a positive scale through", node, _degree(node))
-    state = replace(seen.state, digits=_out(node, seen, context), exponent=seen.state.exponent * degree, tag=None)
+    n = degree(node.function, node.attributes)
+    if n is None:
+        raise Blocked(f"{name} has no law that lets a positive scale through", node, _power(node))
+    state = replace(seen.state, digits=_out(node, seen, context), exponent=seen.state.exponent * n, tag=None)
     return Outcome(state, ("map", node.function, node.attributes, seen.state.tag))
 
 
@@ -317,17 +318,17 @@ def _along(node: Along, moved: list[Seen], context: Context) -> Outcome:
             )
         ):
             raise Blocked(f"{name} is not taken along the axis of the shift", node, _FORGETS.format(f=name))
-        if not context.forgets(node.function):
+        if not forgets_shift(node.function):
             raise Blocked(f"{name} has no law that forgets a shift", node, _FORGETS.format(f=name))
         return Outcome(None, ("along", node.function, seen.state.tag))
     if acting & set(node.bound) or context.kind == "rotate":
         raise Blocked(f"{name} mixes or bends the moved axis", node, _BENT[context.kind].format(f=name))
-    degree = context.degree(node.function, node.attributes)
-    if degree is None:
-        raise Blocked(f"{name} has no law that lets a positive scale through", node, _degree(node))
-    if degree == 1:
+    n = degree(node.function, node.attributes)
+    if n is None:
+        raise Blocked(f"{name} has no law that lets a positive scale through", node, _power(node))
+    if n == 1:
         return Outcome(replace(seen.state, digits=_out(node, seen, context)))
-    state = replace(seen.state, digits=_out(node, seen, context), exponent=seen.state.exponent * degree, tag=None)
+    state = replace(seen.state, digits=_out(node, seen, context), exponent=seen.state.exponent * n, tag=None)
     return Outcome(state, ("along", node.function, seen.state.tag))
 
 

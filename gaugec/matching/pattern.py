@@ -8,14 +8,14 @@ What this module does not do: it looks at no model and proves nothing.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gaugec.graph.ir import Graph, Leaf, Sum
 from gaugec.graph.statement import Movement, Statement
 from gaugec.groups import GROUPS
 from gaugec.matching.flow import step
-from gaugec.matching.states import Blocked, Context, Demand, Demote, Extent, Key, Law, State
+from gaugec.matching.states import Blocked, Context, Demand, Demote, Extent, Key, State
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,7 @@ class Pattern:
         return tuple(role for role in self.movements if role not in self.absent)
 
 
-def patterns(
-    statement: Statement, movements: Mapping[str, Movement], degree: Law, forgets: Callable[[str], bool]
-) -> tuple[list[Pattern], str]:
+def patterns(statement: Statement, movements: Mapping[str, Movement]) -> tuple[list[Pattern], str]:
     """The formula's steps, once for every choice of absent optional roles; and why there are none, if so."""
     kinds = {movement.kind for movement in movements.values()}
     if len(kinds) != 1 or "general" in kinds:
@@ -49,7 +47,7 @@ def patterns(
     for count in range(len(optional) + 1):
         for absent in itertools.combinations(optional, count):
             try:
-                found.append(_pattern(statement, movements, frozenset(absent), kind, degree, forgets))
+                found.append(_pattern(statement, movements, frozenset(absent), kind))
             except (Blocked, Demote) as error:
                 reason = reason or f"the formula itself does not follow the rules of matching: {error}"
     unique: dict[tuple[object, ...], Pattern] = {}
@@ -64,14 +62,11 @@ def _pattern(
     movements: Mapping[str, Movement],
     absent: frozenset[str],
     kind: str,
-    degree: Law,
-    forgets: Callable[[str], bool],
 ) -> Pattern:
     graph = statement.graph
     gone = {statement.params[role] for role in absent}
-    row = GROUPS[statement.group]
-    laws = (degree, forgets, dependence(graph), noise(graph))
-    context = Context(kind, row.paired, row.keeps_ones, frozenset({(0,)}), frozenset(), *laws)
+    row, one = GROUPS[statement.group], frozenset({(0,)})
+    context = Context(kind, row.paired, row.keeps_ones, one, frozenset(), dependence(graph), noise(graph))
     states: dict[int, State] = {}
     for number, (role, movement) in enumerate(movements.items()):
         if role not in absent:

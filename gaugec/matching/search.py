@@ -11,7 +11,7 @@ What this module does not do: it looks at no name and no module class, and it pr
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
@@ -19,8 +19,7 @@ from gaugec.graph.ir import Graph, Leaf, Node
 from gaugec.graph.statement import Digit, Region
 from gaugec.matching.closure import LEAVES, Bound, Closure, fits, ranges
 from gaugec.matching.pattern import Pattern, dependence, noise
-from gaugec.matching.states import Blocked, Demote, Extent, Law, Number, Refine, State
-from gaugec.operators import Meant
+from gaugec.matching.states import Blocked, Demote, Extent, Number, Refine, State
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Refusal:
+class Miss:
     """Why a parameter's axis is no site: falsy, with its reason.
 
     leaf, axis: where the search began; span: the part of that axis, as (start, length), or None for all of it; node:
@@ -79,9 +78,6 @@ class Matcher:
     graph: Graph
     blocked: Mapping[int, str]
     said: Mapping[int, str]
-    degree: Law
-    forgets: Callable[[str], bool]
-    same: Callable[[Meant, Meant], bool]
     depends: dict[int, bool] = field(default_factory=dict)
     noisy: frozenset[int] = frozenset()
     cuts: dict[int, set[tuple[int, int]]] = field(default_factory=dict)
@@ -100,17 +96,17 @@ class Matcher:
                         self.cuts.setdefault(mode.space, set()).add((low, high - low + 1))
 
     # -- seeds ------------------------------------------------------------------------------------------------
-    def find(self, all_patterns: Sequence[Pattern]) -> tuple[list[Candidate], list[Refusal]]:
-        """Every candidate site, in the order of the parameters, and what was refused on the way."""
+    def find(self, all_patterns: Sequence[Pattern]) -> tuple[list[Candidate], list[Miss]]:
+        """Every candidate site, in the order of the parameters, and the misses on the way."""
         candidates: list[Candidate] = []
-        refusals: list[Refusal] = []
+        misses: list[Miss] = []
         taken: set[tuple[object, ...]] = set()
         for leaf in self.graph.leaves("param"):
             for axis, digits in self._seeds(leaf):
-                tried: list[Refusal] = []
+                tried: list[Miss] = []
                 for pattern in all_patterns:
                     found = self._grow(pattern, leaf, axis, digits)
-                    if isinstance(found, Refusal):
+                    if isinstance(found, Miss):
                         found = replace(found, span=_part(leaf, digits))
                     if isinstance(found, Candidate):
                         mark = _mark(found)
@@ -121,13 +117,13 @@ class Matcher:
                         break
                     tried.append(found)
                 if tried:
-                    refusals.append(max(tried, key=lambda r: r.progress))
+                    misses.append(max(tried, key=lambda r: r.progress))
         sharing: dict[int, list[Candidate]] = {}
         for candidate in candidates:
             for moved in {b.leaf for b in candidate.bound}:
                 sharing.setdefault(moved, []).append(candidate)
         alone = [c for c in candidates if not any(_within(c, other) for other in sharing[c.bound[0].leaf])]
-        return alone, refusals
+        return alone, misses
 
     def _seeds(self, leaf: Node) -> Iterator[tuple[int, dict[Number, Extent]]]:
         for axis in range(len(leaf.shape)):
@@ -141,17 +137,17 @@ class Matcher:
                     yield axis, {**whole, (n,): Extent(p, start, length)}
 
     # -- growing one site -------------------------------------------------------------------------------------
-    def _grow(self, pattern: Pattern, leaf: Node, axis: int, digits: dict[Number, Extent]) -> Candidate | Refusal:
+    def _grow(self, pattern: Pattern, leaf: Node, axis: int, digits: dict[Number, Extent]) -> Candidate | Miss:
         role = pattern.roles[0]
         group, copies = {d for d, e in digits.items() if e.length > 1}, set[Number]()
         if not group:
-            return Refusal(leaf.id, axis, "its axis has a single element", None, -1)
+            return Miss(leaf.id, axis, "its axis has a single element", None, -1)
         progress = 0
         bound = [Bound(leaf.id, role, dict(digits))]
         if not fits(pattern, role, leaf, axis):
-            return Refusal(leaf.id, axis, f"its axes are not those of {role}", None, -1)
+            return Miss(leaf.id, axis, f"its axes are not those of {role}", None, -1)
         if leaf.id in self.blocked:
-            return Refusal(leaf.id, axis, self.blocked[leaf.id], None, 0)
+            return Miss(leaf.id, axis, self.blocked[leaf.id], None, 0)
         node: int | None = None
         for _ in range(200):
             closure = Closure(self, pattern, bound, frozenset(group), frozenset(copies))
@@ -180,7 +176,7 @@ class Matcher:
                 progress = max(progress, len(bound))
                 bound = [Bound(leaf.id, role, dict(digits))]
                 if not group:
-                    return Refusal(
+                    return Miss(
                         leaf.id,
                         axis,
                         f"no axis is left on which one element acts: {error}",
@@ -193,8 +189,8 @@ class Matcher:
                 node = error.node.id if error.node is not None else None
                 progress = max(progress, len(bound)) + (10 if error.near else 0)
                 passed = len(closure.states)
-                return Refusal(leaf.id, axis, str(error), node, progress, _roles(bound), error.law, None, passed)
-        return Refusal(leaf.id, axis, "the search for a closed site did not end", node, progress, _roles(bound))
+                return Miss(leaf.id, axis, str(error), node, progress, _roles(bound), error.law, None, passed)
+        return Miss(leaf.id, axis, "the search for a closed site did not end", node, progress, _roles(bound))
 
     def _cut(self, moved: frozenset[int], kept: frozenset[int]) -> frozenset[int]:
         """The values at which the proof may stop: read by the site, and untouched by what moves.

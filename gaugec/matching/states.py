@@ -9,7 +9,7 @@ What this module does not do: it knows no rule (see `gaugec.matching.flow`).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -18,7 +18,6 @@ from gaugec.graph.ir import Access, Ix, Node
 ORDER = "the element acts on the whole axis in one order; a part, a flip or a permutation of it is another axis"
 Key = tuple[object, ...]
 Number = tuple[int, ...]  # a digit of the moved axis; (2, 0) and (2, 1) are what (2,) was split into
-Law = Callable[[str, tuple[tuple[str, object], ...]], "Fraction | None"]
 
 
 class Blocked(Exception):
@@ -106,7 +105,6 @@ class Context:
     kind: "scale", "rotate" or "shift".  paired: rotary pairs are allowed to be taken apart and put together.
     keeps_ones: rotations leave the vector of ones, so that sums along their axis are kept.
     group: digits along which the element acts.  copies: digits each value of which has an element of its own.
-    degree, forgets: proved laws of functions.
     depends: node id -> does it depend on any parameter.  noise: nodes that are dropout masks.
     """
 
@@ -115,8 +113,6 @@ class Context:
     keeps_ones: bool
     group: frozenset[Number]
     copies: frozenset[Number]
-    degree: Law
-    forgets: Callable[[str], bool]
     depends: Mapping[int, bool]
     noise: frozenset[int] = frozenset()
 
@@ -166,31 +162,48 @@ def _read_mode(
     grid = math.gcd(*(e.step for e in extents.values() if e.length > 1), *(s for s, _ in ix.terms))
     if high < base or low > top or (grid > 1 and (ix.offset - base) % grid):
         return None
+    whole = _in_order(node, operand, ix, base, extents)
+    whole = whole if whole is not None else _in_one(ix, low <= base and top <= high, extents)
+    if whole is not None:
+        return whole, False
     live = {d: e for d, e in extents.items() if e.length > 1}
-    terms = dict(ix.terms)
-    steps = {e.step: (d, e) for d, e in live.items()}
-    if ix.offset == base and len(terms) == len(ix.terms) and len(steps) == len(live):
-        if set(terms) == set(steps) and all(node.size(operand, v) == steps[s][1].length for s, v in ix.terms):
-            return {steps[s][0]: Spot(v) for s, v in ix.terms}, False
-    if len(ix.terms) == 1 and ix.terms[0][0] == 1 and low <= base and top <= high:
-        variable = ix.terms[0][1]
-        spots: dict[Number, Spot] = {}
-        offset = ix.offset
-        for digit, extent in extents.items():
-            spots[digit] = Spot(variable, extent.start - offset, extent.step)
-            offset = 0
-        return spots, False
     if ix.offset == base and len(live) == 1 and len(ix.terms) > 1:
         ((digit, extent),) = live.items()
         sizes = [node.size(operand, v) for _, v in ix.terms]
-        if math.prod(sizes) == extent.length and all(
-            s == extent.step * math.prod(sizes[i + 1 :]) for i, (s, _) in enumerate(ix.terms)
-        ):
+        strides = [extent.step * math.prod(sizes[i + 1 :]) for i in range(len(sizes))]
+        if math.prod(sizes) == extent.length and strides == [s for s, _ in ix.terms]:
             raise Refine(digit, sizes)
     pieces = _pieces(node, operand, ix, base, live, context) if context.paired else None
     if pieces is not None:
         return pieces, True
     raise Blocked("it reads the moved axis in another order or in part", node, ORDER)
+
+
+def _in_order(
+    node: Node, operand: int, ix: Ix, base: int, extents: Mapping[Number, Extent]
+) -> dict[Number, Spot] | None:
+    """A read with one variable for every digit, each of its length and stride."""
+    live = {d: e for d, e in extents.items() if e.length > 1}
+    terms = dict(ix.terms)
+    digits = {e.step: (d, e) for d, e in live.items()}
+    distinct = len(terms) == len(ix.terms) and len(digits) == len(live)
+    if ix.offset != base or not distinct or set(terms) != set(digits):
+        return None
+    if any(node.size(operand, v) != digits[s][1].length for s, v in ix.terms):
+        return None
+    return {digits[s][0]: Spot(v) for s, v in ix.terms}
+
+
+def _in_one(ix: Ix, covers: bool, extents: Mapping[Number, Extent]) -> dict[Number, Spot] | None:
+    """A read of the mode itself by one variable, which `covers` all that moves: it holds every digit."""
+    if not covers or len(ix.terms) != 1 or ix.terms[0][0] != 1:
+        return None
+    spots: dict[Number, Spot] = {}
+    offset = ix.offset
+    for digit, extent in extents.items():
+        spots[digit] = Spot(ix.terms[0][1], extent.start - offset, extent.step)
+        offset = 0
+    return spots
 
 
 def _pieces(

@@ -26,7 +26,7 @@ from gaugec.pipeline.find import Finder
 from gaugec.pipeline.verify import Verification, verify
 from gaugec.proof.theorem import Theorem
 from gaugec.runtime.seal import sealed
-from gaugec.sites import Refused, Site
+from gaugec.sites import Refusal, Site
 from gaugec.tracing.trace import Trace, trace
 from gaugec.witness.finite import Witness, witness
 from gaugec.witness.gradient import TOLERANCE, covariance
@@ -91,7 +91,7 @@ def build(
     """
     finder = Finder(traced)
     sites: list[Site] = []
-    refusals: list[Refused] = []
+    refusals: list[Refusal] = []
     for entry, theorem in zip(loaded.entries, verification.theorems):
         found, refused = finder.sites(entry, theorem)
         if entry.required and not found:
@@ -148,7 +148,7 @@ def stated(theorems: Sequence[Theorem]) -> list[dict[str, Any]]:
     ]
 
 
-def _why(name: str, refusals: Sequence[Refused], traced: Trace) -> str:
+def _why(name: str, refusals: Sequence[Refusal], traced: Trace) -> str:
     """Why no gauge moves a parameter."""
     for refusal in refusals:
         if refusal.near and name in refusal.parameters:
@@ -187,11 +187,11 @@ def _gradient_agrees(
             )
 
 
-def _unseen(site: Site) -> Refused:
+def _unseen(site: Site) -> Refusal:
     """A site whose parameters change no output when one of them moves alone."""
     names = tuple(binding.parameter for binding in site.bindings)
     reason = "no output depends on it, with these example inputs (do the tokens differ?)"
-    return Refused(site.gauge, ", ".join(dict.fromkeys(names)), reason, "", site.place, False, True, names)
+    return Refusal(site.gauge, ", ".join(dict.fromkeys(names)), reason, "", site.place, False, True, names)
 
 
 def _unproved(entry: Entry, theorem: Theorem) -> ProofError:
@@ -203,7 +203,7 @@ def _unproved(entry: Entry, theorem: Theorem) -> ProofError:
     return ProofError(f"{theorem.name} is {theorem.verdict}{reason}{shown}", entry.gauge.span, advice)
 
 
-def _no_site(gauge: Gauge, refused: Sequence[Refused], traced: Trace) -> MatchError:
+def _no_site(gauge: Gauge, refused: Sequence[Refusal], traced: Trace) -> MatchError:
     reasons = "".join("\n  " + refusal.explained().replace("\n", "\n  ") for refusal in refused[:3])
     advice = "mark its `use` line `optional` if the model need not have it"
     if any(refusal.outputs for refusal in refused) and traced.loss is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from gaugec.pipeline.verify import Verification
 from gaugec.runtime.gauge import Gauge
 from gaugec.runtime.report import Known
-from gaugec.sites import Refused, Site
+from gaugec.sites import Refusal, Site
 from gaugec.tracing.lower import Trace
 from gaugec.witness.finite import Witness, witness
 from gaugec.witness.interpreter import Runner
@@ -26,7 +26,7 @@ class CompiledGauge(Gauge):
         self,
         source: str,
         sites: tuple[Site, ...],
-        refusals: tuple[Refused, ...],
+        refusals: tuple[Refusal, ...],
         verification: Verification,
         measured: Witness,
         traced: Trace,

@@ -12,12 +12,11 @@ from gaugec.graph.ir import Node
 from gaugec.graph.statement import Movement, Statement
 from gaugec.language.lower import lower, lower_fixes
 from gaugec.language.tree import Entry, Gauge
-from gaugec.laws.meanings import alike, degree, forgets_shift
 from gaugec.matching.pattern import patterns
-from gaugec.matching.search import Candidate, Matcher, Refusal, regions
+from gaugec.matching.search import Candidate, Matcher, Miss, regions
 from gaugec.matching.site import make_site, pairings
 from gaugec.proof.prove import Theorem, prove_invariance
-from gaugec.sites import Refused, Site
+from gaugec.sites import Refusal, Site
 from gaugec.tracing.trace import Trace
 
 
@@ -60,23 +59,23 @@ class Finder:
         }
         self.tied = {leaf: ", ".join(tied[name]) for leaf, name in self.names.items() if name in tied}
         blocked = {traced.leaves[name]: why for name, why in traced.blocked.items() if name in traced.leaves}
-        self.matcher = Matcher(self.graph, blocked, self.said, degree, forgets_shift, alike)
+        self.matcher = Matcher(self.graph, blocked, self.said)
         self.near: dict[str, str] = {}
 
-    def sites(self, entry: Entry, theorem: Theorem) -> tuple[list[Site], list[Refused]]:
+    def sites(self, entry: Entry, theorem: Theorem) -> tuple[list[Site], list[Refusal]]:
         """Every proved site of one gauge, and what came near."""
         gauge = entry.gauge
         statement: Statement = lower(gauge)
-        all_patterns, why = patterns(statement, _movements(theorem), degree, forgets_shift)
+        all_patterns, why = patterns(statement, _movements(theorem))
         if not all_patterns:
             raise MatchError(
                 f"{gauge.name} is proved, but not supported yet: {why}",
                 gauge.span,
                 "mark it `optional`, or state it with whole axes",
             )
-        candidates, refused = self.matcher.find(all_patterns)
+        candidates, misses = self.matcher.find(all_patterns)
         sites: list[Site] = []
-        said: list[Refused] = []
+        refusals: list[Refusal] = []
         for candidate in candidates:
             proved, pairing = self._prove(candidate)
             if proved.verdict == "proved" or (proved.verdict == "approximate" and entry.approximate):
@@ -95,19 +94,19 @@ class Finder:
                 moved = tuple(self.names[id] for id in dict.fromkeys(b.leaf for b in candidate.bound))
                 law = "the kept value is the same polynomial after the element has acted"
                 where = (_operation(kept), kept.place)
-                said.append(
-                    Refused(gauge.name, self.said[leaf], reason, *where, False, True, moved, "", axis, law, kept.line)
+                refusals.append(
+                    Refusal(gauge.name, self.said[leaf], reason, *where, False, True, moved, "", axis, law, kept.line)
                 )
-        near = [refusal for refusal in refused if refusal.near]
+        near = [miss for miss in misses if miss.near]
         if not near and not sites:
             # nothing came near: of every parameter the search that came farthest, values that leave the model first
-            far: dict[int, Refusal] = {}
-            for refusal in sorted(refused, key=lambda r: (not r.leaves, -r.passed, -r.progress)):
-                if refusal.progress > 0:
-                    far.setdefault(refusal.leaf, refusal)
+            far: dict[int, Miss] = {}
+            for miss in sorted(misses, key=lambda r: (not r.leaves, -r.passed, -r.progress)):
+                if miss.progress > 0:
+                    far.setdefault(miss.leaf, miss)
             near = list(far.values())[:5]
-        said += [self._said(gauge, refusal) for refusal in near]
-        return sites, list(dict.fromkeys(said))
+        refusals += [self._refusal(gauge, miss) for miss in near]
+        return sites, list(dict.fromkeys(refusals))
 
     def _prove(self, candidate: Candidate) -> tuple[Theorem, tuple[str, int]]:
         moved = regions(self.graph, candidate)
@@ -123,29 +122,27 @@ class Finder:
             return Theorem("", "refused", "its axis has no pairs to rotate"), ("", 0)
         return best
 
-    def _said(self, gauge: Gauge, refusal: Refusal) -> Refused:
-        node = self.graph[refusal.node] if refusal.node is not None else None
-        roles = [self.said[leaf] for _, leaf in refusal.roles if leaf != refusal.leaf]
+    def _refusal(self, gauge: Gauge, miss: Miss) -> Refusal:
+        node = self.graph[miss.node] if miss.node is not None else None
+        roles = [self.said[leaf] for _, leaf in miss.roles if leaf != miss.leaf]
         note = ""
-        tied = [
-            leaf for leaf in dict.fromkeys([refusal.leaf, *(leaf for _, leaf in refusal.roles)]) if leaf in self.tied
-        ]
+        tied = [leaf for leaf in dict.fromkeys([miss.leaf, *(leaf for _, leaf in miss.roles)]) if leaf in self.tied]
         if tied and node is not None:
             one, other = self.names[tied[0]], self.tied[tied[0]]
             note = f"; {one} and {other} are one tied weight, and every use of it would move"
         others = f", with {', '.join(roles)}" if roles else ""
-        return Refused(
+        return Refusal(
             gauge.name,
-            self.said[refusal.leaf] + others,
-            refusal.reason,
+            self.said[miss.leaf] + others,
+            miss.reason,
             _operation(node) if node is not None else "",
             node.place if node is not None else "",
-            refusal.leaves,
-            refusal.near,
-            tuple(self.names[leaf] for _, leaf in refusal.roles),
+            miss.leaves,
+            miss.near,
+            tuple(self.names[leaf] for _, leaf in miss.roles),
             note,
-            self._axis(refusal.leaf, refusal.axis, refusal.span),
-            refusal.law,
+            self._axis(miss.leaf, miss.axis, miss.span),
+            miss.law,
             node.line if node is not None else "",
         )
 

@@ -29,7 +29,7 @@ from gaugec.proof.pieces import split
 from gaugec.proof.rules import RULES
 from gaugec.proof.structure import structure
 from gaugec.proof.terms import Index, NeedSplit, Polynomial, Undecided, substituted, variable
-from gaugec.proof.theorem import Effort, Refused, Theorem, finish, guarded, with_eps
+from gaugec.proof.theorem import Effort, NotProved, Theorem, finish, guarded, with_eps
 
 
 # --- statements ----------------------------------------------------------------------------------------------------
@@ -51,7 +51,7 @@ def _statement(statement: Statement, effort: Effort) -> Theorem:
     graph, group = statement.graph, statement.group
     algebra = _algebra(graph, group, effort.seconds)
     if not statement.actions:
-        raise Refused("no parameter is moved")
+        raise NotProved("no parameter is moved")
     size = graph[statement.element].modes[0].size if graph[statement.element].modes else 1
     pairing = Pairing("halves", size)
     roles = {statement.params[role]: role for role in statement.actions}
@@ -97,7 +97,7 @@ def _statement(statement: Statement, effort: Effort) -> Theorem:
     evaluator = replace_root(evaluator)
     for role, action in statement.actions.items():
         if [m.size for m in graph[action].modes] != [m.size for m in graph[statement.params[role]].modes]:
-            raise Refused(f"the action on {role} changes its shape")
+            raise NotProved(f"the action on {role} changes its shape")
         one = acting("one", element("", kind="identity"), None)
         _same(evaluator, (one, action), (STILL, statement.params[role]), f"{role} under the group's identity")
     first = after("first", acted)
@@ -109,16 +109,16 @@ def _statement(statement: Statement, effort: Effort) -> Theorem:
                 twice, once = acting("twice", h, first), acting(f"product{order[0].tag}", product, None)
                 _same(evaluator, (twice, action), (once, action), f"{role}, moved twice and by the product,")
             break
-        except Refused as refusal:
+        except NotProved as refusal:
             reason = reason or f"this is no action of the group: {refusal}"
     else:
-        raise Refused(reason)
+        raise NotProved(reason)
     whole = acting("whole", element("", whole=True), None)
     found = {
         role: classify(evaluator, whole, action, statement.params[role]) for role, action in statement.actions.items()
     }
     if all(move.kind == "none" for move in found.values()):
-        raise Refused("the group's element moves no parameter")
+        raise NotProved("the group's element moves no parameter")
     return _theorem(statement.name, algebra, oriented(found, g.orthogonal))
 
 
@@ -219,9 +219,9 @@ def _element(algebra: Algebra, regions: tuple[Region, ...], group: str, pairing:
     if group not in GROUPS:
         raise Undecided(f"not supported: the group {group}")
     if len({extent(region, "copy") for region in regions}) > 1:
-        raise Refused("the moved parameters do not agree on the number of copies")
+        raise NotProved("the moved parameters do not agree on the number of copies")
     if len({extent(region, "rest" if region.kind == "shift" else "group") for region in regions}) > 1:
-        raise Refused("the moved parameters do not agree on the length of the axis that the group moves")
+        raise NotProved("the moved parameters do not agree on the length of the axis that the group moves")
     size = extent(regions[0], "group") if regions else 1
     if {region.kind for region in regions} - {GROUPS[group].kind}:
         raise Undecided(f"not supported: such a movement under the group {group}")
@@ -247,7 +247,7 @@ def _worlds(
     evaluator = Evaluator(graph, algebra, frozenset(cut) | frozenset(kept), frozenset(table), effort.without)
     for id in sorted(cut - set(kept)):
         if evaluator.touched(id):
-            raise Refused(f"{_where(graph[id])} is held fixed but depends on a moved parameter")
+            raise NotProved(f"{_where(graph[id])} is held fixed but depends on a moved parameter")
 
     def world(name: str, element: Element) -> World:
         def leaf(evaluator: Evaluator, node: Leaf, ixs: tuple[Index, ...]) -> Polynomial | None:
@@ -304,7 +304,7 @@ def _equal(
         if difference:
             mono = max(difference, key=lambda m: (any(algebra.symbols[f[0]].kind == "element" for f in m[0]), m))
             count = f" and {len(difference) - 1} more" if len(difference) > 1 else ""
-            raise Refused(f"{name} changes: left over is {algebra.words(mono, difference[mono])}{count}")
+            raise NotProved(f"{name} changes: left over is {algebra.words(mono, difference[mono])}{count}")
         _stands(algebra, here)
 
 
@@ -325,7 +325,7 @@ def _algebra(graph: Graph, group: str, seconds: float) -> Algebra:
         raise Undecided(f"not supported: the group {group}")
     algebra = Algebra(RULES, symbolic=graph.symbolic, ones=GROUPS[group].keeps_ones, seconds=seconds)
     if not algebra.allow("linearity"):
-        raise Refused("sympy could not prove that products distribute over sums")
+        raise NotProved("sympy could not prove that products distribute over sums")
     return algebra
 
 

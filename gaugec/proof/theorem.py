@@ -63,7 +63,7 @@ class Theorem:
         return tuple(lines)
 
 
-class Refused(Exception):
+class NotProved(Exception):
     """The statement is not proved; the message says why."""
 
 
@@ -72,8 +72,8 @@ def guarded(name: str, prove: Callable[[], Theorem]) -> Theorem:
     try:
         with limits.deep():
             return prove()
-    except Refused as refusal:
-        return Theorem(name, "refused", str(refusal))
+    except NotProved as error:
+        return Theorem(name, "refused", str(error))
     except Undecided as undecided:
         decided = str(undecided).startswith("not ")
         return Theorem(name, "not decided" if decided else "refused", str(undecided))

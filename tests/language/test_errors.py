@@ -6,7 +6,8 @@ import pickle
 
 import pytest
 
-from gaugec.errors import GaugeError, MatchError, ProofError, Span, SpecError, draw, register_source
+from gaugec import errors
+from gaugec.errors import GaugeError, MatchError, ProofError, Span, SpecError, draw, register_source, source_line
 from gaugec.language.check import check
 from gaugec.language.parse import parse
 
@@ -722,6 +723,19 @@ def test_spans_of_several_lines_and_of_none():
     assert draw(Span("unknown", 1, 1, 1, 1)) is None
     assert str(GaugeError("bad", Span("unknown", 1, 2, 1, 3), "mend it")) == "unknown:1:2: bad\nhelp: mend it"
     assert str(GaugeError("bad")) == "bad"
+
+
+def test_old_sources_are_forgotten_and_the_newest_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(errors, "KEPT", 100)
+    for number in range(1000):
+        register_source(f"s{number % 500}", "a" * 30)
+    assert [n for n in range(500) if source_line(f"s{n}", 1) is not None] == [497, 498, 499]
+    register_source("s498", "b" * 30)  # which is now the newest
+    register_source("s0", "a" * 60)
+    assert source_line("s497", 1) is None and source_line("s498", 1) == "b" * 30
+    register_source("large", "a" * 200)
+    assert source_line("large", 1) == "a" * 200 and source_line("s0", 1) is None
+    assert str(GaugeError("bad", Span("s0", 1, 1, 1, 2))) == "s0:1:1: bad"
 
 
 def test_errors_keep_their_picture_and_travel():

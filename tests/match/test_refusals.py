@@ -16,7 +16,7 @@ from torch.nn import functional as F
 import gaugec
 from gaugec.cli import main
 from gaugec.matching import flow
-from gaugec.sites import Refused
+from gaugec.sites import Refusal
 
 pytestmark = pytest.mark.usefixtures("double")
 
@@ -37,7 +37,7 @@ class Deep(nn.Module):
         return self.down(self.bend(self.up(x)))
 
 
-def refused(spec: str, model: nn.Module, *inputs: Tensor) -> tuple[Refused, ...]:
+def refused(spec: str, model: nn.Module, *inputs: Tensor) -> tuple[Refusal, ...]:
     compiled = gaugec.compile(spec, model, inputs)
     return compiled.refusals
 

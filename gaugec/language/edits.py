@@ -147,18 +147,18 @@ class _Editor:
             yield self.action(action.param, expr), self.why(old, new), new
         rest = [form for form in self.forms[action.param] if form.expr != action.expr]
         for form in sorted(rest, key=lambda form: (len(form.axes), was is not None and form.axes != was.axes)):
-            why = self.other
-            if was is not None and len(form.axes) > len(was.axes):
-                why = "both of its axes have to move"
-            elif was is not None and len(form.axes) < len(was.axes):
-                why = "only one of its axes has to move"
-            elif was is not None and form.axes != was.axes:
-                shift = GROUPS[self.gauge.element.group].kind == "shift"
-                why = "it ran along the wrong axis" if shift else "it stood on the wrong side"
-            elif was is not None:
-                changed = [(a, b) for a, b in zip(was.variants, form.variants) if a != b]
-                why = self.why(*changed[0])
+            why = self.other if was is None else self.moved(was, form)
             yield self.action(action.param, form.expr), why, form.variants[0]
+
+    def moved(self, was: Form, form: Form) -> str:
+        """What was wrong with an action of one form that has to be of another."""
+        if len(form.axes) != len(was.axes):
+            more = len(form.axes) > len(was.axes)
+            return "both of its axes have to move" if more else "only one of its axes has to move"
+        if form.axes != was.axes:
+            shift = GROUPS[self.gauge.element.group].kind == "shift"
+            return "it ran along the wrong axis" if shift else "it stood on the wrong side"
+        return self.why(*next((a, b) for a, b in zip(was.variants, form.variants) if a != b))
 
     def why(self, old: Variant, new: Variant) -> str:
         """What was wrong with an element that stood in one variant and has to stand in another."""
@@ -211,28 +211,43 @@ class _Editor:
     # -- odd ones ---------------------------------------------------------------------------------------------
     def odd(self) -> Iterator[Edit]:
         """A gain that is read as 1 + g, a gain between two rotations, another parameter, another dim."""
-        element = self.gauge.element
         for action in reversed(self.gauge.actions):
-            for number in sorted(set(self._offsets(action.param))):
-                whole = t.Binary("+", t.Number(number), t.Name(action.param))
-                for power in POWERS[:2]:
-                    scaled = t.Binary("*", _power(t.Name(element.name), power), whole)
-                    new = self.action(action.param, t.Binary("-", scaled, t.Number(number)))
-                    why = f"the model reads {show_action(replace(new, expr=whole)).partition(' -> ')[2]}"
-                    yield Edit(self.put(new), f"`{show_action(new)}`", why)
-            for gain in self.still:
-                if gain.shape == element.dims:
-                    for expr in _between(action.expr, element, t.Name(gain.name)):
-                        new = self.action(action.param, expr)
-                        yield Edit(self.put(new), f"`{show_action(new)}`", f"{gain.name} stands between")
-        if len(self.gauge.actions) != 1:
-            return
-        (only,) = self.gauge.actions
+            yield from self.offset(action)
+            yield from self.conjugated(action)
+        if len(self.gauge.actions) == 1:
+            yield from self.instead(*self.gauge.actions)
+            yield from self.elsewhere(*self.gauge.actions)
+
+    def offset(self, action: t.Action) -> Iterator[Edit]:
+        """What is scaled is the parameter plus a number that the model adds to it."""
+        name = t.Name(self.gauge.element.name)
+        for number in sorted(set(self._offsets(action.param))):
+            whole = t.Binary("+", t.Number(number), t.Name(action.param))
+            for power in POWERS[:2]:
+                scaled = t.Binary("*", _power(name, power), whole)
+                new = self.action(action.param, t.Binary("-", scaled, t.Number(number)))
+                why = f"the model reads {show_action(replace(new, expr=whole)).partition(' -> ')[2]}"
+                yield Edit(self.put(new), f"`{show_action(new)}`", why)
+
+    def conjugated(self, action: t.Action) -> Iterator[Edit]:
+        """A gain that does not move stands between the element and the parameter."""
+        for gain in self.still:
+            if gain.shape == self.gauge.element.dims:
+                for expr in _between(action.expr, self.gauge.element, t.Name(gain.name)):
+                    new = self.action(action.param, expr)
+                    yield Edit(self.put(new), f"`{show_action(new)}`", f"{gain.name} stands between")
+
+    def instead(self, only: t.Action) -> Iterator[Edit]:
+        """Another parameter moves in the place of the only one that does."""
         for param in self.still:
             for form in self.forms[param.name]:
                 new = self.action(param.name, form.expr)
                 text = f"`{show_action(new)}` in the place of `{show_action(only)}`"
                 yield Edit(replace(self.gauge, actions=(new,)), text, f"it is {param.name} that may move")
+
+    def elsewhere(self, only: t.Action) -> Iterator[Edit]:
+        """The group acts along another dim."""
+        element = self.gauge.element
         for dim in self.gauge.dims:
             if dim == element.dims[0]:
                 continue

@@ -45,7 +45,7 @@ def load(spec: str | os.PathLike[str]) -> t.Spec:
 
 def shipped() -> tuple[str, ...]:
     """Return the names of the specs that ship, sorted."""
-    names = (item.name for item in _shipped_folder().iterdir())
+    names = (item.name for item in shipped_folder().iterdir())
     return tuple(sorted(name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX)))
 
 
@@ -59,7 +59,8 @@ class _Source:
     stem: str
 
 
-def _shipped_folder() -> Traversable:
+def shipped_folder() -> Traversable:
+    """The folder of the specs that come with the package."""
     try:
         return resources.files("gaugec.specs")
     except ModuleNotFoundError:  # a source tree that is not installed keeps them beside the package
@@ -69,7 +70,7 @@ def _shipped_folder() -> Traversable:
 def _shipped(name: str) -> _Source | None:
     if name not in shipped():
         return None
-    return _Source(f"gaugec/specs/{name}{SUFFIX}", _shipped_folder().joinpath(name + SUFFIX), None, name)
+    return _Source(f"gaugec/specs/{name}{SUFFIX}", shipped_folder().joinpath(name + SUFFIX), None, name)
 
 
 def _find(text: str, plain: bool) -> _Source:

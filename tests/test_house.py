@@ -14,6 +14,7 @@ import gaugec
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted(path for top in ("gaugec", "runtime") for path in (ROOT / top).rglob("*.py"))
+COMPILER = [path for path in SOURCES if path.is_relative_to(ROOT / "gaugec")]
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in (*SOURCES, *TESTS)}
 CLOCKS = {"monotonic", "perf_counter", "process_time", "thread_time", "time"}
@@ -36,7 +37,7 @@ def reached(tree: ast.Module) -> Iterator[str]:
                 yield f"line {node.lineno}: {node.value.id}.{node.attr}"
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", COMPILER, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_module_reaches_into_another_and_each_says_what_it_is(path: Path) -> None:
     assert list(reached(TREES[path])) == []
     assert ast.get_docstring(TREES[path])

@@ -12,7 +12,7 @@ from gaugec.groups import GROUPS
 from gaugec.language import show, show_action, show_shape
 from gaugec.language import tree as t
 from gaugec.language.check import check
-from gaugec.language.load import shipped_folder, shipped
+from gaugec.language.load import shipped, shipped_folder
 from gaugec.language.parse import parse
 
 ROOT = Path(__file__).resolve().parents[2]

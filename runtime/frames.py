@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
+from gaugec.runtime import actions
+from gaugec.runtime.groups import Group, raised
 from gaugec.runtime.layout import Slice, Tensors, Values, cut, fold, window
 
 CAP = 1e8  # a frame's scale stays between 1/CAP and CAP
-
-
 LOST = 1e-12  # a scale outside LOST..1/LOST at construction is singular
 
 
@@ -110,3 +110,66 @@ def scaled(
             y.copy_(x)
         done[slot] = y
     return Values(done, span)
+
+
+Norms = Callable[[str], Tensor]
+
+
+class Point:
+    """Parameters on their way to canonical form: what the `fix` of a component is written in.
+
+    A norm is taken of what the scales that were settled before it have made of the parameters, and of what no shift can
+    move.  found: the scales; without `live` where they can be solved for, each from the parameters as they are.
+    """
+
+    def __init__(
+        self, gauges: Mapping[str, Group], offsets: Mapping[str, float], params: Tensors, live: Tensors | None
+    ) -> None:
+        self._gauges, self._offsets, self._params, self._live = gauges, offsets, params, live
+        self._values: Tensors = {}
+        self._waiting: dict[str, list[tuple[Slice, Tensor, float]]] = {}
+        self.found: Tensors = {}
+
+    def settle(self, gauge: str, formula: Callable[[Norms], Tensor]) -> None:
+        """Solve for the scale of a gauge and apply it: formula(norm) of the joint norms of rows, by their letters."""
+        group, known = self._gauges[gauge], dict[str, Tensor]()
+
+        def norm_of(role: str) -> Tensor:
+            if role not in known:
+                known[role] = norm(self._values, [self._brought(p) for row, p in group.parts if row.role == role])
+            return known[role]
+
+        scale = formula(norm_of)
+        if self._live is None:
+            self.found[gauge] = alive(scale)
+            return
+        scale = settle(scale, self._live[gauge])
+        self.found[gauge] = self.found[gauge] * scale if gauge in self.found else scale
+        for row, part in group.parts:
+            self._waiting.setdefault(row.slot, []).append((part, scale, row.power))
+
+    def start(self, gauge: str, formula: Callable[[Norms], Tensor]) -> None:
+        """`settle` by one side of the equation, before the rounds of gauges that depend on one another in a circle."""
+        if self._live is not None:
+            self.settle(gauge, formula)
+
+    def rounds(self, count: int) -> range:
+        """Rounds of such gauges; any fixed number is exact."""
+        return range(count if self._live is not None else 1)
+
+    def _brought(self, part: Slice) -> Slice:
+        """The slice, after all that waits for its tensor was done to it."""
+        slot = part.slot
+        if slot not in self._values:
+            offset, x = self._offsets.get(slot), self._params[slot]
+            shifts = [p for group in self._gauges.values() if group.kind == "shift" for p in group.slices]
+            shifts = [shift for shift in shifts if shift.slot == slot]
+            self._values[slot] = x + offset if offset else x.clone() if shifts else x
+            for shift in shifts:
+                centre(self._values, shift)
+        waiting = self._waiting.pop(slot, [])
+        if waiting and self._values[slot] is self._params[slot]:
+            self._values[slot] = self._values[slot].clone()
+        for each, scale, power in waiting:
+            actions.stretch(self._values, each, raised(scale, power))
+        return part

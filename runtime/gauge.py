@@ -5,6 +5,7 @@ A compiled file is Python and is run when it is loaded: load only what you trust
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib.abc
 import importlib.util
@@ -17,36 +18,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gaugec.runtime.component import Component
 from gaugec.runtime.report import Known, report
+from gaugec.runtime.seal import VERSION, intact
 
-CONTRACT = (
-    "shapes",
-    "elements",
-    "moves",
-    "pooled",
-    "powers",
-    "cuts",
-    "whole",
-    "kept",
-    "instances",
-    "alive",
-    "frame",
-    "canonical",
-    "pull",
-    "push",
-    "pool",
-    "unpool",
-    "blank",
-    "measure",
-    "solve",
-    "lift",
-    "vertical",
-    "covertical",
-    "project",
-    "act",
-    "random_element",
-    "tangents",
-)
+MEND = "; compile the model again: gaugec compile SPEC MODEL -o FILE.py"
 
 
 class _Source(importlib.abc.InspectLoader):
@@ -60,7 +36,8 @@ class _Source(importlib.abc.InspectLoader):
 def load(path: str | Path) -> Gauge:
     """Return the gauge that a compiled file holds; the file is run.
 
-    Raises OSError where it cannot be read, ValueError where it is no compiled gauge or lacks a function.
+    Raises OSError where it cannot be read, ValueError where it is no compiled gauge, was written by another release or
+    edited, or lacks a function or a row.
     """
     return Gauge(Path(path).read_text(encoding="utf-8"), str(path))
 
@@ -76,24 +53,28 @@ def plain(name: str) -> str:
 class Gauge:
     """The components of a compiled gauge, and what a person may ask of them.
 
-    source: the text of the module; metadata: what the compiler wrote down about it; components: see `CONTRACT`.
+    source: the text of the module; metadata: what the compiler wrote down about it; components: see
+    `gaugec.runtime.component`.
     """
 
     def __init__(self, source: str, origin: str = "<compiled gauge>") -> None:
+        self.metadata: dict[str, Any] = _certificate(source, origin)
         name = "gaugec_compiled_" + hashlib.sha256(source.encode()).hexdigest()[:16]
         spec = importlib.util.spec_from_loader(name, _Source(source), origin=origin)
         if spec is None or spec.loader is None:
             raise ValueError(f"{origin} cannot be loaded")
         module: ModuleType = importlib.util.module_from_spec(spec)
         sys.modules[name] = module  # torch.compile looks the globals of a function up by its module's name
-        spec.loader.exec_module(module)
+        try:
+            spec.loader.exec_module(module)
+        except ValueError as error:  # a component that is not whole
+            raise ValueError(f"{origin}: {error}{MEND}") from error
         components = getattr(module, "COMPONENTS", None)
         if not isinstance(components, tuple):
             raise ValueError(f"{origin} is not a compiled gauge: it has no COMPONENTS")
         check(components, origin)
         self.source = source
-        self.components: tuple[Any, ...] = components
-        self.metadata: dict[str, Any] = dict(getattr(module, "METADATA", {}))
+        self.components: tuple[Component, ...] = components
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -155,11 +136,34 @@ class Gauge:
 
 
 def check(components: tuple[Any, ...], origin: str = "this gauge") -> None:
-    """Raise ValueError unless every component has everything that the optimizers call."""
+    """Raise ValueError unless every component is one, with what it has to define."""
     for i, component in enumerate(components):
-        missing = [name for name in CONTRACT if not hasattr(component, name)]
-        if missing:
-            raise ValueError(f"{origin}: component {i} has no {', '.join(missing)}; compile the gauge again")
+        if not isinstance(component, Component):
+            raise ValueError(f"{origin}: component {i} is no component of a compiled gauge{MEND}")
+        component.complete()
+
+
+def _certificate(source: str, origin: str) -> dict[str, Any]:
+    """The certificate at the end of the text, read before anything is run; ValueError where it is not whole."""
+    try:
+        found = [node for node in ast.parse(source).body if isinstance(node, ast.AnnAssign)]
+        (node,) = (node for node in found if isinstance(node.target, ast.Name) and node.target.id == "METADATA")
+        metadata = ast.literal_eval(node.value) if node.value is not None else None
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+        metadata = None
+    if not isinstance(metadata, dict) or "certificate" not in metadata:
+        raise ValueError(f"{origin} is not a compiled gauge: it has no METADATA with a certificate")
+    version = metadata["certificate"]
+    if version != VERSION:
+        raise ValueError(
+            f"{origin} was compiled by another release: its certificate is of version {version!r}, this gaugec reads "
+            f"version {VERSION}{MEND}"
+        )
+    if not intact(source):
+        raise ValueError(
+            f"{origin} was changed after it was compiled: its text is not the one that it was sealed with{MEND}"
+        )
+    return metadata
 
 
 def _identity(kind: str, copies: int, size: int) -> Tensor:

@@ -246,8 +246,8 @@ def test_a_spec_that_has_moved(home: Path, tmp_path: Path, source: str, monkeypa
 def edits() -> list[tuple[str, str, str, str, str]]:
     """(what, old, new, which check sees it by itself, what it says)."""
     return [
-        ("coefficient", 'Slice("p2", 0,', 'Slice("p2", 1,', "code", "; the compiler writes `C0G0P2 = Slice("),
-        ("power", '"g0", -1.0)', '"g0", 1.0)', "code", "the compiler writes"),
+        ("coefficient", 'Row("W2", "down", "m k"', 'Row("W2", "down", "k m"', "code", "; the compiler writes `Row("),
+        ("power", "power=-1", "power=1", "code", "the compiler writes"),
         ("verdict", '"gauge": "unit_scale", "verdict": "proved"', '"gauge": "unit_scale", "verdict": "believed"',
          "proofs", "unit_scale: verdict is `'believed'` in the certificate, `'proved'` now"),
         ("condition", '"conditions": ["c > 0"]', '"conditions": []', "proofs", "conditions[0] is"),
@@ -255,7 +255,7 @@ def edits() -> list[tuple[str, str, str, str, str]]:
          "parameters[0] is `'up.bias'`"),
         ("role", '"exponent": "-1"', '"exponent": "2"', "sites", "layout, bindings[2], exponent is `'2'`"),
         ("ungauged", '"ungauged": {"down.bias": "no gauge of the spec holds there"}', '"ungauged": {}', "code", "line"),
-        ("comment", "# --- component 0", "# ---- component 0", "code", "line"),
+        ("comment", "# fix rownorm", "# fixes rownorm", "code", "line"),
         ("a line more", "\nCOMPONENTS = ", "\nprint(1)\nCOMPONENTS = ", "code", "is `print(1)`"),
     ]  # fmt: skip
 
@@ -279,14 +279,14 @@ def test_an_edit_is_found_even_where_the_hash_was_made_again(
 
 
 def test_a_function_that_was_taken_out(home: Path, tmp_path: Path, source: str) -> None:
-    start = source.index("    @staticmethod\n    def lift(")
+    start = source.index("    def fix(")
     path = tmp_path / "net.py"
-    path.write_text(source[:start] + source[source.index("    @staticmethod\n    def vertical(") :])
+    path.write_text(source[:start] + source[source.index("    def coefficients(") :])
     model, args = shown(Net())
     result = gaugec.recheck(path, model, args)
-    line = source[:start].count("\n") + 2
+    line = source[:start].count("\n") + 1
     assert found(result) == dict.fromkeys(ALL, "ok") | {"file": "differs", "code": "differs"}
-    assert f"line {line} is `def vertical(" in says(result, "code"), str(result)
+    assert f"line {line} is `def coefficients(" in says(result, "code"), str(result)
 
 
 def test_line_ends_are_no_change(home: Path, tmp_path: Path, source: str) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
 from gaugec import limits
-from gaugec.codegen.ir import Derived, Formula, Key, Rule, structure
+from gaugec.codegen.ir import Derivation, Derived, Formula, Key, structure
 from gaugec.errors import GaugeError
 from gaugec.groups import GROUPS
 from gaugec.laws.roots import Unsolved, root
@@ -25,7 +25,7 @@ Norms = Mapping[str, tuple[str, Fraction]]  # role -> the symbol of its norm, an
 
 def derive(sites: Sequence[Site]) -> Derived:
     """Return the rules of every structure among the sites; a GaugeError says which `fix` has no solution, and why."""
-    rules: dict[Key, Rule] = {}
+    rules: dict[Key, Derivation] = {}
     for site in sites:
         key = structure(site)
         if key not in rules:
@@ -33,7 +33,7 @@ def derive(sites: Sequence[Site]) -> Derived:
     return Derived(rules)
 
 
-def _rule(site: Site) -> Rule:
+def _rule(site: Site) -> Derivation:
     group = GROUPS[site.group]
     if group.missing:
         smaller = next((name for name in group.subgroups if not GROUPS[name].missing), None)
@@ -46,7 +46,7 @@ def _rule(site: Site) -> Rule:
         if site.fix:
             span = site.fix[0].span
             raise GaugeError(f"{site.gauge}: a gauge of {site.group} has no frame to solve a fix for", span)
-        return Rule(tangents, None, (None, None), "")
+        return Derivation(tangents, None, (None, None), "")
     if len(site.fix) != 1:
         raise GaugeError(
             f"{site.gauge}: {len(site.fix)} fix lines where one is needed: the scale has one number a unit",
@@ -58,7 +58,7 @@ def _rule(site: Site) -> Rule:
     with limits.proof():
         frame = _solved(site, fix, norms, left, right)
         sided = (_one_sided(site, fix, norms, left), _one_sided(site, fix, norms, right))
-    return Rule(tangents, frame, sided, fix.text)
+    return Derivation(tangents, frame, sided, fix.text)
 
 
 def _norms(site: Site) -> Norms:

@@ -20,7 +20,7 @@ class Formula:
 
 
 @dataclass(frozen=True)
-class Rule:
+class Derivation:
     """What derive found for one structure of a gauge.
 
     tangents: one for each binding of the site.
@@ -39,24 +39,24 @@ Key = tuple[object, ...]
 
 
 def structure(site: Site) -> Key:
-    """What two sites share when the same rule serves both."""
+    """What two sites share when one derivation serves both."""
     return (site.gauge, site.group, site.fix, tuple((binding.role, binding.move) for binding in site.bindings))
 
 
 @dataclass(frozen=True)
 class Derived:
-    """Rules by `structure(site)`."""
+    """Derivations by `structure(site)`."""
 
-    rules: dict[Key, Rule]
+    derivations: dict[Key, Derivation]
 
-    def rule(self, site: Site) -> Rule:
-        """Return the rule of a site that derive has seen."""
-        return self.rules[structure(site)]
+    def of(self, site: Site) -> Derivation:
+        """Return what was derived of a site that derive has seen."""
+        return self.derivations[structure(site)]
 
 
 @dataclass(frozen=True)
-class Part:
-    """One binding in a component, as the emitted file's table has it; `group` is the axis of the coefficient."""
+class Row:
+    """One binding in a component, as the compiled file has it; `group` is the axis of the coefficient."""
 
     name: str
     role: str
@@ -84,7 +84,7 @@ class Actor:
     copies: int
     size: int
     equation: str
-    parts: tuple[Part, ...]
+    rows: tuple[Row, ...]
 
     @property
     def keeps_ones(self) -> bool:
@@ -99,7 +99,7 @@ class Actor:
 
 @dataclass(frozen=True)
 class Solve:
-    """One line of a frame: the scale of `actor` from norms, each the joint norm of the named parts."""
+    """One line of a frame: the scale of `actor` from norms, each the joint norm of the named rows."""
 
     actor: str
     formula: str
@@ -115,7 +115,7 @@ class FrameStep:
 
 
 @dataclass(frozen=True)
-class Cross:
+class Coupling:
     """A block of the Gram matrix between two gauges: entries of `field` of a slot, by strides.
 
     field: "square" or "value" of the canonical parameter.
@@ -152,7 +152,9 @@ class Component:
     """Gauges that share parameters, and every place of the model that looks the same.
 
     slots: slot name and shape; instances: parameter names in the order of the slots; places: one text per instance.
-    gram: "closed" (no cross blocks), "blocks" or "free" (through the tangents themselves).
+    gram: "closed" (no couplings), "blocks" or "free" (through the tangents themselves).
+    eliminated: gauges that are solved for exactly once the rest is known: no coupling is between two of them.
+    cuts: slots that a step may take a number of rows at a time, and the number that it has to be a multiple of.
     """
 
     slots: tuple[tuple[str, tuple[int, ...]], ...]
@@ -160,7 +162,9 @@ class Component:
     places: tuple[str, ...]
     actors: tuple[Actor, ...]
     frames: tuple[FrameStep, ...]
-    crosses: tuple[Cross, ...]
+    couplings: tuple[Coupling, ...]
+    eliminated: tuple[str, ...]
+    cuts: tuple[tuple[str, int], ...]
     pools: tuple[Pool, ...]
     gram: str
 

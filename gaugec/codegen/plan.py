@@ -15,18 +15,19 @@ from math import prod
 
 import networkx as nx
 
+from gaugec.codegen.cuts import cuts
 from gaugec.codegen.ir import (
     Actor,
     Axes,
     Component,
-    Cross,
+    Coupling,
+    Derivation,
     Derived,
     Formula,
     FrameStep,
-    Part,
     Plan,
     Pool,
-    Rule,
+    Row,
     Solve,
 )
 from gaugec.codegen.overlap import Digit, Region, Shared, disjoint, gaps, share
@@ -60,36 +61,39 @@ def plan(sites: Sequence[Site], derived: Derived, shapes: Mapping[str, tuple[int
 def _component(sites: Sequence[Site], derived: Derived, shapes: Mapping[str, tuple[int, ...]]) -> Component:
     names = list(dict.fromkeys(binding.parameter for site in sites for binding in site.bindings))
     slots = {name: f"p{i}" for i, name in enumerate(names)}
-    rules = [derived.rule(site) for site in sites]
+    rules = [derived.of(site) for site in sites]
     actors = tuple(_actor(i, site, rule, slots) for i, (site, rule) in enumerate(zip(sites, rules)))
     shape_of = {slots[name]: tuple(shapes[name]) for name in names}
     for actor in actors:
-        for part in actor.parts:
+        for part in actor.rows:
             _inside(actor, part, prod(shape_of[part.slot]))
     _compatible(actors)
-    crosses = _crosses(actors, shape_of)
+    couplings = _couplings(actors, shape_of)
+    pools = tuple(_pools(actors, shape_of))
     return Component(
         slots=tuple(shape_of.items()),
         instances=(tuple(names),),
         places=(", ".join(dict.fromkeys(site.place for site in sites if site.place)),),
         actors=actors,
         frames=_frames(actors, {actor.name: rule for actor, rule in zip(actors, rules)}),
-        crosses=crosses or (),
-        pools=tuple(_pools(actors, shape_of)),
-        gram="free" if crosses is None else "blocks" if crosses else "closed",
+        couplings=couplings or (),
+        eliminated=_eliminated(actors, couplings or ()),
+        pools=pools,
+        cuts=() if couplings is None else cuts(shape_of, actors, couplings, pools),
+        gram="free" if couplings is None else "blocks" if couplings else "closed",
     )
 
 
 # --- parts
 
 
-def _actor(i: int, site: Site, rule: Rule, slots: Mapping[str, str]) -> Actor:
+def _actor(i: int, site: Site, rule: Derivation, slots: Mapping[str, str]) -> Actor:
     kind = GROUPS[site.group].generator
     parts = []
     for j, (binding, tangent) in enumerate(zip(site.bindings, rule.tangents)):
         group, pair, rest = _axes(site, binding, kind)
         parts.append(
-            Part(
+            Row(
                 name=f"G{i}P{j}",
                 role=binding.role,
                 slot=slots[binding.parameter],
@@ -121,7 +125,7 @@ def _actor(i: int, site: Site, rule: Rule, slots: Mapping[str, str]) -> Actor:
     )
 
 
-def _inside(actor: Actor, part: Part, count: int) -> None:
+def _inside(actor: Actor, part: Row, count: int) -> None:
     """A binding lies inside its parameter, and covers it where the parameter is stored as an offset."""
     region = _region(actor, part)
     if part.offset < 0 or region.end > count:
@@ -160,7 +164,7 @@ def _merge(axes: Axes) -> Axes:
     return tuple(out)
 
 
-def _region(actor: Actor, part: Part) -> Region:
+def _region(actor: Actor, part: Row) -> Region:
     """The part's elements, labelled: where its coefficient varies, and what a compact action mixes."""
     coefficient = part.copies + part.group
     digits = []
@@ -184,8 +188,8 @@ def _meet(one: Region, two: Region) -> Shared | None:
 
 
 def _overlaps(
-    actor: Actor, other: Actor, left: Sequence[Part], right: Sequence[Part]
-) -> list[tuple[Part, Part, Shared | None]]:
+    actor: Actor, other: Actor, left: Sequence[Row], right: Sequence[Row]
+) -> list[tuple[Row, Row, Shared | None]]:
     out = []
     for one in left:
         for two in right:
@@ -204,7 +208,7 @@ def _compatible(actors: Sequence[Actor]) -> None:
         for other in actors:
             if other.kind == "scale":
                 continue
-            for one, two, seen in _overlaps(actor, other, actor.parts, other.parts):
+            for one, two, seen in _overlaps(actor, other, actor.rows, other.rows):
                 if seen is None or any(a.step and b.mixed for a, b in zip(seen.inner, seen.outer)):
                     raise GaugeError(
                         f"{actor.gauge} and {other.gauge} both move {one.role}/{two.role}, and the scale of the first "
@@ -215,14 +219,14 @@ def _compatible(actors: Sequence[Actor]) -> None:
 # --- frames
 
 
-def _frames(actors: Sequence[Actor], rules: Mapping[str, Rule]) -> tuple[FrameStep, ...]:
+def _frames(actors: Sequence[Actor], rules: Mapping[str, Derivation]) -> tuple[FrameStep, ...]:
     """Order the frames so that each is solved from what the ones before it have brought to canonical form."""
     framed = [actor for actor in actors if rules[actor.name].frame is not None]
     order = {actor.name: i for i, actor in enumerate(framed)}
     by_name = {actor.name: actor for actor in framed}
 
-    def reads(actor: Actor, formula: Formula) -> list[Part]:
-        return [part for part in actor.parts if part.role in formula.roles]
+    def reads(actor: Actor, formula: Formula) -> list[Row]:
+        return [part for part in actor.rows if part.role in formula.roles]
 
     def graph(formulas: Mapping[str, Formula], nodes: Sequence[str]) -> nx.DiGraph:
         edges: nx.DiGraph = nx.DiGraph()
@@ -230,7 +234,7 @@ def _frames(actors: Sequence[Actor], rules: Mapping[str, Rule]) -> tuple[FrameSt
         for name in nodes:
             for other in nodes:
                 if other != name and _overlaps(
-                    by_name[name], by_name[other], reads(by_name[name], formulas[name]), by_name[other].parts
+                    by_name[name], by_name[other], reads(by_name[name], formulas[name]), by_name[other].rows
                 ):
                     edges.add_edge(other, name)
         return edges
@@ -252,7 +256,7 @@ def _frames(actors: Sequence[Actor], rules: Mapping[str, Rule]) -> tuple[FrameSt
 def _cycle(
     members: Sequence[str],
     actors: Mapping[str, Actor],
-    rules: Mapping[str, Rule],
+    rules: Mapping[str, Derivation],
     graph: Callable[[Mapping[str, Formula], Sequence[str]], nx.DiGraph],
     order: Mapping[str, int],
 ) -> FrameStep:
@@ -276,21 +280,21 @@ def _cycle(
 
 
 def _line(actor: Actor, formula: Formula) -> Solve:
-    norms = tuple(tuple(part.name for part in actor.parts if part.role == role) for role in formula.roles)
+    norms = tuple(tuple(part.name for part in actor.rows if part.role == role) for role in formula.roles)
     return Solve(actor.name, formula.text, norms)
 
 
 # --- the joint normal equations
 
 
-def _crosses(actors: Sequence[Actor], shapes: Mapping[str, tuple[int, ...]]) -> tuple[Cross, ...] | None:
+def _couplings(actors: Sequence[Actor], shapes: Mapping[str, tuple[int, ...]]) -> tuple[Coupling, ...] | None:
     """The Gram blocks between different gauges; None where one of them has no simple form."""
-    out: list[Cross] = []
+    out: list[Coupling] = []
     for i, actor in enumerate(actors):
-        if any(_overlaps(actor, actor, actor.parts[j : j + 1], actor.parts[j + 1 :]) for j in range(len(actor.parts))):
+        if any(_overlaps(actor, actor, actor.rows[j : j + 1], actor.rows[j + 1 :]) for j in range(len(actor.rows))):
             return None
         for other in actors[i + 1 :]:
-            for one, two, seen in _overlaps(actor, other, actor.parts, other.parts):
+            for one, two, seen in _overlaps(actor, other, actor.rows, other.rows):
                 if seen is None:
                     return None
                 if _orthogonal(actor, other, seen):
@@ -311,7 +315,7 @@ def _orthogonal(actor: Actor, other: Actor, seen: Shared) -> bool:
     return not any(scale.step and turn.mixed for scale, turn in zip(*sides))
 
 
-def _block(actor: Actor, other: Actor, one: Part, two: Part, seen: Shared) -> Cross | None:
+def _block(actor: Actor, other: Actor, one: Row, two: Row, seen: Shared) -> Coupling | None:
     kinds = {actor.kind, other.kind}
     if kinds not in ({"scale"}, {"scale", "shift"}):
         return None
@@ -335,7 +339,7 @@ def _block(actor: Actor, other: Actor, one: Part, two: Part, seen: Shared) -> Cr
         if theirs.step:
             right.append((n, theirs.step))
             right_names += letter
-    return Cross(
+    return Coupling(
         left=actor.name,
         right=other.name,
         slot=one.slot,
@@ -350,6 +354,21 @@ def _block(actor: Actor, other: Actor, one: Part, two: Part, seen: Shared) -> Cr
     )
 
 
+def _eliminated(actors: Sequence[Actor], couplings: Sequence[Coupling]) -> tuple[str, ...]:
+    """Gauges without couplings between them, the large ones first: they leave the joint system beforehand."""
+    out: list[str] = []
+    coupled = {name for each in couplings for name in (each.left, each.right)}
+    order = sorted(
+        (actor for actor in actors if actor.name in coupled),
+        key=lambda actor: -actor.copies * actor.size ** (2 if actor.kind == "rotate" else 1),
+    )
+    for actor in order:
+        met = [{each.left, each.right} for each in couplings if actor.name in (each.left, each.right)]
+        if not any(len(pair) == 1 or pair & set(out) for pair in met):
+            out.append(actor.name)
+    return tuple(out)
+
+
 # --- pools
 
 
@@ -360,18 +379,26 @@ def _pools(actors: Sequence[Actor], shapes: Mapping[str, tuple[int, ...]]) -> li
         regions = [
             _region(actor, part)
             for actor in actors
+<<<<<<< HEAD
             if actor.pools != "nothing"
             for part in actor.parts
+=======
+            if actor.kind in ("rotate", "turn")
+            for part in actor.rows
+>>>>>>> 59414e7 (A compiled file that people read: mathematics first, the certificate last; what components do alike is runtime/component)
             if part.slot == slot
         ]
         if not regions:
             continue
         pieces = _cover(regions, prod(shape))
-        flags = [
-            (piece.offset, tuple((d.size, d.stride, d.mixed) for d in piece.digits)) for piece in pieces or regions
-        ]
+        flags = [(piece.offset, _averaged(piece)) for piece in pieces or regions]
         out.append(Pool(slot, tuple(flags), pieces is not None))
     return out
+
+
+def _averaged(piece: Region) -> tuple[tuple[int, int, bool], ...]:
+    """The axes in the order of the memory: so is the state, and rows are a run of it."""
+    return tuple(sorted(((d.size, d.stride, d.mixed) for d in piece.digits), key=lambda axis: -axis[1]))
 
 
 def _cover(regions: Sequence[Region], count: int) -> list[Region] | None:

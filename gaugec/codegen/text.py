@@ -1,10 +1,11 @@
-"""Python source as text: literals, calls and sums laid out as a formatter would, and text that cannot break out.
+"""Python source as text: calls and comments laid out as a formatter would, and text that cannot break out.
 
-Not here: what the source means.
+Not here: what the source means; literals (see `gaugec.literals`).
 """
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from fractions import Fraction
 
@@ -17,65 +18,44 @@ def words(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
-def call(head: str, name: str, arguments: Sequence[str], indent: int = 0) -> str:
-    """`head name(arguments)` on one line if it fits, else one argument a line."""
-    line = f"{head}{name}({', '.join(arguments)})"
-    if indent + len(line) <= WIDTH:
+def paragraph(text: str, first: str = "", rest: str = "") -> list[str]:
+    """A text in lines, with an indent for the first and one for the rest; three columns are left for quotes."""
+    return textwrap.wrap(
+        text, WIDTH - 3, initial_indent=first, subsequent_indent=rest, break_long_words=True, break_on_hyphens=False
+    )
+
+
+def comment(text: str, indent: int) -> list[str]:
+    """A text as lines of a comment."""
+    pad = " " * indent
+    return paragraph(text, f"{pad}# ", f"{pad}#   ") or [f"{pad}#"]
+
+
+def docstring(text: str, indent: int) -> list[str]:
+    """A text as a docstring."""
+    pad = " " * indent
+    first, *more = paragraph(words(text), f'{pad}"""', pad)
+    return [first, *more, f'{pad}"""'] if more else [f'{first}"""']
+
+
+def call(head: str, name: str, arguments: Sequence[str], indent: int, tail: str = "") -> str:
+    """`head name(arguments) tail`, indented, on one line if it fits, else one argument a line."""
+    pad = " " * indent
+    line = f"{pad}{head}{name}({', '.join(arguments)}){tail}"
+    if len(line) <= WIDTH and "\n" not in line:
         return line
-    pad = " " * (indent + 4)
-    return "\n".join([f"{head}{name}(", *(f"{pad}{each}," for each in arguments), " " * indent + ")"])
+    return "\n".join([f"{pad}{head}{name}(", *(f"{pad}    {each}," for each in arguments), f"{pad}){tail}"])
 
 
-def display(entries: Sequence[str], indent: int, column: int) -> str:
-    """A dict display, on one line if it fits."""
-    line = "{" + ", ".join(entries) + "}"
-    if column + len(line) <= WIDTH:
-        return line
-    pad = " " * (indent + 4)
-    return "\n".join(["{", *(f"{pad}{entry}," for entry in entries), " " * indent + "}"])
-
-
-def signed_sum(terms: Sequence[tuple[Fraction, str]]) -> list[str]:
-    """Terms of a signed sum, each with the operator in front."""
-    out = []
-    for i, (weight, text) in enumerate(terms):
-        negative = weight < 0
-        if text.startswith("-"):
-            negative, text = not negative, text[1:]
-        size = abs(weight)
-        body = text if size == 1 else f"{number(size)} * {text}"
-        sign = ("-" if negative else "") if i == 0 else ("- " if negative else "+ ")
-        out.append(sign + body)
-    return out
-
-
-def spread(head: str, terms: Sequence[str], tail: str, indent: int = 12) -> list[str]:
-    """`head terms tail` on one line if it fits (parentheses that only hold the sum are left out), else on more."""
-    bare = head.endswith(("= (", ": ("))
-    one = (head[:-1] + " ".join(terms) + tail[1:]) if bare else head + " ".join(terms) + tail
-    if len(one) + indent <= WIDTH:
+def entries(name: str, lines: Sequence[str], indent: int) -> list[str]:
+    """`name = (...)` of entries that end in commas, one a line; a single short one stands beside its name."""
+    pad = " " * indent
+    one = f"{pad}{name} = ({lines[0].strip()})"
+    if len(lines) == 1 and "\n" not in one and len(one) <= WIDTH:
         return [one]
-    return [head, *("    " + term for term in terms), tail]
+    return [f"{pad}{name} = (", *lines, f"{pad})"]
 
 
-def tuple_of(names: Sequence[str]) -> str:
-    """A tuple of expressions."""
-    return f"({names[0]},)" if len(names) == 1 else f"({', '.join(names)})"
-
-
-def number(value: Fraction) -> str:
-    """A number as a float literal."""
-    return repr(float(value))
-
-
-def listing(names: Sequence[str]) -> str:
-    """The tuple of all components."""
-    line = tuple_of(names) if names else "()"
-    if len("COMPONENTS = ") + len(line) <= WIDTH:
-        return line
-    return "\n".join(["(", *(f"    {name}," for name in names), ")"])
-
-
-def raised(scale: str, power: Fraction) -> str:
-    """An expression to a power."""
-    return scale if power == 1 else f"1 / {scale}" if power == -1 else f"{scale}.pow({number(power)})"
+def number(value: Fraction | float) -> str:
+    """A number as a literal: an integer where it is one."""
+    return str(int(value)) if value == int(value) else repr(float(value))

@@ -130,7 +130,7 @@ def build(
         },
         torch=TORCH,
     )
-    source = sealed(emit(plan(sites, derive(sites), traced.shapes), certificate))
+    source = sealed(emit(plan(sites, derive(sites), traced.shapes), certificate, type(model).__name__))
     return CompiledGauge(source, tuple(sites), tuple(refusals), verification, measured, traced)
 
 

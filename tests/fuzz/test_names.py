@@ -17,9 +17,6 @@ from hypothesis import strategies as st
 import gaugec
 import gaugec.runtime
 from fuzz.gauges import NAMES
-from gaugec.codegen.derive import derive
-from gaugec.codegen.emit import emit
-from gaugec.codegen.plan import plan
 from gaugec.codegen.text import words
 from gaugec.literals import flat, literal, quote
 from runtime import handmade
@@ -192,7 +189,7 @@ def emitted(gauge: str, up: str, down: str, first: str, second: str, theorem: st
     ]
     fix = handmade.equation(handmade.norm("rownorm", up), handmade.norm("colnorm", down))
     sites = [handmade.site(gauge, 0, "positive", 1, 7, bindings, fix, theorem=theorem, place=theorem)]
-    return emit(plan(sites, derive(sites), {first: (7, 5), second: (3, 7)}), metadata)
+    return handmade.written(sites, {first: (7, 5), second: (3, 7)}, metadata)
 
 
 @settings(max_examples=15, deadline=None)

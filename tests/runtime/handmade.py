@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from gaugec.language import tree
 from gaugec.language.lower import lower_fix
 from gaugec.language.tree import Binary, Call, Expr, Name, Number
 from gaugec.runtime import Gauge
+from gaugec.runtime.seal import BLANK, VERSION, sealed
 from gaugec.sites import Binding, Fix, Move, Site
 
 UP, DOWN = Move("scale", Fraction(1)), Move("scale", Fraction(-1))
@@ -258,8 +260,13 @@ def compiled(model: nn.Module, sites: list[Site]) -> Gauge:
 
 
 def source(model: nn.Module, sites: list[Site]) -> str:
-    shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
-    return emit(plan(sites, derive(sites), shapes), {"spec": "by hand"})
+    return written(sites, {name: tuple(p.shape) for name, p in model.named_parameters()}, {"spec": "by hand"})
+
+
+def written(sites: list[Site], shapes: dict[str, tuple[int, ...]], metadata: dict[str, Any] | None = None) -> str:
+    """The source with the least certificate that a runtime asks for."""
+    least = {"certificate": VERSION, "file_sha256": BLANK}
+    return sealed(emit(plan(sites, derive(sites), shapes), {**(metadata or {}), **least}))
 
 
 def tokens(step: int) -> Tensor:

@@ -218,5 +218,5 @@ def test_balance_of_a_chain_gets_close() -> None:
         slot: p.detach().unsqueeze(0) for slot, p in zip(component.shapes, dict(model.named_parameters()).values())
     }
     point = component.canonical(batch, component.frame(batch, component.alive(batch)))
-    first, second = point["p0"][0].norm(dim=1), point["p2"][0].norm(dim=0)
+    first, second = point["maps.0"][0].norm(dim=1), point["maps.1"][0].norm(dim=0)
     assert ((first / second).log().abs() < 0.05).all()

@@ -180,7 +180,7 @@ def test_frozen_parameters_turn_gauges_off() -> None:
     model.layers[0].o.weight.requires_grad_(False)
     with pytest.warns(UserWarning, match="1 gauges are off"):
         optimizer = DDCAdamW(model.named_parameters(), gauge, lr=1e-2)
-    assert optimizer.inactive == ["0.0.g1: layers.0.o.weight frozen"]
+    assert optimizer.inactive == ["0.0.value_rotation: layers.0.o.weight frozen"]
     before = values(model)
     for number in range(3):
         step(model, optimizer, number)
@@ -303,7 +303,7 @@ def test_pieces_change_nothing(monkeypatch: pytest.MonkeyPatch, pooling: bool) -
         for number in range(5):
             step(model, optimizer, number)
         rows = {slot for batch in optimizer.batches for piece in batch.pieces() for slot in piece.rows}
-        assert rows == ({"p1", "p2", "p3", "p4"} if limit == 50 else set())
+        assert rows == (set("qkvo") | {"gate", "up", "down", "head"} if limit == 50 else set())
         ends.append(values(model))
     assert all(torch.allclose(ends[0][name], ends[1][name], rtol=1e-10, atol=1e-12) for name in ends[0])
 

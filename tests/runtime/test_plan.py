@@ -8,16 +8,17 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gaugec.codegen.derive import derive
-from gaugec.codegen.emit import emit
 from gaugec.codegen.overlap import Digit, Region, disjoint, gaps, share
 from gaugec.codegen.plan import plan
 from gaugec.errors import GaugeError
 from gaugec.groups import GROUPS
 from gaugec.language.tree import Binary, Call, Expr, Fix, Name, Number
+from gaugec.runtime import Gauge
 from gaugec.sites import Move, Site
 from runtime import handmade
 from runtime.handmade import DOWN, ROTATE, SHIFT, UP, linear, norm, one, site, vector
@@ -61,7 +62,7 @@ W1, W2 = norm("rownorm", "W1"), norm("colnorm", "W2")
 def test_fixes_are_solved(fix: Fix, moves: Any, roles: tuple[str, ...], text: str | None) -> None:
     """The formula, evaluated, satisfies the equation that it was solved from."""
     made = scaled(fix, moves)
-    formula = derive([made]).rule(made).frame
+    formula = derive([made]).of(made).frame
     assert formula is not None and formula.roles == roles
     sizes = {"W1": 0.7, "W2": 2.3, "b": 1.9}
     moves = moves or {"W1": 1, "W2": -1}
@@ -129,14 +130,19 @@ def test_fixes_that_cannot_be_solved_are_refused(made: Fix | Site | None, messag
 def test_tangents_and_pulls() -> None:
     sites = handmade.llama_sites()
     rules = derive(sites)
-    gain, unit, value, turn, shift = (rules.rule(sites[i]) for i in (0, 5, 7, 9, 11))
+    gain, unit, value, turn, shift = (rules.of(sites[i]) for i in (0, 5, 7, 9, 11))
     assert [(t.kind, t.weight, t.pull) for t in gain.tangents] == [("scale", 1, -1)] + [("scale", -1, 1)] * 3
     assert [t.weight for t in unit.tangents] == [1, -1]
     assert [(t.kind, t.dual) for t in value.tangents] == [("matrix", False), ("matrix", True)]
     assert [t.kind for t in (*turn.tangents, *shift.tangents)] == ["plane", "plane", "shift"]
+<<<<<<< HEAD
     pools = [GROUPS[sites[i].group].pools for i in (0, 5, 7, 9, 11)]
     assert pools == ["nothing", "nothing", "axis", "pair", "nothing"]
     assert len(rules.rules) == 7  # gains differ by their number of readers
+=======
+    assert [r.pools for r in (gain, unit, value, turn, shift)] == ["nothing", "nothing", "axis", "pair", "nothing"]
+    assert len(rules.derivations) == 7  # gains differ by their number of readers
+>>>>>>> 59414e7 (A compiled file that people read: mathematics first, the certificate last; what components do alike is runtime/component)
 
 
 def shapes(sites: list[Any]) -> dict[str, tuple[int, ...]]:
@@ -213,8 +219,15 @@ def test_combinations_that_are_not_exact_are_refused() -> None:
         handmade.balance_fix(),
     )
     # a shift does not reach the frame: norms are taken of what it leaves alone
-    made = emit(plan([shift, units], derive([shift, units]), shapes([shift, units])), {})
-    assert made.count("frames.centre(point") == 2
+    gauge = Gauge(handmade.written([shift, units], shapes([shift, units])))
+    params = {name: torch.randn(shape, dtype=torch.float64) for name, shape in shapes([shift, units]).items()}
+    shifted = gauge.act(params, {"0.0": {"shift": torch.randn(1, 1, 3, dtype=torch.float64)}})
+    (component,) = gauge.components
+    frames = []
+    for values in (params, shifted):
+        batch = {slot: values[name][None] for slot, name in zip(component.shapes, component.instances[0])}
+        frames.append(component.frame(batch, component.alive(batch)).scales["units"])
+    assert torch.allclose(*frames, rtol=1e-12)
 
 
 def test_bindings_outside_their_parameter_are_refused() -> None:

@@ -1,0 +1,439 @@
+"""A component of a compiled gauge: gauges that share parameters, and everything that all components do alike.
+
+A compiled file derives one class a component.  It declares the tensors, the gauges with the rows that they move, the
+pools, where a step may cut, and the cross blocks of the Gram matrix; and it defines what is particular to its gauges:
+
+    fix(point)           solve for the scales, in the order in which they depend on one another
+    coefficients(gram)   solve for the vertical part of a step
+
+Every tensor has a batch axis in front; `Values` may hold some slots, or some rows of a slot, only.
+
+Not here: any gauge; how a step is chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from gaugec.runtime import actions, frames, patterns, pooling, solvers
+from gaugec.runtime.frames import Frame, Point
+from gaugec.runtime.groups import Group, Orthogonal, OrthogonalOnes, Positive, Row, Strides, Torus, Translation
+from gaugec.runtime.layout import Axes, Slice, Tensors
+from gaugec.runtime.pooling import Piece
+from gaugec.runtime.ranges import expand
+
+__all__ = [
+    "Blur", "Component", "Gram", "Orthogonal", "OrthogonalOnes", "Point", "Pool", "Positive", "Row", "Strides",
+    "Tensors", "Torus", "Translation",
+]  # fmt: skip
+
+
+class Pool:
+    """A part of a tensor whose squares are averaged over the axes k, because a compact group mixes them.
+
+    pattern: in the order of the memory; or an offset and axes (size, stride, averaged).  The pools of a tensor cover it
+    and are disjoint.
+    """
+
+    covers = True
+
+    def __init__(self, tensor: str, pattern: str | tuple[int, tuple[tuple[int, int, bool], ...]], **sizes: int) -> None:
+        self.tensor, self.pattern, self.sizes = tensor, pattern, sizes
+        self.slot = patterns.slot(tensor)
+
+    def piece(self, shape: Sequence[int]) -> Piece:
+        """The axes of a tensor of this shape."""
+        if not isinstance(self.pattern, str):
+            return Piece(*self.pattern)
+        offset, axes = patterns.read(self.tensor, self.pattern, shape, self.sizes)
+        return Piece(offset, tuple((axis.size, axis.stride, axis.name[0] == "k") for axis in axes))
+
+
+class Blur(Pool):
+    """The same where the pools of a tensor overlap: they are averaged over in turn, and the average is written back."""
+
+    covers = False
+
+
+class Coupling:
+    """A block of the Gram matrix between two gauges: weight times a field, the squares of a tensor or its values.
+
+    pattern: axes of the tensor.  left, right: axes of the two coefficients, [copies, size] in one; letters that occur
+    in neither are summed over.  Instead of patterns (offset, kept axes, summed axes) of the field with a letter a kept
+    axis, and (offset, axes, letters) of the coefficients.
+    """
+
+    def __init__(
+        self,
+        gauges: tuple[str, str],
+        tensor: str,
+        pattern: str | tuple[int, Axes, Axes, str],
+        left: str | tuple[int, Axes, str],
+        right: str | tuple[int, Axes, str],
+        *,
+        squares: bool,
+        weight: float,
+        **sizes: int,
+    ) -> None:
+        self.gauges, self.tensor, self.pattern, self.left, self.right = gauges, tensor, pattern, left, right
+        self.squares, self.weight, self.sizes = squares, float(weight), sizes
+        self.slot = patterns.slot(tensor)
+
+    def bind(self, shape: Sequence[int], sizes: Mapping[str, int]) -> None:
+        """Find the axes; sizes: of the coefficients of the gauges, copies times size."""
+        known: dict[str, int] = {}
+        if isinstance(self.pattern, str):
+            self.offset, axes = patterns.read(self.tensor, self.pattern, shape, self.sizes)
+            letters = {*patterns.names(self.left), *patterns.names(self.right)}
+            shown = sorted((axis for axis in axes if axis.name in letters), key=lambda axis: axis.name)
+            self.letters = "".join(axis.name for axis in shown)
+            self.kept: Axes = tuple((axis.size, axis.stride) for axis in shown)
+            self.summed: Axes = tuple((axis.size, axis.stride) for axis in axes if axis.name not in letters)
+            known = {axis.name: axis.size for axis in axes}
+        else:
+            self.offset, self.kept, self.summed, self.letters = self.pattern
+        self._views = [_view(side, sizes[gauge], known) for gauge, side in zip(self.gauges, (self.left, self.right))]
+
+    def block(self, measured: Tensor) -> solvers.Cross:
+        """The block with its numbers."""
+        (left, left_letters), (right, right_letters) = self._views
+        letters = (self.letters, left_letters, right_letters)
+        return solvers.Cross(*self.gauges, measured, letters, left, right, self.weight)
+
+
+View = tuple[int, Axes, str]
+
+
+def _view(side: str | View, size: int, known: Mapping[str, int]) -> tuple[solvers.View, str]:
+    """The axes of a coefficient, flat, and a letter for each."""
+    if not isinstance(side, str):
+        return side[:2], side[2]
+    offset, axes = patterns.read("coefficient", side, (size,), known)
+    ordered = sorted(axes, key=lambda axis: axis.name)
+    return (offset, tuple((axis.size, axis.stride) for axis in ordered)), "".join(axis.name for axis in ordered)
+
+
+class Gram:
+    """The joint normal equations of a step: the Gram matrix of the tangents, and inner products.
+
+    right: inner products of the step with the tangents of every gauge.
+    """
+
+    def __init__(self, component: Component, measured: Tensors, point: Tensors, off: frozenset[str]) -> None:
+        self.component, self.measured, self.point, self.off = component, measured, point, off
+        self.tolerance = solvers.tolerance(point)
+        coupled = component.coupled
+        self.right = {
+            name: gauge.right(measured[f"right {name}"], name in coupled) for name, gauge in component.by_name.items()
+        }
+
+    def divide(self, gauge: str) -> Tensor:
+        """Of a gauge whose tangents are orthogonal to one another and to all others: <step, X> / <X, X>."""
+        return self._alone(gauge)
+
+    def sylvester(self, gauge: str) -> Tensor:
+        """Of a rotation that no other gauge meets: the skew A with skew(A S) = skew(step X^T), S = X X^T."""
+        return self._alone(gauge)
+
+    def _alone(self, gauge: str) -> Tensor:
+        gram = self.measured.get(f"gram {gauge}")
+        return self.component.by_name[gauge].solve(self.right[gauge], gram, self.tolerance)
+
+    def eliminate(self, *first: str, rest: Sequence[str]) -> Tensors:
+        """Of gauges that meet one another.
+
+        The first do not meet among themselves, so their blocks are inverted exactly; conjugate gradients see the rest.
+        """
+        names = {*first, *rest}
+        together = {name: value for name, value in self.right.items() if name in names}
+        diagonal, inverse = self._blocks(together)
+        crosses = [cross.block(self.measured[f"cross {i}"]) for i, cross in enumerate(self.component.couplings)]
+        size = self.measured["size"].sqrt()
+        return solvers.solve_blocks(together, diagonal, inverse, crosses, first, size, self.tolerance, self.off)
+
+    def iterate(self) -> Tensors:
+        """Of all gauges, by conjugate gradients in which the Gram matrix is applied through the tangents themselves."""
+        _, inverse = self._blocks(self.right)
+
+        def gram(a: Tensors) -> Tensors:
+            return self.component.covertical(self.component.vertical(self.point, a), self.point)
+
+        def precondition(right: Tensors) -> Tensors:
+            return {name: inverse[name](value) for name, value in right.items()}
+
+        size = self.measured["size"].sqrt()
+        return solvers.solve(gram, self.right, precondition, size, self.tolerance, self.off)
+
+    def _blocks(self, names: Iterable[str]) -> tuple[solvers.Blocks, solvers.Blocks]:
+        blocks = {name: self.component.by_name[name].block(self.measured.get(f"gram {name}")) for name in names}
+        return {name: block for name, (block, _) in blocks.items()}, {name: inv for name, (_, inv) in blocks.items()}
+
+
+class Component:
+    """Gauges that share parameters, at every place of the model that looks the same.
+
+    A class declares `shapes`, tensors by name; `offsets`, of a tensor that stores a gain as its distance from a number,
+    that number; `gauges`, `pools`, `couplings`; `cuts`, tensors of which a step may take some rows at a time, and what
+    the number has to be a multiple of; `whole`, where a step takes everything at once.  An instance is told
+    for every tensor which parameters it is, place after place, as a pattern of names or several.
+    """
+
+    shapes: ClassVar[dict[str, tuple[int, ...]]] = {}
+    offsets: ClassVar[dict[str, float]] = {}
+    gauges: ClassVar[tuple[Group, ...]] = ()
+    pools: ClassVar[tuple[Pool, ...]] = ()
+    couplings: ClassVar[tuple[Coupling, ...]] = ()
+    cuts: ClassVar[dict[str, int]] = {}
+    whole: ClassVar[bool] = False
+
+    # read off the declarations: by gauge, (kind, copies, size), the tensors that it moves, the powers of its scale;
+    # by tensor, what its canonical form and its gradient are multiplied by, and the pieces that are averaged over
+    by_name: ClassVar[dict[str, Group]]
+    elements: ClassVar[dict[str, tuple[str, int, int]]]
+    moves: ClassVar[dict[str, tuple[str, ...]]]
+    powers: ClassVar[dict[str, tuple[float, ...]]]
+    canonical_powers: ClassVar[frames.Scaling]
+    pull_powers: ClassVar[frames.Scaling]
+    pieces: ClassVar[dict[str, tuple[Piece, ...]]]
+    covered: ClassVar[frozenset[str]]
+    pooled: ClassVar[tuple[str, ...]]
+    coupled: ClassVar[frozenset[str]]
+    kept: ClassVar[tuple[str, ...]]
+    scaled: ClassVar[tuple[str, ...]]
+    squared: ClassVar[tuple[str, ...]]
+
+    def __init_subclass__(cls, gauges: int, rows: int, pools: int = 0, couplings: int = 0) -> None:
+        """Check the declarations and bind them to one another.
+
+        Raises ValueError where one is missing or does not fit; the numbers say how many there have to be.
+        """
+        _complete(cls, {"gauges": gauges, "rows": rows, "pools": pools, "couplings": couplings})
+        for gauge in cls.gauges:
+            gauge.bind(cls.shapes)
+        for cross in cls.couplings:
+            cross.bind(cls.shapes[cross.slot], {gauge.name: gauge.copies * gauge.size for gauge in cls.gauges})
+        framed = [gauge for gauge in cls.gauges if gauge.framed]
+        cls.by_name = {gauge.name: gauge for gauge in cls.gauges}
+        cls.elements = {gauge.name: (gauge.kind, gauge.copies, gauge.size) for gauge in cls.gauges}
+        cls.moves = {gauge.name: gauge.slots for gauge in cls.gauges}
+        cls.powers = {gauge.name: gauge.powers for gauge in framed}
+        cls.canonical_powers, cls.pull_powers = _scaling(framed, 1), _scaling(framed, -1)
+        cls.pooled = tuple(dict.fromkeys(pool.slot for pool in cls.pools))
+        cls.pieces = {
+            slot: tuple(pool.piece(cls.shapes[slot]) for pool in cls.pools if pool.slot == slot) for slot in cls.pooled
+        }
+        cls.covered = frozenset(pool.slot for pool in cls.pools if pool.covers)
+        cls.coupled = frozenset(
+            cls.by_name if cls.whole else (name for cross in cls.couplings for name in cross.gauges)
+        )
+        cls.kept = tuple(f"cross {i}" for i, cross in enumerate(cls.couplings) if not cross.summed)
+        cls.scaled = _in_order(cls.shapes, framed)
+        cls.squared = _in_order(cls.shapes, [gauge for gauge in cls.gauges if gauge.diagonal])
+
+    def __init__(self, places: Mapping[str, str | tuple[str, ...]]) -> None:
+        if list(places) != list(self.shapes):
+            said = ", ".join(places)
+            raise ValueError(f"{type(self).__name__} stands at places of {said}, not of {', '.join(self.shapes)}")
+        columns = [expand([names] if isinstance(names, str) else names) for names in places.values()]
+        if len({len(column) for column in columns}) != 1:
+            raise ValueError(f"{type(self).__name__}: its tensors are at different numbers of places")
+        self.instances: tuple[tuple[str, ...], ...] = tuple(zip(*columns))
+
+    @classmethod
+    def complete(cls) -> None:
+        """Raise ValueError unless the class defines what its gauges need."""
+        for name in ("fix",) * any(gauge.framed for gauge in cls.gauges) + ("coefficients",):
+            if name not in vars(cls):
+                raise ValueError(f"{cls.__name__} has no {name}")
+
+    # --- what a compiled file defines
+
+    def fix(self, point: Point) -> None:
+        """Solve for the scales, in the order in which they depend on one another."""
+
+    def coefficients(self, gram: Gram) -> Tensors:
+        """The coefficients of the vertical part of a step, of all gauges."""
+        raise NotImplementedError
+
+    # --- frames
+
+    def alive(self, params: Tensors) -> Tensors:
+        """Where every scale can be solved for; elsewhere the orbit is singular and the scale stays 1."""
+        point = Point(self.by_name, self.offsets, params, None)
+        self.fix(point)
+        return point.found
+
+    def frame(self, params: Tensors, live: Tensors) -> Frame:
+        """Solve for the scales that bring the parameters to canonical form."""
+        point = Point(self.by_name, self.offsets, params, live)
+        self.fix(point)
+        return Frame(point.found).ready(self.powers, next(iter(params.values())).dtype)
+
+    def canonical(self, params: Tensors, frame: Frame, out: Tensors | None = None) -> Tensors:
+        """The moved quantities in canonical coordinates, in `out` (where a scale moves them) or as new tensors."""
+        return frames.scaled(params, frame, self.canonical_powers, out, self.offsets)
+
+    def pull(self, gradient: Tensors, frame: Frame, out: Tensors | None = None) -> Tensors:
+        """A gradient in canonical coordinates, by the inverse transposed Jacobian of `canonical`; `out` as there."""
+        return frames.scaled(gradient, frame, self.pull_powers, out)
+
+    def push(self, update: Tensors, frame: Frame) -> Tensors:
+        """A step from canonical coordinates to the parameters', in place."""
+        return frames.scaled(update, frame, self.pull_powers, update)
+
+    # --- pools
+
+    def pool(self, squares: Tensors) -> Tensors:
+        """Average squares over what compact elements mix."""
+        out = dict(squares)
+        for slot, pieces in self.pieces.items():
+            if slot in out:
+                out[slot] = (pooling.pool if slot in self.covered else pooling.blur)(out[slot], pieces)
+        return out
+
+    def unpool(self, pooled: Tensors, out: Tensors) -> Tensors:
+        """Spread what `pool` gave over the parameters' shapes, in `out` where it was averaged."""
+        spread = dict(pooled)
+        for slot, pieces in self.pieces.items():
+            if slot in spread and slot in self.covered:
+                spread[slot] = pooling.unpool(spread[slot], pieces, out[slot])
+        return spread
+
+    # --- tangents
+
+    def lift(self, values: Tensors, point: Tensors, coefficients: Tensors, alpha: float) -> Tensors:
+        """Add alpha times the vertical vector with these coefficients at point, in place."""
+        for gauge in self.gauges:
+            gauge.lift(values, point, coefficients[gauge.name], alpha)
+        return values
+
+    def vertical(self, point: Tensors, coefficients: Tensors) -> Tensors:
+        """The tangent vector of the orbit at point that the coefficients name."""
+        zeros = {slot: torch.zeros_like(value) for slot, value in point.items()}
+        return self.lift(zeros, point, coefficients, 1.0)
+
+    def covertical(self, update: Tensors, point: Tensors) -> Tensors:
+        """The transpose of `vertical`: inner products of an update with every tangent vector."""
+        products = actions.products(update, point, self.scaled, None)
+        return {gauge.name: gauge.covertical(update, point, products) for gauge in self.gauges}
+
+    def tangents(self, params: Tensors) -> Tensors:
+        """Every tangent vector of the orbit at the parameters: slot -> [number, batch, *shape]."""
+        return actions.tangents(self.vertical, self._moved(params), self.elements)
+
+    # --- the vertical part of a step
+
+    def blank(self, point: Tensors) -> Tensors:
+        """Room for what `measure` adds up, zeros."""
+        first = next(iter(point.values()))
+        out: Tensors = {}
+        for gauge in self.gauges:
+            out[f"right {gauge.name}"] = gauge.zeros(point)
+            if gauge.measured:
+                out[f"gram {gauge.name}"] = gauge.zeros(point)
+        for i, cross in enumerate(self.couplings):
+            out[f"cross {i}"] = actions.room_for(point, first.shape[0], cross.kept)
+        if self.coupled:
+            out["size"] = torch.zeros(first.shape[0], dtype=torch.float64, device=first.device)
+        return out
+
+    def measure(self, update: Tensors, point: Tensors, out: Tensors, room: Tensors | None = None) -> None:
+        """Add what these slots and rows contribute to the joint normal equations, in `out`.
+
+        They are made of products of the update and of the tangents with the tangents.  room: tensors like the update's.
+        """
+        products = actions.products(update, point, self.scaled, room)
+        for gauge in sorted(self.gauges, key=lambda gauge: not gauge.framed):  # then the room that they need is free
+            gauge.add_right(out[f"right {gauge.name}"], update, point, products, room)
+        squares = actions.products(point, point, self.squared, room)
+        for gauge in self.gauges:
+            if gauge.measured:
+                gauge.add_gram(out[f"gram {gauge.name}"], point, squares)
+        for i, cross in enumerate(self.couplings):
+            field = squares if cross.squares else point
+            actions.add_block(out[f"cross {i}"], field, cross.slot, cross.offset, cross.kept, cross.summed)
+        if self.coupled:
+            actions.add_size(out["size"], update)
+
+    def solve(self, measured: Tensors, point: Tensors, off: frozenset[str]) -> Tensors:
+        """The coefficients of the vertical part, of all gauges jointly; 0 of those that are off."""
+        gram = Gram(self, measured, point, off)
+        return solvers.without(self.coefficients(gram), off, gram.right)
+
+    def project(self, update: Tensors, point: Tensors, frame: Frame, a: Tensors | None = None) -> Tensors:
+        """Remove the vertical part of an update at the canonical point, in place.
+
+        a: the coefficients of the vertical part, where they are known: then any slots and rows will do.
+        """
+        if a is None:
+            measured = self.blank(point)
+            self.measure(update, point, measured)
+            a = self.solve(measured, point, frame.off)
+        return self.lift(update, point, a, -1.0)
+
+    # --- elements
+
+    def random_element(self, batch: int, generator: torch.Generator | None = None) -> Tensors:
+        """A random element of every gauge, in float64."""
+        return {
+            name: actions.random_element(kind, copies, size, batch, generator)
+            for name, (kind, copies, size) in self.elements.items()
+        }
+
+    def act(self, params: Tensors, element: Tensors) -> Tensors:
+        """Move the parameters by an element, gauge after gauge, as new tensors."""
+        point = self._moved(params)
+        for gauge in self.gauges:
+            gauge.act(point, element[gauge.name])
+        return {slot: x - self.offsets[slot] if slot in self.offsets else x for slot, x in point.items()}
+
+    def _moved(self, params: Tensors) -> Tensors:
+        """The quantities that the gauges move, as new tensors."""
+        return {
+            slot: params[slot] + self.offsets[slot] if slot in self.offsets else params[slot].clone()
+            for slot in self.shapes
+        }
+
+
+def _complete(cls: type[Component], counts: Mapping[str, int]) -> None:
+    """Raise ValueError where a component lacks a function, or its declarations do not go together."""
+    there = {
+        "gauges": len(cls.gauges),
+        "rows": sum(len(gauge.rows) for gauge in cls.gauges),
+        "pools": len(cls.pools),
+        "couplings": len(cls.couplings),
+    }
+    for what, count in counts.items():
+        if there[what] != count:
+            raise ValueError(f"{cls.__name__} has {there[what]} {what} of {count}")
+    cls.complete()
+    moved = {slot for gauge in cls.gauges for slot in gauge.slots}
+    mixed = {slot for gauge in cls.gauges if gauge.mixes for slot in gauge.slots}
+    others = {*cls.offsets, *cls.cuts, *(cross.slot for cross in cls.couplings)}
+    for what, one, other in (
+        ("no shape of", moved | others, {*cls.shapes}),
+        ("no row that moves", {*cls.shapes}, moved),
+        ("no pool of", mixed, {pool.slot for pool in cls.pools}),
+        ("no rotation of the pool of", {pool.slot for pool in cls.pools}, mixed),
+    ):
+        if one - other:
+            raise ValueError(f"{cls.__name__} has {what} {', '.join(sorted(one - other))}")
+
+
+def _scaling(framed: Sequence[Group], sign: int) -> frames.Scaling:
+    """By tensor what it is multiplied by: (slice, gauge, power of its scale)."""
+    out: dict[str, list[tuple[Slice, str, float]]] = {}
+    for gauge in framed:
+        for row, part in gauge.parts:
+            out.setdefault(row.slot, []).append((part, gauge.name, sign * row.power))
+    return out
+
+
+def _in_order(shapes: Mapping[str, object], gauges: Sequence[Group]) -> tuple[str, ...]:
+    """The tensors that gauges move, in the order of the component."""
+    moved = {slot for gauge in gauges for slot in gauge.slots}
+    return tuple(slot for slot in shapes if slot in moved)

@@ -1,0 +1,357 @@
+"""The groups of a compiled file: what an element, a tangent and its transpose do to the rows that a gauge moves.
+
+A gauge of a component is a group with a name, the number of copies, the size of an element, and rows: which slices of
+which tensors it moves, and how.  Coefficients of tangents are [batch, copies, size], of matrices [..., size, size].
+
+Not here: which gauges there are, and how they meet in one component.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import Any, ClassVar, NamedTuple
+
+from torch import Tensor
+
+from gaugec.runtime import actions, patterns, solvers
+from gaugec.runtime.layout import Axes, Slice, Tensors, product
+
+
+class Strides(NamedTuple):
+    """A slice that is no box of its tensor: offset and axes (size, stride) in elements."""
+
+    offset: int
+    copies: Axes = ()
+    group: Axes = ()
+    pair: Axes = ()
+    rest: Axes = ()
+
+
+class Row:
+    """One moved slice: its letter in the spec, its tensor, its axes, and what an element does there.
+
+    pattern: c are copies, k the axis of the element, p the two coordinates of a rotary pair, the others are moved alike
+    (see `gaugec.runtime.patterns`); or `Strides`.  power: of a scale, or the weight of a shift.  dual: of a rotation R,
+    which stands for its inverse transposed there.  sizes: of letters that the shape leaves open.
+    """
+
+    def __init__(
+        self, role: str, tensor: str, pattern: str | Strides, power: float = 1, dual: bool = False, **sizes: int
+    ) -> None:
+        self.role, self.tensor, self.pattern, self.dual, self.sizes = role, tensor, pattern, dual, sizes
+        self.slot = patterns.slot(tensor)
+        self.power = float(power)
+        self.square = float(Fraction(power).limit_denominator(1 << 16) ** 2)
+
+    def slice(self, shape: Sequence[int], copies: int, size: int) -> Slice:
+        """The slice of a tensor of this shape; ValueError where copies and size are not those of the gauge."""
+        if isinstance(self.pattern, Strides):
+            out = Slice(self.slot, *self.pattern)
+        else:
+            known = {"c": copies, "k": size, "p": 2, **self.sizes}
+            offset, axes = patterns.read(self.tensor, self.pattern, shape, known)
+            kinds: dict[str, list[tuple[int, int]]] = {"c": [], "k": [], "p": [], "r": []}
+            for axis in axes:
+                kinds[axis.name[0] if axis.name[0] in "ckp" else "r"].append((axis.size, axis.stride))
+            out = Slice(self.slot, offset, *(tuple(each) for each in kinds.values()))
+        if product(out.copies) != copies or product(out.group) != size:
+            raise ValueError(f"{self.tensor!r}, {self.pattern!r}: not {copies} copies of an axis of {size}")
+        return out
+
+
+class Group:
+    """A group that acts on the rows of one gauge; what it does to them is said by the classes below."""
+
+    kind: ClassVar[str]
+    framed: ClassVar[bool] = False  # is there a scale to be solved for?
+    mixes: ClassVar[bool] = False  # does it mix coordinates, so that squares are averaged?
+    measured: ClassVar[bool] = True  # does its Gram block depend on the parameters?
+    diagonal: ClassVar[bool] = False  # is that block a sum of squares?
+
+    def __init__(self, name: str, *, copies: int, size: int) -> None:
+        self.name, self.copies, self.size = name, copies, size
+        self.rows: tuple[Row, ...] = ()
+        self.slices: tuple[Slice, ...] = ()
+
+    def moves(self, *rows: Row) -> Group:
+        """The same, with the rows that it moves."""
+        self.rows = rows
+        return self
+
+    def bind(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Find the slices of the rows."""
+        self.slices = tuple(row.slice(shapes[row.slot], self.copies, self.size) for row in self.rows)
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """The tensors that it moves."""
+        return tuple(dict.fromkeys(row.slot for row in self.rows))
+
+    @property
+    def powers(self) -> tuple[float, ...]:
+        """The powers of its scale by which parameters and gradients are multiplied."""
+        return tuple(sorted({sign * row.power for row in self.rows for sign in (1, -1)}, reverse=True))
+
+    @property
+    def parts(self) -> tuple[tuple[Row, Slice], ...]:
+        """Rows with their slices."""
+        return tuple(zip(self.rows, self.slices))
+
+    def zeros(self, point: Mapping[str, Tensor]) -> Tensor:
+        """A coefficient of zeros in which sums are added up."""
+        return actions.zeros(point, self.kind, self.copies, self.size)
+
+    def act(self, point: Tensors, element: Tensor) -> None:
+        """Move the slices by an element, in place."""
+        raise NotImplementedError
+
+    def lift(self, values: Tensors, point: Tensors, a: Tensor, alpha: float) -> None:
+        """Add alpha times the tangent vector at point that the coefficient names, in place."""
+        raise NotImplementedError
+
+    def covertical(self, update: Tensors, point: Tensors, products: Tensors) -> Tensor:
+        """The transpose of `lift`."""
+        raise NotImplementedError
+
+    def add_right(self, out: Tensor, update: Tensors, point: Tensors, products: Tensors, room: Tensors | None) -> None:
+        """Add inner products of an update with the tangents; of matrices, before their skew part is taken."""
+        raise NotImplementedError
+
+    def add_gram(self, out: Tensor, point: Tensors, squares: Tensors) -> None:
+        """Add inner products of the tangents with one another: a diagonal, or what `sylvester` asks for."""
+        raise NotImplementedError
+
+    def right(self, measured: Tensor, coupled: bool) -> Tensor:
+        """The right hand side from what `add_right` has added up; in float64 where gauges are solved for jointly."""
+        return measured
+
+    def solve(self, right: Tensor, gram: Tensor | None, tolerance: float) -> Tensor:
+        """The coefficient from its right hand side where no other gauge meets this one in the Gram matrix."""
+        raise NotImplementedError
+
+    def block(self, gram: Tensor | None) -> tuple[Any, Any]:
+        """The diagonal block of the Gram matrix and its inverse, as functions of a coefficient in float64."""
+        raise NotImplementedError
+
+
+def _signed(terms: Sequence[tuple[float, Tensor]]) -> Tensor:
+    """The sum of weighted terms, from the first on."""
+    out: Tensor | None = None
+    for weight, term in terms:
+        size = term if abs(weight) == 1 else abs(weight) * term
+        if out is None:
+            out = -size if weight < 0 else size
+        else:
+            out = out - size if weight < 0 else out + size
+    assert out is not None
+    return out
+
+
+class _Diagonal(Group):
+    """Groups whose tangents have different supports for every entry of the coefficient: the Gram block is diagonal."""
+
+    diagonal = True
+
+    def solve(self, right: Tensor, gram: Tensor | None, tolerance: float) -> Tensor:
+        """right / <X, X>, entry by entry."""
+        assert gram is not None
+        return right * solvers.inverse(gram)
+
+    def block(self, gram: Tensor | None) -> tuple[Any, Any]:
+        """Products with <X, X> and with its inverse."""
+        assert gram is not None
+        inverse = solvers.inverse(gram)
+        return (lambda x: x * gram), (lambda x: x * inverse)
+
+    def add_gram(self, out: Tensor, point: Tensors, squares: Tensors) -> None:
+        """<X, X> of every entry."""
+        for row, part in self.parts:
+            actions.add_total(out, squares, part, row.square)
+
+
+class Positive(_Diagonal):
+    """Scales c > 0: X -> c**power X.  They alone have a frame, which the `fix` line of the spec asks for."""
+
+    kind = "scale"
+    framed = True
+
+    def act(self, point: Tensors, element: Tensor) -> None:
+        """X -> c**power X."""
+        for row, part in self.parts:
+            actions.stretch(point, part, raised(element, row.power))
+
+    def lift(self, values: Tensors, point: Tensors, a: Tensor, alpha: float) -> None:
+        """power a X."""
+        for row, part in self.parts:
+            actions.add_scaled(values, point, part, a, row.power * alpha)
+
+    def covertical(self, update: Tensors, point: Tensors, products: Tensors) -> Tensor:
+        """The sum over rows of power <update, X>."""
+        return _signed([(row.power, actions.total(products, part)) for row, part in self.parts])
+
+    def add_right(self, out: Tensor, update: Tensors, point: Tensors, products: Tensors, room: Tensors | None) -> None:
+        """power <update, X>."""
+        for row, part in self.parts:
+            actions.add_total(out, products, part, row.power)
+
+
+class Torus(_Diagonal):
+    """Angles, one for every rotary pair."""
+
+    kind = "turn"
+    mixes = True
+
+    def act(self, point: Tensors, element: Tensor) -> None:
+        """Every pair (x, y) -> (x cos a - y sin a, y cos a + x sin a)."""
+        for part in self.slices:
+            actions.turn(point, part, element)
+
+    def lift(self, values: Tensors, point: Tensors, a: Tensor, alpha: float) -> None:
+        """a (-y, x) on every pair."""
+        for part in self.slices:
+            actions.add_turn(values, point, part, a, alpha)
+
+    def covertical(self, update: Tensors, point: Tensors, products: Tensors) -> Tensor:
+        """<update, (-y, x)>."""
+        return _signed([(1.0, actions.torque(update, point, part)) for part in self.slices])
+
+    def add_right(self, out: Tensor, update: Tensors, point: Tensors, products: Tensors, room: Tensors | None) -> None:
+        """<update, (-y, x)>."""
+        for part in self.slices:
+            actions.add_torque(out, update, point, part, room)
+
+
+class Translation(Group):
+    """Shifts: X -> X + power a, constant along what is not its axis."""
+
+    kind = "shift"
+    measured = False
+
+    def act(self, point: Tensors, element: Tensor) -> None:
+        """X -> X + power a."""
+        for row, part in self.parts:
+            actions.add_constant(point, part, element, row.power)
+
+    def lift(self, values: Tensors, point: Tensors, a: Tensor, alpha: float) -> None:
+        """power a, wherever X is."""
+        for row, part in self.parts:
+            actions.add_constant(values, part, a, row.power * alpha)
+
+    def covertical(self, update: Tensors, point: Tensors, products: Tensors) -> Tensor:
+        """The sum of the update, by power."""
+        return _signed([(row.power, actions.total(update, part)) for row, part in self.parts])
+
+    def add_right(self, out: Tensor, update: Tensors, point: Tensors, products: Tensors, room: Tensors | None) -> None:
+        """The sum of the update, by power."""
+        for row, part in self.parts:
+            actions.add_total(out, update, part, row.power)
+
+    @property
+    def count(self) -> float:
+        """The Gram block is this number: how many entries a shift moves, by the squares of the weights."""
+        return float(sum(row.square * product(part.rest) for row, part in self.parts))
+
+    def solve(self, right: Tensor, gram: Tensor | None, tolerance: float) -> Tensor:
+        """right / count."""
+        return right / self.count
+
+    def block(self, gram: Tensor | None) -> tuple[Any, Any]:
+        """Products with the count and with its inverse."""
+        count = self.count
+        return (lambda x: x * count), (lambda x: x / count)
+
+
+class Orthogonal(Group):
+    """Rotations of both determinants: X -> R X along the axis of the element."""
+
+    kind = "rotate"
+    mixes = True
+
+    @staticmethod
+    def skew(x: Tensor) -> Tensor:
+        """The part of a matrix that is a generator."""
+        return solvers.skew(x)
+
+    @staticmethod
+    def sylvester(gram: Tensor, right: Tensor, tolerance: float) -> Tensor:
+        """The generator A with skew(A gram) = right."""
+        return solvers.sylvester(gram, right, tolerance)
+
+    @staticmethod
+    def factor(gram: Tensor) -> tuple[Tensor, Tensor]:
+        """What `solvers.unfactor` asks for."""
+        return solvers.factor(gram)
+
+    def act(self, point: Tensors, element: Tensor) -> None:
+        """X -> R X."""
+        for part in self.slices:
+            actions.rotate(point, part, element)
+
+    def lift(self, values: Tensors, point: Tensors, a: Tensor, alpha: float) -> None:
+        """A X, or -A^T X where the row is dual; A is skew."""
+        for row, part in self.parts:
+            actions.add_rotation(values, point, part, -a.mT if row.dual else a, alpha)
+
+    def covertical(self, update: Tensors, point: Tensors, products: Tensors) -> Tensor:
+        """skew(update X^T)."""
+        terms = []
+        for row, part in self.parts:
+            moment = actions.moment(update, point, part)
+            terms.append((-1.0, moment.mT) if row.dual else (1.0, moment))
+        return self.skew(_signed(terms))
+
+    def add_right(self, out: Tensor, update: Tensors, point: Tensors, products: Tensors, room: Tensors | None) -> None:
+        """update X^T, or -X update^T where the row is dual."""
+        for row, part in self.parts:
+            if row.dual:
+                actions.add_moment(out, point, update, part, -1.0)
+            else:
+                actions.add_moment(out, update, point, part, 1.0)
+
+    def add_gram(self, out: Tensor, point: Tensors, squares: Tensors) -> None:
+        """S = X X^T."""
+        for part in self.slices:
+            actions.add_moment(out, point, point, part, 1.0)
+
+    def right(self, measured: Tensor, coupled: bool) -> Tensor:
+        """The skew part."""
+        return self.skew(measured.double() if coupled else measured)
+
+    def solve(self, right: Tensor, gram: Tensor | None, tolerance: float) -> Tensor:
+        """The skew A with skew(A S) = right."""
+        assert gram is not None
+        return self.sylvester(gram, right, tolerance)
+
+    def block(self, gram: Tensor | None) -> tuple[Any, Any]:
+        """A -> skew(A S), and its inverse by the eigenvalues of S."""
+        assert gram is not None
+        whole = gram.double()
+        factors = self.factor(whole)
+        return (lambda x: self.skew(x @ whole)), (lambda x: solvers.unfactor(factors, x))
+
+
+class OrthogonalOnes(Orthogonal):
+    """Rotations that leave the vector of ones where it is."""
+
+    kind = "rotate ones"
+
+    @staticmethod
+    def skew(x: Tensor) -> Tensor:
+        """The part of a matrix that is a generator and sends ones to 0."""
+        return solvers.skew_ones(x)
+
+    @staticmethod
+    def sylvester(gram: Tensor, right: Tensor, tolerance: float) -> Tensor:
+        """Such a generator A with skew(A gram) = right."""
+        return solvers.sylvester_ones(gram, right, tolerance)
+
+    @staticmethod
+    def factor(gram: Tensor) -> tuple[Tensor, Tensor]:
+        """What `solvers.unfactor` asks for."""
+        return solvers.factor_ones(gram)
+
+
+def raised(scale: Tensor, power: float) -> Tensor:
+    """A scale to a power."""
+    return scale if power == 1 else 1 / scale if power == -1 else scale.pow(power)

@@ -1,0 +1,208 @@
+"""The gauges of relu_mlp in Units: frames and projectors for its parameters.
+
+    relu_rescale: positive, proved, 2 sites
+
+Written by gaugec: edit the spec, not this file. One class a component of gauges that share parameters: the rows that
+an element moves, the frame solved from the spec's `fix` lines, and how the vertical part of a step is solved for;
+what all components do alike they inherit. In a pattern c are copies, k is the axis on which an element acts, p a
+rotary pair; along other letters all is moved alike. Every tensor has a batch axis in front: parameters of equal
+shape are stacked.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gaugec.runtime.component import Component, Coupling, Gram
+from gaugec.runtime.frames import Point
+from gaugec.runtime.groups import Positive, Row
+from gaugec.runtime.layout import Tensors
+
+
+class Component0(Component, gauges=2, rows=6, couplings=1):
+    """1 place: maps
+
+    relu_rescale_1: A ReLU unit may be scaled on the way in and unscaled on the way out.
+    relu_rescale_2: A ReLU unit may be scaled on the way in and unscaled on the way out.
+    """
+
+    shapes = {"maps.0": (11, 7), "maps.0.bias": (11,), "maps.1": (9, 11), "maps.1.bias": (9,), "maps.2": (5, 9)}
+    gauges = (
+        Positive("relu_rescale_1", copies=1, size=11).moves(
+            Row("W1", "maps.0", "k m", power=1),
+            Row("b1", "maps.0.bias", "k", power=1),
+            Row("W2", "maps.1", "m k", power=-1),
+        ),
+        Positive("relu_rescale_2", copies=1, size=9).moves(
+            Row("W1", "maps.1", "k m", power=1),
+            Row("b1", "maps.1.bias", "k", power=1),
+            Row("W2", "maps.2", "m k", power=-1),
+        ),
+    )
+    couplings = (Coupling(("relu_rescale_1", "relu_rescale_2"), "maps.1", "b a", "a", "b", squares=True, weight=-1),)
+    cuts = {"maps.0": 1, "maps.0.bias": 1, "maps.1": 1, "maps.1.bias": 1, "maps.2": 1}
+
+    def fix(self, point: Point) -> None:
+        """Solve for the scales that bring the parameters to canonical form."""
+        # fix rownorm(W1) == colnorm(W2), by one side
+        point.start("relu_rescale_1", lambda norm: 1 / norm("W1"))
+        # fix rownorm(W1) == colnorm(W2), by one side
+        point.start("relu_rescale_2", lambda norm: 1 / norm("W1"))
+        for _ in point.rounds(4):
+            # fix rownorm(W1) == colnorm(W2)
+            point.settle("relu_rescale_1", lambda norm: norm("W2").sqrt() / norm("W1").sqrt())
+            # fix rownorm(W1) == colnorm(W2)
+            point.settle("relu_rescale_2", lambda norm: norm("W2").sqrt() / norm("W1").sqrt())
+
+    def coefficients(self, gram: Gram) -> Tensors:
+        """Of the vertical part of a step: relu_rescale_1 meets relu_rescale_2 in maps.1."""
+        return gram.eliminate("relu_rescale_1", rest=("relu_rescale_2",))
+
+
+# Where they are: for every tensor its parameters, place after place.
+COMPONENTS = (
+    Component0(
+        {
+            "maps.0": "maps.0.weight",
+            "maps.0.bias": "maps.0.bias",
+            "maps.1": "maps.1.weight",
+            "maps.1.bias": "maps.1.bias",
+            "maps.2": "maps.2.weight",
+        },
+    ),
+)
+
+# fmt: off
+METADATA: dict[str, Any] = {
+    "certificate": 2,
+    "gaugec": "...",
+    "torch": "...",
+    "file_sha256": "0000000000000000000000000000000000000000000000000000000000000000",
+    "spec": "relu_mlp",
+    "spec_file": "relu_mlp",
+    "spec_sha256": "a262259f99be954be7d7a41e7a7690cbfac928280c7ac334886c7a9c1986ebeb",
+    "theorems": [
+        {
+            "gauge": "relu_rescale",
+            "verdict": "proved",
+            "conditions": ["c > 0"],
+            "steps": [
+                "linearity: products distribute over sums", "delta: sum over j of delta[i,j] f[j] is f[i]",
+                "degree: f(c x) = c^n f(x) for c > 0", "degree of relu is 1",
+                "power of a product: (c x)^n = c^n x^n for c > 0",
+            ],
+            "sampled": True,
+        },
+        {
+            "gauge": "logit_shift",
+            "verdict": "proved",
+            "conditions": [],
+            "steps": [
+                "linearity: products distribute over sums",
+                "cross_entropy shift: cross-entropy forgets what is added to every logit",
+            ],
+            "sampled": True,
+        },
+    ],
+    "loss": "",
+    "traced": "same graph with input sizes 3->5, 3->1 in numbers",
+    "inputs": [("x", (3, 7))],
+    "graph_sha256": "8f941bc9ea7359c958613d66d66cf46ffa2a108436c38767aeb4bcaa10ef4fe2",
+    "graph_trail": "de97fcbd218c3630377f7530d9d341",
+    "structures": {
+        "0a5ce4af5574b29ed0e3b19100d176c686a1bc0b5ff295cb287e615ec1e78d22": {
+            "group": "positive",
+            "pairing": "",
+            "rotary": 0,
+            "verdict": "proved",
+            "conditions": ["c > 0"],
+            "steps": [
+                "linearity: products distribute over sums", "degree: f(c x) = c^n f(x) for c > 0",
+                "degree of relu is 1",
+            ],
+            "sites": 1,
+        },
+        "820e6e6561ac4790983513184797ae0db7486bca98e828e53b7a07b4378abc21": {
+            "group": "positive",
+            "pairing": "",
+            "rotary": 0,
+            "verdict": "proved",
+            "conditions": ["c > 0"],
+            "steps": [
+                "linearity: products distribute over sums", "degree: f(c x) = c^n f(x) for c > 0",
+                "degree of relu is 1",
+            ],
+            "sites": 1,
+        },
+    },
+    "layouts": [
+        {
+            "copies": 1,
+            "size": 11,
+            "bindings": [
+                {
+                    "role": "W1", "offset": 0, "copies": (), "group": ((11, 7),), "rest": ((7, 1),), "move": "scale",
+                    "exponent": "1", "dual": False, "shift_by": 0.0,
+                },
+                {
+                    "role": "b1", "offset": 0, "copies": (), "group": ((11, 1),), "rest": (), "move": "scale",
+                    "exponent": "1", "dual": False, "shift_by": 0.0,
+                },
+                {
+                    "role": "W2", "offset": 0, "copies": (), "group": ((11, 1),), "rest": ((9, 11),), "move": "scale",
+                    "exponent": "-1", "dual": False, "shift_by": 0.0,
+                },
+            ],
+        },
+        {
+            "copies": 1,
+            "size": 9,
+            "bindings": [
+                {
+                    "role": "W1", "offset": 0, "copies": (), "group": ((9, 11),), "rest": ((11, 1),), "move": "scale",
+                    "exponent": "1", "dual": False, "shift_by": 0.0,
+                },
+                {
+                    "role": "b1", "offset": 0, "copies": (), "group": ((9, 1),), "rest": (), "move": "scale",
+                    "exponent": "1", "dual": False, "shift_by": 0.0,
+                },
+                {
+                    "role": "W2", "offset": 0, "copies": (), "group": ((9, 1),), "rest": ((5, 9),), "move": "scale",
+                    "exponent": "-1", "dual": False, "shift_by": 0.0,
+                },
+            ],
+        },
+    ],
+    "sites": [
+        {
+            "gauge": "relu_rescale",
+            "index": 0,
+            "place": "maps",
+            "verdict": "proved",
+            "structure": "0a5ce4af5574b29ed0e3b19100d176c686a1bc0b5ff295cb287e615ec1e78d22",
+            "layout": 0,
+            "parameters": ["maps.0.weight", "maps.0.bias", "maps.1.weight"],
+        },
+        {
+            "gauge": "relu_rescale",
+            "index": 1,
+            "place": "maps",
+            "verdict": "proved",
+            "structure": "820e6e6561ac4790983513184797ae0db7486bca98e828e53b7a07b4378abc21",
+            "layout": 1,
+            "parameters": ["maps.1.weight", "maps.1.bias", "maps.2.weight"],
+        },
+    ],
+    "refused": [
+        "logit_shift at maps.2.weight: the moved value is an output of the model at aten.linear in maps.2",
+        "logit_shift at maps.0.weight: relu acts on each coordinate by itself at aten.relu",
+        "logit_shift at maps.1.weight: relu acts on each coordinate by itself at aten.relu",
+    ],
+    "ungauged": ["maps.2.bias"],
+    "parameters": {
+        "maps.0.weight": (11, 7), "maps.0.bias": (11,), "maps.1.weight": (9, 11), "maps.1.bias": (9,),
+        "maps.2.weight": (5, 9), "maps.2.bias": (5,),
+    },
+    "tied": {},
+    "witness": {"error": "...", "control": "...", "controls": 2, "note": ""},
+}

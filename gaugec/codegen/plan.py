@@ -379,13 +379,8 @@ def _pools(actors: Sequence[Actor], shapes: Mapping[str, tuple[int, ...]]) -> li
         regions = [
             _region(actor, part)
             for actor in actors
-<<<<<<< HEAD
             if actor.pools != "nothing"
-            for part in actor.parts
-=======
-            if actor.kind in ("rotate", "turn")
             for part in actor.rows
->>>>>>> 59414e7 (A compiled file that people read: mathematics first, the certificate last; what components do alike is runtime/component)
             if part.slot == slot
         ]
         if not regions:

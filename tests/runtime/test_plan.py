@@ -135,14 +135,9 @@ def test_tangents_and_pulls() -> None:
     assert [t.weight for t in unit.tangents] == [1, -1]
     assert [(t.kind, t.dual) for t in value.tangents] == [("matrix", False), ("matrix", True)]
     assert [t.kind for t in (*turn.tangents, *shift.tangents)] == ["plane", "plane", "shift"]
-<<<<<<< HEAD
     pools = [GROUPS[sites[i].group].pools for i in (0, 5, 7, 9, 11)]
     assert pools == ["nothing", "nothing", "axis", "pair", "nothing"]
-    assert len(rules.rules) == 7  # gains differ by their number of readers
-=======
-    assert [r.pools for r in (gain, unit, value, turn, shift)] == ["nothing", "nothing", "axis", "pair", "nothing"]
     assert len(rules.derivations) == 7  # gains differ by their number of readers
->>>>>>> 59414e7 (A compiled file that people read: mathematics first, the certificate last; what components do alike is runtime/component)
 
 
 def shapes(sites: list[Any]) -> dict[str, tuple[int, ...]]:

@@ -74,131 +74,58 @@ COMPONENTS = (
 
 # fmt: off
 METADATA: dict[str, Any] = {
-    "certificate": 2,
-    "gaugec": "...",
-    "torch": "...",
+    "certificate": 2, "gaugec": "...", "torch": "...",
     "file_sha256": "0000000000000000000000000000000000000000000000000000000000000000",
-    "spec": "relu_mlp",
-    "spec_file": "relu_mlp",
+    "spec": "relu_mlp", "spec_file": "relu_mlp",
     "spec_sha256": "a262259f99be954be7d7a41e7a7690cbfac928280c7ac334886c7a9c1986ebeb",
+    "steps": [
+        "linearity: products distribute over sums", "delta: sum over j of delta[i,j] f[j] is f[i]",
+        "degree: f(c x) = c^n f(x) for c > 0", "degree of relu is 1", "power of a product: (c x)^n = c^n x^n for c > 0",
+        "cross_entropy shift: cross-entropy forgets what is added to every logit",
+    ],
     "theorems": [
         {
-            "gauge": "relu_rescale",
-            "verdict": "proved",
-            "conditions": ["c > 0"],
-            "steps": [
-                "linearity: products distribute over sums", "delta: sum over j of delta[i,j] f[j] is f[i]",
-                "degree: f(c x) = c^n f(x) for c > 0", "degree of relu is 1",
-                "power of a product: (c x)^n = c^n x^n for c > 0",
-            ],
+            "gauge": "relu_rescale", "verdict": "proved", "conditions": ["c > 0"], "steps": [0, 1, 2, 3, 4],
             "sampled": True,
         },
-        {
-            "gauge": "logit_shift",
-            "verdict": "proved",
-            "conditions": [],
-            "steps": [
-                "linearity: products distribute over sums",
-                "cross_entropy shift: cross-entropy forgets what is added to every logit",
-            ],
-            "sampled": True,
-        },
+        {"gauge": "logit_shift", "verdict": "proved", "conditions": [], "steps": [0, 5], "sampled": True},
     ],
     "loss": "",
     "traced": "same graph with input sizes 3->5, 3->1 in numbers",
     "inputs": [("x", (3, 7))],
-    "graph_sha256": "8f941bc9ea7359c958613d66d66cf46ffa2a108436c38767aeb4bcaa10ef4fe2",
-    "graph_trail": "de97fcbd218c3630377f7530d9d341",
+    "graph_sha256": "5f03cfb0b015c3c3eec5b2ba5d379ba61dcbdb61eb4232f442b72e95d0fd8be8",
+    "graph_trail": [(1, "902c7d0b5125e7d6c2b095e83a5373")],
     "structures": {
-        "0a5ce4af5574b29ed0e3b19100d176c686a1bc0b5ff295cb287e615ec1e78d22": {
-            "group": "positive",
-            "pairing": "",
-            "rotary": 0,
-            "verdict": "proved",
-            "conditions": ["c > 0"],
-            "steps": [
-                "linearity: products distribute over sums", "degree: f(c x) = c^n f(x) for c > 0",
-                "degree of relu is 1",
-            ],
-            "sites": 1,
-        },
-        "820e6e6561ac4790983513184797ae0db7486bca98e828e53b7a07b4378abc21": {
-            "group": "positive",
-            "pairing": "",
-            "rotary": 0,
-            "verdict": "proved",
-            "conditions": ["c > 0"],
-            "steps": [
-                "linearity: products distribute over sums", "degree: f(c x) = c^n f(x) for c > 0",
-                "degree of relu is 1",
-            ],
-            "sites": 1,
-        },
+        "5a9d9e57758f": {"group": "positive", "verdict": "proved", "conditions": ["c > 0"], "steps": [0, 2, 3]},
+        "b98767ade12e": {"group": "positive", "verdict": "proved", "conditions": ["c > 0"], "steps": [0, 2, 3]},
     },
     "layouts": [
-        {
-            "copies": 1,
-            "size": 11,
-            "bindings": [
-                {
-                    "role": "W1", "offset": 0, "copies": (), "group": ((11, 7),), "rest": ((7, 1),), "move": "scale",
-                    "exponent": "1", "dual": False, "shift_by": 0.0,
-                },
-                {
-                    "role": "b1", "offset": 0, "copies": (), "group": ((11, 1),), "rest": (), "move": "scale",
-                    "exponent": "1", "dual": False, "shift_by": 0.0,
-                },
-                {
-                    "role": "W2", "offset": 0, "copies": (), "group": ((11, 1),), "rest": ((9, 11),), "move": "scale",
-                    "exponent": "-1", "dual": False, "shift_by": 0.0,
-                },
-            ],
-        },
-        {
-            "copies": 1,
-            "size": 9,
-            "bindings": [
-                {
-                    "role": "W1", "offset": 0, "copies": (), "group": ((9, 11),), "rest": ((11, 1),), "move": "scale",
-                    "exponent": "1", "dual": False, "shift_by": 0.0,
-                },
-                {
-                    "role": "b1", "offset": 0, "copies": (), "group": ((9, 1),), "rest": (), "move": "scale",
-                    "exponent": "1", "dual": False, "shift_by": 0.0,
-                },
-                {
-                    "role": "W2", "offset": 0, "copies": (), "group": ((9, 1),), "rest": ((5, 9),), "move": "scale",
-                    "exponent": "-1", "dual": False, "shift_by": 0.0,
-                },
-            ],
-        },
+        {"copies": 1, "size": 11, "bindings": [
+            {"role": "W1", "group": ((11, 7),), "rest": ((7, 1),), "move": "scale"},
+            {"role": "b1", "group": ((11, 1),), "move": "scale"},
+            {"role": "W2", "group": ((11, 1),), "rest": ((9, 11),), "move": "scale", "exponent": "-1"},
+        ]},
+        {"copies": 1, "size": 9, "bindings": [
+            {"role": "W1", "group": ((9, 11),), "rest": ((11, 1),), "move": "scale"},
+            {"role": "b1", "group": ((9, 1),), "move": "scale"},
+            {"role": "W2", "group": ((9, 1),), "rest": ((5, 9),), "move": "scale", "exponent": "-1"},
+        ]},
     ],
     "sites": [
         {
-            "gauge": "relu_rescale",
-            "index": 0,
-            "place": "maps",
-            "verdict": "proved",
-            "structure": "0a5ce4af5574b29ed0e3b19100d176c686a1bc0b5ff295cb287e615ec1e78d22",
-            "layout": 0,
+            "gauge": "relu_rescale", "index": "0", "place": "maps", "structure": "5a9d9e57758f", "layout": 0,
             "parameters": ["maps.0.weight", "maps.0.bias", "maps.1.weight"],
         },
         {
-            "gauge": "relu_rescale",
-            "index": 1,
-            "place": "maps",
-            "verdict": "proved",
-            "structure": "820e6e6561ac4790983513184797ae0db7486bca98e828e53b7a07b4378abc21",
-            "layout": 1,
+            "gauge": "relu_rescale", "index": "1", "place": "maps", "structure": "b98767ade12e", "layout": 1,
             "parameters": ["maps.1.weight", "maps.1.bias", "maps.2.weight"],
         },
     ],
     "refused": [
         "logit_shift at maps.2.weight: the moved value is an output of the model at aten.linear in maps.2",
-        "logit_shift at maps.0.weight: relu acts on each coordinate by itself at aten.relu",
-        "logit_shift at maps.1.weight: relu acts on each coordinate by itself at aten.relu",
+        "logit_shift at maps.{0..1}.weight: relu acts on each coordinate by itself at aten.relu",
     ],
-    "ungauged": ["maps.2.bias"],
+    "ungauged": {"maps.2.bias": "no gauge of the spec holds there"},
     "parameters": {
         "maps.0.weight": (11, 7), "maps.0.bias": (11,), "maps.1.weight": (9, 11), "maps.1.bias": (9,),
         "maps.2.weight": (5, 9), "maps.2.bias": (5,),

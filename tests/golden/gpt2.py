@@ -1,0 +1,178 @@
+"""The gauges of gpt2 in GPT2LMHeadModel: frames and projectors for its parameters.
+
+    value_rotation: orthogonal, proved, 3 sites
+    qk_rotation: orthogonal, proved, 3 sites
+
+Written by gaugec: edit the spec, not this file. One class a component of gauges that share parameters: the rows that
+an element moves, the frame solved from the spec's `fix` lines, and how the vertical part of a step is solved for;
+what all components do alike they inherit. In a pattern c are copies, k is the axis on which an element acts, p a
+rotary pair; along other letters all is moved alike. Every tensor has a batch axis in front: parameters of equal
+shape are stacked.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gaugec.runtime.component import Component, Gram, Pool
+from gaugec.runtime.groups import Orthogonal, Row
+from gaugec.runtime.layout import Tensors
+
+
+class Component0(Component, gauges=2, rows=7, pools=7):
+    """3 places: transformer.h.{0..2}.attn
+
+    value_rotation: A head's value basis is arbitrary: rotate the values, rotate the output projection back.
+    qk_rotation: Without rotary embedding, queries and keys may turn together in every direction of the head.
+    """
+
+    shapes = {"c_attn": (42, 126), "c_attn.bias": (126,), "c_proj": (42, 42)}
+    gauges = (
+        Orthogonal("value_rotation", copies=6, size=7).moves(
+            Row("Wv", "c_attn[:, 84:126]", "m (c k)"),
+            Row("bv", "c_attn.bias[84:126]", "(c k)"),
+            Row("Wo", "c_proj", "(c k) m"),
+        ),
+        Orthogonal("qk_rotation", copies=6, size=7).moves(
+            Row("Wq", "c_attn[:, 0:42]", "m (c k)"),
+            Row("bq", "c_attn.bias[0:42]", "(c k)"),
+            Row("Wk", "c_attn[:, 42:84]", "m (c k)"),
+            Row("bk", "c_attn.bias[42:84]", "(c k)"),
+        ),
+    )
+    pools = (
+        Pool("c_attn[:, 0:42]", "m (r k)", k=7),
+        Pool("c_attn[:, 42:84]", "m (r k)", k=7),
+        Pool("c_attn[:, 84:126]", "m (r k)", k=7),
+        Pool("c_attn.bias[0:42]", "(r k)", k=7),
+        Pool("c_attn.bias[42:84]", "(r k)", k=7),
+        Pool("c_attn.bias[84:126]", "(r k)", k=7),
+        Pool("c_proj", "(r k) m", k=7),
+    )
+    cuts = {"c_proj": 7}
+
+    def coefficients(self, gram: Gram) -> Tensors:
+        """Of the vertical part of a step: no two gauges meet in the Gram matrix."""
+        return {
+            "value_rotation": gram.sylvester("value_rotation"),
+            "qk_rotation": gram.sylvester("qk_rotation"),
+        }
+
+
+# Where they are: for every tensor its parameters, place after place.
+COMPONENTS = (
+    Component0(
+        {
+            "c_attn": "transformer.h.{0..2}.attn.c_attn.weight",
+            "c_attn.bias": "transformer.h.{0..2}.attn.c_attn.bias",
+            "c_proj": "transformer.h.{0..2}.attn.c_proj.weight",
+        },
+    ),
+)
+
+# fmt: off
+METADATA: dict[str, Any] = {
+    "certificate": 2, "gaugec": "...", "torch": "...",
+    "file_sha256": "0000000000000000000000000000000000000000000000000000000000000000",
+    "spec": "gpt2", "spec_file": "gpt2.gauge",
+    "spec_sha256": "9e7c02352b7e19467b46d9a6fada29b7e8a96e7a2fe4ea58b6facdb2f44390ef",
+    "steps": [
+        "linearity: products distribute over sums",
+        "transpose: R'R = 1 = RR', where the summed index occurs in those two only",
+        "delta: sum over j of delta[i,j] f[j] is f[i]",
+    ],
+    "theorems": [
+        {"gauge": "value_rotation", "verdict": "proved", "conditions": [], "steps": [0, 1, 2], "sampled": True},
+        {"gauge": "qk_rotation", "verdict": "proved", "conditions": [], "steps": [0, 1, 2], "sampled": True},
+    ],
+    "loss": "",
+    "traced": "same graph with input sizes 5->7, 8->11, 5->1 in numbers, 8->1 in numbers",
+    "inputs": [
+        ("input_ids", (5, 8)), ("dropout", (5, 8, 42)), ("dropout", (5, 8, 42)), ("dropout", (5, 8, 42)),
+        ("dropout", (5, 8, 42)), ("dropout", (5, 8, 42)), ("dropout", (5, 8, 42)), ("dropout", (5, 8, 42)),
+        ("dropout", (5, 6, 8, 8)), ("dropout", (5, 6, 8, 8)), ("dropout", (5, 6, 8, 8)),
+    ],
+    "graph_sha256": "eba116ea8adb24dabc01e3d2bd2412ad6544f001e6e8c71fb7fde0aedd3835cb",
+    "graph_trail": [
+        (1, "3523"), (3, "eeaeecd89f45eeaec63c99c2"),
+        (
+            1,
+            (
+                "e6ba1e380839b6b20fd32f2dbfbfcb39b639b68f8a2fbcb3b96ed16e5fc692641ad4f9eafb6842344aff1803e7dcde74fa"
+                "6064daa1"
+            ),
+        ),
+        (2, "1cf91ad4f9eafb6842c713633e2d3b0e1d1cf91ad4f9eafb6842344aff1803e7dcde74fa6064da92"),
+        (1, "1cf91ad4f9eafb6842c713633e2d3b0e1d746bf43a592ac2785a15"),
+    ],
+    "structures": {
+        "43ed23ea6f15": {"group": "orthogonal", "verdict": "proved", "conditions": [], "steps": [0, 1, 2]},
+        "d55cc843f0b8": {"group": "orthogonal", "verdict": "proved", "conditions": [], "steps": [0, 1, 2]},
+    },
+    "layouts": [
+        {"copies": 6, "size": 7, "bindings": [
+            {
+                "role": "Wv", "offset": 84, "copies": ((6, 7),), "group": ((7, 1),), "rest": ((42, 126),),
+                "move": "rotate",
+            },
+            {"role": "bv", "offset": 84, "copies": ((6, 7),), "group": ((7, 1),), "move": "rotate"},
+            {"role": "Wo", "copies": ((6, 294),), "group": ((7, 42),), "rest": ((42, 1),), "move": "rotate"},
+        ]},
+        {"copies": 6, "size": 7, "bindings": [
+            {"role": "Wq", "copies": ((6, 7),), "group": ((7, 1),), "rest": ((42, 126),), "move": "rotate"},
+            {"role": "bq", "copies": ((6, 7),), "group": ((7, 1),), "move": "rotate"},
+            {
+                "role": "Wk", "offset": 42, "copies": ((6, 7),), "group": ((7, 1),), "rest": ((42, 126),),
+                "move": "rotate",
+            },
+            {"role": "bk", "offset": 42, "copies": ((6, 7),), "group": ((7, 1),), "move": "rotate"},
+        ]},
+    ],
+    "sites": [
+        {
+            "gauge": "value_rotation", "index": "{0..2}", "place": "transformer.h.{0..2}.attn",
+            "structure": "43ed23ea6f15", "layout": 0,
+            "parameters": [
+                "transformer.h.{0..2}.attn.c_attn.weight", "transformer.h.{0..2}.attn.c_attn.bias",
+                "transformer.h.{0..2}.attn.c_proj.weight",
+            ],
+        },
+        {
+            "gauge": "qk_rotation", "index": "{0..2}", "place": "transformer.h.{0..2}.attn",
+            "structure": "d55cc843f0b8", "layout": 1,
+            "parameters": [
+                "transformer.h.{0..2}.attn.c_attn.weight", "transformer.h.{0..2}.attn.c_attn.bias",
+                "transformer.h.{0..2}.attn.c_attn.weight", "transformer.h.{0..2}.attn.c_attn.bias",
+            ],
+        },
+    ],
+    "refused": [],
+    "ungauged": {
+        "transformer.wte.weight": "no gauge of the spec holds there",
+        "transformer.wpe.weight": "no gauge of the spec holds there",
+        "transformer.h.0.ln_{1..2}.weight": "no gauge of the spec holds there",
+        "transformer.h.1.ln_{1..2}.weight": "no gauge of the spec holds there",
+        "transformer.h.2.ln_{1..2}.weight": "no gauge of the spec holds there",
+        "transformer.h.0.ln_{1..2}.bias": "no gauge of the spec holds there",
+        "transformer.h.1.ln_{1..2}.bias": "no gauge of the spec holds there",
+        "transformer.h.2.ln_{1..2}.bias": "no gauge of the spec holds there",
+        "transformer.h.{0..2}.attn.c_proj.bias": "no gauge of the spec holds there",
+        "transformer.h.{0..2}.mlp.c_fc.weight": "no gauge of the spec holds there",
+        "transformer.h.{0..2}.mlp.c_fc.bias": "no gauge of the spec holds there",
+        "transformer.h.{0..2}.mlp.c_proj.weight": "no gauge of the spec holds there",
+        "transformer.h.{0..2}.mlp.c_proj.bias": "no gauge of the spec holds there",
+        "transformer.ln_f.weight": "no gauge of the spec holds there",
+        "transformer.ln_f.bias": "no gauge of the spec holds there",
+    },
+    "parameters": {
+        "transformer.wte.weight": (61, 42), "transformer.wpe.weight": (32, 42),
+        "transformer.h.{0..2}.ln_{1..2}.weight": (42,), "transformer.h.{0..2}.ln_{1..2}.bias": (42,),
+        "transformer.h.{0..2}.attn.c_proj.bias": (42,), "transformer.h.{0..2}.mlp.c_proj.bias": (42,),
+        "transformer.ln_f.weight": (42,), "transformer.ln_f.bias": (42,),
+        "transformer.h.{0..2}.attn.c_attn.weight": (42, 126), "transformer.h.{0..2}.attn.c_attn.bias": (126,),
+        "transformer.h.{0..2}.attn.c_proj.weight": (42, 42), "transformer.h.{0..2}.mlp.c_fc.weight": (42, 168),
+        "transformer.h.{0..2}.mlp.c_fc.bias": (168,), "transformer.h.{0..2}.mlp.c_proj.weight": (168, 42),
+    },
+    "tied": {"lm_head.weight": "transformer.wte.weight"},
+    "witness": {"error": "...", "control": "...", "controls": 6, "note": ""},
+}

@@ -212,20 +212,17 @@ class Component:
         Raises ValueError where one is missing or does not fit; the numbers say how many there have to be.
         """
         _complete(cls, {"gauges": gauges, "rows": rows, "pools": pools, "couplings": couplings})
-        for gauge in cls.gauges:
-            gauge.bind(cls.shapes)
-        for cross in cls.couplings:
-            cross.bind(cls.shapes[cross.slot], {gauge.name: gauge.copies * gauge.size for gauge in cls.gauges})
+        cls.pooled = tuple(dict.fromkeys(pool.slot for pool in cls.pools))
+        try:
+            cls._bind()
+        except ValueError as error:
+            raise ValueError(f"{cls.__name__}: {error}") from error
         framed = [gauge for gauge in cls.gauges if gauge.framed]
         cls.by_name = {gauge.name: gauge for gauge in cls.gauges}
         cls.elements = {gauge.name: (gauge.kind, gauge.copies, gauge.size) for gauge in cls.gauges}
         cls.moves = {gauge.name: gauge.slots for gauge in cls.gauges}
         cls.powers = {gauge.name: gauge.powers for gauge in framed}
         cls.canonical_powers, cls.pull_powers = _scaling(framed, 1), _scaling(framed, -1)
-        cls.pooled = tuple(dict.fromkeys(pool.slot for pool in cls.pools))
-        cls.pieces = {
-            slot: tuple(pool.piece(cls.shapes[slot]) for pool in cls.pools if pool.slot == slot) for slot in cls.pooled
-        }
         cls.covered = frozenset(pool.slot for pool in cls.pools if pool.covers)
         cls.coupled = frozenset(
             cls.by_name if cls.whole else (name for cross in cls.couplings for name in cross.gauges)
@@ -233,6 +230,18 @@ class Component:
         cls.kept = tuple(f"cross {i}" for i, cross in enumerate(cls.couplings) if not cross.summed)
         cls.scaled = _in_order(cls.shapes, framed)
         cls.squared = _in_order(cls.shapes, [gauge for gauge in cls.gauges if gauge.diagonal])
+
+    @classmethod
+    def _bind(cls) -> None:
+        """Find the axes of rows, couplings and pools; ValueError where they do not fit the tensors."""
+        for gauge in cls.gauges:
+            gauge.bind(cls.shapes)
+        for coupling in cls.couplings:
+            sizes = {gauge.name: gauge.copies * gauge.size for gauge in cls.gauges}
+            coupling.bind(cls.shapes[coupling.slot], sizes)
+        cls.pieces = {
+            slot: tuple(pool.piece(cls.shapes[slot]) for pool in cls.pools if pool.slot == slot) for slot in cls.pooled
+        }
 
     def __init__(self, places: Mapping[str, str | tuple[str, ...]]) -> None:
         if list(places) != list(self.shapes):

@@ -160,9 +160,7 @@ def _certificate(source: str, origin: str) -> dict[str, Any]:
             f"version {VERSION}{MEND}"
         )
     if not intact(source):
-        raise ValueError(
-            f"{origin} was changed after it was compiled: its text is not the one that it was sealed with{MEND}"
-        )
+        raise ValueError(f"{origin} was changed after it was compiled: its text is not what it was sealed with{MEND}")
     return metadata
 
 

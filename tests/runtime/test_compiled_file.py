@@ -165,8 +165,8 @@ def test_every_function_and_every_row_is_needed(name: str) -> None:
         ("    def fix(self", "    def gone(self", "Component0 has no fix"),
         ("    def coefficients(self", "    def gone(self", "Component0 has no coefficients"),
         ('"o_proj": (48, 60)}', "}", "Component0 has no shape of o_proj"),
-        ('"v_proj", "(c k) m"', '"q_proj", "(c k) m"', "Component0: 'q_proj', '(c k) m': the sizes {'c': 2, 'k': 10, "
-         "'p': 2} do not fit dimension 0, of 60 entries"),
+        ('"(c r p k) m"', '"(c p k) m"', "Component0: 'q_proj', '(c p k) m': the sizes {'c': 2, 'k': 5, 'p': 2} do not "
+         "fit dimension 0, of 60 entries"),
         ('Row("Wo", "o_proj", "m (c r k)")', 'Row("Wo", "o_proj", "m (r k)")', "Component0: 'o_proj', 'm (r k)': not 2 "
          "copies of an axis of 10"),
         ('Pool("v_proj", "(r k) m", k=10)', 'Pool("k_proj", "(r k) m", k=10)', "Component0 has no pool of v_proj"),

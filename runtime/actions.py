@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gaugec.runtime import solvers
-from gaugec.runtime.layout import Axes, Slice, Tensors, Values, _product, cut, fold, plane, planes, rows, spread, window
+from gaugec.runtime.layout import Axes, Slice, Tensors, Values, cut, fold, plane, planes, product, rows, spread, window
 
 
 def rotate(values: Mapping[str, Tensor], part: Slice, element: Tensor) -> None:
@@ -102,7 +102,7 @@ def _sum(values: Mapping[str, Tensor], part: Slice) -> Tensor:
 
 def total(values: Mapping[str, Tensor], part: Slice) -> Tensor:
     """Sum over everything but copies and group: [batch, copies, group] in float64; the transpose of `add_constant`."""
-    return _sum(values, part).reshape(values[part.slot].shape[0], _product(part.copies), _product(part.group)).double()
+    return _sum(values, part).reshape(values[part.slot].shape[0], product(part.copies), product(part.group)).double()
 
 
 def add_total(out: Tensor, values: Mapping[str, Tensor], part: Slice, weight: float) -> None:
@@ -185,7 +185,7 @@ def _outer(part: Slice) -> tuple[int, int] | None:
     summed = len(order) - 1 - kept
     if order[1 : kept + 1] != tuple(range(summed + 1, summed + kept + 1)):
         return None
-    return run, _product(part.rest)
+    return run, product(part.rest)
 
 
 def stretch(values: Mapping[str, Tensor], part: Slice, scale: Tensor) -> None:

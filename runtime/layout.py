@@ -22,7 +22,6 @@ Axes = tuple[tuple[int, int], ...]
 Tensors = dict[str, Tensor]
 
 
-
 @dataclass(frozen=True)
 class Slice:
     """Elements of a parameter: slot, offset, and the axes (size, stride) of copies, group, rotary pair and rest.
@@ -42,10 +41,11 @@ class Slice:
 
     def __post_init__(self) -> None:
         """Find out whether the slice is dense."""
-        object.__setattr__(self, "dense", _dense(self.copies + self.group + self.pair + self.rest))
+        object.__setattr__(self, "dense", contiguous(self.copies + self.group + self.pair + self.rest))
 
 
-def _dense(axes: Axes) -> tuple[int, tuple[int, ...], tuple[int, ...]] | None:
+def contiguous(axes: Axes) -> tuple[int, tuple[int, ...], tuple[int, ...]] | None:
+    """Length of the run that axes make, sizes in the order of the memory, how to permute them; None for no run."""
     order = sorted(range(len(axes)), key=lambda i: -axes[i][1])
     run = 1
     for i in reversed(order):
@@ -125,9 +125,8 @@ def _window(part: Slice, low: int, high: int) -> Window | None:
     return Window(here, part, i if i < ends[1] else None, start)
 
 
-
-
-def _product(axes: Axes) -> int:
+def product(axes: Axes) -> int:
+    """How many elements axes reach."""
     return math.prod([size for size, _ in axes])
 
 
@@ -159,65 +158,13 @@ def fold(x: Tensor, part: Slice, dtype: torch.dtype | None = torch.float64) -> T
     inner = len(part.pair) + len(part.rest)
     if inner:
         x = x.sum(tuple(range(x.dim() - inner, x.dim())))
-    return x.reshape(x.shape[0], _product(part.copies), _product(part.group)).to(dtype)
-
-
-
-
-
-
-
-
+    return x.reshape(x.shape[0], product(part.copies), product(part.group)).to(dtype)
 
 
 def rows(values: Mapping[str, Tensor], part: Slice) -> Tensor:
     """Return the slice as matrices [batch, copies, group, rest] (a copy where the strides ask for one)."""
     x = cut(values, part)
-    return x.reshape(x.shape[0], _product(part.copies), _product(part.group), -1)
-
-
-def add_rows(values: Mapping[str, Tensor], part: Slice, matrices: Tensor, alpha: float = 1.0) -> None:
-    """Add alpha * matrices [batch, copies, group, rest] to the slice, in place."""
-    x = cut(values, part)
-    x.add_(matrices.reshape(x.shape), alpha=alpha)
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
+    return x.reshape(x.shape[0], product(part.copies), product(part.group), -1)
 
 
 def planes(values: Mapping[str, Tensor], part: Slice) -> tuple[Tensor, Tensor]:
@@ -230,35 +177,3 @@ def planes(values: Mapping[str, Tensor], part: Slice) -> tuple[Tensor, Tensor]:
 def plane(part: Slice) -> Slice:
     """The slice of one coordinate of every pair: `spread` and `fold` for what `planes` returns."""
     return replace(part, pair=())
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-

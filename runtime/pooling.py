@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gaugec.runtime.layout import _dense
+from gaugec.runtime.layout import contiguous
 
 
 class Piece(NamedTuple):
@@ -24,7 +24,7 @@ def _piece(x: Tensor, piece: Piece) -> Tensor:
     sizes = [n for n, _, _ in piece.axes]
     if sizes and not piece.offset:
         sizes[0] = min(sizes[0], max(1, x[0].numel() // piece.axes[0][1]))
-    dense = _dense(tuple((n, stride) for n, (_, stride, _) in zip(sizes, piece.axes)))
+    dense = contiguous(tuple((n, stride) for n, (_, stride, _) in zip(sizes, piece.axes)))
     if dense is not None:
         run, order_sizes, order = dense
         return x.flatten(1)[:, piece.offset : piece.offset + run].view(x.shape[0], *order_sizes).permute(order)

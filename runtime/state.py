@@ -118,7 +118,7 @@ def _adopt(optimizer: GaugeOptimizer, batch: Batch, here: Sequence[Mapping[str, 
 def _check_gauge(optimizer: GaugeOptimizer, saved: Mapping[str, Any]) -> None:
     mine = code_hash(optimizer.gauge)
     if "gauge" not in saved:
-        raise ValueError("this state was saved by an optimizer without a gauge: it cannot be taken over")
+        raise ValueError("this state is not of an optimizer with the same compiled gauge: it has none")
     if "gauge_hash" not in saved:
         raise ValueError(
             "this state does not say of which compiled gauge it is: it was saved before states said so. If it is of "

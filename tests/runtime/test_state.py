@@ -93,7 +93,7 @@ def test_state_of_no_gauge_is_refused(compiled: Gauge) -> None:
     refused(
         DDCAdamW(model.named_parameters(), compiled),
         torch.optim.AdamW(model.named_parameters()).state_dict(),
-        "this state was saved by an optimizer without a gauge: it cannot be taken over",
+        "this state is not of an optimizer with the same compiled gauge: it has none",
     )
 
 

@@ -1,7 +1,7 @@
 """Places of a component that step together: parameters of equal shape stacked along a batch axis.
 
 Small parameters are stacked, so that one operation serves every layer; large ones stay alone, as views, so that nothing
-is copied.  Not here: moments, learning rates.
+is copied, and a step goes through them by tiles.  Not here: what a step does, learning rates.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +19,8 @@ from gaugec.runtime.layout import Tensors, Values
 
 STACK_CPU = 1 << 18  # elements: beyond this a copy costs more than the calls that it saves
 STACK_GPU = 1 << 26
-PIECE_CPU = 1 << 20  # elements that a step takes at a time: gradient, moments, step and point stay in a cache together
-PIECE_GPU = 1 << 28
+TILE_CPU = 1 << 20  # elements that a step takes at a time: gradient, moments, step and point stay in a cache together
+TILE_GPU = 1 << 28
 
 
 @dataclass
@@ -28,7 +28,8 @@ class Batch:
     """Places of one component that have everything in common but their numbers.
 
     keys: the places; slots: slot -> one parameter for each place; groups: slot -> param group.
-    off: gauges that are not in force; moments, second: state in canonical coordinates, slot -> [batch, ...].
+    off: gauges that are not in force; live: gauge -> where it has a canonical form, [batch, copies, size].
+    state: what the update rule keeps, in canonical coordinates: name -> slot -> [batch, ...]; step: steps taken.
     """
 
     component: Any
@@ -38,22 +39,33 @@ class Batch:
     off: frozenset[str]
     live: Tensors = field(default_factory=dict)
     frame: Frame | None = None
-    moments: Tensors = field(default_factory=dict)
-    second: Tensors = field(default_factory=dict)
+    state: dict[str, Tensors] = field(default_factory=dict)
     step: int = 0
-    _pieces: list[Piece] | None = None
+    _tiles: list[Tile] | None = None
+
+    def values(self) -> dict[str, list[Tensor]]:
+        """The parameters' values, by slot and place."""
+        return {slot: [p.detach() for p in params] for slot, params in self.slots.items()}
 
     def params(self) -> Tensors:
         """The parameters, stacked, at least in float32."""
-        return {slot: stack([p.detach() for p in params]) for slot, params in self.slots.items()}
+        return {slot: stack(values) for slot, values in self.values().items()}
 
-    def pieces(self) -> list[Piece]:
+    @property
+    def device(self) -> torch.device:
+        """Where the batch is: all its parameters are on one device."""
+        return next(iter(self.slots.values()))[0].device
+
+    def trainable(self, slot: str) -> bool:
+        """Whether the slot's parameters are stepped; those of one batch are alike."""
+        return self.slots[slot][0].requires_grad
+
+    def tiles(self) -> list[Tile]:
         """What a step takes at a time: runs of slots, and of rows of a large slot where the compiler lets it."""
-        if self._pieces is None:
-            first = next(iter(self.slots.values()))[0]
-            limit = PIECE_CPU if first.device.type == "cpu" else PIECE_GPU
-            self._pieces = _pieces(self.component, len(self.keys), limit)
-        return self._pieces
+        if self._tiles is None:
+            limit = TILE_CPU if self.device.type == "cpu" else TILE_GPU
+            self._tiles = _tiles(self.component, len(self.keys), limit)
+        return self._tiles
 
     def parts(self) -> list[Batch]:
         """The same as batches of one place each, which share this one's state."""
@@ -66,24 +78,27 @@ class Batch:
                 scales = {name: value[here] for name, value in self.frame.scales.items()}
                 powers = {n: {p: value[here] for p, value in each.items()} for n, each in self.frame.powers.items()}
                 one.frame = Frame(scales, powers, self.frame.off)
-            one.moments = {slot: value[here] for slot, value in self.moments.items()}
-            one.second = {slot: value[here] for slot, value in self.second.items()}
+            one.state = {n: {slot: value[here] for slot, value in each.items()} for n, each in self.state.items()}
             one.step = self.step
             out.append(one)
         return out
 
 
 @dataclass(frozen=True)
-class Piece:
+class Tile:
     """Slots, and rows (from, to) of those that are cut; span: the same in elements."""
 
     slots: tuple[str, ...]
     rows: dict[str, tuple[int, int]]
     span: dict[str, tuple[int, int]]
 
-    def of(self, values: Mapping[str, Tensor]) -> Values:
-        """These slots and rows of tensors [batch, rows, ...]."""
-        return Values({slot: self.cut(slot, values[slot]) for slot in self.slots}, self.span)
+    def of(self, tensors: Mapping[str, Sequence[Tensor]]) -> Values:
+        """These slots and rows of tensors by slot, one for each place: stacked."""
+        out = {}
+        for slot in self.slots:
+            low, high = self.rows.get(slot, (None, None))
+            out[slot] = stack([x if low is None else x[low:high] for x in tensors[slot]])
+        return Values(out, self.span)
 
     def cut(self, slot: str, x: Tensor) -> Tensor:
         """These rows of one tensor [batch, rows, ...]."""
@@ -100,8 +115,8 @@ class Piece:
         return x[:, low:high]
 
 
-def _pieces(component: Any, count: int, limit: int) -> list[Piece]:
-    out: list[Piece] = []
+def _tiles(component: Any, count: int, limit: int) -> list[Tile]:
+    out: list[Tile] = []
     slots: list[str] = []
     held = 0
     for slot, shape in component.shapes.items():
@@ -112,14 +127,14 @@ def _pieces(component: Any, count: int, limit: int) -> list[Piece]:
             step = max(unit, -(-shape[0] // (wanted * unit)) * unit)
             for low in range(0, shape[0], step):
                 high = min(low + step, shape[0])
-                out.append(Piece((slot,), {slot: (low, high)}, {slot: (low * row, high * row)}))
+                out.append(Tile((slot,), {slot: (low, high)}, {slot: (low * row, high * row)}))
             continue
         if slots and held + numel > limit and not component.whole:
-            out.append(Piece(tuple(slots), {}, {}))
+            out.append(Tile(tuple(slots), {}, {}))
             slots, held = [], 0
         slots.append(slot)
         held += numel
-    return [*out, Piece(tuple(slots), {}, {})] if slots else out
+    return [*out, Tile(tuple(slots), {}, {})] if slots else out
 
 
 def stack(tensors: Sequence[Tensor]) -> Tensor:
@@ -133,22 +148,28 @@ def stepped(dtype: torch.dtype) -> torch.dtype:
     return torch.float32 if dtype in (torch.bfloat16, torch.float16) else dtype
 
 
-def make(
-    component: Any, places: Sequence[tuple[str, dict[str, nn.Parameter], dict[str, int], frozenset[str]]]
-) -> list[Batch]:
-    """Batch places (key, parameters by slot, param groups by slot, gauges off) of one component."""
-    alike: dict[object, list[Any]] = {}
+class Place(NamedTuple):
+    """A component at one place: its key, parameters and param groups by slot, and the gauges that are not in force."""
+
+    key: str
+    params: dict[str, nn.Parameter]
+    groups: dict[str, int]
+    off: frozenset[str]
+
+
+def make(component: Any, places: Sequence[Place]) -> list[Batch]:
+    """Batch places of one component: those whose parameters have dtype, device, group and freezing in common."""
+    alike: dict[object, list[Place]] = {}
     for place in places:
-        _, params, groups, off = place
-        kinds = tuple((p.dtype, p.device, p.requires_grad, groups[slot]) for slot, p in params.items())
-        alike.setdefault((kinds, off), []).append(place)
+        kinds = tuple((p.dtype, p.device, p.requires_grad, place.groups[slot]) for slot, p in place.params.items())
+        alike.setdefault((kinds, place.off), []).append(place)
     batches = []
     for same in alike.values():
-        first = next(iter(same[0][1].values()))
-        count = sum(p.numel() for p in same[0][1].values())
-        width = max(1, (STACK_CPU if first.device.type == "cpu" else STACK_GPU) // count)
+        params = list(same[0].params.values())
+        limit = STACK_CPU if params[0].device.type == "cpu" else STACK_GPU
+        width = max(1, limit // sum(p.numel() for p in params))
         for start in range(0, len(same), width):
             chunk = same[start : start + width]
-            slots = {slot: [params[slot] for _, params, _, _ in chunk] for slot in chunk[0][1]}
-            batches.append(Batch(component, [key for key, _, _, _ in chunk], slots, chunk[0][2], chunk[0][3]))
+            slots = {slot: [place.params[slot] for place in chunk] for slot in chunk[0].params}
+            batches.append(Batch(component, [place.key for place in chunk], slots, chunk[0].groups, chunk[0].off))
     return batches

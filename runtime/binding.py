@@ -1,23 +1,47 @@
-"""The parameters that an optimizer is given, by name and by group."""
+"""From a gauge's places to an optimizer's batches: which parameters are meant, and which gauges are in force.
+
+Not here: what a step does, saved state.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
+
+from gaugec.runtime.batch import Batch, Place, make
+from gaugec.runtime.names import by_name, plain
 
 Groups = Iterable[tuple[str, Tensor]] | Iterable[Mapping[str, Any]]
 
 
-def _named(named_parameters: Groups) -> list[Any]:
-    """Param groups of (name, parameter) pairs, whatever form they came in."""
+class Bound(NamedTuple):
+    """What was found.
+
+    gauged: ids of the parameters that a gauge moves.  off: gauges that would move frozen parameters, one text each.
+    singular: gauges with units that have no canonical form, "place.gauge: number".
+    """
+
+    batches: list[Batch]
+    gauged: frozenset[int]
+    off: list[str]
+    singular: list[str]
+
+
+def named(named_parameters: Groups) -> list[dict[str, Any]]:
+    """Param groups of (name, parameter) pairs, whatever form they came in.
+
+    Raises TypeError for parameters without names, ValueError for none at all or one given twice.
+    """
     entries: list[Any] = list(named_parameters)
     if not entries:
         raise ValueError("the optimizer was given no parameters")
     groups: list[dict[str, Any]] = [{"params": entries}]
     if isinstance(entries[0], Mapping):
         groups = [dict(entry) for entry in entries]
+    names: dict[int, str] = {}
     for group in groups:
         pairs = group["params"]
         pairs = list(pairs) if not isinstance(pairs, Tensor) else [pairs]
@@ -26,11 +50,68 @@ def _named(named_parameters: Groups) -> list[Any]:
                 raise TypeError(
                     "a gauge knows parameters by name: pass model.named_parameters(), or groups of (name, parameter)"
                 )
+            name, p = pair
+            if id(p) in names:
+                raise ValueError(f"{name} is the same parameter as {names[id(p)]}: give it once")
+            names[id(p)] = name
         group["params"] = pairs
-        if len({id(p) for _, p in pairs}) != len(pairs):
-            names: dict[int, str] = {}
-            for name, p in pairs:
-                if id(p) in names:
-                    raise ValueError(f"{name} is the same parameter as {names[id(p)]}: give it once")
-                names[id(p)] = name
     return groups
+
+
+def bind(gauge: Any, groups: Sequence[Mapping[str, Any]]) -> Bound:
+    """Find the parameters of every place, decide which gauges are in force, and batch equal places.
+
+    groups: param groups of a torch optimizer, with names.  Raises ValueError for missing parameters and wrong shapes or
+    dtypes.
+    """
+    where = by_name(
+        (name, (p, i))
+        for i, group in enumerate(groups)
+        for name, p in zip(group["param_names"], group["params"], strict=True)
+    )
+    missing = [name for name in gauge.parameters if plain(name) not in where]
+    if missing:
+        raise ValueError(f"the gauge moves parameters that the optimizer was not given: {', '.join(missing[:20])}")
+    places: dict[int, list[Place]] = {}
+    components = {id(component): component for component in gauge.components}
+    off: list[str] = []
+    for key, component, names in gauge.places():
+        place = _place(key, component, names, where)
+        places.setdefault(id(component), []).append(place)
+        off += _frozen(place, component, names)
+    batches = [batch for each, same in places.items() for batch in make(components[each], same)]
+    gauged = frozenset(id(p) for same in places.values() for place in same for p in place.params.values())
+    return Bound(batches, gauged, off, [text for batch in batches for text in _enlivened(batch)])
+
+
+def _place(key: str, component: Any, names: Sequence[str], where: Mapping[str, tuple[nn.Parameter, int]]) -> Place:
+    """One place with its parameters, checked."""
+    params, groups = {}, {}
+    for (slot, shape), name in zip(component.shapes.items(), names):
+        p, groups[slot] = where[plain(name)]
+        if tuple(p.shape) != tuple(shape):
+            raise ValueError(f"{name} has the shape {tuple(p.shape)}, compiled for {shape}")
+        if not p.is_floating_point():
+            raise ValueError(f"{name} has the dtype {p.dtype}: a gauge moves real floating point parameters")
+        params[slot] = p
+    frozen = {slot for slot, p in params.items() if not p.requires_grad}
+    return Place(key, params, groups, frozenset(name for name, slots in component.moves.items() if frozen & set(slots)))
+
+
+def _frozen(place: Place, component: Any, names: Sequence[str]) -> list[str]:
+    """Of every gauge that is off at a place, which parameters are frozen."""
+    called = dict(zip(component.shapes, names))
+    out = []
+    for name in sorted(place.off):
+        frozen = [called[slot] for slot in component.moves[name] if not place.params[slot].requires_grad]
+        out.append(f"{place.key}.{name}: {', '.join(frozen)} frozen")
+    return out
+
+
+def _enlivened(batch: Batch) -> list[str]:
+    """Write down which of a batch's units have a canonical form, and return how many have none, gauge by gauge."""
+    batch.live = batch.component.alive(batch.params())
+    for name in batch.off & set(batch.live):
+        batch.live[name] = torch.zeros_like(batch.live[name])
+    dead = {name: int((~batch.live[name]).sum()) for name in sorted(set(batch.live) - batch.off)}
+    return [f"{batch.keys[0]}.{name}: {count}" for name, count in dead.items() if count]

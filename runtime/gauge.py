@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from gaugec.runtime.component import Component
+from gaugec.runtime.names import by_name, plain
 from gaugec.runtime.report import Known, report
 from gaugec.runtime.seal import VERSION, intact
 
@@ -40,14 +41,6 @@ def load(path: str | Path) -> Gauge:
     edited, or lacks a function or a row.
     """
     return Gauge(Path(path).read_text(encoding="utf-8"), str(path))
-
-
-def plain(name: str) -> str:
-    """A parameter's name without the prefixes that DDP and torch.compile add."""
-    name = name.replace("_orig_mod.", "")
-    while name.startswith("module."):
-        name = name.removeprefix("module.")
-    return name
 
 
 class Gauge:
@@ -105,14 +98,15 @@ class Gauge:
     def act(self, params: Mapping[str, Tensor], element: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """Return the parameters moved by an element, by the names that they came with; pure.
 
-        A missing place or gauge of the element stands for the identity.  Raises KeyError for a missing parameter.
+        A missing place or gauge of the element stands for the identity.  Raises KeyError for a missing parameter,
+        ValueError where two have one name but for the prefixes of wrappers.
         """
         out = dict(params)
-        known = {plain(name): name for name in params} | {name: name for name in params}
+        known = by_name((name, name) for name in params)
         for key, component, names in self.places():
             if key not in element:
                 continue
-            found = [known[name] for name in names]
+            found = [known[plain(name)] for name in names]
             batch = {
                 slot: params[name].detach().contiguous().unsqueeze(0) for slot, name in zip(component.shapes, found)
             }
@@ -133,6 +127,37 @@ class Gauge:
         """
         components = [(type(component).__name__, component.__doc__ or "") for component in self.components]
         return report(self.metadata, components, explain=explain, known=self.known())
+
+
+def code_hash(gauge: Any) -> str:
+    """What tells one compiled gauge from another: a SHA-256 of its code, or without source, of its components' tables.
+
+    Comments, layout, docstrings and the certificate (`METADATA`) do not count: only what is computed does.
+    """
+    source = getattr(gauge, "source", None)
+    if isinstance(source, str):
+        what = _code([node for node in ast.parse(source).body if not _is_metadata(node)])
+    else:
+        tables = ("shapes", "elements", "moves", "pooled", "powers", "instances")
+        what = repr([[getattr(component, name) for name in tables] for component in gauge.components])
+    return hashlib.sha256(what.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _is_metadata(node: ast.stmt) -> bool:
+    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+    return any(isinstance(target, ast.Name) and target.id == "METADATA" for target in targets)
+
+
+def _code(node: Any) -> str:
+    """A syntax tree as text that is the same in every version of Python: no positions, no empty fields."""
+    if isinstance(node, list):
+        kept = [x for x in node if not (isinstance(x, ast.Expr) and isinstance(x.value, ast.Constant))]  # docstrings
+        return f"[{','.join(map(_code, kept))}]"
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    skipped = ("kind", "type_comment", "ctx")
+    fields = [(name, value) for name, value in ast.iter_fields(node) if name not in skipped and value not in (None, [])]
+    return f"{type(node).__name__}({','.join(f'{name}={_code(value)}' for name, value in fields)})"
 
 
 def check(components: tuple[Any, ...], origin: str = "this gauge") -> None:

@@ -271,9 +271,7 @@ def solve_blocks(
     weights = _weights(right, diagonal, inverse, crosses, first, rest)
 
     def precondition(x: Tensors) -> Tensors:
-        return {
-            name: value * weights[name] if name in weights else inverse[name](value) for name, value in x.items()
-        }
+        return {name: value * weights[name] if name in weights else inverse[name](value) for name, value in x.items()}
 
     start = {name: inverse[name](right[name]) for name in first}
     a: Tensors = {}

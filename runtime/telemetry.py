@@ -1,4 +1,4 @@
-"""What an optimizer's steps do along the orbits: measured from the tangents alone, not with the projector.
+"""What steps do along the orbits, those of any optimizer: measured from the tangents alone, not with the projector.
 
 Each function costs several times a step; call them now and then.
 """
@@ -12,34 +12,49 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gaugec.runtime import batch as batches
 from gaugec.runtime import solvers
-from gaugec.runtime.gauge import plain
+from gaugec.runtime.batch import stack
+from gaugec.runtime.frames import Frame
 from gaugec.runtime.layout import Tensors
+from gaugec.runtime.names import by_name, plain
 from gaugec.runtime.optimizer import GaugeOptimizer
 
 
 @torch.no_grad()
-def vertical_part(optimizer: GaugeOptimizer, before: Mapping[str, Tensor]) -> float:
-    """How much of the way from `before` to the parameters now runs along the orbits: a ratio of norms, 0 to 1.
+def along(
+    gauge: Any, before: Mapping[str, Tensor], after: Mapping[str, Tensor], frames: Mapping[str, Frame] | None = None
+) -> tuple[float, float]:
+    """The length of the way between two sets of parameters, and of its part along the orbits.
 
-    before: copies of the parameters by name, taken before the last step.  Measured in the optimizer's current frames,
-    over all gauged parameters; 0.0 where nothing moved.  Raises KeyError for a missing parameter.
+    before, after: parameters by name.  frames: by place, those that the lengths are measured in, at `before`; places
+    without one do not count.  Where none are given every place counts, in the frame of `before`.  In float64, over all
+    gauged parameters.  Raises KeyError for a missing parameter.
     """
-    values = {plain(name): value for name, value in before.items()}
-    names = {id(p): plain(n) for g in optimizer.param_groups for n, p in zip(g["param_names"], g["params"])}
-    along = whole = 0.0
-    for batch in optimizer.batches:
-        if batch.frame is None:
+    sides = [by_name(values.items()) for values in (before, after)]
+    whole = part = 0.0
+    for key, component, names in gauge.places():
+        old, new = (
+            {slot: values[plain(name)].double().unsqueeze(0) for slot, name in zip(component.shapes, names)}
+            for values in sides
+        )
+        frame = component.frame(old, component.alive(old)) if frames is None else frames.get(key)
+        if frame is None:
             continue
-        old = {slot: batches.stack([values[names[id(p)]] for p in params]) for slot, params in batch.slots.items()}
-        point = _double(batch.component.canonical(old, batch.frame))
-        now = _double(batch.component.canonical(batch.params(), batch.frame))
-        update = {slot: now[slot] - point[slot] for slot in now}
-        part = vertical(batch.component, update, point, batch.frame.off)
-        along += sum(float(x.square().sum()) for x in part.values())
-        whole += sum(float(x.square().sum()) for x in update.values())
-    return math.sqrt(along / whole) if whole else 0.0
+        point, end = component.canonical(old, frame), component.canonical(new, frame)
+        update = {slot: end[slot] - point[slot] for slot in point}
+        whole += _square(update)
+        part += _square(vertical(component, update, point, frame.off))
+    return math.sqrt(whole), math.sqrt(part)
+
+
+def vertical_part(optimizer: GaugeOptimizer, before: Mapping[str, Tensor]) -> float:
+    """How much of an optimizer's last step ran along the orbits: a ratio of norms, 0 to 1; 0.0 where nothing moved.
+
+    before: copies of the parameters by name, taken before that step.  Measured in the frames that it was taken in.
+    """
+    after = {name: p.detach() for name, p in optimizer.named.items()}
+    whole, part = along(optimizer.gauge, before, after, optimizer.frames)
+    return part / whole if whole else 0.0
 
 
 def vertical(component: Any, update: Tensors, point: Tensors, off: frozenset[str] = frozenset()) -> Tensors:
@@ -60,16 +75,16 @@ def drift(gauge: Any, before: Mapping[str, Tensor], after: Mapping[str, Tensor])
     Only gauges with scales have a frame; singular units count as not moved.
     """
     out = {}
-    sides = [{plain(name): value for name, value in values.items()} for values in (before, after)]
+    sides = [by_name(values.items()) for values in (before, after)]
     for key, component, names in gauge.places():
         scales = []
         for values in sides:
-            found = {slot: batches.stack([values[plain(name)]]) for slot, name in zip(component.shapes, names)}
+            found = {slot: stack([values[plain(name)]]) for slot, name in zip(component.shapes, names)}
             scales.append(component.frame(found, component.alive(found)).scales)
         for name in scales[0]:
             out[f"{key}.{name}"] = float((scales[1][name] / scales[0][name]).log().square().mean().sqrt())
     return out
 
 
-def _double(values: Tensors) -> Tensors:
-    return {slot: value.double() for slot, value in values.items()}
+def _square(values: Tensors) -> float:
+    return sum(float(x.square().sum()) for x in values.values())

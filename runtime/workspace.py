@@ -1,68 +1,98 @@
-"""The memory that a step works in, shared by batches that look the same."""
+"""The memory that steps work in: kept from step to step, since fresh memory costs more than a pass over it.
+
+Batches that look the same share a room, and all rooms share their memory: what is in it lasts for one batch's step.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
-from gaugec.runtime import batch as batches
-from gaugec.runtime.batch import Batch
+from gaugec.runtime.batch import Batch, Tile, stepped
 from gaugec.runtime.layout import Tensors, Values
 
+T = TypeVar("T")
 
-@dataclass
-class Room:
-    """Memory that a batch's steps work in, the same from step to step: fresh memory costs more than a pass over it.
 
-    pieces: for each, room for gradient, point, update and anything.  measured: see `measure` of a component; kept:
-    those of its entries that need not be zero before.
+class Bench(NamedTuple, Generic[T]):
+    """Room for one tile, by slot: its gradient, its point, its part of the update, and anything."""
+
+    gradient: T
+    point: T
+    update: T
+    spare: T
+
+
+class Room(NamedTuple):
+    """Room for a batch's steps: a bench for every tile, and what a component's `measure` adds up in.
+
+    kept: those entries of `measured` that need not be zero before.
     """
 
-    pieces: list[tuple[Values, Values, Values, Values]]
+    benches: list[Bench[Values]]
     measured: Tensors
     kept: frozenset[str]
 
-    @staticmethod
-    def of(batch: Batch, memory: dict[object, Tensor]) -> Room:
-        """Make room; `memory` is shared by all rooms."""
-        component, count = batch.component, len(batch.keys)
-        first = {slot: p[0] for slot, p in batch.slots.items()}
-        pieces = []
-        whole = 0
-        for piece in batch.pieces():
-            rooms = []
-            for role in range(4):
-                used = whole if role == 2 else 0
-                values = {}
-                for slot in piece.slots:
-                    p = first[slot]
-                    low, high = piece.rows.get(slot, (0, p.shape[0] if p.dim() else 1))
-                    shape = (count, high - low, *p.shape[1:]) if p.dim() else (count,)
-                    numel = math.prod(shape)
-                    values[slot] = (used, numel, shape, batches.stepped(p.dtype), p.device)
-                    used += numel
-                rooms.append((role, used, values))
-                if role == 2:
-                    whole = used
-            pieces.append((piece, rooms))
-        for _, rooms in pieces:
-            for role, used, values in rooms:
-                for _, _, _, dtype, device in values.values():
-                    key = (role, dtype, device)
-                    if key not in memory or memory[key].numel() < used:
-                        memory[key] = torch.empty(used, dtype=dtype, device=device)
-        out = []
-        for piece, rooms in pieces:
-            four = []
-            for role, _, values in rooms:
-                views = {
-                    slot: memory[(role, dtype, device)][start : start + numel].view(shape)
-                    for slot, (start, numel, shape, dtype, device) in values.items()
-                }
-                four.append(Values(views, piece.span))
-            out.append((four[0], four[1], four[2], four[3]))
-        measured = component.blank(out[0][1])
-        return Room(out, measured, frozenset(component.kept))
+
+class Workspace:
+    """The rooms of one optimizer."""
+
+    def __init__(self) -> None:
+        self._memory: dict[object, Tensor] = {}
+        self._rooms: dict[object, Room] = {}
+
+    def room(self, batch: Batch) -> Room:
+        """Room for an eager step of a batch: the update takes a whole batch, everything else a tile."""
+        kinds = tuple(stepped(p[0].dtype) for p in batch.slots.values())
+        key = (id(batch.component), len(batch.keys), batch.device, kinds)
+        if key not in self._rooms:
+            self._rooms[key] = self._furnished(batch)
+        return self._rooms[key]
+
+    def flat(self, params: Tensors) -> Tensors:
+        """Room for the update of a fused step, shaped like the parameters, which have one dtype."""
+        first = next(iter(params.values()))
+        sizes = [x.numel() for x in params.values()]
+        whole = self._at_least(sum(sizes), Bench._fields.index("update"), first.dtype, first.device)[: sum(sizes)]
+        return {slot: part.view(x.shape) for (slot, x), part in zip(params.items(), whole.split(sizes))}
+
+    def _furnished(self, batch: Batch) -> Room:
+        first: Tensors = {slot: p[0] for slot, p in batch.slots.items()}
+        tiles = batch.tiles()
+        shapes = [{slot: _shape(tile, slot, first[slot], len(batch.keys)) for slot in tile.slots} for tile in tiles]
+        sizes = [sum(math.prod(shape) for shape in each.values()) for each in shapes]
+        needs = Bench(max(sizes), max(sizes), sum(sizes), max(sizes))
+        for kind in {(stepped(p.dtype), p.device) for p in first.values()}:
+            for role, need in enumerate(needs):  # before the first view is taken: what grows is new memory
+                self._at_least(need, role, *kind)
+        benches = []
+        for i, tile in enumerate(tiles):
+            starts = Bench(0, 0, sum(sizes[:i]), 0)  # the updates of all tiles stand one after the other
+            views = [self._views(role, start, shapes[i], first) for role, start in enumerate(starts)]
+            benches.append(Bench(*(Values(each, tile.span) for each in views)))
+        return Room(benches, batch.component.blank(benches[0].point), frozenset(batch.component.kept))
+
+    def _views(self, role: int, start: int, shapes: dict[str, tuple[int, ...]], like: Tensors) -> Tensors:
+        out = {}
+        for slot, shape in shapes.items():
+            end = start + math.prod(shape)
+            memory = self._at_least(end, role, stepped(like[slot].dtype), like[slot].device)
+            out[slot] = memory[start:end].view(shape)
+            start = end
+        return out
+
+    def _at_least(self, count: int, role: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+        key = (role, dtype, device)
+        if key not in self._memory or self._memory[key].numel() < count:
+            self._memory[key] = torch.empty(count, dtype=dtype, device=device)
+        return self._memory[key]
+
+
+def _shape(tile: Tile, slot: str, p: Tensor, count: int) -> tuple[int, ...]:
+    if not p.dim():
+        return (count,)
+    low, high = tile.rows.get(slot, (0, p.shape[0]))
+    return (count, high - low, *p.shape[1:])

@@ -21,7 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 import gaugec
-from gaugec.demo.task import Params, batches, corpus, example, llama, loss_of, parameters, restore, train
+from gaugec.demo.task import batches, corpus, example, llama, loss_of, parameters, restore, train
 from gaugec.runtime import DDCAdamW, Gauge, load, telemetry
 from gaugec.screen import console, show_sites, show_verification, working
 
@@ -154,7 +154,7 @@ def _watched(
             do()
             run.seconds += time.perf_counter() - start
             if before is not None:
-                length, drift = along(gauge, before, parameters(model))
+                length, drift = telemetry.along(gauge, before, parameters(model))
                 run.lengths.append(length)
                 run.drifts.append(drift)
             progress.update(task, advance=1, description=f"{label}  loss {loss:.3f}")
@@ -162,23 +162,6 @@ def _watched(
         run.losses = train(model, optimizer, text, steps, seed, watch)
     out.print(f"  {label.ljust(16)}  loss {run.final:.4f}, {1e3 * run.seconds / steps:.1f} ms an optimizer step")
     return run
-
-
-@torch.no_grad()
-def along(gauge: Gauge, before: Params, after: Params) -> tuple[float, float]:
-    """Return the length of a step and of its part along the orbits, in the canonical frame of `before`."""
-    whole = part = 0.0
-    for _, component, names in gauge.places():
-        old, new = (
-            {slot: values[name].double().unsqueeze(0) for slot, name in zip(component.shapes, names, strict=True)}
-            for values in (before, after)
-        )
-        frame = component.frame(old, component.alive(old))
-        point, end = component.canonical(old, frame), component.canonical(new, frame)
-        update = {slot: end[slot] - point[slot] for slot in point}
-        whole += sum(float(x.square().sum()) for x in update.values())
-        part += sum(float(x.square().sum()) for x in telemetry.vertical(component, update, point).values())
-    return whole**0.5, part**0.5
 
 
 def _pairs(runs: Sequence[Run]) -> Iterator[tuple[Run, Run, list[float]]]:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from math import prod
 
 from gaugec.graph.ir import Along, Concatenation, Contraction, Graph, Leaf, Map, Node, Opaque, Sum
+from gaugec.operators import BY_NAME
 
 KINDS = frozenset(("param", "input", "constant", "element", "delta"))
 SWITCH = "GAUGEC_CHECK_GRAPHS"
@@ -91,8 +92,12 @@ def _variable_faults(node: Node) -> Iterator[str]:
         yield "it sums a variable of its modes"
     if isinstance(node, Concatenation) and node.joined not in modes:
         yield "it joins along a variable that is no mode"
-    if isinstance(node, Along) and (not own or not {*own} <= {*node.operands[0].variables}):
-        yield "it acts along a variable at which its operand is not read"
+    if isinstance(node, Along):
+        # an axis of length one has no variable: where it is kept it stands in the shape
+        row = BY_NAME.get(node.function)
+        lost = not own and (row is None or row.keeps) and 1 not in node.shape
+        if lost or not {*own} <= {*node.operands[0].variables}:
+            yield "it acts along a variable at which its operand is not read"
 
 
 def _access_faults(graph: Graph, node: Node, operand: int) -> Iterator[str]:

@@ -15,7 +15,7 @@ moves (`PASSES`; AdamW reads p, g, m, v and writes p, m, v: 7):
     products    u θ̂ -> s, sum of s     4
     squares     θ̂ θ̂ -> s, sum of s     3
 
-That is 30, but a step goes through them a piece at a time (`PIECE_CPU`), and if a piece stays in the cache 10 of them
+That is 30, but a step goes through them a tile at a time (`TILE_CPU`), and if a tile stays in the cache 10 of them
 reach the memory: g, p, m, v read, m, v, u written; then p, u read, p written.  Compiled, there are only these 10.  A
 second scale adds 6; a rotation of heads of width k reads and writes little and multiplies 6 k times an element.
 """

@@ -132,3 +132,12 @@ def test_every_field_that_a_type_adds_is_in_its_key_but_for_names() -> None:
         for name in mine:
             other = replace(node, **{name: FIELDS.get(name, "other")})  # type: ignore[arg-type]
             assert (other.key(operands) == node.key(operands)) == (name == "name"), (node.word, name)
+
+
+def test_an_axis_of_length_one_has_no_variable() -> None:
+    b = Builder()
+    x = b.leaf("input", "x", [3, 1, 2])
+    soft, least = b.along("softmax", x, [1], keep=True), b.along("min", x, [1], keep=False)
+    graph, _ = freeze(b, [soft, least])
+    assert check(graph, "a test") is graph
+    assert [node.binds for node in graph.nodes[1:]] == [(), ()]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gaugec.runtime import DDCAdamW, Gauge
-from gaugec.runtime.gauge import plain
+from gaugec.runtime.names import plain
 from runtime import handmade
 
 
@@ -297,12 +297,12 @@ def test_pieces_change_nothing(monkeypatch: pytest.MonkeyPatch, pooling: bool) -
     monkeypatch.setattr("gaugec.runtime.batch.STACK_CPU", 1)
     ends = []
     for limit in (50, 1 << 20):
-        monkeypatch.setattr("gaugec.runtime.batch.PIECE_CPU", limit)
+        monkeypatch.setattr("gaugec.runtime.batch.TILE_CPU", limit)
         model, gauge = llama()
         optimizer = DDCAdamW(model.named_parameters(), gauge, lr=1e-2, weight_decay=0.1, frame_every=2, pooling=pooling)
         for number in range(5):
             step(model, optimizer, number)
-        rows = {slot for batch in optimizer.batches for piece in batch.pieces() for slot in piece.rows}
+        rows = {slot for batch in optimizer.batches for tile in batch.tiles() for slot in tile.rows}
         assert rows == (set("qkvo") | {"gate", "up", "down", "head"} if limit == 50 else set())
         ends.append(values(model))
     assert all(torch.allclose(ends[0][name], ends[1][name], rtol=1e-10, atol=1e-12) for name in ends[0])

@@ -1,0 +1,96 @@
+"""The rule of AdamW, with a second moment that may be pooled.
+
+Decoupled decay and the corrections of both moments as in Loshchilov and Hutter, "Decoupled weight decay regularization"
+(2019), algorithm 2, and in torch.optim.AdamW, with one η for both:
+
+    m ← β₁ m + (1 − β₁) ĝ        v ← β₂ v + (1 − β₂) pool(ĝ²)
+    u = −η λ θ̂ − η / (1 − β₁ᵗ) · m / unpool(√(v / (1 − β₂ᵗ)) + ε)
+
+for a gradient ĝ at a point θ̂ in canonical coordinates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.optim.adamw import adamw
+
+from gaugec.runtime import kernels
+from gaugec.runtime.rules.rule import Averaging, Group, Number, Rule, State, add_ratio, blend
+
+
+class Numbers(NamedTuple):
+    """ηλ, 1 − β₁, 1 − β₂, η / (1 − β₁ᵗ), (1 − β₂ᵗ)^(−1/2), ε."""
+
+    decay: float
+    first: float
+    second: float
+    rate: float
+    correction: float
+    eps: float
+
+
+def numbers(group: Group, step: int) -> Numbers:
+    """The numbers of a step."""
+    lr, (beta1, beta2) = float(group["lr"]), group["betas"]
+    rate, correction = lr / (1 - beta1**step), (1 - beta2**step) ** -0.5
+    return Numbers(lr * group["weight_decay"], 1 - beta1, 1 - beta2, rate, correction, group["eps"])
+
+
+def update(
+    gradient: Tensor,
+    point: Tensor,
+    state: State,
+    numbers: Sequence[Number],
+    pool: Averaging,
+    unpool: Averaging,
+    out: Tensor | None = None,
+    room: Tensor | None = None,
+) -> Tensor:
+    """AdamW's step: see `rule.Update`."""
+    decay, first, second, rate, correction, eps = numbers
+    step = torch.mul(point, -decay, out=out)
+    blend(state["exp_avg"], gradient, first)
+    squares = pool(torch.mul(gradient, gradient, out=room))
+    blend(state["exp_avg_sq"], squares, second)
+    roots = torch.sqrt(state["exp_avg_sq"], out=None if room is None else squares).mul_(correction).add_(eps)
+    return add_ratio(step, state["exp_avg"], unpool(roots), -rate)
+
+
+def unpooled(gradient: Tensor, point: Tensor, state: State, group: Group, step: int, out: Tensor) -> bool:
+    """The same step by torch's kernel, where there is one."""
+    if out.device.type not in kernels.DEVICES:
+        return False
+    torch.mul(point, -float(group["lr"]) * group["weight_decay"], out=out)
+    first, second = state["exp_avg"], state["exp_avg_sq"]
+    kernels.adam(out, gradient, first, second, step, float(group["lr"]), group["betas"], group["eps"])
+    return True
+
+
+def plain(params: Sequence[Tensor], gradients: Sequence[Tensor], states: Sequence[State], group: Group) -> None:
+    """The step of torch.optim.AdamW."""
+    fused = all(p.device.type in kernels.DEVICES and p.is_floating_point() for p in params)
+    beta1, beta2 = group["betas"]
+    adamw(
+        list(params),
+        list(gradients),
+        [state["exp_avg"] for state in states],
+        [state["exp_avg_sq"] for state in states],
+        [],
+        [state["step"] for state in states],
+        foreach=not fused,
+        fused=fused,
+        amsgrad=False,
+        beta1=beta1,
+        beta2=beta2,
+        lr=group["lr"],
+        weight_decay=group["weight_decay"],
+        eps=group["eps"],
+        maximize=False,
+    )
+
+
+ADAMW = Rule({"exp_avg": False, "exp_avg_sq": True}, numbers, update, plain, unpooled)

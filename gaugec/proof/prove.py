@@ -53,11 +53,11 @@ def _statement(statement: Statement, effort: Effort) -> Theorem:
     if not statement.actions:
         raise NotProved("no parameter is moved")
     action = _Action(statement, algebra)
-    moved = frozenset({*action.roles, statement.element})
-    evaluator = Evaluator(statement.graph, algebra, frozenset(statement.kept), moved, effort.without)
+    leaves = frozenset({*action.roles, statement.element})
+    evaluator = Evaluator(statement.graph, algebra, frozenset(statement.kept), leaves, effort.without)
     _keeps(action, evaluator, effort)
     # nothing is kept while actions are read: all nodes are opened
-    opened = Evaluator(statement.graph, algebra, frozenset(), moved, effort.without)
+    opened = Evaluator(statement.graph, algebra, frozenset(), leaves, effort.without)
     _identity_stays(action, opened)
     _composes(action, opened)
     return _theorem(statement.name, algebra, _classified(action, opened))

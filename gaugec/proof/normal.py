@@ -16,7 +16,7 @@ from typing import Protocol
 
 from gaugec import limits
 from gaugec.graph.ir import Along, Concatenation, Contraction, Graph, Ix, Leaf, Map, Node, Sum
-from gaugec.operators import BY_NAME
+from gaugec.operators import BY_NAME, Operator
 from gaugec.proof.algebra import Algebra
 from gaugec.proof.apply import apply, common_positive, monomial
 from gaugec.proof.pieces import cut_at, summed
@@ -245,22 +245,27 @@ class Evaluator:
             return self._read(world, node, *at)
         raise cut_at(self.algebra, env[node.joined], tuple(s for s, _ in node.pieces if s), _place(node))
 
+    def _inverse(self, world: World, node: Along, env: dict[int, Index]) -> Polynomial | None:
+        """The inverse of the group's element; None where a matrix that does not move is inverted."""
+        source = self.graph[node.operands[0].node]
+        if isinstance(source, Leaf) and source.kind == "element" and world.inverse is not None:
+            found = world.inverse(self, source, self._index(node, 0, env))
+            if found is not None:
+                return found
+        if self.touched(source.id):
+            raise Undecided(f"not supported: the inverse of a moved value ({_place(node)})")
+        return None
+
     def _along(self, world: World, node: Along, env: dict[int, Index]) -> Polynomial:
         algebra, name = self.algebra, node.function
-        if name == "inverse":
-            source = self.graph[node.operands[0].node]
-            if isinstance(source, Leaf) and source.kind == "element" and world.inverse is not None:
-                found = world.inverse(self, source, self._index(node, 0, env))
-                if found is not None:
-                    return found
-            if self.touched(source.id):
-                raise Undecided(f"not supported: the inverse of a moved value ({_place(node)})")
+        inverse = self._inverse(world, node, env) if name == "inverse" else None
+        if inverse is not None:
+            return inverse
         kept = {mode.variable for mode in node.modes}
         local = {v for a in node.operands for v in a.variables}
         other = tuple(sorted(v for v in local if v not in kept and v not in node.bound))
         dummies = tuple(algebra.fresh(node.sizes[v]) for v in (*node.bound, *other))
         inner = {**env, **{v: variable(w) for v, w in zip((*node.bound, *other), dummies, strict=True)}}
-        along = frozenset(dummies[: len(node.bound)])
         try:
             parts = self._parts(world, node, inner)
         except NeedSplit as need:
@@ -269,21 +274,28 @@ class Evaluator:
             raise
         reads = tuple(env[v] for v in node.bound if v in kept)
         poly, outside, factor = parts[0], Polynomial(), Factors()
-        row = BY_NAME.get(name)
-        if row is not None and len(node.bound) == 1:
-            stays = {m: c for m, c in poly.items() if _contains(m, along)}
-            passes = row.shift == "passes"
-            if row.shift and len(stays) < len(poly) and (stays or not passes) and algebra.allow(f"{name} shift"):
-                if passes:
-                    outside = {m: c for m, c in poly.items() if m not in stays}
-                poly = stays
-            if row.scale and algebra.allow(f"{name} scale"):
-                factor, poly = common_positive(algebra, poly, dummies)
+        if name in BY_NAME and len(node.bound) == 1:
+            poly, outside, factor = self._taken_out(BY_NAME[name], parts[0], dummies)
         frozen = tuple((k, repr(v)) for k, v in node.attributes)
         atom = algebra.function(name, frozen, (poly, *parts[1:]), dummies=dummies, reads=reads)
         return algebra.add(
             (1, algebra.product([monomial(algebra, factor), monomial(algebra, {atom: 1})])), (1, outside)
         )
+
+    def _taken_out(
+        self, row: Operator, poly: Polynomial, dummies: tuple[int, ...]
+    ) -> tuple[Polynomial, Polynomial, Factors]:
+        """What stays inside a function along dummies[0] by its proved laws, what is added outside, what is a factor."""
+        algebra, along = self.algebra, frozenset(dummies[:1])
+        outside, factor, passes = Polynomial(), Factors(), row.shift == "passes"
+        stays = {m: c for m, c in poly.items() if _contains(m, along)}
+        if row.shift and len(stays) < len(poly) and (stays or not passes) and algebra.allow(f"{row.name} shift"):
+            if passes:
+                outside = {m: c for m, c in poly.items() if m not in stays}
+            poly = stays
+        if row.scale and algebra.allow(f"{row.name} scale"):
+            factor, poly = common_positive(algebra, poly, dummies)
+        return poly, outside, factor
 
 
 # --- helpers -------------------------------------------------------------------------------------------------------

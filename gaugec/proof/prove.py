@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from fractions import Fraction
+from typing import Any
 
 from gaugec import limits
 from gaugec.graph.ir import Graph, Leaf, Node
@@ -48,87 +49,108 @@ def prove_statement(statement: Statement, seconds: float = math.inf) -> Theorem:
 
 
 def _statement(statement: Statement, effort: Effort) -> Theorem:
-    graph, group = statement.graph, statement.group
-    algebra = _algebra(graph, group, effort.seconds)
+    algebra = _algebra(statement.graph, statement.group, effort.seconds)
     if not statement.actions:
         raise NotProved("no parameter is moved")
-    size = graph[statement.element].modes[0].size if graph[statement.element].modes else 1
-    pairing = Pairing("halves", size)
-    roles = {statement.params[role]: role for role in statement.actions}
+    action = _Action(statement, algebra)
+    leaves = frozenset({*action.roles, statement.element})
+    evaluator = Evaluator(statement.graph, algebra, frozenset(statement.kept), leaves, effort.without)
+    _keeps(action, evaluator, effort)
+    # nothing is kept while actions are read: all nodes are opened
+    opened = Evaluator(statement.graph, algebra, frozenset(), leaves, effort.without)
+    _identity_stays(action, opened)
+    _composes(action, opened)
+    return _theorem(statement.name, algebra, _classified(action, opened))
 
-    def element(tag: str, **more: object) -> Element:
-        return Element(algebra, group, size, pairing, tag, **more)  # type: ignore[arg-type]
 
-    def acting(name: str, by: Element, inner: World | None) -> World:
+class _Action:
+    """The action of a statement's gauge: the elements that may act, and the worlds in which they have acted."""
+
+    def __init__(self, statement: Statement, algebra: Algebra) -> None:
+        self.statement, self.algebra = statement, algebra
+        self.roles = {statement.params[role]: role for role in statement.actions}
+        modes = statement.graph[statement.element].modes
+        self.size = modes[0].size if modes else 1
+        self.first, self.second = self.element(""), self.element("'")
+        self.one = self.acting("one", self.element("", kind="identity"))
+
+    def element(self, tag: str, **more: Any) -> Element:
+        """An element of the group, named by its tag."""
+        return Element(self.algebra, self.statement.group, self.size, Pairing("halves", self.size), tag, **more)
+
+    def acting(self, name: str, by: Element, inner: World | None = None) -> World:
         """Reads an action's node: the element is `by`; a parameter is itself, or what `inner` has made of it."""
+        element = self.statement.element
 
         def leaf(evaluator: Evaluator, node: Leaf, ixs: tuple[Index, ...]) -> Polynomial | None:
-            if node.id == statement.element:
+            if node.id == element:
                 if len(ixs) == 2:
                     return by.matrix((), *ixs)
                 return by.shift(ixs) if by.row.kind == "shift" else by.scale((), ixs[0], Fraction(1))
-            return inner.leaf(evaluator, node, ixs) if inner is not None and node.id in roles else None
+            return inner.leaf(evaluator, node, ixs) if inner is not None and node.id in self.roles else None
 
         def inverse(evaluator: Evaluator, node: Leaf, ixs: tuple[Index, ...]) -> Polynomial | None:
-            return by.matrix((), *ixs, inverse=True) if node.id == statement.element and len(ixs) == 2 else None
+            return by.matrix((), *ixs, inverse=True) if node.id == element and len(ixs) == 2 else None
 
         return World(name, leaf, inverse)
 
-    def after(name: str, action: World) -> World:
+    def after(self, name: str, acting: World) -> World:
         """Reads the model: a moved parameter is the value of its action."""
 
         def leaf(evaluator: Evaluator, node: Leaf, ixs: tuple[Index, ...]) -> Polynomial | None:
-            role = roles.get(node.id)
-            return None if role is None else evaluator.value(action, statement.actions[role], ixs)
+            role = self.roles.get(node.id)
+            return None if role is None else evaluator.value(acting, self.statement.actions[role], ixs)
 
         return World(name, leaf)
 
-    g, h = element(""), element("'")
-    acted = acting("g", g, None)
-    still = after("identity", acting("one", element("", kind="identity"), None)) if GROUPS[group].paired else STILL
-    atoms = frozenset(statement.kept)
-    evaluator = Evaluator(graph, algebra, atoms, frozenset({*roles, statement.element}), effort.without)
-    act = after("moved", acted)
-    if effort.carries and not GROUPS[group].paired:
+
+def _keeps(action: _Action, evaluator: Evaluator, effort: Effort) -> None:
+    """Raises unless every kept node is the same after the element has acted."""
+    statement, paired = action.statement, GROUPS[action.statement.group].paired
+    act = action.after("moved", action.acting("g", action.first))
+    still = action.after("identity", action.one) if paired else STILL
+    if effort.carries and not paired:
         effort.carried = carry(evaluator, act, still, statement.kept)
     for id in sorted(statement.kept):
         evaluator.root = id
-        _same(evaluator, (act, id), (still, id), _named(graph[id], statement))
-    evaluator = replace_root(evaluator)
-    for role, action in statement.actions.items():
-        if [m.size for m in graph[action].modes] != [m.size for m in graph[statement.params[role]].modes]:
+        _same(evaluator, (act, id), (still, id), statement.graph[id].place or statement.name)
+
+
+def _identity_stays(action: _Action, evaluator: Evaluator) -> None:
+    """Raises unless the group's identity leaves every parameter as it is."""
+    statement, graph = action.statement, evaluator.graph
+    for role, own in statement.actions.items():
+        if [m.size for m in graph[own].modes] != [m.size for m in graph[statement.params[role]].modes]:
             raise NotProved(f"the action on {role} changes its shape")
-        one = acting("one", element("", kind="identity"), None)
-        _same(evaluator, (one, action), (STILL, statement.params[role]), f"{role} under the group's identity")
-    first = after("first", acted)
+        _same(evaluator, (action.one, own), (STILL, statement.params[role]), f"{role} under the group's identity")
+
+
+def _composes(action: _Action, evaluator: Evaluator) -> None:
+    """Raises unless acting twice is acting by the product, in one of its two orders."""
+    first = action.after("first", action.acting("g", action.first))
+    twice = action.acting("twice", action.second, first)
     reason = ""
-    for order in ((h, g), (g, h)):
-        product = element("", kind="product", factors=order)
+    for order in ((action.second, action.first), (action.first, action.second)):
+        once = action.acting(f"product{order[0].tag}", action.element("", kind="product", factors=order))
         try:
-            for role, action in statement.actions.items():
-                twice, once = acting("twice", h, first), acting(f"product{order[0].tag}", product, None)
-                _same(evaluator, (twice, action), (once, action), f"{role}, moved twice and by the product,")
-            break
+            for role, own in action.statement.actions.items():
+                _same(evaluator, (twice, own), (once, own), f"{role}, moved twice and by the product,")
+            return
         except NotProved as refusal:
             reason = reason or f"this is no action of the group: {refusal}"
-    else:
-        raise NotProved(reason)
-    whole = acting("whole", element("", whole=True), None)
+    raise NotProved(reason)
+
+
+def _classified(action: _Action, evaluator: Evaluator) -> Mapping[str, Motion]:
+    """How every role moves; raises where none does."""
+    whole = action.acting("whole", action.element("", whole=True))
     found = {
-        role: classify(evaluator, whole, action, statement.params[role]) for role, action in statement.actions.items()
+        role: classify(evaluator, whole, own, action.statement.params[role])
+        for role, own in action.statement.actions.items()
     }
     if all(move.kind == "none" for move in found.values()):
         raise NotProved("the group's element moves no parameter")
-    return _theorem(statement.name, algebra, oriented(found, g.orthogonal))
-
-
-def replace_root(evaluator: Evaluator) -> Evaluator:
-    """A new evaluator with the same algebra whose nodes are all opened (nothing is kept while actions are read)."""
-    return Evaluator(evaluator.graph, evaluator.algebra, frozenset(), evaluator.moved, evaluator.without)
-
-
-def _named(node: Node, statement: Statement) -> str:
-    return node.place or statement.name
+    return oriented(found, action.first.orthogonal)
 
 
 # --- models --------------------------------------------------------------------------------------------------------

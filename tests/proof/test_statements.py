@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import re
+import weakref
 from fractions import Fraction
 
 import pytest
@@ -10,6 +12,7 @@ from clocks import Clock
 from proof.statements import SOUND, WRONG, gauge, statement
 
 from gaugec import limits
+from gaugec.graph.ir import Graph
 from gaugec.graph.statement import Statement
 from gaugec.language.lower import all_dims, lower
 from gaugec.proof.prove import Theorem, prove_statement
@@ -143,3 +146,15 @@ def test_a_kept_value_that_another_one_reads_must_itself_be_kept(model: str) -> 
     """Reading it as an atom for the second must not answer for the first."""
     own = statement("n, k", "x[n, k]", "W[n, k]", model, "c in positive(k)", "W -> W @ diag(c)", "y, z")
     assert prove_statement(own).verdict == "refused"
+
+
+def test_nothing_is_left_of_a_statement_that_was_proved() -> None:
+    """A process that proves for a long time does not grow: what is known of a graph lives as long as the graph."""
+    graphs: list[weakref.ref[Graph]] = []
+    for name in ("relu", "values", "scores") * 10:
+        lowered = statement(*SOUND[name])
+        assert prove_statement(lowered)
+        graphs.append(weakref.ref(lowered.graph))
+    del lowered
+    gc.collect()
+    assert not any(graph() for graph in graphs)

@@ -46,7 +46,7 @@ class Tangent:
 
 
 @dataclass(frozen=True)
-class Fix:
+class Equation:
     """One `fix` line, left == right: the equation of the representative.
 
     left, right: Terms over ("norm", role), the norms of the roles along the axis of the group: what a scale multiplies.
@@ -107,7 +107,7 @@ class Site:
     pairing: str
     rotary: int
     bindings: tuple[Binding, ...]
-    fix: tuple[Fix, ...]
+    fix: tuple[Equation, ...]
     verdict: str
     place: str
     theorem: str

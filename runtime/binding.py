@@ -17,7 +17,7 @@ from gaugec.runtime.names import by_name, plain
 Groups = Iterable[tuple[str, Tensor]] | Iterable[Mapping[str, Any]]
 
 
-class Bound(NamedTuple):
+class Found(NamedTuple):
     """What was found.
 
     gauged: ids of the parameters that a gauge moves.  off: gauges that would move frozen parameters, one text each.
@@ -58,7 +58,7 @@ def named(named_parameters: Groups) -> list[dict[str, Any]]:
     return groups
 
 
-def bind(gauge: Any, groups: Sequence[Mapping[str, Any]]) -> Bound:
+def bind(gauge: Any, groups: Sequence[Mapping[str, Any]]) -> Found:
     """Find the parameters of every place, decide which gauges are in force, and batch equal places.
 
     groups: param groups of a torch optimizer, with names.  Raises ValueError for missing parameters and wrong shapes or
@@ -81,7 +81,7 @@ def bind(gauge: Any, groups: Sequence[Mapping[str, Any]]) -> Bound:
         off += _frozen(place, component, names)
     batches = [batch for each, same in places.items() for batch in make(components[each], same)]
     gauged = frozenset(id(p) for same in places.values() for place in same for p in place.params.values())
-    return Bound(batches, gauged, off, [text for batch in batches for text in _enlivened(batch)])
+    return Found(batches, gauged, off, [text for batch in batches for text in _enlivened(batch)])
 
 
 def _place(key: str, component: Any, names: Sequence[str], where: Mapping[str, tuple[nn.Parameter, int]]) -> Place:

@@ -1,6 +1,6 @@
 """The torch optimizer that all gauge-equivariant ones are: a gauge bound to parameters, an update rule, saved state.
 
-A subclass is a `Rule` with the settings that it reads. Not here: how a step is chosen; any gauge.
+A subclass is a `UpdateRule` with the settings that it reads. Not here: how a step is chosen; any gauge.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gaugec.runtime.binding import Groups, bind, named
 from gaugec.runtime.frames import Frame
 from gaugec.runtime.gauge import Gauge, check, code_hash
 from gaugec.runtime.names import by_name
-from gaugec.runtime.rules.rule import Rule
+from gaugec.runtime.rules.rule import UpdateRule
 from gaugec.runtime.step import Stepper, plain
 
 
@@ -31,7 +31,7 @@ class GaugeOptimizer(torch.optim.Optimizer):
     gauged: ids of those that a gauge moves.  `frame_every`, `pooling` and `compile` hold for all groups.
     """
 
-    rule: ClassVar[Rule]
+    rule: ClassVar[UpdateRule]
 
     def __init__(
         self,

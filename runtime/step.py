@@ -16,7 +16,7 @@ from gaugec.runtime import fuse
 from gaugec.runtime.batch import Batch, Tile
 from gaugec.runtime.frames import Frame
 from gaugec.runtime.layout import Tensors, Values
-from gaugec.runtime.rules.rule import Averaging, Group, Rule
+from gaugec.runtime.rules.rule import Averaging, Group, UpdateRule
 from gaugec.runtime.workspace import Workspace
 
 
@@ -26,7 +26,7 @@ class Stepper:
     frame_every: steps between two frames; pooling: whether what the rule keeps pooled is; compile: whether to fuse.
     """
 
-    def __init__(self, rule: Rule, frame_every: int, pooling: bool, compile: bool) -> None:
+    def __init__(self, rule: UpdateRule, frame_every: int, pooling: bool, compile: bool) -> None:
         self.rule, self.frame_every, self.pooling, self.compile = rule, frame_every, pooling, compile
         self._workspace = Workspace()
         self._graphs: dict[object, Callable[..., Any]] = {}
@@ -184,7 +184,7 @@ def _last(batch: Batch, frame: Frame, trainable: Collection[str]) -> Callable[..
 
 
 def plain(
-    rule: Rule, groups: Sequence[Group], gauged: Collection[int], state: MutableMapping[Tensor, dict[str, Any]]
+    rule: UpdateRule, groups: Sequence[Group], gauged: Collection[int], state: MutableMapping[Tensor, dict[str, Any]]
 ) -> None:
     """Step the parameters that no gauge moves, those whose id is not among `gauged`, where they have a gradient."""
     for group in groups:

@@ -18,7 +18,7 @@ from gaugec.groups import GROUPS
 from gaugec.laws.roots import Unsolved, root
 from gaugec.laws.tangents import tangent
 from gaugec.operators import Term
-from gaugec.sites import Fix, Site
+from gaugec.sites import Equation, Site
 
 Norms = Mapping[str, tuple[str, Fraction]]  # role -> the symbol of its norm, and the power of the scale on it
 
@@ -83,7 +83,7 @@ def _scaled(side: Term, norms: Norms) -> Term:
     return (head, *(_scaled(operand, norms) for operand in operands))
 
 
-def _solved(site: Site, fix: Fix, norms: Norms, left: Term, right: Term) -> Formula:
+def _solved(site: Site, fix: Equation, norms: Norms, left: Term, right: Term) -> Formula:
     try:
         solution, symbols = root(left, right)
     except Unsolved as unsolved:
@@ -93,7 +93,7 @@ def _solved(site: Site, fix: Fix, norms: Norms, left: Term, right: Term) -> Form
     return Formula(tuple(names[symbol] for symbol in symbols), _code(solution, 0))
 
 
-def _one_sided(site: Site, fix: Fix, norms: Norms, side: Term) -> Formula | None:
+def _one_sided(site: Site, fix: Equation, norms: Norms, side: Term) -> Formula | None:
     """The scale that makes one side 1."""
     try:
         return _solved(site, fix, norms, side, 1)

@@ -26,7 +26,7 @@ from gaugec.language.printer import show_fix
 from gaugec.language.tree import Binary, Call, Expr, Gauge, Name, Negate, Number, Transpose
 from gaugec.laws.functions import recognise
 from gaugec.operators import BY_NAME, HEADS, Term
-from gaugec.sites import Fix
+from gaugec.sites import Equation
 
 _PRIMES = (101, 103, 107, 109, 113, 127, 131, 137, 139, 149, 151, 157, 163, 167, 173, 179, 181, 191, 193, 197, 199, 211)
 
@@ -95,7 +95,7 @@ def _arithmetic(expr: Expr, lowered: Callable[[Expr], Term]) -> Term | None:
     return ("mul", left, ("pow", right, -1))
 
 
-def lower_fixes(gauge: Gauge) -> tuple[Fix, ...]:
+def lower_fixes(gauge: Gauge) -> tuple[Equation, ...]:
     """The `fix` lines of a gauge as equations between norms of its parameters.
 
     Raises:
@@ -104,9 +104,9 @@ def lower_fixes(gauge: Gauge) -> tuple[Fix, ...]:
     return tuple(lower_fix(fix, gauge.name) for fix in gauge.fixes)
 
 
-def lower_fix(fix: tree.Fix, gauge: str) -> Fix:
+def lower_fix(fix: tree.Fix, gauge: str) -> Equation:
     """One `fix` line of the gauge of that name; see `lower_fixes`."""
-    return Fix(_side(fix.left, gauge), _side(fix.right, gauge), show_fix(fix), fix.span)
+    return Equation(_side(fix.left, gauge), _side(fix.right, gauge), show_fix(fix), fix.span)
 
 
 def _side(expr: Expr, gauge: str) -> Term:

@@ -45,7 +45,7 @@ class Laws:
             found.append("shifts")
         return tuple(found)
 
-    def said(self, name: str) -> tuple[str, ...]:
+    def sentences(self, name: str) -> tuple[str, ...]:
         """The laws as sentences about the function `name`."""
         n = self.degree
         power = "" if n == 1 else f"**{n}" if n is not None and n.denominator == 1 else f"**({n})"

@@ -42,12 +42,12 @@ _PARTNER = "what meets the moved value must move too, and only a parameter seen 
 _WAYS = "one parameter, one action: two elements would have to be equal"
 
 
-class Model(Protocol):
+class Owner(Protocol):
     """What a closure reads of the matcher that owns it."""
 
     graph: Graph
     blocked: Mapping[int, str]
-    said: Mapping[int, str]
+    labels: Mapping[int, str]
     depends: dict[int, bool]
     noisy: frozenset[int]
 
@@ -88,7 +88,7 @@ class Closure:
 
     def __init__(
         self,
-        matcher: Model,
+        matcher: Owner,
         pattern: Pattern,
         bound: list[Bound],
         group: frozenset[Number],
@@ -249,9 +249,9 @@ class Closure:
         roles = [named[number] for tag in wanted for number in _roles_in(tag)]
         leaf, digits = self._trace_back(node, access, dict(demand.variables))
         if leaf in self.matcher.blocked:
-            raise Blocked(f"{self.matcher.said[leaf]} cannot be moved: {self.matcher.blocked[leaf]}", node)
+            raise Blocked(f"{self.matcher.labels[leaf]} cannot be moved: {self.matcher.blocked[leaf]}", node)
         if any(b.leaf == leaf and not _disjoint(b.digits, digits) for b in self.bound):
-            raise Blocked(f"{self.matcher.said[leaf]} would have to move in two ways", node, _WAYS)
+            raise Blocked(f"{self.matcher.labels[leaf]} would have to move in two ways", node, _WAYS)
         free = [r for r in roles if r in self.pattern.statement.each or all(b.role != r for b in self.bound)]
         for role in free:
             movement = self.pattern.movements[role]
@@ -263,7 +263,7 @@ class Closure:
             if self.pattern.kind != "scale" or movement.exponent == needed or made:
                 self.bound.append(Bound(leaf, role, digits))
                 return
-        raise Blocked(f"{self.matcher.said[leaf]} must move, and the formula has no role left for it", node, _STEP)
+        raise Blocked(f"{self.matcher.labels[leaf]} must move, and the formula has no role left for it", node, _STEP)
 
     def _trace_back(
         self, node: Node, access: Access, variables: Mapping[Number, Spot]

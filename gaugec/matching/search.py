@@ -73,11 +73,11 @@ class Miss:
 
 @dataclass
 class Matcher:
-    """Searches one model's graph; `blocked`: leaf id -> why it may not move; `said`: leaf id -> its name for people."""
+    """Searches one model's graph; `blocked`: leaf id -> why it may not move; `labels`: leaf id -> what it is called."""
 
     graph: Graph
     blocked: Mapping[int, str]
-    said: Mapping[int, str]
+    labels: Mapping[int, str]
     depends: dict[int, bool] = field(default_factory=dict)
     noisy: frozenset[int] = frozenset()
     cuts: dict[int, set[tuple[int, int]]] = field(default_factory=dict)

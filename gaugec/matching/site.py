@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from gaugec.graph.ir import Graph, Leaf, Node
 from gaugec.groups import GROUPS
 from gaugec.matching.search import Candidate, Matcher, regions
-from gaugec.sites import Axes, Binding, Fix, Move, Site
+from gaugec.sites import Axes, Binding, Equation, Move, Site
 
 
 def pairings(matcher: Matcher, candidate: Candidate) -> Iterator[tuple[str, int]]:
@@ -40,7 +40,7 @@ def make_site(
     certificate: Sequence[tuple[str, str]],
     *,
     theorem: str,
-    fix: Sequence[Fix],
+    fix: Sequence[Equation],
 ) -> Site:
     """The site of a candidate whose invariance has been proved."""
     statement = candidate.pattern.statement

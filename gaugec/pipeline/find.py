@@ -53,13 +53,13 @@ class Finder:
         for name, canonical in traced.names.items():
             if name != canonical:
                 tied.setdefault(canonical, []).append(name)
-        self.said = {
+        self.labels = {
             leaf: f"{name} (tied to {', '.join(tied[name])})" if name in tied else name
             for leaf, name in self.names.items()
         }
         self.tied = {leaf: ", ".join(tied[name]) for leaf, name in self.names.items() if name in tied}
         blocked = {traced.leaves[name]: why for name, why in traced.blocked.items() if name in traced.leaves}
-        self.matcher = Matcher(self.graph, blocked, self.said)
+        self.matcher = Matcher(self.graph, blocked, self.labels)
         self.near: dict[str, str] = {}
 
     def sites(self, entry: Entry, theorem: Theorem) -> tuple[list[Site], list[Refusal]]:
@@ -95,7 +95,7 @@ class Finder:
                 law = "the kept value is the same polynomial after the element has acted"
                 where = (_operation(kept), kept.place)
                 refusals.append(
-                    Refusal(gauge.name, self.said[leaf], reason, *where, False, True, moved, "", axis, law, kept.line)
+                    Refusal(gauge.name, self.labels[leaf], reason, *where, False, True, moved, "", axis, law, kept.line)
                 )
         near = [miss for miss in misses if miss.near]
         if not near and not sites:
@@ -124,7 +124,7 @@ class Finder:
 
     def _refusal(self, gauge: Gauge, miss: Miss) -> Refusal:
         node = self.graph[miss.node] if miss.node is not None else None
-        roles = [self.said[leaf] for _, leaf in miss.roles if leaf != miss.leaf]
+        roles = [self.labels[leaf] for _, leaf in miss.roles if leaf != miss.leaf]
         note = ""
         tied = [leaf for leaf in dict.fromkeys([miss.leaf, *(leaf for _, leaf in miss.roles)]) if leaf in self.tied]
         if tied and node is not None:
@@ -133,7 +133,7 @@ class Finder:
         others = f", with {', '.join(roles)}" if roles else ""
         return Refusal(
             gauge.name,
-            self.said[miss.leaf] + others,
+            self.labels[miss.leaf] + others,
             miss.reason,
             _operation(node) if node is not None else "",
             node.place if node is not None else "",

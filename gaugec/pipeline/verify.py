@@ -70,9 +70,9 @@ def verify(spec: str | Path | Spec, *, limit: float | None = None) -> Verificati
     operators = dict.fromkeys(operator for entry in loaded.entries for operator in entry.gauge.operators)
     with limits.each(limit):
         theorems = tuple(_theorem(entry) for entry in loaded.entries)
-        said = tuple((operator.name, _laws(operator)) for operator in operators)
+        laws = tuple((operator.name, _laws(operator)) for operator in operators)
     accepted = tuple(_accepted(entry, theorem) for entry, theorem in zip(loaded.entries, theorems))
-    return Verification(loaded.name, theorems, accepted, said)
+    return Verification(loaded.name, theorems, accepted, laws)
 
 
 def _accepted(entry: Entry, theorem: Theorem) -> bool:
@@ -84,7 +84,7 @@ def _laws(operator: Operator) -> tuple[str, ...]:
     """The laws of an `op` line, found and proved from what it says."""
     with limits.proof():
         try:
-            return functions.found(term(operator.expr, operator.argument)).said(operator.name)
+            return functions.found(term(operator.expr, operator.argument)).sentences(operator.name)
         except limits.Exceeded as exceeded:
             return (f"laws {exceeded}",)
 

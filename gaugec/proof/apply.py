@@ -77,7 +77,7 @@ def power(algebra: Algebra, poly: Polynomial, exponent: Fraction) -> Polynomial:
             if e < 0:
                 symbol = algebra.symbols[s]
                 name = _VALUES.get(symbol.kind, "{}").format(symbol.name)
-                algebra.conditions.setdefault(f"{symbol.said or name} ≠ 0")
+                algebra.conditions.setdefault(f"{symbol.alias or name} ≠ 0")
             out[s, ix] = number(out.get((s, ix), 0) + x * e)
         scale = number(limits.bounded_power(coefficient, e)) if isinstance(e, int) else 1
         return algebra.add((scale, monomial(algebra, out)))
@@ -94,12 +94,12 @@ def _domain(algebra: Algebra, poly: Polynomial, e: Number) -> str:
     """Where a polynomial to the exponent e, no positive integer, has a value, in words."""
     sign = "≠" if isinstance(e, int) else "≥" if e > 0 else ">"
     # a proof on a model serves every place of equal structure: what it says later may name none of them
-    said = "what a root or a divisor stands on"
+    what = "what a root or a divisor stands on"
     if any(algebra.symbols[s].kind == "element" for factors, _ in poly for s, _, _ in factors):
-        return f"{said} {sign} 0, after the element has acted too"
+        return f"{what} {sign} 0, after the element has acted too"
     if algebra.symbolic and len(poly) <= 4:
-        said = " + ".join(algebra.words(mono, coefficient) for mono, coefficient in poly.items()).replace("+ -", "-")
-    return f"{said} {sign} 0"
+        what = " + ".join(algebra.words(mono, coefficient) for mono, coefficient in poly.items()).replace("+ -", "-")
+    return f"{what} {sign} 0"
 
 
 def common_positive(algebra: Algebra, poly: Polynomial, dummies: tuple[int, ...]) -> tuple[Factors, Polynomial]:

@@ -38,7 +38,7 @@ from gaugec.proof.terms import (
 )
 
 Reading = Callable[["Evaluator", Leaf, tuple[Index, ...]], "Polynomial | None"]
-_SAID = {"param": "a parameter", "input": "an input"}
+_ALIASES = {"param": "a parameter", "input": "an input"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,10 +168,10 @@ class Evaluator:
         leaf = isinstance(first, Leaf)
         name = first.name if isinstance(first, Leaf) else first.source or first.title
         # a proof on a model serves every place of equal structure: what it says later may name none of them
-        said = "" if leaf else f"the value of {name} in {first.place}"
+        alias = "" if leaf else f"the value of {name} in {first.place}"
         if not self.graph.symbolic:
-            said = _SAID.get(first.title if leaf else "", "a divisor")
-        return self.algebra.atom(self.algebra.symbol(("node", first.id), Symbol("node", name, said=said)), ixs)
+            alias = _ALIASES.get(first.title if leaf else "", "a divisor")
+        return self.algebra.atom(self.algebra.symbol(("node", first.id), Symbol("node", name, alias=alias)), ixs)
 
     def _given(self, world: World, node: Node, ixs: tuple[Index, ...]) -> Polynomial:
         whole = all(

@@ -354,7 +354,7 @@ def _algebra(graph: Graph, group: str, seconds: float) -> Algebra:
 def _theorem(name: str, algebra: Algebra, found: Mapping[str, Motion]) -> Theorem:
     steps = tuple(f"{rule}: {algebra.rules[rule].says}" if rule in algebra.rules else rule for rule in algebra.used)
     # a root that is left has no value where it had none before; one that has cancelled was defined only there
-    gone = (said for base, said in algebra.partial.items() if base not in algebra.standing)
+    gone = (text for base, text in algebra.partial.items() if base not in algebra.standing)
     conditions = list(dict.fromkeys((*algebra.conditions, *gone)))
     if any(symbol.tag == "c" for symbol in algebra.symbols):
         conditions.insert(0, "c > 0")

@@ -46,7 +46,7 @@ class Symbol:
     kind: "node", "element", "delta", "size", "function", "base" (what a pow stands on).
     name: how reports call it.  data: for functions the argument polynomials, over slots 0.. and dummies DUMMY...
     `reads`: how many of the leading indices say where a function along an axis is read.  extent: length of the summed
-    axis (group elements, softmax).  said: how side conditions call it, where its name is that of one layer of many.
+    axis (group elements, softmax).  alias: how side conditions call it, where its name is that of one layer of many.
     """
 
     kind: str
@@ -57,7 +57,7 @@ class Symbol:
     reads: int = 0
     extent: int = 0
     positive: bool = False
-    said: str = ""
+    alias: str = ""
 
 
 def number(value: Number) -> Number:

@@ -54,7 +54,7 @@ class Trace:
     others: tuple[Inputs, ...] = ()
 
 
-class _Lowering:
+class _Program:
     """Lowers one exported program."""
 
     def __init__(self, model: nn.Module, program: torch.export.ExportedProgram) -> None:
@@ -207,7 +207,7 @@ def _shape(value: Any) -> Any:
     return None
 
 
-def lower(model: nn.Module, program: torch.export.ExportedProgram, loss: str | None) -> Trace:
+def lower_program(model: nn.Module, program: torch.export.ExportedProgram, loss: str | None) -> Trace:
     """The tensor graph of an exported program of a model.
 
     Raises:
@@ -225,7 +225,7 @@ def lower(model: nn.Module, program: torch.export.ExportedProgram, loss: str | N
 
 
 def _lowered(model: nn.Module, program: torch.export.ExportedProgram, loss: str | None) -> Trace:
-    lowering = _Lowering(model, program)
+    lowering = _Program(model, program)
     signature = program.graph_signature
     kinds: list[str] = []
     returned: Any = ()

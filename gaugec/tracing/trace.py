@@ -24,7 +24,7 @@ from gaugec.model.run import runs, several, share_memory
 from gaugec.tracing.compare import departure, settled
 from gaugec.tracing.export import exported
 from gaugec.tracing.guards import FARTHEST, Inputs, turning_points
-from gaugec.tracing.lower import Trace, lower
+from gaugec.tracing.lower import Trace, lower_program
 from gaugec.tracing.side_effects import watch
 
 LOOKS = 12  # sizes at which a model is traced
@@ -43,7 +43,7 @@ def trace(
     _refuse_inputs(model, tuple(args), dict(kwargs or {}))
     here = several(model, tuple(args), dict(kwargs or {}))
     written = watch(model, *here)
-    first = lower(model, exported(model, *here), loss)
+    first = lower_program(model, exported(model, *here), loss)
     _all_seen(model, written, first)
     looks = _Looks(model, here, loss, first)
     looks.at_a_second_shape()
@@ -83,7 +83,7 @@ class _Looks:
     """Everything that one model is looked at, beside its first trace: other inputs, and what the graph is beside them.
 
     graph: the first trace's, in which what depends on a size has become opaque.  others: inputs that were taken.
-    said: a note on them for people.  waiting: inputs at which numbers alone are looked at, and what they are called.
+    note: a line on them for people.  waiting: inputs at which numbers alone are looked at, and what they are called.
     all_seen: whether all that the forward asked of its sizes could be seen.
     """
 
@@ -91,19 +91,19 @@ class _Looks:
         self.model, self.here, self.loss, self.first = model, here, loss, first
         self.graph = first.graph
         self.others: list[Inputs] = []
-        self.said = "the inputs could not be resized: traced at one shape only"
+        self.note = "the inputs could not be resized: traced at one shape only"
         self.waiting: list[tuple[str, Inputs]] = []
         self.all_seen = True
 
     def trace(self) -> Trace:
         """The first trace with all that was seen beside it."""
-        return replace(self.first, graph=check(self.graph, "tracing"), second=self.said, others=tuple(self.others))
+        return replace(self.first, graph=check(self.graph, "tracing"), second=self.note, others=tuple(self.others))
 
     def at_a_second_shape(self) -> None:
         """Compares with a trace at other sizes, the first that the model takes."""
         for change in variations(*self.here):
             if self._compared_at(resized(*self.here, change)):
-                self.said = f"same graph with input sizes {_sizes(change)}"
+                self.note = f"same graph with input sizes {_sizes(change)}"
                 return
 
     def where_it_turns(self) -> None:
@@ -124,7 +124,7 @@ class _Looks:
                     self.waiting.append((str(turn), at))
                 elif self._compared_at(at):
                     asked.append((f"{way}, {turn}", at))
-                    self.said += f"; {way.removeprefix(', ')}, {turn}" if way else f", {turn}"
+                    self.note += f"; {way.removeprefix(', ')}, {turn}" if way else f", {turn}"
         self.all_seen = seen
 
     def at_one_row(self) -> None:
@@ -138,9 +138,9 @@ class _Looks:
             with preserved(self.model, parameters=False):
                 if runs(self.model, *inputs, numbers=_small(inputs, *self.here)):
                     self.others.append(inputs)
-                    self.said += f", {name} in numbers"
+                    self.note += f", {name} in numbers"
         if not self.all_seen:
-            self.said += "; what the forward asks of other sizes could not be seen"
+            self.note += "; what the forward asks of other sizes could not be seen"
 
     def _compared_at(self, inputs: Inputs) -> bool:
         """Traces at other inputs and compares; False where the model does not take them.
@@ -161,7 +161,7 @@ class _Looks:
             if not taken and not _meta(self.model):
                 return None
             try:
-                return lower(self.model, exported(self.model, *inputs), self.loss)
+                return lower_program(self.model, exported(self.model, *inputs), self.loss)
             except MatchError:
                 if taken:
                     raise

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.optim.adamw import adamw
 
 from gaugec.runtime import kernels
-from gaugec.runtime.rules.rule import Averaging, Group, Number, Rule, State, add_ratio, blend
+from gaugec.runtime.rules.rule import Averaging, Group, Number, State, UpdateRule, add_ratio, blend
 
 
 class Numbers(NamedTuple):
@@ -93,4 +93,4 @@ def plain(params: Sequence[Tensor], gradients: Sequence[Tensor], states: Sequenc
     )
 
 
-ADAMW = Rule({"exp_avg": False, "exp_avg_sq": True}, numbers, update, plain, unpooled)
+ADAMW = UpdateRule({"exp_avg": False, "exp_avg_sq": True}, numbers, update, plain, unpooled)

@@ -1,7 +1,7 @@
 """What an update rule is, and the arithmetic that rules are written in.
 
 A rule knows tensors and numbers. It knows no gauge, no batch, no optimizer and keeps nothing: what it remembers of a
-parameter is handed to it. To add an optimizer, write a `Rule` and a `GaugeOptimizer` with the rule's settings.
+parameter is handed to it. To add an optimizer, write a `UpdateRule` and a `GaugeOptimizer` with the rule's settings.
 
 A rule is written once and runs in two ways. In an eager step the numbers are floats, and memory to work in is given;
 in a step that is fused they are tensors without axes, no memory is given, and a compiler finds the passes. The results
@@ -40,7 +40,7 @@ class Update(Protocol):
 
         gradient, point: [batch, *shape] of one slot, or some of its rows, in canonical coordinates; only read.
         state: by name, shaped like the gradient, or where it is pooled like what `pool` returns.
-        numbers: what `Rule.numbers` gave.  pool: averages squares [batch, *shape] over what compact elements mix.
+        numbers: what `UpdateRule.numbers` gave.  pool: averages squares [batch, *shape] over what compact elements mix.
         unpool: spreads what has the shape of pooled squares over [batch, *shape] again; may write over `room`.
         out: memory for the step; room: memory shaped like the gradient for anything.  Both or neither is given.
         """
@@ -56,7 +56,7 @@ class Unpooled(Protocol):
 
 
 @dataclass(frozen=True)
-class Rule:
+class UpdateRule:
     """An update rule.
 
     state: the tensors that are kept of a parameter, by the names under which they are saved -> whether they are pooled.

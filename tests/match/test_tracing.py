@@ -17,7 +17,7 @@ import gaugec
 from gaugec.model.dry_run import dry_run
 from gaugec.tracing import export as exporting
 from gaugec.tracing.guards import turning_points
-from gaugec.tracing.lower import lower
+from gaugec.tracing.lower import lower_program
 
 
 class Net(nn.Module):
@@ -80,9 +80,9 @@ def test_an_export_that_is_not_decomposed_is_the_same_graph(name: str, monkeypat
         return asked[-1]
 
     monkeypatch.setattr(exporting, "_functional", record)
-    quick = lower(model, exporting.exported(model, (x,), {}), None)
+    quick = lower_program(model, exporting.exported(model, (x,), {}), None)
     monkeypatch.setattr(exporting, "_functional", lambda program: False)
-    slow = lower(model, exporting.exported(model, (x,), {}), None)
+    slow = lower_program(model, exporting.exported(model, (x,), {}), None)
     assert asked == [stays]
     assert quick.graph == slow.graph and quick.leaves == slow.leaves
 

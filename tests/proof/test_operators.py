@@ -269,19 +269,19 @@ def test_laws_of_an_op_line_are_found(body: str) -> None:
 
 
 def test_laws_in_words() -> None:
-    assert found(defined("max(x, 0)**2")).said("relu2") == (
+    assert found(defined("max(x, 0)**2")).sentences("relu2") == (
         "relu2(c*x) = c**2*relu2(x) for c > 0",
         "neither odd nor even",
         "no law of shifts",
         "commutes with permutations of the units",
     )
-    assert found(defined("x")).said("f") == (
+    assert found(defined("x")).sentences("f") == (
         "f(c*x) = c*f(x) for c > 0",
         "odd: f(-x) = -f(x)",
         "f(x + a) = f(x) + a",
         "commutes with permutations of the units, positive scales, a flip of the sign, shifts",
     )
-    assert found(defined("x / 2 + 1")).said("f")[2] == "f(x + a) = f(x) + 1/2*a"
+    assert found(defined("x / 2 + 1")).sentences("f")[2] == "f(x + a) = f(x) + 1/2*a"
 
 
 @pytest.mark.parametrize(

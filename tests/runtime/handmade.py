@@ -18,7 +18,7 @@ from gaugec.language.lower import lower_fix
 from gaugec.language.tree import Binary, Call, Expr, Name, Number
 from gaugec.runtime import Gauge
 from gaugec.runtime.seal import BLANK, VERSION, sealed
-from gaugec.sites import Binding, Fix, Move, Site
+from gaugec.sites import Binding, Equation, Move, Site
 
 UP, DOWN = Move("scale", Fraction(1)), Move("scale", Fraction(-1))
 ROTATE, SHIFT = Move("rotate"), Move("shift")
@@ -32,21 +32,21 @@ def one() -> Number:
     return Number(Fraction(1))
 
 
-def equation(left: Expr, right: Expr) -> tuple[Fix, ...]:
+def equation(left: Expr, right: Expr) -> tuple[Equation, ...]:
     """A `fix` line as a site has it."""
     return (lower_fix(tree.Fix(left, right), "gauge"),)
 
 
-def abs_fix() -> tuple[Fix, ...]:
+def abs_fix() -> tuple[Equation, ...]:
     return equation(norm("abs", "g"), one())
 
 
-def square_fix() -> tuple[Fix, ...]:
+def square_fix() -> tuple[Equation, ...]:
     two = Number(Fraction(2))
     return equation(Binary("+", Binary("**", Name("g"), two), Binary("**", Name("b"), two)), one())
 
 
-def balance_fix() -> tuple[Fix, ...]:
+def balance_fix() -> tuple[Equation, ...]:
     return equation(norm("rownorm", "W1"), norm("colnorm", "W2"))
 
 

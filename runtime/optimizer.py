@@ -1,6 +1,6 @@
 """The torch optimizer that all gauge-equivariant ones are: a gauge bound to parameters, an update rule, saved state.
 
-A subclass is a `UpdateRule` with the settings that it reads. Not here: how a step is chosen; any gauge.
+A subclass is an `UpdateRule` with the settings that it reads. Not here: how a step is chosen; any gauge.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ def reached(tree: ast.Module) -> Iterator[str]:
                 yield f"line {node.lineno}: {node.value.id}.{node.attr}"
 
 
-@pytest.mark.parametrize("path", COMPILER, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_module_reaches_into_another_and_each_says_what_it_is(path: Path) -> None:
     assert list(reached(TREES[path])) == []
     assert ast.get_docstring(TREES[path])

@@ -1,1 +1,1 @@
-"""Update rules: how a step follows from gradients. Each is one module that ends in a `UpdateRule`."""
+"""Update rules: how a step follows from gradients. Each is one module that ends in an `UpdateRule`."""

@@ -1,7 +1,7 @@
 """What an update rule is, and the arithmetic that rules are written in.
 
 A rule knows tensors and numbers. It knows no gauge, no batch, no optimizer and keeps nothing: what it remembers of a
-parameter is handed to it. To add an optimizer, write a `UpdateRule` and a `GaugeOptimizer` with the rule's settings.
+parameter is handed to it. To add an optimizer, write an `UpdateRule` and a `GaugeOptimizer` with the rule's settings.
 
 A rule is written once and runs in two ways. In an eager step the numbers are floats, and memory to work in is given;
 in a step that is fused they are tensors without axes, no memory is given, and a compiler finds the passes. The results

@@ -1,0 +1,74 @@
+"""A new optimizer is one rule of pure functions and a thin class, and is equivariant like the shipped ones."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from gaugec.runtime.optimizer import GaugeOptimizer
+from gaugec.runtime.rules.rule import Averaging, Group, Number, State, UpdateRule
+from runtime.test_equivariance import build, moved, train
+
+
+def numbers(group: Group, step: int) -> Sequence[float]:
+    return group["lr"], group["momentum"]
+
+
+def update(
+    gradient: Tensor,
+    point: Tensor,
+    state: State,
+    numbers: Sequence[Number],
+    pool: Averaging,
+    unpool: Averaging,
+    out: Tensor | None = None,
+    room: Tensor | None = None,
+) -> Tensor:
+    lr, momentum = numbers
+    state["momentum"].mul_(momentum).add_(gradient)
+    return torch.mul(state["momentum"], -lr, out=out)
+
+
+def plain(params: Sequence[Tensor], gradients: Sequence[Tensor], states: Sequence[State], group: Group) -> None:
+    for p, gradient, state in zip(params, gradients, states):
+        state["step"].add_(1)
+        p.add_(state["momentum"].mul_(group["momentum"]).add_(gradient), alpha=-group["lr"])
+
+
+class Heavy(GaugeOptimizer):
+    """Gradient descent with momentum."""
+
+    rule = UpdateRule({"momentum": False}, numbers, update, plain)
+
+    def __init__(self, named_parameters: Any, gauge: Any, lr: float, momentum: float, compile: bool = False) -> None:
+        super().__init__(named_parameters, gauge, {"lr": lr, "momentum": momentum}, 3, True, compile)
+
+
+@pytest.mark.parametrize("case", ["llama", "mlp"])
+def test_two_runs_of_another_rule_stay_copies(case: str) -> None:
+    model, gauge, data = build(case)
+    element = gauge.random_element(torch.Generator().manual_seed(1))
+    other, start = moved(model, gauge, element), copy.deepcopy(model)
+    ours = [train(each, Heavy(each.named_parameters(), gauge, 1e-2, 0.9), data, 20) for each in (model, other)]
+    assert ((ours[0] - ours[1]).abs() / ours[0].abs()).max() < 1e-12
+    assert any(not torch.equal(p, q) for p, q in zip(model.parameters(), start.parameters()))
+    end = gauge.act(dict(model.named_parameters()), element)
+    for name, p in other.named_parameters():
+        assert torch.allclose(end[name], p.detach(), rtol=1e-9, atol=1e-10), name
+
+
+def test_its_state_is_saved_and_taken_over() -> None:
+    model, gauge, data = build("mlp")
+    whole, half = copy.deepcopy(model), copy.deepcopy(model)
+    losses = train(whole, Heavy(whole.named_parameters(), gauge, 1e-2, 0.9), data, 6)
+    first = Heavy(half.named_parameters(), gauge, 1e-2, 0.9)
+    start = train(half, first, data, 3)
+    second = Heavy(half.named_parameters(), gauge, 1e-2, 0.9)
+    second.load_state_dict(first.state_dict())
+    rest = train(half, second, lambda step: data(step + 3), 3)
+    assert torch.equal(torch.cat([start, rest]), losses)

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from gaugec.runtime import actions, frames, patterns, pooling, solvers
 from gaugec.runtime.frames import Frame, Point
-from gaugec.runtime.groups import Group, Orthogonal, OrthogonalOnes, Positive, Row, Strides, Torus, Translation
+from gaugec.runtime.groups import Action, Orthogonal, OrthogonalOnes, Positive, Row, Strides, Torus, Translation
 from gaugec.runtime.layout import Axes, Slice, Tensors
 from gaugec.runtime.pooling import Piece
 from gaugec.runtime.ranges import expand
@@ -184,7 +184,7 @@ class Component:
 
     shapes: ClassVar[dict[str, tuple[int, ...]]] = {}
     offsets: ClassVar[dict[str, float]] = {}
-    gauges: ClassVar[tuple[Group, ...]] = ()
+    gauges: ClassVar[tuple[Action, ...]] = ()
     pools: ClassVar[tuple[Pool, ...]] = ()
     couplings: ClassVar[tuple[Coupling, ...]] = ()
     cuts: ClassVar[dict[str, int]] = {}
@@ -192,7 +192,7 @@ class Component:
 
     # read off the declarations: by gauge, (kind, copies, size), the tensors that it moves, the powers of its scale;
     # by tensor, what its canonical form and its gradient are multiplied by, and the pieces that are averaged over
-    by_name: ClassVar[dict[str, Group]]
+    by_name: ClassVar[dict[str, Action]]
     elements: ClassVar[dict[str, tuple[str, int, int]]]
     moves: ClassVar[dict[str, tuple[str, ...]]]
     powers: ClassVar[dict[str, tuple[float, ...]]]
@@ -433,7 +433,7 @@ def _complete(cls: type[Component], counts: Mapping[str, int]) -> None:
             raise ValueError(f"{cls.__name__} has {what} {', '.join(sorted(one - other))}")
 
 
-def _scaling(framed: Sequence[Group], sign: int) -> frames.Scaling:
+def _scaling(framed: Sequence[Action], sign: int) -> frames.Scaling:
     """By tensor what it is multiplied by: (slice, gauge, power of its scale)."""
     out: dict[str, list[tuple[Slice, str, float]]] = {}
     for gauge in framed:
@@ -442,7 +442,7 @@ def _scaling(framed: Sequence[Group], sign: int) -> frames.Scaling:
     return out
 
 
-def _in_order(shapes: Mapping[str, object], gauges: Sequence[Group]) -> tuple[str, ...]:
+def _in_order(shapes: Mapping[str, object], gauges: Sequence[Action]) -> tuple[str, ...]:
     """The tensors that gauges move, in the order of the component."""
     moved = {slot for gauge in gauges for slot in gauge.slots}
     return tuple(slot for slot in shapes if slot in moved)

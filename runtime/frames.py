@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gaugec.runtime import actions
-from gaugec.runtime.groups import Group, raised
+from gaugec.runtime.groups import Action, raised
 from gaugec.runtime.layout import Slice, Tensors, Values, cut, fold, window
 
 CAP = 1e8  # a frame's scale stays between 1/CAP and CAP
@@ -123,7 +123,7 @@ class Point:
     """
 
     def __init__(
-        self, gauges: Mapping[str, Group], offsets: Mapping[str, float], params: Tensors, live: Tensors | None
+        self, gauges: Mapping[str, Action], offsets: Mapping[str, float], params: Tensors, live: Tensors | None
     ) -> None:
         self._gauges, self._offsets, self._params, self._live = gauges, offsets, params, live
         self._values: Tensors = {}

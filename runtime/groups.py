@@ -60,7 +60,7 @@ class Row:
         return out
 
 
-class Group:
+class Action:
     """A group that acts on the rows of one gauge; what it does to them is said by the classes below."""
 
     kind: ClassVar[str]
@@ -74,7 +74,7 @@ class Group:
         self.rows: tuple[Row, ...] = ()
         self.slices: tuple[Slice, ...] = ()
 
-    def moves(self, *rows: Row) -> Group:
+    def moves(self, *rows: Row) -> Action:
         """The same, with the rows that it moves."""
         self.rows = rows
         return self
@@ -148,7 +148,7 @@ def _signed(terms: Sequence[tuple[float, Tensor]]) -> Tensor:
     return out
 
 
-class _Diagonal(Group):
+class _Diagonal(Action):
     """Groups whose tangents have different supports for every entry of the coefficient: the Gram block is diagonal."""
 
     diagonal = True
@@ -222,7 +222,7 @@ class Torus(_Diagonal):
             actions.add_torque(out, update, point, part, room)
 
 
-class Translation(Group):
+class Translation(Action):
     """Shifts: X -> X + power a, constant along what is not its axis."""
 
     kind = "shift"
@@ -262,7 +262,7 @@ class Translation(Group):
         return (lambda x: x * count), (lambda x: x / count)
 
 
-class Orthogonal(Group):
+class Orthogonal(Action):
     """Rotations of both determinants: X -> R X along the axis of the element."""
 
     kind = "rotate"

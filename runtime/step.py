@@ -16,7 +16,7 @@ from gaugec.runtime import fuse
 from gaugec.runtime.batch import Batch, Tile
 from gaugec.runtime.frames import Frame
 from gaugec.runtime.layout import Tensors, Values
-from gaugec.runtime.rules.rule import Averaging, Group, UpdateRule
+from gaugec.runtime.rules.rule import Averaging, Settings, UpdateRule
 from gaugec.runtime.workspace import Workspace
 
 
@@ -31,7 +31,7 @@ class Stepper:
         self._workspace = Workspace()
         self._graphs: dict[object, Callable[..., Any]] = {}
 
-    def advance(self, batch: Batch, groups: Sequence[Group]) -> None:
+    def advance(self, batch: Batch, groups: Sequence[Settings]) -> None:
         """Step all places of a batch; groups: the param groups of the optimizer."""
         if batch.frame is None or batch.step % self.frame_every == 0:
             batch.frame = batch.component.frame(batch.params(), batch.live)
@@ -54,7 +54,7 @@ class Stepper:
 
     # --- eager
 
-    def _eager(self, batch: Batch, frame: Frame, groups: Sequence[Group]) -> None:
+    def _eager(self, batch: Batch, frame: Frame, groups: Sequence[Settings]) -> None:
         component, room, tiles = batch.component, self._workspace.room(batch), batch.tiles()
         values, gradients = batch.values(), _gradients(batch)
         for name, total in room.measured.items():
@@ -78,7 +78,7 @@ class Stepper:
         batch: Batch,
         tile: Tile,
         slot: str,
-        group: Group,
+        group: Settings,
         gradient: Tensor,
         point: Tensor,
         out: Tensor,
@@ -104,7 +104,7 @@ class Stepper:
 
     # --- fused
 
-    def _fused(self, batch: Batch, frame: Frame, groups: Sequence[Group]) -> None:
+    def _fused(self, batch: Batch, frame: Frame, groups: Sequence[Settings]) -> None:
         """The same in two compiled graphs, one before and one after the solve.
 
         What is read and written is handed to the graphs as a list; nothing else may change from step to step.
@@ -184,7 +184,7 @@ def _last(batch: Batch, frame: Frame, trainable: Collection[str]) -> Callable[..
 
 
 def plain(
-    rule: UpdateRule, groups: Sequence[Group], gauged: Collection[int], state: MutableMapping[Tensor, dict[str, Any]]
+    rule: UpdateRule, groups: Sequence[Settings], gauged: Collection[int], state: MutableMapping[Tensor, dict[str, Any]]
 ) -> None:
     """Step the parameters that no gauge moves, those whose id is not among `gauged`, where they have a gradient."""
     for group in groups:

@@ -16,7 +16,7 @@ from typing import Any
 
 from gaugec.codegen.ir import Actor, Component, Coupling, Plan, Row, Solve
 from gaugec.codegen.names import gauge_names, places, slot_names
-from gaugec.codegen.patterns import Pattern, pattern
+from gaugec.codegen.patterns import AxisPattern, pattern
 from gaugec.codegen.text import call, comment, docstring, entries, number, paragraph, words
 from gaugec.errors import GaugeError
 from gaugec.literals import flat, literal, quote
@@ -72,8 +72,8 @@ def _head(plan: Plan, spec: str, model: str) -> list[str]:
             sites[actor.gauge, actor.group, actor.verdict] += len(component.instances)
     lines = [f'"""{title}: frames and projectors for its parameters.', ""]
     for (gauge, group, verdict), count in sites.items():
-        said = f"{words(gauge)}: {group}, {words(verdict)}, {count} site{'s' if count != 1 else ''}"
-        lines += paragraph(said, "    ", "        ")
+        text = f"{words(gauge)}: {group}, {words(verdict)}, {count} site{'s' if count != 1 else ''}"
+        lines += paragraph(text, "    ", "        ")
     return [*lines, "", *paragraph(_LEGEND), '"""', "", "from __future__ import annotations", ""]
 
 
@@ -120,8 +120,8 @@ class _Writer:
             "pools": sum(len(pool.pieces) for pool in component.pools),
             "couplings": len(component.couplings),
         }
-        said = "".join(f", {what}={count}" for what, count in counts.items() if count)
-        yield f"class Component{self.index}(Component{said}):"
+        text = "".join(f", {what}={count}" for what, count in counts.items() if count)
+        yield f"class Component{self.index}(Component{text}):"
         yield from self.doc()
         yield ""
         yield f"    shapes = {literal({self.slots[slot]: shape for slot, shape in component.slots}, 13, 4)}"
@@ -295,5 +295,5 @@ class _Writer:
             yield call(f"return {'alone | ' if alone else ''}", "gram.eliminate", [*first, f"rest={flat(rest)}"], 8)
 
 
-def _sizes(written: Pattern) -> list[str]:
+def _sizes(written: AxisPattern) -> list[str]:
     return [f"{name}={size}" for name, size in written.sizes.items()]

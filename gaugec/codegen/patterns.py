@@ -12,7 +12,7 @@ from typing import NamedTuple
 WHOLE, PART = "mnoqabdefgh", "rstuvwxyz"  # letters of axes that are a whole dimension, or a part of one
 
 
-class Pattern(NamedTuple):
+class AxisPattern(NamedTuple):
     """box: which part of the tensor, "" for all of it; text: the axes; sizes: what the shape leaves open."""
 
     box: str
@@ -36,7 +36,7 @@ def pattern(
     axes: Sequence[tuple[str, int, int]],
     known: Mapping[str, int],
     named: bool = False,
-) -> Pattern | None:
+) -> AxisPattern | None:
     """Axes (kind, size, stride) from an offset as a pattern; None where no pattern says that.
 
     kind: "c", "k", "p", or "r" for axes without a meaning, which are merged where they follow on one another; where
@@ -76,7 +76,7 @@ def pattern(
         open_one = next((factor for factor in unknown if factor.kind == "r"), unknown[0] if unknown else None)
         sizes |= {names[factor.number]: factor.size for factor in unknown if factor is not open_one}
     box = "" if set(ranges) <= {":"} else f"[{', '.join(ranges)}]"
-    return Pattern(box, " ".join(texts), sizes)
+    return AxisPattern(box, " ".join(texts), sizes)
 
 
 def _factors(shape: Sequence[int], axes: Sequence[tuple[str, int, int]]) -> list[_Factor] | None:

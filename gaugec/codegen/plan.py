@@ -30,7 +30,7 @@ from gaugec.codegen.ir import (
     Row,
     Solve,
 )
-from gaugec.codegen.overlap import Digit, Region, Shared, disjoint, gaps, share
+from gaugec.codegen.overlap import Axis, Box, Shared, disjoint, gaps, share
 from gaugec.errors import GaugeError
 from gaugec.groups import GROUPS
 from gaugec.sites import Binding, Site
@@ -127,10 +127,10 @@ def _actor(i: int, site: Site, rule: Derivation, slots: Mapping[str, str]) -> Ac
 
 def _inside(actor: Actor, part: Row, count: int) -> None:
     """A binding lies inside its parameter, and covers it where the parameter is stored as an offset."""
-    region = _region(actor, part)
-    if part.offset < 0 or region.end > count:
+    box = _box(actor, part)
+    if part.offset < 0 or box.end > count:
         raise GaugeError(f"{actor.gauge}: the binding of {part.role} does not lie inside its parameter")
-    if part.shift_by and region.count != count:
+    if part.shift_by and box.count != count:
         raise GaugeError(f"{actor.gauge}: a part of a parameter that is stored as an offset is not supported")
 
 
@@ -164,21 +164,21 @@ def _merge(axes: Axes) -> Axes:
     return tuple(out)
 
 
-def _region(actor: Actor, part: Row) -> Region:
+def _box(actor: Actor, part: Row) -> Box:
     """The part's elements, labelled: where its coefficient varies, and what a compact action mixes."""
     coefficient = part.copies + part.group
-    digits = []
+    axes = []
     step = prod(n for n, _ in coefficient)
     for i, (n, stride) in enumerate(coefficient):
         step //= n
-        digits.append(Digit(n, stride, step, mixed=actor.pools == "axis" and i >= len(part.copies)))
-    digits += [Digit(n, stride, 0, mixed=actor.pools == "pair") for n, stride in part.pair]
-    digits += [Digit(n, stride, 0, mixed=actor.kind == "shift") for n, stride in part.rest]
-    return Region(part.offset, tuple(digits))
+        axes.append(Axis(n, stride, step, mixed=actor.pools == "axis" and i >= len(part.copies)))
+    axes += [Axis(n, stride, 0, mixed=actor.pools == "pair") for n, stride in part.pair]
+    axes += [Axis(n, stride, 0, mixed=actor.kind == "shift") for n, stride in part.rest]
+    return Box(part.offset, tuple(axes))
 
 
-def _meet(one: Region, two: Region) -> Shared | None:
-    """The smaller region seen by both, `inner` being `one`'s side; None where neither contains the other squarely."""
+def _meet(one: Box, two: Box) -> Shared | None:
+    """The smaller box seen by both, `inner` being `one`'s side; None where neither contains the other squarely."""
     if one.count <= two.count:
         return share(one, two)
     seen = share(two, one)
@@ -194,7 +194,7 @@ def _overlaps(
     for one in left:
         for two in right:
             if one.slot == two.slot and one is not two:
-                a, b = _region(actor, one), _region(other, two)
+                a, b = _box(actor, one), _box(other, two)
                 if not disjoint(a, b):
                     out.append((one, two, _meet(a, b)))
     return out
@@ -376,32 +376,32 @@ def _pools(actors: Sequence[Actor], shapes: Mapping[str, tuple[int, ...]]) -> li
     """How the squares of each slot are averaged over what compact actions mix."""
     out = []
     for slot, shape in shapes.items():
-        regions = [
-            _region(actor, part)
+        boxes = [
+            _box(actor, part)
             for actor in actors
             if actor.pools != "nothing"
             for part in actor.rows
             if part.slot == slot
         ]
-        if not regions:
+        if not boxes:
             continue
-        pieces = _cover(regions, prod(shape))
-        flags = [(piece.offset, _averaged(piece)) for piece in pieces or regions]
+        pieces = _cover(boxes, prod(shape))
+        flags = [(piece.offset, _averaged(piece)) for piece in pieces or boxes]
         out.append(Pool(slot, tuple(flags), pieces is not None))
     return out
 
 
-def _averaged(piece: Region) -> tuple[tuple[int, int, bool], ...]:
+def _averaged(piece: Box) -> tuple[tuple[int, int, bool], ...]:
     """The axes in the order of the memory: so is the state, and rows are a run of it."""
-    return tuple(sorted(((d.size, d.stride, d.mixed) for d in piece.digits), key=lambda axis: -axis[1]))
+    return tuple(sorted(((d.size, d.stride, d.mixed) for d in piece.axes), key=lambda axis: -axis[1]))
 
 
-def _cover(regions: Sequence[Region], count: int) -> list[Region] | None:
+def _cover(boxes: Sequence[Box], count: int) -> list[Box] | None:
     """Disjoint pieces that cover the parameter, each with every axis that is mixed there; None where there are none."""
-    pieces: list[Region] = []
-    for region in sorted(regions, key=lambda region: region.count):
-        if all(disjoint(region, piece) for piece in pieces):
-            pieces.append(region)
+    pieces: list[Box] = []
+    for box in sorted(boxes, key=lambda box: box.count):
+        if all(disjoint(box, piece) for piece in pieces):
+            pieces.append(box)
     if sum(piece.count for piece in pieces) != count:
         rest = gaps(pieces, count)
         if rest is None:
@@ -409,16 +409,16 @@ def _cover(regions: Sequence[Region], count: int) -> list[Region] | None:
         pieces += rest
     out = []
     for piece in sorted(pieces, key=lambda piece: piece.offset):
-        plain = Region(piece.offset, tuple(Digit(d.size, d.stride) for d in piece.digits))
-        for region in regions:
-            if disjoint(plain, region):
+        plain = Box(piece.offset, tuple(Axis(d.size, d.stride) for d in piece.axes))
+        for box in boxes:
+            if disjoint(plain, box):
                 continue
-            seen = share(plain, region)
+            seen = share(plain, box)
             if seen is None:
                 return None
-            plain = Region(
+            plain = Box(
                 plain.offset,
-                tuple(Digit(a.size, a.stride, 0, a.mixed or b.mixed) for a, b in zip(seen.inner, seen.outer)),
+                tuple(Axis(a.size, a.stride, 0, a.mixed or b.mixed) for a, b in zip(seen.inner, seen.outer)),
             )
         out.append(plain)
     return out

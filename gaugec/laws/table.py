@@ -182,7 +182,7 @@ _GENERAL: dict[str, Law] = {
     "distribute": Law("(a + b)(c + d) = ac + ad + bc + bd", _distribute),
     "delta": Law("sum over j of delta[i,j] f[j] = f[i]", _delta),
     "size": Law("sum over i = 1..n of f = n f", _size),
-    "transpose": Law("R'R = RR' = 1", _orthogonal),
+    "orthogonality": Law("R'R = RR' = 1", _orthogonal),
     "inverse": Law("T^-1 T = T T^-1 = 1", _inverse),
     "ones": Law("R1 = 1 and R'R = 1 give R'1 = 1", _ones),
     "angles": Law("cos^2 + sin^2 = 1 and the sums of angles", _angles),

@@ -127,7 +127,7 @@ def _pair_rule(algebra: Algebra, factors: Factors, bound: dict[int, int]) -> lis
             continue
         orthogonal = bool(a.attributes and a.attributes[0])
         if orthogonal and a.tag == b.tag:
-            places, rule = ((-2, -2), (-1, -1)), "transpose"
+            places, rule = ((-2, -2), (-1, -1)), "orthogonality"
         elif a.tag != b.tag:
             places, rule = ((-2, -1), (-1, -2)), "inverse"
         else:
@@ -236,9 +236,9 @@ _ELEMENT = frozenset({"element"})
 ORDER: tuple[Rule, ...] = (
     Rule("delta", "sum over j of delta[i,j] f[j] is f[i]", ("delta",), frozenset({"delta"}), _delta_rule),
     Rule(
-        "transpose",
+        "orthogonality",
         "R'R = 1 = RR', where the summed index occurs in those two only",
-        ("transpose",),
+        ("orthogonality",),
         _ELEMENT,
         _pair_rule,
     ),

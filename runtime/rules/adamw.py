@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.optim.adamw import adamw
 
 from gaugec.runtime import kernels
-from gaugec.runtime.rules.rule import Averaging, Group, Number, State, UpdateRule, add_ratio, blend
+from gaugec.runtime.rules.rule import Averaging, Number, Settings, State, UpdateRule, add_ratio, blend
 
 
 class Numbers(NamedTuple):
@@ -33,7 +33,7 @@ class Numbers(NamedTuple):
     eps: float
 
 
-def numbers(group: Group, step: int) -> Numbers:
+def numbers(group: Settings, step: int) -> Numbers:
     """The numbers of a step."""
     lr, (beta1, beta2) = float(group["lr"]), group["betas"]
     rate, correction = lr / (1 - beta1**step), (1 - beta2**step) ** -0.5
@@ -60,7 +60,7 @@ def update(
     return add_ratio(step, state["exp_avg"], unpool(roots), -rate)
 
 
-def unpooled(gradient: Tensor, point: Tensor, state: State, group: Group, step: int, out: Tensor) -> bool:
+def unpooled(gradient: Tensor, point: Tensor, state: State, group: Settings, step: int, out: Tensor) -> bool:
     """The same step by torch's kernel, where there is one."""
     if out.device.type not in kernels.DEVICES:
         return False
@@ -70,7 +70,7 @@ def unpooled(gradient: Tensor, point: Tensor, state: State, group: Group, step: 
     return True
 
 
-def plain(params: Sequence[Tensor], gradients: Sequence[Tensor], states: Sequence[State], group: Group) -> None:
+def plain(params: Sequence[Tensor], gradients: Sequence[Tensor], states: Sequence[State], group: Settings) -> None:
     """The step of torch.optim.AdamW."""
     fused = all(p.device.type in kernels.DEVICES and p.is_floating_point() for p in params)
     beta1, beta2 = group["betas"]

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-Group = Mapping[str, Any]
+Settings = Mapping[str, Any]
 State = Mapping[str, Tensor]
 Number = float | Tensor
 Averaging = Callable[[Tensor], Tensor]
@@ -50,7 +50,7 @@ class Update(Protocol):
 class Unpooled(Protocol):
     """The same step by a faster way that only serves where nothing is pooled; False where it does not serve at all."""
 
-    def __call__(self, gradient: Tensor, point: Tensor, state: State, group: Group, step: int, out: Tensor) -> bool:
+    def __call__(self, gradient: Tensor, point: Tensor, state: State, group: Settings, step: int, out: Tensor) -> bool:
         """Write the step to `out` and update the state in place; group: the settings; step: its number, from 1."""
         ...
 
@@ -67,9 +67,9 @@ class UpdateRule:
     """
 
     state: Mapping[str, bool]
-    numbers: Callable[[Group, int], Sequence[float]]
+    numbers: Callable[[Settings, int], Sequence[float]]
     update: Update
-    plain: Callable[[Sequence[Tensor], Sequence[Tensor], Sequence[State], Group], None]
+    plain: Callable[[Sequence[Tensor], Sequence[Tensor], Sequence[State], Settings], None]
     unpooled: Unpooled | None = None
 
 

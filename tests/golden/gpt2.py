@@ -78,7 +78,7 @@ METADATA: dict[str, Any] = {
     "spec_sha256": "9e7c02352b7e19467b46d9a6fada29b7e8a96e7a2fe4ea58b6facdb2f44390ef",
     "steps": [
         "linearity: products distribute over sums",
-        "transpose: R'R = 1 = RR', where the summed index occurs in those two only",
+        "orthogonality: R'R = 1 = RR', where the summed index occurs in those two only",
         "delta: sum over j of delta[i,j] f[j] is f[i]",
     ],
     "theorems": [

@@ -165,9 +165,9 @@ METADATA: dict[str, Any] = {
     "steps": [
         "linearity: products distribute over sums", "power of a product: (c x)^n = c^n x^n for c > 0",
         "delta: sum over j of delta[i,j] f[j] is f[i]",
-        "transpose: R'R = 1 = RR', where the summed index occurs in those two only",
+        "orthogonality: R'R = 1 = RR', where the summed index occurs in those two only",
         "angles: S^2 = 1 - C^2 in every rotated pair",
-        "cross_entropy shift: cross-entropy forgets what is added to every logit",
+        "cross_entropy shift: cross_entropy forgets what is added along its axis",
     ],
     "theorems": [
         {"gauge": "norm_gain", "verdict": "proved", "conditions": ["c > 0"], "steps": [0, 1, 2], "sampled": True},

@@ -81,7 +81,7 @@ METADATA: dict[str, Any] = {
     "steps": [
         "linearity: products distribute over sums", "delta: sum over j of delta[i,j] f[j] is f[i]",
         "degree: f(c x) = c^n f(x) for c > 0", "degree of relu is 1", "power of a product: (c x)^n = c^n x^n for c > 0",
-        "cross_entropy shift: cross-entropy forgets what is added to every logit",
+        "cross_entropy shift: cross_entropy forgets what is added along its axis",
     ],
     "theorems": [
         {

@@ -99,7 +99,7 @@ NEEDS: dict[str, tuple[tuple[str, ...], tuple[Any, ...]]] = {
     "distribute": (SOUND["norm gain"], ()),
     "delta": (SOUND["values"], ()),
     "size": (SOUND["layer norm of a shift"], ()),
-    "transpose": (SOUND["values"], ()),
+    "orthogonality": (SOUND["values"], ()),
     "inverse": (SOUND["values, invertible"], ()),
     "ones": (SOUND["layer norm of a rotation that keeps ones"], ()),
     "angles": (SOUND["rope"], ()),
@@ -183,9 +183,9 @@ def test_any_exception_in_sympy_is_a_refusal(
 
 
 def test_a_law_is_proved_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert table.holds("transpose")
+    assert table.holds("orthogonality")
     monkeypatch.setattr(sympy, "simplify", lambda *_: 1 / 0)
-    assert table.holds("transpose")
+    assert table.holds("orthogonality")
 
 
 def test_statements_that_break_the_prover_are_refused() -> None:

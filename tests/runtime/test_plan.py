@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gaugec.codegen.derive import derive
-from gaugec.codegen.overlap import Digit, Region, disjoint, gaps, share
+from gaugec.codegen.overlap import Axis, Box, disjoint, gaps, share
 from gaugec.codegen.plan import plan
 from gaugec.errors import GaugeError
 from gaugec.groups import GROUPS
@@ -239,34 +239,34 @@ def test_bindings_outside_their_parameter_are_refused() -> None:
 
 
 @st.composite
-def regions(draw: st.DrawFn) -> Region:
+def boxes(draw: st.DrawFn) -> Box:
     """Digits with strides that multiply up, some of them skipping."""
-    stride, digits = 1, []
+    stride, axes = 1, []
     for _ in range(draw(st.integers(1, 3))):
         size = draw(st.integers(1, 3))
-        digits.append((size, stride))
+        axes.append((size, stride))
         stride *= size * draw(st.sampled_from([1, 1, 2, 3]))
     step, out = 1, []
-    for size, at in digits:
+    for size, at in axes:
         varies = draw(st.booleans())
-        out.append(Digit(size, at, step if varies else 0, draw(st.booleans())))
+        out.append(Axis(size, at, step if varies else 0, draw(st.booleans())))
         step *= size if varies else 1
     order = draw(st.permutations(out))
-    return Region(draw(st.integers(0, 6)), tuple(order))
+    return Box(draw(st.integers(0, 6)), tuple(order))
 
 
-def elements(region: Region) -> dict[int, tuple[int, tuple[bool, ...]]]:
+def elements(region: Box) -> dict[int, tuple[int, tuple[bool, ...]]]:
     """Every element: the coefficient's index."""
     out = {}
-    for index in itertools.product(*(range(d.size) for d in region.digits)):
-        at = region.offset + sum(i * d.stride for i, d in zip(index, region.digits))
-        out[at] = (sum(i * d.step for i, d in zip(index, region.digits)), ())
+    for index in itertools.product(*(range(d.size) for d in region.axes)):
+        at = region.offset + sum(i * d.stride for i, d in zip(index, region.axes))
+        out[at] = (sum(i * d.step for i, d in zip(index, region.axes)), ())
     return out
 
 
 @settings(max_examples=300, deadline=None)
-@given(regions(), regions())
-def test_layouts_against_brute_force(one_region: Region, two: Region) -> None:
+@given(boxes(), boxes())
+def test_layouts_against_brute_force(one_region: Box, two: Box) -> None:
     left, right = elements(one_region), elements(two)
     if disjoint(one_region, two):
         assert not set(left) & set(right)
@@ -281,12 +281,12 @@ def test_layouts_against_brute_force(one_region: Region, two: Region) -> None:
 
 
 def test_layouts_that_are_known() -> None:
-    rows = Region(30, (Digit(5, 6, 1), Digit(6, 1)))  # rows 5..10 of [10, 6]
-    columns = Region(0, (Digit(6, 1, 1), Digit(10, 6)))
+    rows = Box(30, (Axis(5, 6, 1), Axis(6, 1)))  # rows 5..10 of [10, 6]
+    columns = Box(0, (Axis(6, 1, 1), Axis(10, 6)))
     seen = share(rows, columns)
     assert seen is not None and seen.outer_start == 0 and seen.axes == ((5, 6), (6, 1))
     assert share(columns, rows) is None
-    third = [Region(4 * i, (Digit(2, 12), Digit(4, 1))) for i in range(3)]
+    third = [Box(4 * i, (Axis(2, 12), Axis(4, 1))) for i in range(3)]
     assert all(disjoint(a, b) for a, b in itertools.combinations(third, 2))
-    assert gaps([Region(3, (Digit(2, 1),))], 8) == [Region(0, (Digit(3, 1),)), Region(5, (Digit(3, 1),))]
+    assert gaps([Box(3, (Axis(2, 1),))], 8) == [Box(0, (Axis(3, 1),)), Box(5, (Axis(3, 1),))]
     assert gaps(third, 24) is None

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from gaugec.runtime.optimizer import GaugeOptimizer
-from gaugec.runtime.rules.rule import Averaging, Group, Number, State, UpdateRule
+from gaugec.runtime.rules.rule import Averaging, Number, Settings, State, UpdateRule
 from runtime.test_equivariance import build, moved, train
 
 
-def numbers(group: Group, step: int) -> Sequence[float]:
+def numbers(group: Settings, step: int) -> Sequence[float]:
     return group["lr"], group["momentum"]
 
 
@@ -34,7 +34,7 @@ def update(
     return torch.mul(state["momentum"], -lr, out=out)
 
 
-def plain(params: Sequence[Tensor], gradients: Sequence[Tensor], states: Sequence[State], group: Group) -> None:
+def plain(params: Sequence[Tensor], gradients: Sequence[Tensor], states: Sequence[State], group: Settings) -> None:
     for p, gradient, state in zip(params, gradients, states):
         state["step"].add_(1)
         p.add_(state["momentum"].mul_(group["momentum"]).add_(gradient), alpha=-group["lr"])

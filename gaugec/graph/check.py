@@ -44,7 +44,7 @@ def check(graph: Graph, stage: str) -> Graph:
             if not 0 <= id < len(graph.nodes):
                 raise Malformed(f"after {stage}: the {what} %{id} is no node of the graph")
     for space, start, length in graph.cuts:
-        if start < 0 or length < 1 or start + length > spaces.get(space, start + length):
+        if start < 0 or length < 0 or start + length > spaces.get(space, start + length):
             raise Malformed(f"after {stage}: a cut of {length} from {start} lies outside its space {space}")
     return graph
 
@@ -114,8 +114,9 @@ def _access_faults(graph: Graph, node: Node, operand: int) -> Iterator[str]:
     for ix, mode in zip(access.index, modes, strict=True):
         if (0 in dict(ix.terms)) or list(ix.terms) != sorted(ix.terms, key=lambda t: (-t[0], t[1])):
             yield f"the terms of the index {ix} are not in order"
+        empty = any(node.size(operand, v) == 0 for v in ix.variables)  # nothing is read at all
         low, high = node.span(operand, ix)
-        if low < 0 or high >= mode.size:
+        if not empty and (low < 0 or high >= mode.size):
             yield f"the index {ix} of %{access.node} runs from {low} to {high}, outside 0 to {mode.size - 1}"
 
 

@@ -141,3 +141,10 @@ def test_an_axis_of_length_one_has_no_variable() -> None:
     graph, _ = freeze(b, [soft, least])
     assert check(graph, "a test") is graph
     assert [node.binds for node in graph.nodes[1:]] == [(), ()]
+
+
+def test_what_has_no_elements_is_read_nowhere() -> None:
+    b = Builder()
+    x = b.leaf("input", "x", [3, 2])
+    graph, _ = freeze(b, [b.total(b.slice(x, 0, 0, 0), [0])])
+    assert check(graph, "a test") is graph

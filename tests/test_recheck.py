@@ -504,7 +504,7 @@ def test_every_site_is_there_with_all_that_it_moves(home: Path, source: str) -> 
     compiled = gaugec.compile(home / "unit.gauge", model, args)
     assert compiled.source == source, "a second compile gives the same bytes"
     said = compiled.metadata
-    assert said == ast.literal_eval(source[source.index("= {") + 2 : source.index("\n}\n") + 2])
+    assert said == ast.literal_eval(source[source.index(certificate.HEAD) + len(certificate.HEAD) :])
     said = unfolded(said)
     (site,), (structure,) = said["sites"], said["structures"].items()
     assert site["structure"] == structure[0] and site["index"] == 0 and site["verdict"] == "proved"

@@ -204,5 +204,5 @@ def test_what_is_no_compiled_gauge_is_not_run(source: str, message: str) -> None
 
 def test_the_documents_show_what_is_compiled() -> None:
     page = (Path(__file__).parents[2] / "docs" / "compiled-file.md").read_text()
-    excerpts = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    excerpts = re.findall(r"```text\n(.*?)```", page, re.DOTALL)
     assert len(excerpts) == 2 and all(excerpt in text("llama") for excerpt in excerpts)

@@ -1,4 +1,4 @@
-"""Axis patterns in einops' notation: which elements of a tensor are meant, and how they are laid out.
+"""Letter patterns in einops' notation: which elements of a tensor are meant, and how they are laid out.
 
     tensor                 pattern        of a tensor [60, 48]
     "q_proj"               "(c r k) m"    axes c, r, k of the 60 rows, in this order, and m, all of the 48 columns
@@ -20,7 +20,7 @@ _DIMENSION = re.compile(r"\(([^()]*)\)|([^\s()]+)")
 _RANGE = re.compile(r"([0-9]+):([0-9]+)")
 
 
-class Axis(NamedTuple):
+class Letter(NamedTuple):
     """An axis of a pattern: its name, its size, and the distance of its entries in elements."""
 
     name: str
@@ -38,7 +38,7 @@ def names(pattern: object) -> list[str]:
     return re.findall(r"[a-z][0-9]*", pattern) if isinstance(pattern, str) else []
 
 
-def read(tensor: str, pattern: str, shape: Sequence[int], sizes: Mapping[str, int]) -> tuple[int, tuple[Axis, ...]]:
+def read(tensor: str, pattern: str, shape: Sequence[int], sizes: Mapping[str, int]) -> tuple[int, tuple[Letter, ...]]:
     """Where the pattern starts in a contiguous tensor of this shape, in elements, and its axes in the order written.
 
     Raises ValueError where the pattern does not fit the shape.
@@ -49,7 +49,7 @@ def read(tensor: str, pattern: str, shape: Sequence[int], sizes: Mapping[str, in
     if len(dimensions) != len(shape):
         raise ValueError(f"{where}: {len(dimensions)} dimensions are written, the tensor has {len(shape)}")
     offset = 0
-    axes: list[Axis] = []
+    axes: list[Letter] = []
     for i, (names, (low, high)) in enumerate(zip(dimensions, ranges)):
         names = [name for name in names if name != "1"]
         stride = math.prod(shape[i + 1 :])
@@ -58,10 +58,10 @@ def read(tensor: str, pattern: str, shape: Sequence[int], sizes: Mapping[str, in
         unknown = [name for name in names if name not in sizes]
         if len(unknown) > 1 or not known or (high - low) % known or (not unknown and known != high - low):
             raise ValueError(f"{where}: the sizes {dict(sizes)} do not fit dimension {i}, of {high - low} entries")
-        here: list[Axis] = []
+        here: list[Letter] = []
         for name in reversed(names):
             size = sizes.get(name, (high - low) // known)
-            here.append(Axis(name, size, stride))
+            here.append(Letter(name, size, stride))
             stride *= size
         axes += reversed(here)
     return offset, tuple(axes)

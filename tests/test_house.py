@@ -14,7 +14,6 @@ import gaugec
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted(path for top in ("gaugec", "runtime") for path in (ROOT / top).rglob("*.py"))
-COMPILER = [path for path in SOURCES if path.is_relative_to(ROOT / "gaugec")]
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in (*SOURCES, *TESTS)}
 CLOCKS = {"monotonic", "perf_counter", "process_time", "thread_time", "time"}
@@ -58,6 +57,19 @@ def test_every_package_is_installed() -> None:
 
 def test_no_module_beside_the_package_is_named_like_a_public_function() -> None:
     assert not {path.stem for path in (ROOT / "gaugec").iterdir()} & set(gaugec.__all__)
+
+
+def test_one_name_is_one_thing() -> None:
+    """No public class is defined twice; syntax, and the plan of what is written, go by what they name."""
+    apart = {ROOT / "gaugec" / "language" / "tree.py", ROOT / "gaugec" / "codegen" / "ir.py"}
+    classes = [
+        node.name
+        for path in set(SOURCES) - apart
+        for node in TREES[path].body
+        if isinstance(node, ast.ClassDef) and not private(node.name)
+    ]
+    assert len(classes) > 100
+    assert [name for name in classes if classes.count(name) > 1] == []
 
 
 def test_no_test_asserts_on_a_clock() -> None:

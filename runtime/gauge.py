@@ -40,7 +40,11 @@ def load(path: str | Path) -> Gauge:
     Raises OSError where it cannot be read, ValueError where it is no compiled gauge, was written by another release or
     edited, or lacks a function or a row.
     """
-    return Gauge(Path(path).read_text(encoding="utf-8"), str(path))
+    try:
+        source = Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not a compiled gauge: it is not UTF-8 text (byte {error.start})") from None
+    return Gauge(source, str(path))
 
 
 class Gauge:
@@ -179,7 +183,7 @@ def _certificate(source: str, origin: str) -> dict[str, Any]:
     if not isinstance(metadata, dict) or "certificate" not in metadata:
         raise ValueError(f"{origin} is not a compiled gauge: it has no METADATA with a certificate")
     version = metadata["certificate"]
-    if version != VERSION:
+    if type(version) is not int or version != VERSION:
         raise ValueError(
             f"{origin} was compiled by another release: its certificate is of version {version!r}, this gaugec reads "
             f"version {VERSION}{MEND}"

@@ -28,7 +28,7 @@ class GaugeOptimizer(torch.optim.Optimizer):
 
     rule: the update rule, of the class.  gauge: what it was made with.  batches: the places, as they are stepped.
     inactive: what is off and why, one text each.  named: every parameter by its plain name, called: the names by id;
-    gauged: ids of those that a gauge moves.  `frame_every`, `pooling` and `compile` hold for all groups.
+    gauged: ids of those that a gauge moves.
     """
 
     rule: ClassVar[UpdateRule]
@@ -42,8 +42,7 @@ class GaugeOptimizer(torch.optim.Optimizer):
         pooling: bool,
         compile: bool,
     ) -> None:
-        if not isinstance(frame_every, int) or frame_every < 1:
-            raise ValueError(f"frame_every is a number of steps, 1 or more, not {frame_every!r}")
+        _check_frame_every(frame_every)
         components = getattr(gauge, "components", None)
         if components is None:
             raise TypeError("gauge should be what gaugec.compile or gaugec.runtime.load returns")
@@ -71,10 +70,47 @@ class GaugeOptimizer(torch.optim.Optimizer):
         self.inactive = self._bound.off + [
             f"{text} units have no canonical form (zero norm)" for text in self._bound.singular
         ]
+        self._name()
+
+    def _name(self) -> None:
         self.named: dict[str, Tensor] = by_name(
             pair for group in self.param_groups for pair in zip(group["param_names"], group["params"])
         )
         self.called = {id(p): name for name, p in self.named.items()}
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """As for any torch optimizer, by (name, parameter) pairs; what comes after the gauge was bound, none moves.
+
+        Raises ValueError for a name that is taken, and for parameters without names.
+        """
+        super().add_param_group(param_group)
+        if not hasattr(self, "named"):  # torch's constructor: not bound yet
+            return
+        try:
+            self._name()
+        except ValueError:
+            self.param_groups.pop()
+            raise
+
+    @property
+    def frame_every(self) -> int:
+        """Steps between two frames, of all groups."""
+        return self.stepper.frame_every
+
+    @frame_every.setter
+    def frame_every(self, number: int) -> None:
+        _check_frame_every(number)
+        self.stepper.frame_every = number
+
+    @property
+    def pooling(self) -> bool:
+        """Whether what the rule keeps pooled is, in all groups: a state has the shapes that go with it."""
+        return self.stepper.pooling
+
+    @property
+    def compile(self) -> bool:
+        """Whether steps are fused, in all groups."""
+        return self.stepper.compile
 
     @property
     def frames(self) -> dict[str, Frame]:
@@ -170,3 +206,8 @@ class GaugeOptimizer(torch.optim.Optimizer):
         )
         self._bind(Gauge(state["source"]), Stepper(self.rule, *state["stepper"]))
         self.load_state_dict(state["saved"])
+
+
+def _check_frame_every(number: int) -> None:
+    if not isinstance(number, int) or number < 1:
+        raise ValueError(f"frame_every is a number of steps, 1 or more, not {number!r}")

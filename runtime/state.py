@@ -119,7 +119,10 @@ def _check_gauge(optimizer: GaugeOptimizer, saved: Mapping[str, Any]) -> None:
     mine = code_hash(optimizer.gauge)
     if "gauge" not in saved:
         raise ValueError("this state is not of an optimizer with the same compiled gauge: it has none")
+    if not _whole(saved):
+        raise ValueError("this state is damaged: it is not what state_dict returns")
     if "gauge_hash" not in saved:
+        _check_called(optimizer, saved["gauge"])
         raise ValueError(
             "this state does not say of which compiled gauge it is: it was saved before states said so. If it is of "
             f'this one, and the model is the same, add the word: state_dict["gauge_hash"] = "{mine}"'
@@ -134,6 +137,38 @@ def _check_gauge(optimizer: GaugeOptimizer, saved: Mapping[str, Any]) -> None:
         differences = [f"no place {key}" for key in sorted(want - have)]
         differences += [f"an unknown place {key}" for key in sorted(have - want)]
         raise ValueError(f"this state does not fit the gauge: it has {_listed(differences)}")
+
+
+def _whole(saved: Mapping[str, Any]) -> bool:
+    """Has a state every entry, each of its kind?"""
+    places, groups, state = (saved.get(name) for name in ("gauge", "param_groups", "state"))
+    if not (isinstance(places, Mapping) and isinstance(state, Mapping) and isinstance(groups, list)):
+        return False
+    for place in places.values():
+        if not isinstance(place, Mapping) or set(place) != {"step", "live", "scales"}:
+            return False
+        step, live, scales = place["step"], place["live"], place["scales"]
+        if not isinstance(step, int) or step < 0 or (step and scales is None):
+            return False
+        if not _tensors(live, torch.bool) or not (scales is None or _tensors(scales, torch.float64)):
+            return False
+    return all(len(group.get("param_names", group["params"])) == len(group["params"]) for group in groups)
+
+
+def _tensors(values: Any, dtype: torch.dtype) -> bool:
+    return isinstance(values, Mapping) and all(isinstance(x, Tensor) and x.dtype == dtype for x in values.values())
+
+
+def _check_called(optimizer: GaugeOptimizer, places: Mapping[str, Any]) -> None:
+    """Releases that did not write the hash of the gauge called the gauges of a place otherwise."""
+    for batch in optimizer.batches:
+        for key in batch.keys:
+            if key in places and not set(places[key]["live"]) <= set(batch.live):
+                raise ValueError(
+                    f"this state is of an earlier release, which called the gauges of place {key} "
+                    f"{', '.join(places[key]['live'])} and not {', '.join(batch.live)}: it cannot be taken over; "
+                    "load the parameters and begin with a new optimizer"
+                )
 
 
 def _groups(optimizer: GaugeOptimizer, saved: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -217,6 +252,8 @@ def _wrong_plain(optimizer: GaugeOptimizer, state: Mapping[str, Mapping[str, Any
 def _misshapen(name: str, entries: Mapping[str, Any] | None, shapes: Mapping[str, torch.Size]) -> list[str]:
     if entries is None:
         return [f"{name} has no state: it was frozen when the state was saved"]
+    if not all(isinstance(entry, Tensor) for entry in entries.values()):
+        return [f"{name} has entries that are no tensors"]
     if set(entries) != {"step", *shapes}:
         return [f"{name} has {', '.join(sorted(entries))}, and not {', '.join(sorted({'step', *shapes}))}"]
     return [

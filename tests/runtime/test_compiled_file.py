@@ -192,6 +192,8 @@ def test_what_is_missing_is_said(old: str, new: str, message: str) -> None:
         ("METADATA: dict = {}\nCOMPONENTS = ()\n", NONE),
         ('raise SystemExit\nMETADATA: dict = {"certificate": 1}\n', "gauge.py was compiled by another release: its "
          f"certificate is of version 1, this gaugec reads version 2; {MEND}"),
+        ('METADATA: dict = {"certificate": 2.0}\n', "gauge.py was compiled by another release: its certificate is of "
+         f"version 2.0, this gaugec reads version 2; {MEND}"),
         ("class Component0:\n", NONE),
     ],
 )  # fmt: skip
@@ -200,6 +202,12 @@ def test_what_is_no_compiled_gauge_is_not_run(source: str, message: str) -> None
     with pytest.raises(ValueError) as error:
         load("gauge.py")
     assert str(error.value) == message
+
+
+def test_what_is_no_text_is_said() -> None:
+    Path("gauge.py").write_bytes(b"x = 1\n\xff")
+    with pytest.raises(ValueError, match=r"^gauge\.py is not a compiled gauge: it is not UTF-8 text \(byte 6\)$"):
+        load("gauge.py")
 
 
 def test_the_documents_show_what_is_compiled() -> None:

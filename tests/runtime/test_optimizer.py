@@ -175,6 +175,22 @@ def test_wrong_settings_are_refused() -> None:
         DDCAdamW(model.named_parameters(), "llama")
 
 
+def test_settings_of_all_groups_can_be_read_and_frames_stretched() -> None:
+    model, gauge = llama()
+    optimizer = DDCAdamW(model.named_parameters(), gauge, frame_every=2, pooling=False)
+    assert (optimizer.frame_every, optimizer.pooling, optimizer.compile) == (2, False, False)
+    step(model, optimizer, 0)
+    optimizer.frame_every = 10
+    frames = optimizer.frames
+    for number in range(1, 4):
+        step(model, optimizer, number)
+    for key, frame in optimizer.frames.items():
+        assert all(torch.equal(frames[key].scales[name], x) for name, x in frame.scales.items())
+    assert copy.deepcopy(optimizer).frame_every == 10
+    with pytest.raises(ValueError, match=r"^frame_every is a number of steps, 1 or more, not 0$"):
+        optimizer.frame_every = 0
+
+
 def test_frozen_parameters_turn_gauges_off() -> None:
     model, gauge = llama()
     model.layers[0].o.weight.requires_grad_(False)

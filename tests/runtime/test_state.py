@@ -115,6 +115,68 @@ def test_old_state_is_refused_and_can_be_mended(compiled: Gauge) -> None:
     assert train(model, optimizer, range(4, 6)) == train(other, resumed, range(4, 6))
 
 
+def test_state_of_a_release_that_called_gauges_otherwise_is_refused(compiled: Gauge) -> None:
+    _, optimizer = started(compiled)
+    state = optimizer.state_dict()
+    del state["gauge_hash"]
+    place = state["gauge"]["0.0"]
+    called = {name: f"g{number}" for number, name in enumerate(place["live"])}
+    state["gauge"]["0.0"] = {
+        "step": place["step"],
+        **{kind: {called[name]: x for name, x in place[kind].items()} for kind in ("live", "scales")},
+    }
+    refused(
+        DDCAdamW(llama().named_parameters(), compiled),
+        state,
+        f"this state is of an earlier release, which called the gauges of place 0.0 {', '.join(called.values())} and "
+        f"not {', '.join(called)}: it cannot be taken over; load the parameters and begin with a new optimizer",
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"gauge": None},
+        {"gauge": {"0.0": None}},
+        {"gauge": {"0.0": {"step": 1}}},
+        {"gauge": {"0.0": {"step": "1", "live": {}, "scales": {}}}},
+        {"gauge": {"0.0": {"step": -1, "live": {}, "scales": {}}}},
+        {"gauge": {"0.0": {"step": 1, "live": {}, "scales": None}}},
+        {"gauge": {"0.0": {"step": 1, "live": {"norm_gain_1": [True]}, "scales": {}}}},
+        {"gauge": {"0.0": {"step": 1, "live": {}, "scales": {"norm_gain_1": torch.ones(1, 1, 12)}}}},
+        {"param_groups": [{"param_names": ["embed.weight"], "params": [0, 1]}]},
+        {"state": None},
+    ],
+)
+def test_damaged_state_is_refused(compiled: Gauge, change: dict[str, Any]) -> None:
+    _, optimizer = started(compiled)
+    message = "this state is damaged: it is not what state_dict returns"
+    refused(DDCAdamW(llama().named_parameters(), compiled), {**optimizer.state_dict(), **change}, message)
+
+
+def test_entries_that_are_no_tensors_are_refused(compiled: Gauge) -> None:
+    _, optimizer = started(compiled)
+    state = optimizer.state_dict()
+    number = optimizer.param_groups[0]["param_names"].index("embed.weight")
+    state["state"][number] = {**state["state"][number], "exp_avg": 0.0}
+    message = "this state does not fit the optimizer: embed.weight has entries that are no tensors"
+    refused(DDCAdamW(llama().named_parameters(), compiled), state, message)
+
+
+def test_a_group_that_was_added_goes_with_the_state(compiled: Gauge) -> None:
+    model, optimizer = started(compiled)
+    extra = nn.Parameter(torch.ones(3, dtype=torch.float64))
+    optimizer.add_param_group({"params": [("extra", extra)], "lr": 0.5})
+    extra.grad = torch.ones_like(extra)
+    optimizer.step()
+    twin, again = copy.deepcopy((model, optimizer))
+    optimizer.load_state_dict(optimizer.state_dict())
+    assert train(model, optimizer, range(4, 6)) == train(twin, again, range(4, 6))
+    with pytest.raises(ValueError, match=r"^two parameters have the name extra, as extra and as module\.extra$"):
+        optimizer.add_param_group({"params": [("module.extra", nn.Parameter(torch.ones(3)))]})
+    assert len(optimizer.param_groups) == 2
+
+
 def test_other_parameters_are_named(compiled: Gauge) -> None:
     _, optimizer = started(compiled)
     pairs = [("embedding.weight" if n == "embed.weight" else n, p) for n, p in llama().named_parameters()]
@@ -218,7 +280,7 @@ def test_what_was_frozen_has_no_state(compiled: Gauge) -> None:
     refused(
         DDCAdamW(llama().named_parameters(), compiled),
         optimizer.state_dict(),
-        "this state does not fit the optimizer: the gauge 0.0.g0 was off when the state was saved, and is in force "
+        "this state does not fit the optimizer: the gauge 0.0.norm_gain was off when the state was saved, and is in force "
         "now; layers.0.norm1.weight has no state: it was frozen when the state was saved",
     )
 
@@ -229,13 +291,13 @@ def test_what_is_frozen_now_keeps_its_gauge_off(compiled: Gauge) -> None:
     with pytest.warns(UserWarning, match="1 gauges are off"):
         resumed = DDCAdamW(model.named_parameters(), compiled, **SETTINGS)
     resumed.load_state_dict(optimizer.state_dict())
-    assert torch.equal(resumed.frames["0.0"].scales["g0"], torch.ones(1, 1, 12, dtype=torch.float64))
+    assert torch.equal(resumed.frames["0.0"].scales["norm_gain"], torch.ones(1, 1, 12, dtype=torch.float64))
     before = model.layers[0].norm1.weight.clone()
     train(model, resumed, range(4, 8))
     assert torch.equal(before, model.layers[0].norm1.weight)
     again = DDCAdamW.__new__(DDCAdamW)
     again.__setstate__(resumed.__getstate__())
-    assert again.inactive == ["0.0.g0: layers.0.norm1.weight frozen"]
+    assert again.inactive == ["0.0.norm_gain: layers.0.norm1.weight frozen"]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -280,8 +280,8 @@ def test_what_was_frozen_has_no_state(compiled: Gauge) -> None:
     refused(
         DDCAdamW(llama().named_parameters(), compiled),
         optimizer.state_dict(),
-        "this state does not fit the optimizer: the gauge 0.0.norm_gain was off when the state was saved, and is in force "
-        "now; layers.0.norm1.weight has no state: it was frozen when the state was saved",
+        "this state does not fit the optimizer: the gauge 0.0.norm_gain was off when the state was saved, and is in "
+        "force now; layers.0.norm1.weight has no state: it was frozen when the state was saved",
     )
 
 

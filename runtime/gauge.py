@@ -10,7 +10,7 @@ import hashlib
 import importlib.abc
 import importlib.util
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -103,10 +103,14 @@ class Gauge:
         """Return the parameters moved by an element, by the names that they came with; pure.
 
         A missing place or gauge of the element stands for the identity.  Raises KeyError for a missing parameter,
-        ValueError where two have one name but for the prefixes of wrappers.
+        ValueError where two have one name but for the prefixes of wrappers, where a parameter has another shape or is
+        not floating point, and for an element of another gauge.
         """
         out = dict(params)
         known = by_name((name, name) for name in params)
+        strangers = sorted(set(element) - {key for key, _, _ in self.places()})
+        if strangers:
+            raise ValueError(f"the element has the places {', '.join(strangers)}, which this gauge has not")
         for key, component, names in self.places():
             if key not in element:
                 continue
@@ -114,7 +118,17 @@ class Gauge:
             batch = {
                 slot: params[name].detach().contiguous().unsqueeze(0) for slot, name in zip(component.shapes, found)
             }
-            whole = {name: _identity(*kind) for name, kind in component.elements.items()} | dict(element[key])
+            for slot, name in zip(component.shapes, found):
+                _same_shape(name, params[name], component.shapes[slot])
+                if not params[name].is_floating_point():
+                    dtype = params[name].dtype
+                    raise ValueError(f"{name} has the dtype {dtype}: a gauge moves floating point parameters")
+            whole = {name: _identity(*kind) for name, kind in component.elements.items()}
+            for name, value in element[key].items():
+                if name not in whole:
+                    raise ValueError(f"the element has {name} at {key}, which moves by {', '.join(whole)}")
+                _same_shape(f"the element's {name} at {key}", value, whole[name].shape)
+                whole[name] = value
             device = next(iter(batch.values())).device
             moved = component.act(batch, {name: value.to(device) for name, value in whole.items()})
             out.update({name: moved[slot].squeeze(0) for slot, name in zip(component.shapes, found)})
@@ -191,6 +205,11 @@ def _certificate(source: str, origin: str) -> dict[str, Any]:
     if not intact(source):
         raise ValueError(f"{origin} was changed after it was compiled: its text is not what it was sealed with{MEND}")
     return metadata
+
+
+def _same_shape(what: str, value: Tensor, shape: Sequence[int]) -> None:
+    if tuple(value.shape) != tuple(shape):
+        raise ValueError(f"{what} has the shape {tuple(value.shape)}, not {tuple(shape)}")
 
 
 def _identity(kind: str, copies: int, size: int) -> Tensor:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from gaugec.runtime import DDCAdamW, Gauge
 from gaugec.runtime.names import by_name, plain
+from gaugec.runtime.seal import sealed
 from runtime import handmade
 
 
@@ -26,7 +29,7 @@ def inside() -> tuple[nn.Module, Gauge, dict[str, Tensor]]:
     source = own.source
     for name in params:
         source = source.replace(f'"{name}"', f'"module.{name}"')
-    return model, Gauge(source), own.act(params, element(own))
+    return model, Gauge(sealed(source)), own.act(params, element(own))
 
 
 def element(gauge: Gauge) -> dict[str, dict[str, Tensor]]:
@@ -55,3 +58,28 @@ def test_two_parameters_with_one_name_are_refused() -> None:
         by_name(params.items())
     with pytest.raises(KeyError):
         gauge.act({}, element(gauge))
+
+
+def test_an_element_of_another_gauge_and_parameters_of_another_model_are_refused() -> None:
+    model, gauge, _ = inside()
+    params = {name: p.detach() for name, p in model.named_parameters()}
+    name, (key, _, _) = plain(gauge.parameters[0]), next(gauge.places())
+    own = element(gauge)[key]
+    first, value = next(iter(own.items()))
+    shape = tuple(value.shape)
+    wrong = {
+        r"^the element has the places 9\.9, which this gauge has not$": (params, {"9.9": {}}),
+        rf"^the element has nope at {key}, which moves by {', '.join(own)}$": (params, {key: {"nope": value}}),
+        rf"^the element's {first} at {key} has the shape \(3,\), not {re.escape(str(shape))}$": (
+            params,
+            {key: {first: torch.ones(3)}},
+        ),
+        rf"^{name} has the shape \(5,\), not ": (params | {name: torch.ones(5)}, {key: own}),
+        rf"^{name} has the dtype torch.int64: a gauge moves floating point parameters$": (
+            params | {name: torch.ones_like(params[name], dtype=torch.int64)},
+            {key: own},
+        ),
+    }
+    for message, (values, foreign) in wrong.items():
+        with pytest.raises(ValueError, match=message):
+            gauge.act(values, foreign)

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from gaugec import limits
 from gaugec.laws import table
@@ -38,6 +39,9 @@ from gaugec.proof.terms import (
 PERMUTATIONS = 720
 FACTORS = 1_000  # of one term, and as many summed indices
 WORDS = 600  # letters of a term that a person is shown
+
+Template = list[tuple[Number, list[Factor], tuple[int, ...]]]
+"""Terms of a polynomial whose free indices are slots: coefficient, factors, sizes of the summed indices."""
 
 
 @dataclass(frozen=True)
@@ -301,31 +305,8 @@ class Algebra:
         known = self._functions.get(memo)
         if known is not None:
             return known[0], reads + known[1]
-        inner = {v: DUMMY + k for k, v in enumerate(dummies)}
-        slots: dict[Index, int] = {}
-
-        def slot(ix: Index) -> Index:
-            offset, terms = ix
-            inside = [(s, inner.get(v, v)) for s, v in terms if v < 0 or v in inner]
-            if len(inside) == len(terms) and terms:
-                return index(offset, inside)
-            free = (offset, tuple((s, v) for s, v in terms if not (v < 0 or v in inner)))
-            return index(0, [*inside, (1, slots.setdefault(free, len(slots)))])
-
-        raw = [
-            [(c, [(s, tuple(map(slot, ixs)), e) for s, ixs, e in factors], bound) for (factors, bound), c in p.items()]
-            for p in parts
-        ]
-        order = self._slot_order(raw, len(slots))
-        best = None
-        for labels in order:
-            limits.check()
-            polys = [self._template(terms, labels) for terms in raw]
-            key = tuple(tuple(sorted(p.items())) for p in polys)
-            if best is None or key < best[0]:
-                best = (key, labels, polys)
-        assert best is not None
-        key, labels, polys = best
+        raw, slots = _opened(parts, dummies)
+        key, labels, polys = self._least(raw, len(slots))
         extents = tuple(self.sizes[v] for v in dummies)
         number_ = self.symbol(
             (kind, name, attributes, extents, key),
@@ -345,9 +326,21 @@ class Algebra:
         self._functions[memo] = (number_, tuple(at))
         return number_, reads + tuple(at)
 
-    def _template(
-        self, terms: list[tuple[Number, list[Factor], tuple[int, ...]]], labels: Mapping[int, int]
-    ) -> Polynomial:
+    def _least(
+        self, raw: Sequence[Template], count: int
+    ) -> tuple[tuple[object, ...], Mapping[int, int], list[Polynomial]]:
+        """The least key among the labellings of the slots that are tried, its labels, and the parts in these labels."""
+        best: tuple[Any, Mapping[int, int], list[Polynomial]] | None = None
+        for labels in self._slot_order(raw, count):
+            limits.check()
+            polys = [self._template(terms, labels) for terms in raw]
+            key = tuple(tuple(sorted(p.items())) for p in polys)
+            if best is None or key < best[0]:
+                best = (key, labels, polys)
+        assert best is not None
+        return best
+
+    def _template(self, terms: Template, labels: Mapping[int, int]) -> Polynomial:
         out: Polynomial = {}
         for coefficient, factors, bound in terms:
             limits.check()
@@ -360,9 +353,7 @@ class Algebra:
             out[mono] = number(out.get(mono, 0) + coefficient)
         return out
 
-    def _slot_order(
-        self, raw: list[list[tuple[Number, list[Factor], tuple[int, ...]]]], count: int
-    ) -> Iterable[dict[int, int]]:
+    def _slot_order(self, raw: Sequence[Template], count: int) -> Iterable[dict[int, int]]:
         """Orders of the slots that do not depend on their names; ties are all tried by the caller, up to a limit."""
         colours: dict[int, int] = dict.fromkeys(range(count), 0)
         for _ in range(2):
@@ -421,6 +412,26 @@ class Algebra:
         sums = f"sum over {', '.join(names[-1 - k] for k in range(len(bound)))} of " if bound else ""
         text = f"{sums}{head}{' * '.join(shown)}".strip()
         return text if len(text) <= WORDS else text[:WORDS] + " …"
+
+
+def _opened(parts: Sequence[Polynomial], dummies: Sequence[int]) -> tuple[list[Template], dict[Index, int]]:
+    """Parts with a slot in place of every free index, and which index each slot stands for."""
+    inner = {v: DUMMY + k for k, v in enumerate(dummies)}
+    slots: dict[Index, int] = {}
+
+    def slot(ix: Index) -> Index:
+        offset, terms = ix
+        inside = [(s, inner.get(v, v)) for s, v in terms if v < 0 or v in inner]
+        if len(inside) == len(terms) and terms:
+            return index(offset, inside)
+        free = (offset, tuple((s, v) for s, v in terms if not (v < 0 or v in inner)))
+        return index(0, [*inside, (1, slots.setdefault(free, len(slots)))])
+
+    raw = [
+        [(c, [(s, tuple(map(slot, ixs)), e) for s, ixs, e in factors], bound) for (factors, bound), c in p.items()]
+        for p in parts
+    ]
+    return raw, slots
 
 
 def _orders(classes: list[list[int]], most: int) -> Iterable[tuple[tuple[int, ...], ...]]:

@@ -93,11 +93,11 @@ def _variable_faults(node: Node) -> Iterator[str]:
     if isinstance(node, Concatenation) and node.joined not in modes:
         yield "it joins along a variable that is no mode"
     if isinstance(node, Along):
-        # an axis of length one has no variable: where it is kept it stands in the shape
+        # an axis of length one has no variable: where it is kept it stands in the shape; and along an axis that its
+        # operand was spread over, the operand is read without it
         row = BY_NAME.get(node.function)
-        lost = not own and (row is None or row.keeps) and 1 not in node.shape
-        if lost or not {*own} <= {*node.operands[0].variables}:
-            yield "it acts along a variable at which its operand is not read"
+        if not own and (row is None or row.keeps) and 1 not in node.shape:
+            yield "it acts along no variable"
 
 
 def _access_faults(graph: Graph, node: Node, operand: int) -> Iterator[str]:

@@ -59,7 +59,7 @@ WRONG: dict[str, tuple[Callable[[], Graph], str]] = {
         lambda: with_node(4, joined=2, sizes=(*good()[4].sizes, 5)),
         "it joins along a variable that is no mode",
     ),
-    "along": (lambda: with_node(5, bound=()), "it acts along a variable at which its operand is not read, at %5"),
+    "along": (lambda: with_node(5, bound=()), "it acts along no variable, at %5"),
     "order": (lambda: read_at(2, 0, node=3), "it reads %3 before that is made, at %2"),
     "itself": (lambda: read_at(2, 0, node=2), "it reads %2 before that is made, at %2"),
     "no node": (lambda: read_at(2, 0, node=-1), "it reads %-1 before that is made, at %2"),
@@ -147,4 +147,11 @@ def test_what_has_no_elements_is_read_nowhere() -> None:
     b = Builder()
     x = b.leaf("input", "x", [3, 2])
     graph, _ = freeze(b, [b.total(b.slice(x, 0, 0, 0), [0])])
+    assert check(graph, "a test") is graph
+
+
+def test_an_axis_that_an_operand_was_spread_over_is_acted_along() -> None:
+    b = Builder()
+    x = b.leaf("input", "x", [3, 1])
+    graph, _ = freeze(b, [b.along("softmax", b.expand(x, [3, 4]), [1], keep=True)])
     assert check(graph, "a test") is graph

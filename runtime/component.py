@@ -245,8 +245,8 @@ class Component:
 
     def __init__(self, places: Mapping[str, str | tuple[str, ...]]) -> None:
         if list(places) != list(self.shapes):
-            said = ", ".join(places)
-            raise ValueError(f"{type(self).__name__} stands at places of {said}, not of {', '.join(self.shapes)}")
+            given = ", ".join(places)
+            raise ValueError(f"{type(self).__name__} stands at places of {given}, not of {', '.join(self.shapes)}")
         columns = [expand([names] if isinstance(names, str) else names) for names in places.values()]
         if len({len(column) for column in columns}) != 1:
             raise ValueError(f"{type(self).__name__}: its tensors are at different numbers of places")

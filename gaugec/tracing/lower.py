@@ -38,7 +38,8 @@ class Trace:
     program: the exported program (for the numeric witness).  leaves: canonical parameter name -> leaf id.
     names: every parameter name -> its canonical name (tied parameters share one).  blocked: canonical name -> why a
     gauge may never move it.  second: a note on the other traces, others: the inputs of these.  frozen: parameters that
-    are not trained.
+    are not trained.  free: the input axes that were resized with the same graph, each as the number of the tensor (in
+    the order of `gaugec.model.inputs.tensors_of`) and the axis; every other one is fixed.
     """
 
     program: torch.export.ExportedProgram
@@ -52,6 +53,7 @@ class Trace:
     second: str = ""
     frozen: frozenset[str] = frozenset()
     others: tuple[Inputs, ...] = ()
+    free: frozenset[tuple[int, int]] = frozenset()
 
 
 class _Program:

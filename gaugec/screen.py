@@ -14,7 +14,7 @@ from rich.text import Text
 
 from gaugec.runtime.report import overview
 
-_STYLES = {"proved": "green", "approximate": "yellow", "train mode only": "yellow", "refused": "red"}
+_STYLES = {"proved": "green", "approximate": "yellow", "refused": "red"}
 _FOUND = {"ok": "green", "differs": "red", "not done": "yellow"}
 
 

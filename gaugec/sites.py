@@ -92,7 +92,7 @@ class Site:
     rotary: of such a group: how many leading coordinates of K are in pairs; else 0.
     bindings: all moved parameters of the site.
     fix: the spec's equations of the representative.
-    verdict: "proved", "approximate" or "train mode only".
+    verdict: "proved" or "approximate".
     place: module path, for people.
     theorem: the gauge's docstring.
     certificate: pairs: the "structure" that was proved (a hash), then every "condition" and every "step" of its proof.

@@ -1,4 +1,4 @@
-"""Running a model quietly, in training, at sizes that tell its axes apart."""
+"""Running a model quietly, in the modes in which it is trained, at sizes that tell its axes apart."""
 
 from __future__ import annotations
 
@@ -51,10 +51,15 @@ def quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def train_mode(model: nn.Module) -> Iterator[None]:
-    """Puts every module into train mode, and back."""
+def trained_modes(model: nn.Module) -> Iterator[None]:
+    """Modules in the modes in which they are trained, and back.
+
+    Of a model in train mode every module keeps its own: a stage in eval mode stays there.  A model in eval mode, as it
+    comes from a checkpoint, is what its `train()` makes of it.
+    """
     modes = [(module, module.training) for module in model.modules()]
-    model.train()
+    if not model.training:
+        model.train()
     try:
         yield
     finally:
@@ -78,7 +83,7 @@ def runs(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, num
 
     What the forward writes stays written: see `gaugec.model.preserve`.
     """
-    with train_mode(model), quiet(), torch.no_grad(), torch.random.fork_rng(devices=[]):
+    with trained_modes(model), quiet(), torch.no_grad(), torch.random.fork_rng(devices=[]):
         try:
             if numbers:
                 model(*args, **kwargs)

@@ -1,6 +1,7 @@
-"""Exporting a model: `torch.export` in train mode, with nothing in the program that writes in place.
+"""Exporting a model: `torch.export` in the modes in which it is trained, with nothing in the program that writes in
+place.
 
-The model is exported in train mode (an evaluation trace has no dropout nodes).  What writes in place is decomposed with
+What is in eval mode has no dropout nodes, and a batch norm reads its buffers (`gaugec.model.run.trained_modes`).  What writes in place is decomposed with
 an empty table, so that linear, attention and einsum stay whole.
 
 What this module does not do: it reads no operation (see `gaugec.tracing.lower`); what makes an export unfit for a proof
@@ -18,7 +19,7 @@ from torch import nn
 from gaugec.errors import MatchError, printable
 from gaugec.model.interfaces import OpOverload
 from gaugec.model.preserve import preserved
-from gaugec.model.run import quiet, train_mode
+from gaugec.model.run import quiet, trained_modes
 from gaugec.tracing.attributes import nothing_left_on
 from gaugec.tracing.hidden import no_hidden_gradients, no_shared_constants
 
@@ -44,13 +45,13 @@ def _names_are_no_code(model: nn.Module) -> None:
 
 
 def exported(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.export.ExportedProgram:
-    """The exported program in train mode, undecomposed but for in-place and higher-order operations.
+    """The exported program in the modes of training, undecomposed but for in-place and higher-order operations.
 
     Raises:
         MatchError: it cannot be exported, or what is exported is not the function that is trained.
     """
     _names_are_no_code(model)
-    with train_mode(model), quiet(), torch.enable_grad():
+    with trained_modes(model), quiet(), torch.enable_grad():
         try:
             with preserved(model, parameters=False), nothing_left_on(model):
                 program = torch.export.export(model, args, kwargs, strict=False)

@@ -24,7 +24,7 @@ from gaugec.model.dry_run import dry_run
 from gaugec.model.inputs import copied, resized, tensors_of
 from gaugec.model.interfaces import DimDynamic, StatelessSymbolicContext, leaves, tree_map
 from gaugec.model.preserve import preserved
-from gaugec.model.run import quiet, train_mode
+from gaugec.model.run import quiet, trained_modes
 
 SMALL = range(2, 18)
 FARTHEST = 1024
@@ -66,7 +66,7 @@ class Turn:
 def turning_points(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Turn], bool]:
     """Changes of sizes that break what the forward asked, and whether all that it asked could be seen."""
     for ask in (_asked, _asked_of_an_export):
-        with train_mode(model), quiet(), preserved(model, parameters=False):
+        with trained_modes(model), quiet(), preserved(model, parameters=False):
             try:
                 guards, sizes = ask(model, args, kwargs)
             except Exception:

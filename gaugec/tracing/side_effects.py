@@ -22,7 +22,7 @@ from gaugec.errors import MatchError
 from gaugec.model.inputs import copied
 from gaugec.model.interfaces import DispatchMode, StorageWeakRef, leaves, storage, writes
 from gaugec.model.preserve import DEPTH, small
-from gaugec.model.run import quiet, train_mode
+from gaugec.model.run import quiet, trained_modes
 
 _OWN = ("_parameters", "_buffers", "_modules", "training")
 
@@ -43,7 +43,7 @@ def watch(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> fr
     versions = {name: writes(p) for name, p in model.named_parameters()}
     dice = random.getstate()
     records = _Records(model, inputs)
-    with train_mode(model), quiet(), torch.random.fork_rng(devices=[]), torch.enable_grad():
+    with trained_modes(model), quiet(), torch.random.fork_rng(devices=[]), torch.enable_grad():
         try:
             with records:
                 made = model(*inputs[0], **inputs[1])  # what is set up once, on the first call, is no memory

@@ -94,7 +94,9 @@ def _covariance(
 ) -> tuple[dict[str, float], bool]:
     """The worst of every gauge at one θ and all inputs; and whether a backward is written in Python."""
     generator = torch.Generator().manual_seed(0)
-    twin = copy.deepcopy(model).cpu().train()
+    twin = copy.deepcopy(model).cpu()
+    if not twin.training:  # as it is traced: see `gaugec.model.run.trained_modes`
+        twin.train()
     if dtype == torch.float64:
         twin = twin.double()
     with torch.no_grad():

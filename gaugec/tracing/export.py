@@ -1,8 +1,7 @@
-"""Exporting a model: `torch.export` in the modes in which it is trained, with nothing in the program that writes in
-place.
+"""Exporting a model: `torch.export` in the modes in which it is trained, with nothing in the program that writes.
 
-What is in eval mode has no dropout nodes, and a batch norm reads its buffers (`gaugec.model.run.trained_modes`).  What writes in place is decomposed with
-an empty table, so that linear, attention and einsum stay whole.
+What is in eval mode has no dropout nodes, and a batch norm reads its buffers (`gaugec.model.run.trained_modes`).  What
+writes in place is decomposed with an empty table, so that linear, attention and einsum stay whole.
 
 What this module does not do: it reads no operation (see `gaugec.tracing.lower`); what makes an export unfit for a proof
 is looked for in `gaugec.tracing.hidden` and `gaugec.tracing.attributes`.

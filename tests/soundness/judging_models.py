@@ -1,15 +1,18 @@
-"""An independent judge of sites: it runs the torch module itself, in float64 and train mode, and moves its parameters.
+"""An independent judge of sites: it runs the torch module itself, in float64, and moves its parameters.
 
 Given what a site claims (names, offsets, axes, exponents: plain data), the judge applies a random finite element with
 its own index arithmetic, and compares everything that a training loop can see: outputs (or the loss), buffers after
-the forward, tensors that stay on modules, and the gradient, which must move as a covector.  Every comparison is made at
-several batch sizes and lengths, in one sequence of calls, on instances made afresh from the same seed.
+the forward, tensors that stay on modules, and the gradient of every call, which must move as a covector at four sizes
+of the loss.  Every comparison is made in one sequence of calls at whatever sizes the subject names, in the modes that
+its modules are in (a model that is wholly in evaluation is trained first), on instances made afresh from the same seed,
+or on one instance that is given: what lives in it alone (a state, memory that is shared) is judged there.
 
 What this module does not do: it uses nothing of gaugec: no trace, no witness, no emitted code, no prover.
 """
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,16 +26,17 @@ Inputs = tuple[tuple[Any, ...], dict[str, Any]]
 Values = dict[str, np.ndarray]
 GRADIENT = 1e-4  # of the largest entry: an exact covector leaves rounding, another function's gradient order one
 BLIND = 1e-6  # a control that changes less than this shows nothing
-SCALES = (1.0, 1e5)  # of the loss: a gradient that is clipped is a covector at one size of it, and not at another
+SCALES = (1e-6, 1.0, 1e6, 1e12)  # of the loss: a gradient that is clipped is a covector at one size, not at another
 
 
 @dataclass
 class Subject:
     """A model to be judged.
 
-    make: a fresh instance, equal to every other one.  inputs: what it is called with, the compile example first; a call
-    that fails before anything is moved is left out, the first may not fail.  also: further values that a training loop
-    reads (what a hook has recorded).  tolerance: 1e-9, or more where the model itself computes in float32.
+    make: a fresh instance, equal to every other one, or always the same.  inputs: what it is called with, the compile
+    example first; a call that fails before anything is moved is left out, the first may not fail.  also: further values
+    that a training loop reads (what a hook has recorded).  tolerance: 1e-9, or more where the model itself computes in
+    float32.  double: whether it must first be made to compute in float64.
     """
 
     make: Callable[[], nn.Module]
@@ -40,6 +44,7 @@ class Subject:
     loss: str | None = None
     tolerance: float = 1e-9
     also: Callable[[nn.Module], list[Tensor]] = field(default=lambda model: [])
+    double: bool = False
 
 
 @dataclass(frozen=True)
@@ -159,7 +164,7 @@ def draw(model: nn.Module, seed: int) -> Values:
     rng = np.random.default_rng(seed)
     made: Values = {}
     for name, p in model.named_parameters():
-        if p.is_floating_point():
+        if p.is_floating_point() and p.layout is torch.strided:
             noise = rng.normal(size=tuple(p.shape))
             wide = max(1, p[0].numel()) if p.ndim > 1 else 1
             made[name] = noise / np.sqrt(wide) if p.ndim > 1 else rng.choice([-1.0, 1.0], p.shape) * (0.6 + 0.3 * noise)
@@ -201,63 +206,81 @@ def _left(model: nn.Module) -> list[Tensor]:
 
 @dataclass
 class Run:
+    """results: of all calls.  gradients: of every call, at every size of the loss, over that size."""
+
     results: list[Tensor]
-    gradients: dict[float, Values]
+    gradients: dict[tuple[int, float], Values]
 
 
 def run(subject: Subject, values: Values, usable: Sequence[int] | None = None, gradients: bool = False) -> Run:
-    """One sequence of calls of a fresh instance with these parameters.
+    """One sequence of calls of an instance with these parameters.
 
     Raises:
         whatever the first call raises, or any call named in `usable`.
     """
     torch.manual_seed(3)
     random.seed(3)
-    model = subject.make().double().train()
+    np.random.seed(3)
+    model = subject.make()
+    if subject.double:
+        model = model.double()
+    if not model.training:
+        model.train()
     named = dict(model.named_parameters())
     with torch.no_grad():
         for name, value in values.items():
-            named[name].copy_(torch.from_numpy(np.ascontiguousarray(value)))
+            named[name].copy_(torch.from_numpy(np.ascontiguousarray(value)).reshape(value.shape))
     results: list[Tensor] = []
-    first: list[Tensor] = []
+    found: dict[tuple[int, float], Values] = {}
     for number, (args, kwargs) in enumerate(subject.inputs):
         if usable is not None and number not in usable:
             continue
         torch.manual_seed(100 + number)
-        given = (_double(args), _double(kwargs))
+        given = (_double(args), _double(kwargs)) if subject.double else copy.deepcopy((args, kwargs))
         made = model(*given[0], **given[1])
         shown = [*_tensors(made), *subject.also(model)]
         if subject.loss is not None:
             logits = shown[0]
             targets = torch.randint(logits.shape[-1], logits.shape[:-1])
             shown[0] = -torch.log_softmax(logits, -1).gather(-1, targets.unsqueeze(-1))
-        if number == 0:
-            first = shown
         for x in (*shown, *model.buffers(), *_left(model), *_tensors(given)):
-            results.append(
-                x.detach().to(torch.float64).clone() if not x.is_complex() else torch.view_as_real(x).clone()
-            )
-    found: dict[float, Values] = {}
-    if gradients:
-        torch.manual_seed(7)
-        terms = [(x * torch.randn(x.shape, dtype=x.dtype)).sum() for x in first if x.requires_grad]
-        total = torch.stack([t.double() for t in terms]).sum() if terms else None
-        for scale in SCALES:
-            for p in model.parameters():
-                p.grad = None
-            if total is not None:
-                (scale * total).backward(retain_graph=True)
-            found[scale] = {n: p.grad.to_dense().numpy() / scale for n, p in named.items() if p.grad is not None}
+            results += _numbers(x.detach())
+        if gradients:
+            found.update({(number, scale): g for scale, g in _gradients(shown, named).items()})
     return Run(results, found)
 
 
+def _numbers(x: Tensor) -> list[Tensor]:
+    """What is in it, in double precision; nothing of what is no plain array."""
+    if x.is_sparse:
+        x = x.to_dense()
+    if x.layout is not torch.strided or x.is_meta or x.is_nested or x.is_quantized:
+        return []
+    return [(torch.view_as_real(x.resolve_conj()) if x.is_complex() else x).to(torch.float64, copy=True)]
+
+
+def _gradients(shown: Sequence[Tensor], named: Mapping[str, nn.Parameter]) -> dict[float, Values]:
+    """Of a random combination of what a training loop sees, at every size of it, over that size."""
+    torch.manual_seed(7)
+    terms = [(x * torch.randn(x.shape, dtype=x.dtype)).sum() for x in shown if x.requires_grad]
+    total = torch.stack([t.double() for t in terms]).sum() if terms else None
+    found: dict[float, Values] = {}
+    for scale in SCALES:
+        for p in named.values():
+            p.grad = None
+        if total is not None:
+            (scale * total).backward(retain_graph=True)
+        found[scale] = {n: p.grad.to_dense().double().numpy() / scale for n, p in named.items() if p.grad is not None}
+    return found
+
+
 def usable(subject: Subject, values: Values) -> list[int]:
-    """The inputs that the model takes; the first must be one."""
+    """The inputs that the model takes and learns from; the first must be one."""
     good = [0]
-    run(subject, values, good)
+    run(subject, values, good, gradients=True)
     for number in range(1, len(subject.inputs)):
         try:
-            run(subject, values, [number])
+            run(subject, values, [number], gradients=True)
         except Exception:
             continue
         good.append(number)
@@ -327,7 +350,7 @@ class Judge:
         e = element(site, rng)
         after = run(self.subject, _everywhere(_act, self.values, site, e), self.good, gradients=True)
         deviation = apart(self.before.results, after.results, self.scales)
-        gradient = max(_covector(self.before.gradients[s], after.gradients[s], site, e) for s in SCALES)
+        gradient = max(_covector(one, after.gradients[at], site, e) for at, one in self.before.gradients.items())
         control = 0.0
         for binding in site.bindings:
             alone = self._alone(site, binding, e, rng)
@@ -335,6 +358,11 @@ class Judge:
             if control > 1e-3:
                 break
         return Judgement(deviation, gradient, control, self.subject.tolerance)
+
+    def steady(self) -> bool:
+        """Is the same sequence of calls the same again?  An instance that is given may have gone on."""
+        again = run(self.subject, self.values, self.good).results
+        return apart(self.before.results, again, self.scales) <= self.subject.tolerance
 
     def _alone(self, site: Any, binding: Any, e: np.ndarray, rng: np.random.Generator) -> Values:
         if len(site.bindings) > 1:

@@ -31,21 +31,22 @@ class Base:
     loss: str | None = None
     exact: bool = True
     slow: bool = False
+    double: bool = False
     tolerance: float = field(default=1e-9)
 
     def model(self, change: Callable[[nn.Module], nn.Module | None] | None = None) -> nn.Module:
-        """A fresh model in train mode, changed, with gains and biases away from one and zero."""
+        """A fresh model in train mode, then changed, with gains and biases away from one and zero."""
         before = torch.get_default_dtype()
         torch.set_default_dtype(torch.float64 if self.exact else torch.float32)
         try:
             torch.manual_seed(5)
-            made = self.build()
+            made = self.build().train()
             made = (change(made) if change is not None else None) or made
             with torch.no_grad():
                 for p in made.parameters():
-                    if p.ndim == 1 and p.is_contiguous():
+                    if p.ndim == 1 and p.is_contiguous() and p.is_floating_point():
                         p.add_(0.3 * torch.randn_like(p))
-            return made.train()
+            return made
         finally:
             torch.set_default_dtype(before)
 
@@ -64,6 +65,15 @@ def rows(width: int) -> Callable[[int, int], Inputs]:
 
 def tokens(width: int, dtype: torch.dtype = torch.float64) -> Callable[[int, int], Inputs]:
     return lambda b, n: ((torch.randn(b, n, width, dtype=dtype),), {})
+
+
+def images_of(b: int, n: int) -> Inputs:
+    """n by n + 2 pixels."""
+    return (torch.randn(b, 3, n, n + 2, dtype=torch.float64),), {}
+
+
+def audio_of(b: int, n: int) -> Inputs:
+    return (torch.randn(b, 4, n, dtype=torch.float64),), {}
 
 
 def words(b: int, n: int) -> Inputs:
@@ -93,6 +103,20 @@ class Perceptron(nn.Module):
     def forward(self, x: Tensor) -> Any:
         h = torch.relu(self.up(x))
         return self.finish(self.down(self.middle(h)), h)
+
+
+def images() -> nn.Module:
+    """The same by convolutions, over pixels: no size of an image is a parameter's."""
+    made = Perceptron()
+    made.up, made.down = nn.Conv2d(3, 7, 3, padding=1), nn.Conv2d(7, 5, 3, padding=1)
+    return made
+
+
+def audio() -> nn.Module:
+    """The same over samples."""
+    made = Perceptron()
+    made.up, made.down = nn.Conv1d(4, 7, 3, padding=1), nn.Conv1d(7, 5, 3, padding=1)
+    return made
 
 
 class Convolutions(nn.Module):
@@ -231,14 +255,18 @@ def masked(b: int, n: int) -> Inputs:
 
 
 _HAND = ((6, 0), (5, 0), (2, 0))
+_IMAGES = ((2, 8), (3, 9), (2, 12))
 _SEQUENCE = ((3, 7), (2, 4), (4, 12))
 _TEXT = ((3, 7), (2, 4), (4, 12))
-_SINGLE = dict(exact=False, slow=True, tolerance=1e-5)
+_SINGLE = dict(exact=False, slow=True, double=True, tolerance=1e-5)
 BASES = {
     base.name: base
     for base in (
         Base("perceptron", Perceptron, rows(11), _HAND),
         Base("perceptron over tokens", Perceptron, tokens(11), (*_SEQUENCE, (2, 150))),
+        Base("perceptron in single", Perceptron, tokens(11, torch.float32), _SEQUENCE, exact=False, tolerance=1e-4),
+        Base("images", images, images_of, _IMAGES),
+        Base("audio", audio, audio_of, _SEQUENCE),
         Base("square perceptron", lambda: Perceptron(6, 6, 9), rows(6), ((6, 0), (5, 0), (3, 0))),
         Base("convolutions", Convolutions, lambda b, n: ((torch.randn(b, 3, 9, 9, dtype=torch.float64),), {}), _HAND),
         Base("fused attention", Fused, tokens(13), _SEQUENCE),
@@ -251,7 +279,8 @@ BASES = {
         Base("normed", Normed, tokens(13), _SEQUENCE),
         Base("scored", Scored, rows(13), _HAND),
         Base("storyteller", lambda: Storyteller(layers=1), words, _SEQUENCE, "cross_entropy"),
-        Base("encoder", encoder, tokens(SQUARE, torch.float32), _TEXT, exact=False, slow=True, tolerance=1e-8),
+        Base("encoder", encoder, tokens(SQUARE, torch.float32), _TEXT, exact=False, slow=True, double=True,
+             tolerance=1e-8),
         Base("llama", _hf("LlamaForCausalLM", "LlamaConfig", **_GROUPED), ids, _TEXT, "cross_entropy", **_SINGLE),
         Base(
             "gpt2",

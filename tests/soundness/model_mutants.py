@@ -1,15 +1,26 @@
 """All model mutants: importing this module registers them."""
 
 from soundness import (
+    alias_mutants,
     attention_mutants,
     choice_mutants,
+    gradient_mutants,
     hostile_mutants,
     layer_mutants,
+    mode_mutants,
+    numberless_mutants,
+    odd_mutants,
     real_mutants,
+    setting_mutants,
+    size_mutants,
+    state_mutants,
     unit_mutants,
 )
-from soundness.mutant_registry import KINDS, MORE_KINDS, MUTANTS, Mutant
+from soundness.mutant_registry import KINDS, MORE_KINDS, MUTANTS, UNSEEN_KINDS, Mutant
 
-MODULES = (unit_mutants, hostile_mutants, choice_mutants, attention_mutants, layer_mutants, real_mutants)
+MODULES = (
+    unit_mutants, hostile_mutants, choice_mutants, attention_mutants, layer_mutants, real_mutants, setting_mutants,
+    mode_mutants, size_mutants, state_mutants, alias_mutants, gradient_mutants, numberless_mutants, odd_mutants,
+)  # fmt: skip
 
-__all__ = ["KINDS", "MODULES", "MORE_KINDS", "MUTANTS", "Mutant"]
+__all__ = ["KINDS", "MODULES", "MORE_KINDS", "MUTANTS", "UNSEEN_KINDS", "Mutant"]

@@ -6,12 +6,15 @@ says what was in mind, for the reader: the judge alone decides what is true.
 
 from __future__ import annotations
 
+import contextlib
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
-from soundness.model_bases import BASES, replace
+import torch
+from soundness.model_bases import BASES, Inputs, replace
 from torch import Tensor, nn
 
 KINDS = (
@@ -25,13 +28,19 @@ MORE_KINDS = (
     "choice by value", "hook", "custom backward", "hidden output", "memory", "logits", "embedding", "softmax axis",
     "shared input", "reduction", "container", "precision", "control flow", "random numbers", "mode", "sound rewrite",
 )  # fmt: skip
+UNSEEN_KINDS = ("settings", "modes", "sizes", "state", "aliases", "gradients", "no numbers", "dice", "odd tensors")
 Change = Callable[[Any], "nn.Module | None"]
 
 
 @dataclass(frozen=True)
 class Mutant:
     """name: unique.  expects: "broken", "sound" or "mixed", for the reader.  inputs: in place of the base's, from
-    (model, args, kwargs).  also: what a training loop reads besides."""
+    (model, args, kwargs).  also: what a training loop reads besides.
+
+    calls: inputs in place of the base's, the compile example first, then others of settings and sizes that the compile
+    did not see.  later: what somebody does to the compiled model, each judged when it is done.  device: "meta" where
+    the compile sees no numbers, "large" where it takes the model for one that it cannot copy.  within: how it is
+    compiled."""
 
     name: str
     kind: str
@@ -40,6 +49,10 @@ class Mutant:
     expects: str = "broken"
     inputs: Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], tuple[tuple[Any, ...], dict[str, Any]]] | None = None
     also: Callable[[nn.Module], list[Tensor]] = field(default=lambda model: [])
+    calls: Callable[[], list[Inputs]] | None = None
+    later: Sequence[Change] = ()
+    device: str = ""
+    within: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext
 
     @property
     def slow(self) -> bool:
@@ -48,13 +61,20 @@ class Mutant:
     def make(self) -> nn.Module:
         return BASES[self.base].model(self.change)
 
+    def called(self) -> list[Inputs]:
+        """What the judge calls it with, the compile example first."""
+        if self.calls is None:
+            return BASES[self.base].called()
+        torch.manual_seed(20)
+        return self.calls()
+
 
 MUTANTS: dict[str, Mutant] = {}
 
 
 def add(kind: str, base: str, name: str, change: Change, expects: str = "broken", **more: Any) -> None:
     """Registers a mutant."""
-    assert kind in (*KINDS, *MORE_KINDS), kind
+    assert kind in (*KINDS, *MORE_KINDS, *UNSEEN_KINDS), kind
     assert base in BASES, base
     full = f"{base}: {kind}: {name}"
     assert full not in MUTANTS, f"two mutants are called {full}"

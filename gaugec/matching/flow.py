@@ -30,7 +30,7 @@ from gaugec.matching.states import (
     State,
     read,
 )
-from gaugec.operators import spelled
+from gaugec.operators import aten_kind, spelled
 
 # What would have to be true, in the words of the mathematics: a refusal names the law that it misses.
 _SUM = {
@@ -50,6 +50,7 @@ _BENT = {
 }
 _ADDS = "g x + g y = g (x + y): what is added must move in the same way"
 _ONE = "sum over i of g[i] x[i] = g (sum of x[i]) needs one element for all i"
+_CUT = "L(g θ, v) has the gradient of L(θ, v), moved by g, where v, which has none, is the same at g θ and at θ"
 _FORGETS = "{f}(x + a 1) = {f}(x), along the axis on which the shift is constant"
 
 
@@ -78,6 +79,8 @@ def step(node: Node, states: Sequence[Sequence[State]], context: Context) -> lis
     if not seen:
         return []
     rule = _RULES.get(type(node))
+    if aten_kind(node.source) == "cut":
+        raise Blocked("the gradient of the moved value is cut (a detach, or a region without gradients)", node, _CUT)
     if rule is None:
         raise Blocked(f"no rule is known for {node.title}", node, f"a row of the operator table for {node.title}")
     return [rule(node, track, context) for track in _tracks(seen)]

@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gaugec.model.interfaces import FakeTensorMode, ShapeEnv, compiling, tree_map
+from gaugec.model.inputs import mapped
+from gaugec.model.interfaces import FakeTensorMode, ShapeEnv, compiling
 
 
 def dry_run(
@@ -41,7 +42,7 @@ def dry_run(
             return x
         return fake.from_tensor(x, static_shapes=True) if fake_input is None else fake_input(fake, x)
 
-    inputs, named = tree_map(without_numbers, (args, kwargs))
+    inputs, named = mapped(without_numbers, args, kwargs)
     with _faked(model, fake), fake, compiling(), torch.enable_grad():
         model(*inputs, **named)
     return known

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 
 from gaugec.model.interfaces import leaves, tree_map
+
+Inputs = tuple[tuple[Any, ...], dict[str, Any]]
 
 # elements of the inputs, in units of the example's and at all, beyond which a forward for real may want more time and
 # memory than there is
@@ -24,10 +26,27 @@ def elements(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
     return sum(x.numel() for x in tensors_of(args, kwargs))
 
 
-def copied(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The inputs with tensors of their own, for what writes to them or marks them."""
-    made = tree_map(lambda x: x.detach().clone() if isinstance(x, torch.Tensor) else x, (args, kwargs))
+def mapped(function: Callable[[Any], Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Inputs:
+    """The inputs with the function's value in place of every leaf; a tensor that is given twice stays one tensor.
+
+    A forward may ask for that (self-attention of `MultiheadAttention(x, x, x)`), and export sees it.
+    """
+    known: dict[int, Any] = {}
+
+    def once(x: Any) -> Any:
+        if not isinstance(x, torch.Tensor):
+            return function(x)
+        if id(x) not in known:
+            known[id(x)] = function(x)
+        return known[id(x)]
+
+    made = tree_map(once, (args, kwargs))
     return made[0], made[1]
+
+
+def copied(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Inputs:
+    """The inputs with tensors of their own, for what writes to them or marks them."""
+    return mapped(lambda x: x.detach().clone() if isinstance(x, torch.Tensor) else x, args, kwargs)
 
 
 def variations(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[dict[int, int]]:
@@ -52,7 +71,7 @@ def variations(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[dict[int, 
 
 def resized(
     args: tuple[Any, ...], kwargs: dict[str, Any], change: Mapping[int, int], axes: Sequence[int] = (0, 1)
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
+) -> Inputs:
     """The inputs with these axes of every tensor resized as `change` says (old size -> new), by repeating rows."""
 
     def resize(x: Any) -> Any:
@@ -65,5 +84,4 @@ def resized(
                 x = x.index_select(axis, positions)
         return x
 
-    made = tree_map(resize, (args, kwargs))
-    return made[0], made[1]
+    return mapped(resize, args, kwargs)

@@ -21,6 +21,7 @@ from gaugec.model.preserve import preserved
 from gaugec.model.run import quiet, trained_modes
 from gaugec.tracing.attributes import nothing_left_on
 from gaugec.tracing.hidden import no_hidden_gradients, no_shared_constants
+from gaugec.tracing.regions import open_regions
 
 
 def _names_are_no_code(model: nn.Module) -> None:
@@ -54,6 +55,7 @@ def exported(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
         try:
             with preserved(model, parameters=False), nothing_left_on(model):
                 program = torch.export.export(model, args, kwargs, strict=False)
+            open_regions(program)
             no_hidden_gradients(program)
             no_shared_constants(model, program)
             return program if _functional(program) else program.run_decompositions({})
@@ -70,31 +72,10 @@ def exported(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
 def _functional(program: torch.export.ExportedProgram) -> bool:
     """Is an export as it comes what a decomposition would make of it: no operation in it that writes, or holds others?
 
-    A decomposition with an empty table does nothing else, and is half of the time of an export.  Regions under a
-    gradient mode are put in their place here; that no gradient is cut in them has been asked before.
+    A decomposition with an empty table does nothing else, and is half of the time of an export.
     """
-    graph = program.graph
-    returned = {str(name) for name in program.graph_signature.user_outputs}
-    for node in list(graph.nodes):
-        if node.op != "call_function" or "wrap_with_set_grad_enabled" not in str(node.target):
-            continue
-        held = node.args[1]
-        body = getattr(program.graph_module, str(held.target))
-        results = [user for user in node.users if user.target is operator.getitem]
-        if len(results) != len(node.users) or any(n.name in returned for n in (node, *results)):
-            return False
-        inner = dict(zip((n for n in body.graph.nodes if n.op == "placeholder"), node.args[2:], strict=True))
-        if any(n.op == "get_attr" for n in body.graph.nodes):
-            return False
-        with graph.inserting_before(node):
-            made = graph.graph_copy(body.graph, inner)
-        for result in results:
-            result.replace_all_uses_with(made[result.args[1]])
-            graph.erase_node(result)
-        graph.erase_node(node)
-        if not held.users:
-            graph.erase_node(held)
-    return all(_writes_nothing(n.target) for n in graph.nodes if n.op not in ("placeholder", "output"))
+    nodes = program.graph.nodes
+    return all(_writes_nothing(n.target) for n in nodes if n.op not in ("placeholder", "output"))
 
 
 def _writes_nothing(target: Any) -> bool:

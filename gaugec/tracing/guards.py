@@ -21,7 +21,7 @@ from torch import nn
 from torch.export import Dim
 
 from gaugec.model.dry_run import dry_run
-from gaugec.model.inputs import copied, resized, tensors_of
+from gaugec.model.inputs import Inputs, copied, resized, tensors_of
 from gaugec.model.interfaces import DimDynamic, StatelessSymbolicContext, leaves, tree_map
 from gaugec.model.preserve import preserved
 from gaugec.model.run import quiet, trained_modes
@@ -32,7 +32,6 @@ FAR = (64, FARTHEST)
 LARGEST = 100_000  # a size beyond which nobody traces
 MOST = 2_000_000  # elements of the inputs, likewise
 LADDER = tuple(n for k in range(4, 17) for n in (2**k, 3 * 2 ** (k - 1)))
-Inputs = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,10 @@ import torch
 from torch import nn
 
 from gaugec.errors import MatchError
+from gaugec.model.interfaces import OpOverload
 from gaugec.model.run import share_memory
 from gaugec.operators import aten_kind
+from gaugec.tracing.regions import carriers, packet
 
 
 def no_shared_constants(model: nn.Module, program: torch.export.ExportedProgram) -> None:
@@ -30,36 +32,35 @@ def no_shared_constants(model: nn.Module, program: torch.export.ExportedProgram)
 
 
 def no_hidden_gradients(program: torch.export.ExportedProgram) -> None:
-    """Refuses no_grad regions and detach on anything that depends on a parameter.
+    """Refuses where a gradient is cut and no graph can say so: a detach in place, a number that is taken out, a region
+    without gradients that could not be opened.
 
     There the gradient is not that of the traced function, and a gauge that is proved for the function would be wrong
-    for training.
+    for training.  A plain detach is a value of the graph.
     """
-    parameters = set(program.graph_signature.inputs_to_parameters)
-    tainted: set[str] = set()
+    carrying = carriers(program)
     for node in program.graph.nodes:
-        if node.op == "placeholder" and node.name in parameters:
-            tainted.add(node.name)
-        elif node.op == "call_function" and any(n.name in tainted for n in node.all_input_nodes):
-            if _cuts_gradient(node) and (_differentiable(node) or not _tensor(node)):
-                raise MatchError(
-                    f"the gradient is cut at {node.name} ({node.target}), which depends on a parameter",
-                    help="a detach or a no_grad region makes the gradient differ from the function that is proved",
-                )
-            if _differentiable(node):
-                tainted.add(node.name)
+        if node.op == "call_function" and any(n.name in carrying for n in node.all_input_nodes) and _hides(node):
+            raise MatchError(
+                f"the gradient is cut at {node.name} ({node.target}), which depends on a parameter",
+                help="a detach or a no_grad region makes the gradient differ from the function that is proved",
+            )
 
 
-def _cuts_gradient(node: torch.fx.Node) -> bool:
-    packet = str(getattr(node.target, "_overloadpacket", node.target))
-    return aten_kind(packet) in ("cut", "item") or ("set_grad_enabled" in packet and node.args[0] is False)
+def _hides(node: torch.fx.Node) -> bool:
+    kind = aten_kind(packet(node))
+    if kind == "item":
+        return True
+    if isinstance(node.target, OpOverload):
+        return kind == "cut" and bool(node.target._schema.is_mutable)
+    return _without_gradients(node)
 
 
-def _tensor(node: torch.fx.Node) -> bool:
-    return isinstance(node.meta.get("val"), (torch.Tensor, list, tuple))
-
-
-def _differentiable(node: torch.fx.Node) -> bool:
-    value = node.meta.get("val")
-    values = value if isinstance(value, (list, tuple)) else [value]
-    return any(isinstance(v, torch.Tensor) and v.dtype.is_floating_point for v in values) or value is None
+def _without_gradients(node: torch.fx.Node) -> bool:
+    """Does an operation that holds others turn gradients off, itself or in what it holds?"""
+    if "set_grad_enabled" in str(node.target) and node.args[0] is False:
+        return True
+    owner = node.graph.owning_module
+    held = [getattr(owner, str(n.target), None) for n in node.all_input_nodes if n.op == "get_attr"]
+    bodies = [body.graph for body in held if isinstance(body, torch.fx.GraphModule)]
+    return any(_without_gradients(n) for body in bodies for n in body.nodes if n.op == "call_function")

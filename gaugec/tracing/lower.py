@@ -23,12 +23,13 @@ from gaugec.graph.fuse import fuse
 from gaugec.graph.ir import Graph
 from gaugec.graph.layers import cross_entropy
 from gaugec.laws.functions import recognise
+from gaugec.model.inputs import Inputs
 from gaugec.model.interfaces import hooked, leaves, storage
 from gaugec.model.run import share_memory
 from gaugec.operators import aten_kind
 from gaugec.tracing import aten_layers  # noqa: F401  (it registers its rows)
 from gaugec.tracing.aten import lowering
-from gaugec.tracing.guards import Inputs
+from gaugec.tracing.regions import carriers, packet
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class _Program:
     """Lowers one exported program."""
 
     def __init__(self, model: nn.Module, program: torch.export.ExportedProgram) -> None:
-        self.program, self.builder = program, Builder()
+        self.program, self.builder, self.carriers = program, Builder(), carriers(program)
         self.env: dict[str, Any] = {}
         canonical: dict[int, str] = {}
         self.names: dict[str, str] = {}
@@ -91,7 +92,7 @@ class _Program:
         return ref
 
     def call(self, node: torch.fx.Node) -> Any:
-        b, name = self.builder, _packet(node)
+        b, name = self.builder, packet(node)
         b.source, b.place, b.line = name, _place(node), _line(node)
         if name.endswith("getitem"):
             source, position = node.args
@@ -132,6 +133,10 @@ class _Program:
                 and before.dtype.itemsize * before.is_floating_point() != 1
             )
             return args[0] if neutral else b.opaque(f"cast to {value.dtype}", [args[0]], shape)
+        if kind == "cut":
+            # where no gradient arrives there is none to be cut
+            carries = node.all_input_nodes[0].name in self.carriers
+            return b.opaque("a value whose gradient is cut", [args[0]], shape) if carries else args[0]
         if kind == "layout" and any(isinstance(x, torch.dtype) for x in (*args, *kwargs.values())):
             return b.opaque("a view of the bits as another type", [args[0]], shape)
         row = lowering(name)
@@ -174,12 +179,6 @@ def _coarsens(node: torch.fx.Node) -> bool:
         return False
     read = [n.meta.get("val") for n in node.all_input_nodes]
     return any(isinstance(x, torch.Tensor) and x.dtype.is_floating_point and x.dtype != value.dtype for x in read)
-
-
-def _packet(node: torch.fx.Node) -> str:
-    target = node.target
-    packet = getattr(target, "_overloadpacket", None)
-    return str(packet) if packet is not None else getattr(target, "__name__", str(target))
 
 
 def _place(node: torch.fx.Node) -> str:
@@ -238,8 +237,8 @@ def _lowered(model: nn.Module, program: torch.export.ExportedProgram, loss: str 
             lowering.env[node.name] = lowering.call(node)
             # what only says how a value lies in memory is a view at one size and a copy at another, and the graph is
             # the same; what views do with indices is compared node by node (`gaugec.tracing.compare`)
-            if aten_kind(_packet(node)) != "layout":
-                kinds.append(f"{_packet(node)} at {_place(node) or 'the top'}")
+            if aten_kind(packet(node)) != "layout":
+                kinds.append(f"{packet(node)} at {_place(node) or 'the top'}")
         elif node.op == "get_attr":
             lowering.env[node.name] = None  # a subgraph of a control-flow operation, which has no row
         elif node.op == "output":

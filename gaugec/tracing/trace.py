@@ -18,12 +18,12 @@ from torch.nn.parameter import is_lazy
 from gaugec.errors import MatchError
 from gaugec.graph.check import check
 from gaugec.graph.ir import Graph
-from gaugec.model.inputs import LARGE, LARGER, elements, resized, tensors_of, variations
+from gaugec.model.inputs import LARGE, LARGER, Inputs, elements, resized, tensors_of, variations
 from gaugec.model.preserve import preserved
 from gaugec.model.run import runs, several, share_memory
 from gaugec.tracing.compare import departure, settled
 from gaugec.tracing.export import exported
-from gaugec.tracing.guards import FARTHEST, Inputs, turning_points
+from gaugec.tracing.guards import FARTHEST, turning_points
 from gaugec.tracing.lower import Trace, lower_program
 from gaugec.tracing.side_effects import watch
 

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from gaugec.errors import MatchError
-from gaugec.model.inputs import LARGE, LARGER, elements
-from gaugec.model.interfaces import leaves, tree_map
+from gaugec.model.inputs import LARGE, LARGER, elements, mapped
+from gaugec.model.interfaces import leaves
 from gaugec.model.preserve import small
 from gaugec.sites import Site
 from gaugec.witness.elements import element, move
@@ -116,7 +116,7 @@ def _covariance(
     found = dict.fromkeys(pairs, 0.0)
     in_python = False
     for place in places:
-        inputs, keywords = tree_map(lambda x: _real(x, dtype), place)
+        inputs, keywords = mapped(lambda x: _real(x, dtype), *place)
         before = _pass(twin, state, theta, (inputs, keywords), loss)
         if moved & before.without:
             # a copy whose forward reads the original's parameters, through a closure, shows nothing of the model

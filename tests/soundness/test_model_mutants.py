@@ -65,7 +65,7 @@ REASONS = {
     "perceptron: returned hidden state: in a tuple": "the moved value is an output of the model",
     "perceptron: activation exchanged: gelu": "gelu has no law that lets a positive scale through",
     "perceptron: additive constant: after the ReLU": "the constant 0.25 is added to the moved value",
-    "perceptron: detach on the axis: detach": "the gradient is cut at detach",
+    "perceptron: detach on the axis: detach": "the gradient of the moved value is cut",
     "perceptron: aliasing buffer: rows of up": "its storage is shared with kept",
     "perceptron: hook: clips a parameter's gradient": "a hook on it may change its gradient",
     "perceptron: hook: clips the gradient of a value": "the gradient is not that of the forward",

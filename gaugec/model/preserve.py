@@ -10,7 +10,6 @@ of parameters are kept only of a model of fewer than `SMALL` elements.
 from __future__ import annotations
 
 import contextlib
-import random
 from collections import deque
 from collections.abc import Iterator
 from typing import Any
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from gaugec.model.dice import dice_kept
 from gaugec.model.interfaces import FakeTensor
 
 SMALL = 3e8  # elements of all parameters: of more, no copy is made, and nothing is run to be compared
@@ -89,13 +89,12 @@ def preserved(model: nn.Module | None, *, parameters: bool = True) -> Iterator[N
     if not isinstance(model, nn.Module):
         yield
         return
-    kept, dice, kind = _Kept(model, parameters), random.getstate(), torch.get_default_dtype()
+    kept, kind = _Kept(model, parameters), torch.get_default_dtype()
     try:
-        with torch.random.fork_rng(devices=[]):
+        with dice_kept(model):
             yield
     finally:
         kept.back()
-        random.setstate(dice)
         torch.set_default_dtype(kind)
 
 

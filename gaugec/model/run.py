@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import warnings
 from collections.abc import Iterator
@@ -39,11 +40,15 @@ def several(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps torch's own logs and warnings from the reader: what matters of them is in the error that is raised."""
+    """Keeps what torch and the forward log, warn of and print from the reader: what matters is in the error.
+
+    An export that fails prints its graph; and what a forward prints would be printed as often as it is called here.
+    """
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
+    unread = io.StringIO()
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), contextlib.redirect_stdout(unread), contextlib.redirect_stderr(unread):
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -1,150 +1,240 @@
 """What a forward does beside returning its value: tensors that it leaves where a training loop may read them, state
-that makes the next call another function, and random choices that are not torch's.
+that makes the next call another function, and choices by chance, by the clock or by files.
 
-A trace shows none of it.  The model runs twice, as in training, on its example inputs; what it leaves is found by what
-is still alive when the outputs are gone, wherever it is kept: a list of a hook, a global, a container on a module.
+A trace shows none of it.  The model runs on its example inputs, again and again from one state of its parameters,
+buffers, inputs and torch's random numbers, and every call must be the same one (`gaugec.model.calls`).  What can be
+reached from it in Python is looked at before and after (`gaugec.model.reachable`): a counter that acts in the
+thousandth call is seen by its change.
 
 What this module does not do: it sees what these calls do, and no more.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gc
-import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from gaugec.errors import MatchError
+from gaugec.errors import MatchError, first_line
+from gaugec.model.calls import Difference, called, gradients, other_values, same_tensor, unheard
+from gaugec.model.dice import TorchDice, dice_kept, other_dice
+from gaugec.model.functions import listening
 from gaugec.model.inputs import copied
-from gaugec.model.interfaces import DispatchMode, StorageWeakRef, leaves, storage, writes
-from gaugec.model.preserve import DEPTH, small
+from gaugec.model.interfaces import writes
+from gaugec.model.preserve import small
+from gaugec.model.reachable import Reachable
 from gaugec.model.run import quiet, trained_modes
+from gaugec.tracing.left_behind import LeftBehind
+from gaugec.tracing.numbers import no_numbers_of_parameters, shared_memory
 
-_OWN = ("_parameters", "_buffers", "_modules", "training")
+CALLS = 16  # that are compared, of a model whose calls cost little
+FEWEST = 4  # of any
+WORK = 300_000_000  # elements that the calls may read and write together
+CLOSELY = 20_000_000  # with less, every call is listened to, with its backward
+OPERATION = 5_000  # elements that could be read in the time that an operation takes by itself
+
+Inputs = tuple[tuple[Any, ...], dict[str, Any]]
 
 
-def watch(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> frozenset[str]:
+@dataclass(frozen=True)
+class Watched:
+    """What was seen of a forward that does nothing else.
+
+    written: the buffers that it writes.  calls: how many were compared, 0 where the forward cannot run here.  shared:
+    parameter -> where numbers in Python lie in its memory.
+    """
+
+    written: frozenset[str] = frozenset()
+    calls: int = 0
+    shared: dict[str, str] = field(default_factory=dict)
+
+
+def watch(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Watched:
     """Runs the forward.  A forward that cannot run here is let pass: the export will say why.
 
-    Returns: the buffers that it writes.  What it writes stays written: see `gaugec.model.preserve`.
+    What it writes stays written: see `gaugec.model.preserve`.
 
     Raises:
-        MatchError: it leaves a tensor that depends on a parameter, it writes to a parameter, it changes its own state,
-            or it draws from Python's random numbers.
+        MatchError: it leaves a tensor that depends on a parameter, it writes to a parameter, it keeps state, it draws
+            from random numbers that are not torch's, asks for the time or opens files, or a number in it follows the
+            values of parameters.
     """
     if any(is_lazy(p) for p in model.parameters()):
-        return frozenset()
-    inputs = copied(args, kwargs)
-    known = {name: p.detach().clone() for name, p in model.named_parameters()} if small(model) else {}
-    versions = {name: writes(p) for name, p in model.named_parameters()}
-    dice = random.getstate()
-    records = _Records(model, inputs)
-    with trained_modes(model), quiet(), torch.random.fork_rng(devices=[]), torch.enable_grad():
+        return Watched()
+    watcher = _Watcher(model, (args, kwargs))
+    with trained_modes(model), quiet(), dice_kept(model), torch.enable_grad():
         try:
-            with records:
-                made = model(*inputs[0], **inputs[1])  # what is set up once, on the first call, is no memory
-            before = dict(_state(model))
-            held = {name: (b, writes(b), b.clone()) for name, b in model.named_buffers()}
-            with records:
-                made = model(*inputs[0], **inputs[1])
+            watcher.set_up()
         except Exception:
-            return frozenset()
-    after, rolled = dict(_state(model)), random.getstate() != dice
-    del made
-    gc.collect()
-    left = records.left()
-    now = dict(model.named_buffers())
-    written = frozenset(name for name, was in held.items() if name not in now or _written(now[name], *was))
-    for name, p in model.named_parameters():
-        if writes(p) != versions.get(name) or (name in known and not _equal(p.detach(), known[name])):
+            return Watched()
+        try:
+            watcher.look_around()
+            watcher.look_for_leftovers()
+        except Exception as error:
+            raise _changed(f"from call to call: it fails in one of the first ({_said(error)})") from error
+        watcher.unchanged_parameters()
+        watcher.no_other_dice()
+        watcher.compare_calls()
+        watcher.refuse_leftovers()
+        watcher.vary_parameters()
+    return Watched(watcher.written, watcher.calls, watcher.shared())
+
+
+class _Watcher:
+    """One model that is called again and again from one state."""
+
+    def __init__(self, model: nn.Module, here: Inputs) -> None:
+        self.model, self.here = model, here
+        self.values = {n: p.detach().clone() for n, p in model.named_parameters()} if small(model) else {}
+        self.versions = {n: writes(p) for n, p in model.named_parameters()}
+        self.dice, self.others = TorchDice(model), other_dice()
+        self.generators: list[tuple[torch.Generator, Tensor]] = []
+        self.buffers: dict[str, tuple[Tensor, int, Tensor]] = {}
+        self.written: frozenset[str] = frozenset()
+        self.left: list[str] = []
+        self.calls = 0
+
+    def set_up(self) -> None:
+        """The first call: what is set up once is no memory."""
+        with self._again() as (args, kwargs), listening() as self.ran:
+            made = self.model(*args, **kwargs)
+            gradients(self.model, made)  # hooks, too, may set something up
+        del made
+
+    def look_around(self) -> None:
+        """The second call: what the forward asks of the world, and all that it can reach."""
+        with self._again() as (args, kwargs), listening() as again:
+            self.model(*args, **kwargs)
+        self.asked = again.asked
+        self.buffers = {n: (b, writes(b), b.clone()) for n, b in self.model.named_buffers()}
+        self.closures = self.ran.closures()
+        self.before = Reachable(self.model, self.ran, self.closures)
+        self.generators = [(g, g.get_state()) for g in self.before.generators]
+
+    def look_for_leftovers(self) -> None:
+        """The third call: what is alive when its outputs are gone, and which buffers it wrote."""
+        with self._again() as (args, kwargs):
+            records = LeftBehind(self.model, (args, kwargs))
+            with records:
+                made = self.model(*args, **kwargs)
+            del made
+        if records.left():
+            gc.collect()  # what only holds itself is gone for everybody
+        self.left = records.left()
+        now = dict(self.model.named_buffers())
+        self.written = frozenset(n for n, was in self.buffers.items() if n not in now or _written(now[n], *was))
+
+    def unchanged_parameters(self) -> None:
+        """Raises MatchError where a call wrote to one."""
+        for name, p in self.model.named_parameters():
+            known = self.values.get(name)
+            if writes(p) != self.versions.get(name) or (known is not None and not same_tensor(p.detach(), known)):
+                raise MatchError(
+                    f"the forward writes to the parameter {name}",
+                    help="what training steps on must be written by the optimizer alone",
+                )
+
+    def no_other_dice(self) -> None:
+        """Raises MatchError where a call drew from random numbers that are not torch's, or asked the world."""
+        for whose, state in other_dice().items():
+            if self.others.get(whose, state) != state:
+                message = f"the forward draws from {whose}'s random numbers"
+                raise MatchError(message, help="a trace freezes what is drawn: use torch's")
+        for asked, line in self.asked.items():
             raise MatchError(
-                f"the forward writes to the parameter {name}",
-                help="what training steps on must be written by the optimizer alone",
+                f"the forward {asked} ({line})",
+                help="a trace freezes what it finds there: do it outside of the forward, and pass what it gives",
             )
-    if rolled:
-        raise MatchError(
-            "the forward draws from Python's random numbers", help="a trace freezes what is drawn: use torch's"
-        )
-    changed = [name for name, value in after.items() if before.get(name) != value]
-    if changed:
-        raise MatchError(
-            f"the forward changes {changed[0]}: its next call may be another function",
-            help="what is proved of one call must hold for all: keep no state, or keep it in a buffer",
-        )
-    if left:
-        raise MatchError(
-            f"the forward leaves a tensor behind that depends on a parameter (made by {left[0]})",
-            help="what leaves the forward unseen cannot be proved invariant: return it instead",
-        )
-    return written
+
+    def compare_calls(self) -> None:
+        """Calls from one state, as many as their work allows; where it is little, all of them in every operation.
+
+        Raises:
+            MatchError: one of them is another than the first, or something that they can reach has changed.
+        """
+        with self._again() as (args, kwargs):
+            self.reference, _ = called(self.model, args, kwargs)
+        cost = self.reference.work + OPERATION * len(self.reference.lines)
+        calls = max(FEWEST, min(CALLS, WORK // cost))
+        closely = cost * CALLS < CLOSELY
+        difference: Difference | None = None
+        self.calls = 1
+        while difference is None and self.calls < calls:
+            self.calls += 1
+            try:
+                with self._again() as (args, kwargs):
+                    if closely or self.calls in (2, calls):
+                        backward = closely or self.calls == 2
+                        call, difference = called(self.model, args, kwargs, beside=self.reference, backward=backward)
+                    else:
+                        call = unheard(self.model, args, kwargs)
+                difference = difference or other_values(call, self.reference)
+            except Exception as error:
+                difference = Difference(f"it fails ({_said(error)})")
+        changed = self.before.changed(Reachable(self.model, self.ran, self.closures))
+        if changed or difference is not None:
+            told = "" if difference is None else difference.text
+            what = changed[0] if changed else f"from call to call: in call {self.calls}, {told}"
+            raise _changed(what)
+
+    def refuse_leftovers(self) -> None:
+        """Raises MatchError where a tensor outlived its call."""
+        if self.left:
+            raise MatchError(
+                f"the forward leaves a tensor behind that depends on a parameter (made by {self.left[0]})",
+                help="what leaves the forward unseen cannot be proved invariant: return it instead",
+            )
+
+    def vary_parameters(self) -> None:
+        """Raises MatchError where a number in the forward follows the values of parameters."""
+
+        def compared(backward: bool) -> Difference | None:
+            with self._again() as (args, kwargs):
+                return called(self.model, args, kwargs, beside=self.reference, backward=backward)[1]
+
+        if self.values:
+            no_numbers_of_parameters(self.model, self.values, compared)
+
+    def shared(self) -> dict[str, str]:
+        """Parameter -> where numbers in Python lie in its memory."""
+        return shared_memory(self.model, self.before)
+
+    @contextlib.contextmanager
+    def _again(self) -> Iterator[Inputs]:
+        """Fresh inputs, and the state from which every call starts: buffers and torch's random numbers."""
+        for name, (buffer, version, value) in self.buffers.items():
+            owner, _, last = name.rpartition(".")
+            held = self.model.get_submodule(owner)._buffers
+            held[last] = buffer
+            if writes(buffer) != version:
+                with torch.no_grad():
+                    buffer.copy_(value)
+                self.buffers[name] = (buffer, writes(buffer), value)
+        self.dice.again()
+        for generator, state in self.generators:
+            generator.set_state(state)
+        yield copied(*self.here)
 
 
-def _equal(one: Tensor, two: Tensor) -> bool:
-    return one.shape == two.shape and (one.is_meta or torch.equal(one.nan_to_num(), two.nan_to_num()))
+def _changed(what: str) -> MatchError:
+    return MatchError(
+        f"the forward changes {what}: its next call may be another function",
+        help="what is proved of one call must hold for all: keep no state, or keep it in a buffer",
+    )
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {first_line(error)[:200]}"
 
 
 def _written(now: Tensor, before: Tensor, version: int, value: Tensor) -> bool:
-    return now is not before or writes(now) != version or not _equal(now, value)
+    return now is not before or writes(now) != version or not same_tensor(now, value)
 
 
-def _state(model: nn.Module) -> Iterator[tuple[str, Any]]:
-    """Every plain value on a module, in containers too."""
-
-    def within(name: str, value: Any, depth: int) -> Iterator[tuple[str, Any]]:
-        if isinstance(value, (bool, int, float, str)) or value is None:
-            yield name, value
-        elif depth < DEPTH and isinstance(value, Mapping):
-            for key, item in value.items():
-                yield from within(f"{name}[{key!r}]", item, depth + 1)
-        elif depth < DEPTH and isinstance(value, (list, tuple)):
-            for number, item in enumerate(value):
-                yield from within(f"{name}[{number}]", item, depth + 1)
-
-    for path, module in model.named_modules():
-        for name, value in module.__dict__.items():
-            if name not in _OWN and not name.endswith("_hooks"):
-                yield from within(f"{path}.{name}".lstrip("."), value, 0)
-
-
-class _Records(DispatchMode):
-    """Follows what depends on a parameter from operation to operation, by the memory in which it lies."""
-
-    def __init__(self, model: nn.Module, inputs: Any) -> None:
-        super().__init__()
-        known = [*model.parameters(), *model.buffers(), *(x for x in leaves(inputs) if isinstance(x, Tensor))]
-        self.known = {storage(x) for x in known}
-        self.moved: dict[int, Any] = {storage(p): None for p in model.parameters()}
-        self.made: list[tuple[str, Any]] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        depends = any(self._depends(x) for x in leaves(args, kwargs or {}) if isinstance(x, Tensor))
-        made = func(*args, **(kwargs or {}))
-        for x in leaves(made):
-            if isinstance(x, Tensor) and x.layout is torch.strided:
-                memory = storage(x)
-                if memory in self.known:
-                    continue
-                if depends and not self._depends(x):
-                    weak = StorageWeakRef(x.untyped_storage())
-                    self.moved[memory] = weak
-                    self.made.append((str(getattr(func, "_overloadpacket", func)), weak))
-                elif not depends:
-                    self.moved.pop(memory, None)
-        return made
-
-    def _depends(self, x: Tensor) -> bool:
-        if x.layout is not torch.strided or storage(x) not in self.moved:
-            return False
-        weak = self.moved[storage(x)]
-        return weak is None or not weak.expired()
-
-    def left(self) -> list[str]:
-        """The operations whose results are still alive."""
-        return [name for name, weak in self.made if not weak.expired()]
-
-
-__all__ = ["watch"]
+__all__ = ["Watched", "watch"]

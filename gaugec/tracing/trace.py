@@ -25,7 +25,7 @@ from gaugec.tracing.compare import departure, settled
 from gaugec.tracing.export import exported
 from gaugec.tracing.guards import FARTHEST, turning_points
 from gaugec.tracing.lower import Trace, lower_program
-from gaugec.tracing.side_effects import watch
+from gaugec.tracing.side_effects import Watched, watch
 
 LOOKS = 12  # sizes at which a model is traced
 
@@ -42,9 +42,9 @@ def trace(
     _refuse_misuse(model, args, kwargs, loss)
     _refuse_inputs(model, tuple(args), dict(kwargs or {}))
     here = several(model, tuple(args), dict(kwargs or {}))
-    written = watch(model, *here)
-    first = lower_program(model, exported(model, *here), loss)
-    _all_seen(model, written, first)
+    watched = watch(model, *here)
+    first = _beside(lower_program(model, exported(model, *here), loss), watched)
+    _all_seen(model, watched.written, first)
     looks = _Looks(model, here, loss, first)
     looks.at_a_second_shape()
     looks.where_it_turns()
@@ -174,6 +174,12 @@ def _meta(model: nn.Module) -> bool:
 
 def _shapes(inputs: Inputs) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(t.shape) for t in tensors_of(*inputs))
+
+
+def _beside(first: Trace, watched: Watched) -> Trace:
+    """A trace, and of the parameters in whose memory Python can read and write that no gauge may move them."""
+    shared = {first.names[name]: f"{place} lies in its memory" for name, place in watched.shared.items()}
+    return replace(first, blocked={**shared, **first.blocked})
 
 
 def _all_seen(model: nn.Module, written: frozenset[str], first: Trace) -> None:

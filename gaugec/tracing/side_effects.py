@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,12 +47,17 @@ class Watched:
     """What was seen of a forward that does nothing else.
 
     written: the buffers that it writes.  calls: how many were compared, 0 where the forward cannot run here.  shared:
-    parameter -> where numbers in Python lie in its memory.
+    parameter -> where numbers in Python lie in its memory.  varied: calls it at other parameters.
     """
 
     written: frozenset[str] = frozenset()
     calls: int = 0
     shared: dict[str, str] = field(default_factory=dict)
+    varied: Callable[[], None] = lambda: None
+
+    def no_numbers_of_parameters(self) -> None:
+        """Raises MatchError where a number in the forward follows the values of parameters."""
+        self.varied()
 
 
 def watch(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Watched:
@@ -62,13 +67,12 @@ def watch(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Wa
 
     Raises:
         MatchError: it leaves a tensor that depends on a parameter, it writes to a parameter, it keeps state, it draws
-            from random numbers that are not torch's, asks for the time or opens files, or a number in it follows the
-            values of parameters.
+            from random numbers that are not torch's, asks for the time or opens files.
     """
     if any(is_lazy(p) for p in model.parameters()):
         return Watched()
     watcher = _Watcher(model, (args, kwargs))
-    with trained_modes(model), quiet(), dice_kept(model), torch.enable_grad():
+    with watcher.entered():
         try:
             watcher.set_up()
         except Exception:
@@ -82,8 +86,7 @@ def watch(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Wa
         watcher.no_other_dice()
         watcher.compare_calls()
         watcher.refuse_leftovers()
-        watcher.vary_parameters()
-    return Watched(watcher.written, watcher.calls, watcher.shared())
+    return Watched(watcher.written, watcher.calls, watcher.shared(), watcher.vary_parameters)
 
 
 class _Watcher:
@@ -199,11 +202,18 @@ class _Watcher:
                 return called(self.model, args, kwargs, beside=self.reference, backward=backward)[1]
 
         if self.values:
-            no_numbers_of_parameters(self.model, self.values, compared)
+            with self.entered():
+                no_numbers_of_parameters(self.model, self.values, compared)
 
     def shared(self) -> dict[str, str]:
         """Parameter -> where numbers in Python lie in its memory."""
         return shared_memory(self.model, self.before)
+
+    @contextlib.contextmanager
+    def entered(self) -> Iterator[None]:
+        """As in training, and nothing is left of it but what calls leave."""
+        with trained_modes(self.model), quiet(), dice_kept(self.model), torch.enable_grad():
+            yield
 
     @contextlib.contextmanager
     def _again(self) -> Iterator[Inputs]:

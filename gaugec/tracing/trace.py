@@ -45,6 +45,7 @@ def trace(
     watched = watch(model, *here)
     first = _beside(lower_program(model, exported(model, *here), loss), watched)
     _all_seen(model, watched.written, first)
+    watched.no_numbers_of_parameters()
     looks = _Looks(model, here, loss, first)
     looks.at_a_second_shape()
     looks.where_it_turns()

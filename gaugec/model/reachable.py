@@ -178,6 +178,7 @@ def _inside(value: Any) -> Iterator[tuple[str, Any]]:
         return
     if isinstance(value, types.GeneratorType):
         yield from ((f".{k}", v) for k, v in (value.gi_frame.f_locals if value.gi_frame else {}).items())
+        yield " (held)", value.gi_yieldfrom
         return
     if isinstance(value, functools.partial):
         yield from ((".func", value.func), (".args", value.args), (".keywords", value.keywords))

@@ -227,8 +227,6 @@ FOLLOW: dict[str, Callable[[], nn.Module]] = {
     "a view of memory": lambda: beside(lambda m, h: h * m.kept[0], lambda w: memoryview(w.numpy())),
     "a new tensor": lambda: beside(lambda m, h: h * torch.tensor(float(m.kept[0])), lambda w: w.numpy()),
     "a tensor of a new array": lambda: beside(lambda m, h: h * torch.as_tensor(2 * m.kept), lambda w: w.numpy()),
-    "dlpack": lambda: Net(lambda m, h: h * float(np.from_dlpack(m.up.bias.detach())[0])),
-    "a list": lambda: Net(lambda m, h: h * m.up.bias.tolist()[0]),
     "a closure": lambda: (lambda m: (setattr(m, "middle", closed(m.up.bias.detach().numpy())), m)[1])(Net(closed(0))),
 }
 
@@ -248,6 +246,11 @@ def test_a_number_that_follows_a_parameter(name: str, spec: str) -> None:
         told,
     )
     assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
+
+
+def test_a_parameter_as_a_list(spec: str) -> None:
+    told = refused(Net(lambda m, h: h * m.up.bias.tolist()[0]), spec)
+    assert told == "the gradient is cut at item (aten.item.default), which depends on a parameter"
 
 
 def test_a_threshold_on_memory_that_nobody_reaches(spec: str) -> None:

@@ -84,8 +84,8 @@ def watch(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Wa
             raise _changed(f"from call to call: it fails in one of the first ({_said(error)})") from error
         watcher.unchanged_parameters()
         watcher.no_other_dice()
-        watcher.compare_calls()
         watcher.refuse_leftovers()
+        watcher.compare_calls()
     return Watched(watcher.written, watcher.calls, watcher.shared(), watcher.vary_parameters)
 
 
@@ -155,6 +155,14 @@ class _Watcher:
                 help="a trace freezes what it finds there: do it outside of the forward, and pass what it gives",
             )
 
+    def refuse_leftovers(self) -> None:
+        """Raises MatchError where a tensor outlived its call."""
+        if self.left:
+            raise MatchError(
+                f"the forward leaves a tensor behind that depends on a parameter (made by {self.left[0]})",
+                help="what leaves the forward unseen cannot be proved invariant: return it instead",
+            )
+
     def compare_calls(self) -> None:
         """Calls from one state, as many as their work allows; where it is little, all of them in every operation.
 
@@ -185,14 +193,6 @@ class _Watcher:
             told = "" if difference is None else difference.text
             what = changed[0] if changed else f"from call to call: in call {self.calls}, {told}"
             raise _changed(what)
-
-    def refuse_leftovers(self) -> None:
-        """Raises MatchError where a tensor outlived its call."""
-        if self.left:
-            raise MatchError(
-                f"the forward leaves a tensor behind that depends on a parameter (made by {self.left[0]})",
-                help="what leaves the forward unseen cannot be proved invariant: return it instead",
-            )
 
     def vary_parameters(self) -> None:
         """Raises MatchError where a number in the forward follows the values of parameters."""

@@ -24,10 +24,12 @@ def dry_run(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     fake_input: Callable[[Any, Tensor], Tensor] | None = None,
+    watched: contextlib.AbstractContextManager[Any] | None = None,
 ) -> Any:
     """Calls the forward once; the model's parameters and buffers stay as they are.
 
     fake_input: (mode, example input) -> a fake tensor of it, say with symbolic sizes; as it is by default.
+    watched: is entered around the call, where the parameters are fakes (`gaugec.model.recording`).
 
     Returns: the `ShapeEnv`, with what the forward asked of symbolic sizes.
 
@@ -36,6 +38,8 @@ def dry_run(
     """
     known = ShapeEnv()
     fake = FakeTensorMode(shape_env=known, allow_non_fake_inputs=True, export=True)
+    # what is kept of an operation for the next one of its kind costs more with symbols than the operation itself
+    fake.cache_enabled = fake_input is None
 
     def without_numbers(x: Any) -> Any:
         if not isinstance(x, Tensor):
@@ -43,7 +47,7 @@ def dry_run(
         return fake.from_tensor(x, static_shapes=True) if fake_input is None else fake_input(fake, x)
 
     inputs, named = mapped(without_numbers, args, kwargs)
-    with _faked(model, fake), fake, compiling(), torch.enable_grad():
+    with _faked(model, fake), fake, compiling(), torch.enable_grad(), watched or contextlib.nullcontext():
         model(*inputs, **named)
     return known
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ import torch
 from gaugec.model.interfaces import leaves, tree_map
 
 Inputs = tuple[tuple[Any, ...], dict[str, Any]]
+Axis = tuple[int, int]  # the number of a tensor in the order of `tensors_of`, and one of its axes
 
 # elements of the inputs, in units of the example's and at all, beyond which a forward for real may want more time and
 # memory than there is
@@ -49,39 +50,51 @@ def copied(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Inputs:
     return mapped(lambda x: x.detach().clone() if isinstance(x, torch.Tensor) else x, args, kwargs)
 
 
-def variations(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[dict[int, int]]:
-    """Which sizes to change: batch and length together, then the batch alone."""
-    tensors = tensors_of(args, kwargs)
-    batches = sorted({t.shape[0] for t in tensors if t.ndim > 0})
-    if len(batches) != 1:
-        together = {batch: batch + 2 + n for n, batch in enumerate(batches)}
-        return [together, *({batch: batch + 2} for batch in batches)] if batches else []
-    (batch,) = batches
-    lengths = {t.shape[1] for t in tensors if t.ndim > 1}
-    tries: list[dict[int, int]] = []
-    if len(lengths) == 1:
-        (length,) = lengths
-        if length != batch and length > 1:
-            tries.append({batch: batch + 2, length: length + 60})  # beyond what a branch might ask for in a small test
-            tries.append({batch: batch + 2, length: length + 3})
-            tries.append({batch: batch + 2, length: length - 1})
-    tries.append({batch: batch + 2})
-    return tries
+def axes_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[Axis, int]:
+    """The size of every axis of every tensor; a tensor that is handed in twice is one."""
+    found: dict[Axis, int] = {}
+    for number, x in _once(args, kwargs).values():
+        found.update({(number, axis): n for axis, n in enumerate(x.shape)})
+    return found
 
 
-def resized(
-    args: tuple[Any, ...], kwargs: dict[str, Any], change: Mapping[int, int], axes: Sequence[int] = (0, 1)
-) -> Inputs:
-    """The inputs with these axes of every tensor resized as `change` says (old size -> new), by repeating rows."""
+def numbers_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[int, int]:
+    """The identity of every tensor -> its number, the first where it is handed in twice."""
+    return {identity: number for identity, (number, _) in _once(args, kwargs).items()}
+
+
+def alike(args: tuple[Any, ...], kwargs: dict[str, Any], axes: Iterable[Axis]) -> frozenset[Axis]:
+    """These axes in every place where their tensors are handed in, see `axes_of`."""
+    first = numbers_of(args, kwargs)
+    wanted = set(axes)
+    return frozenset(
+        (number, axis)
+        for number, x in enumerate(tensors_of(args, kwargs))
+        for axis in range(x.ndim)
+        if (first[id(x)], axis) in wanted
+    )
+
+
+def resized(args: tuple[Any, ...], kwargs: dict[str, Any], change: Mapping[Axis, int]) -> Inputs:
+    """The inputs with these axes at new sizes, by repeating rows; a tensor that is handed in twice still is one."""
+    numbers = numbers_of(args, kwargs)
 
     def resize(x: Any) -> Any:
         if not isinstance(x, torch.Tensor):
             return x
-        for axis in (n for n in axes if n < x.ndim):
-            wanted = change.get(x.shape[axis])
-            if wanted is not None:
-                positions = torch.arange(wanted, device=x.device) % x.shape[axis]
-                x = x.index_select(axis, positions)
-        return x
+        y = x
+        for axis, n in enumerate(x.shape):
+            wanted = change.get((numbers[id(x)], axis), n)
+            if wanted != n:
+                y = y.index_select(axis, torch.arange(wanted, device=x.device) % n)
+        return y
 
     return mapped(resize, args, kwargs)
+
+
+def _once(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[int, tuple[int, torch.Tensor]]:
+    """Every tensor once, by its identity, with the first number that it has."""
+    found: dict[int, tuple[int, torch.Tensor]] = {}
+    for number, x in enumerate(tensors_of(args, kwargs)):
+        found.setdefault(id(x), (number, x))
+    return found

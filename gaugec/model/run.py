@@ -14,28 +14,30 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from gaugec.model.dry_run import dry_run
-from gaugec.model.inputs import resized, tensors_of
+from gaugec.model.inputs import Inputs, axes_of, resized
 from gaugec.model.interfaces import storage
 from gaugec.model.preserve import preserved
+from gaugec.model.recording import Recorder, Recording, TooMuchWork, Work
 
 
-def several(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Inputs in which no batch or length is 1, nor the two alike, where the model takes such.
+def several(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Inputs:
+    """Inputs in which no axis is 1, nor batch and length alike, where the model takes such.
 
     An axis of length 1 hides what it does; and equal ones could not be told apart when they are resized.
     """
-    tensors = tensors_of(args, kwargs)
-    taken = {n for t in tensors for n in t.shape}
-    taken |= {n for p in model.parameters() if not is_lazy(p) for n in p.shape}
+    here, sizes = (args, kwargs), axes_of(args, kwargs)
+    taken = {*sizes.values(), *(n for p in model.parameters() if not is_lazy(p) for n in p.shape)}
     free = next(n for n in range(3, 10**6) if n not in taken)
-    if any(n == 1 for t in tensors for n in t.shape[:2]):
-        other = resized(args, kwargs, {1: free})
-    elif alike := [t.shape[1] for t in tensors if t.ndim > 1 and t.shape[0] == t.shape[1]]:
-        other = resized(args, kwargs, dict.fromkeys(alike, free), axes=(1,))
-    else:
-        return args, kwargs
-    with preserved(model, parameters=False):
-        return other if runs(model, *other) else (args, kwargs)
+    ones = [axis for axis, n in sizes.items() if n == 1]
+    ways = [[axis for axis in ones if axis[1] < 2], *([axis] for axis in ones)]
+    if not ones:
+        ways = [[(number, 1) for number, axis in sizes if axis == 1 and sizes[number, 0] == sizes[number, 1]]]
+    for axes in ways:
+        other = resized(*here, {axis: free for axis in axes if axes_of(*here)[axis] == sizes[axis]})
+        with preserved(model, parameters=False):
+            if axes and runs(model, *other):
+                here = other
+    return here
 
 
 @contextlib.contextmanager
@@ -90,11 +92,39 @@ def runs(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, num
     """
     with trained_modes(model), quiet(), torch.no_grad(), torch.random.fork_rng(devices=[]):
         try:
-            if numbers:
-                model(*args, **kwargs)
-            else:
-                with preserved(model, parameters=False):  # it would keep fakes
-                    dry_run(model, args, kwargs)
+            _once(model, args, kwargs, numbers, None)
             return True
         except Exception:
             return False
+
+
+def recorded(
+    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], limit: Work, *, numbers: bool = True
+) -> Recording | None:
+    """The recording of a forward; None where it does not take the inputs.  Both kinds of runs are told apart only by
+    what they cost, but no recording of the one says anything of one of the other.
+
+    limit: see `gaugec.model.recording.Recorder`.
+
+    Raises:
+        TooMuchWork: it was stopped.
+    """
+    recorder = Recorder(model, tuple(axes_of(args, kwargs).values()), limit)
+    with trained_modes(model), quiet(), torch.enable_grad(), torch.random.fork_rng(devices=[]):
+        try:
+            _once(model, args, kwargs, numbers, recorder)
+        except Exception:
+            if not recorder.stopped:
+                return None
+    if recorder.stopped:  # whatever the forward made of it
+        raise TooMuchWork
+    return recorder.recording
+
+
+def _once(model: nn.Module, args: Any, kwargs: Any, numbers: bool, watched: Recorder | None) -> None:
+    if numbers:
+        with watched or contextlib.nullcontext():
+            model(*args, **kwargs)
+    else:
+        with preserved(model, parameters=False):  # it would keep fakes
+            dry_run(model, args, kwargs, watched=watched)

@@ -3,7 +3,7 @@
 An export at fixed sizes loses a branch on a size, and a second one at other sizes sees it only if it lies between.
 Here the forward runs with symbolic sizes, and what it asked of them is read off: `if n < 100` leaves the guard
 s < 100.  For every guard sizes are proposed at which it does not hold; the caller traces there, compares, and asks
-there again.
+there again.  Axes change in the groups in which the model takes other sizes of them.
 
 What this module does not do: it compares nothing; and what the forward asks of other things than sizes it does not see.
 """
@@ -11,8 +11,8 @@ What this module does not do: it compares nothing; and what the forward asks of 
 from __future__ import annotations
 
 import inspect
-import math
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +20,9 @@ import torch
 from torch import nn
 from torch.export import Dim
 
+from gaugec.model.axes import Group, changed, said
 from gaugec.model.dry_run import dry_run
-from gaugec.model.inputs import Inputs, copied, resized, tensors_of
+from gaugec.model.inputs import Axis, Inputs, alike, axes_of, copied, numbers_of, resized
 from gaugec.model.interfaces import DimDynamic, StatelessSymbolicContext, leaves, tree_map
 from gaugec.model.preserve import preserved
 from gaugec.model.run import quiet, trained_modes
@@ -32,96 +33,130 @@ FAR = (64, FARTHEST)
 LARGEST = 100_000  # a size beyond which nobody traces
 MOST = 2_000_000  # elements of the inputs, likewise
 LADDER = tuple(n for k in range(4, 17) for n in (2**k, 3 * 2 ** (k - 1)))
+_KERNELS = os.path.join(os.path.dirname(torch.__file__), "_")  # what stands for them where there are no numbers
 
 
 @dataclass(frozen=True)
 class Turn:
-    """A change of sizes: every axis among the first two that has the old size, or, where `all`, every axis at all.
+    """A change of sizes.
 
-    guess: the forward took the size as a number, and what it asked of it then could not be seen.  also: more changes,
-    where a guard breaks only if several sizes change.
+    guess: the forward took the size as a number, and what it asked of it then could not be seen.  own: it asked itself,
+    and not an operation of torch, which does the same on either side.
     """
 
-    old: int
-    new: int
-    all: bool = False
+    change: tuple[tuple[Group, int], ...]
     guess: bool = False
-    also: tuple[tuple[int, int], ...] = ()
+    own: bool = True
 
     def __str__(self) -> str:
-        return ", ".join(f"{old}->{new}" for old, new in ((self.old, self.new), *self.also))
+        return said(dict(self.change))
+
+    @property
+    def farthest(self) -> int:
+        """The largest new size."""
+        return max(new for _, new in self.change)
 
     def apply(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Inputs | None:
-        """The inputs at the new size; None where they would be larger than anyone could run."""
-        axes = range(9) if self.all else range(2)
-        change = {self.old: self.new, **dict(self.also)}
-        here = there = 0
-        for x in tensors_of(args, kwargs):
-            here += x.numel()
-            there += math.prod(change.get(n, n) if axis in axes else n for axis, n in enumerate(x.shape))
-        return None if there > max(MOST, 64 * here) else resized(args, kwargs, change, axes)
+        """The inputs at the new sizes; None where they would be larger than anyone could run."""
+        change = changed(dict(self.change))
+        here, there = axes_of(args, kwargs), {**axes_of(args, kwargs), **change}
+        return None if _elements(there) > max(MOST, 64 * _elements(here)) else resized(args, kwargs, change)
 
 
-def turning_points(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Turn], bool]:
+def _elements(sizes: Mapping[Axis, int]) -> int:
+    shapes: dict[int, int] = {}
+    for (number, _), n in sizes.items():
+        shapes[number] = shapes.get(number, 1) * n
+    return sum(shapes.values())
+
+
+@dataclass(frozen=True)
+class _Guard:
+    """What was asked, as a relation of sympy, and whether the forward asked it itself."""
+
+    relation: Any
+    own: bool
+
+
+def turning_points(
+    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], groups: Sequence[Group]
+) -> tuple[list[Turn], bool]:
     """Changes of sizes that break what the forward asked, and whether all that it asked could be seen."""
+    if not groups:
+        return [], True
     for ask in (_asked, _asked_of_an_export):
         with trained_modes(model), quiet(), preserved(model, parameters=False):
             try:
-                guards, sizes = ask(model, args, kwargs)
+                guards, sizes = ask(model, args, kwargs, groups)
             except Exception:
                 continue
         return _points(guards, sizes), True
     # it wants to know its sizes as numbers: it is looked at where most branches lie behind
-    every = dict.fromkeys(n for x in tensors_of(args, kwargs) for n in x.shape[:2])
-    return [Turn(old, far, guess=True) for old in every for far in FAR], False
+    return [Turn(((group, far),), guess=True) for group in groups for far in FAR if far != group.size], False
 
 
-Size = tuple[int, int]  # and its axis
-
-
-def _asked(model: nn.Module, args: Any, kwargs: Any) -> tuple[list[Any], dict[Any, Size]]:
-    """What a forward asks of the sizes of its tensors, as sympy's relations, and the symbols of these sizes."""
-    sizes: dict[Any, Size] = {}
+def _asked(model: nn.Module, args: Any, kwargs: Any, groups: Sequence[Group]) -> tuple[list[_Guard], dict[Any, Group]]:
+    """What a forward asks of the sizes of its inputs, and the symbols of these sizes."""
+    owner = {axis: group for group in groups for axis in group.axes}
+    numbers = numbers_of(args, kwargs)
+    sizes: dict[Any, Group] = {}
 
     def symbolic(fake: Any, x: torch.Tensor) -> torch.Tensor:
-        context: Any = StatelessSymbolicContext(dynamic_sizes=[DimDynamic.DYNAMIC] * x.ndim)
+        own = [owner.get((numbers[id(x)], axis)) for axis in range(x.ndim)]
+        context: Any = StatelessSymbolicContext(
+            dynamic_sizes=[DimDynamic.STATIC if group is None else DimDynamic.DYNAMIC for group in own]
+        )
         made = fake.from_tensor(x, symbolic_context=context)
-        for axis, (new, old) in enumerate(zip(made.shape, x.shape)):
-            if isinstance(new, torch.SymInt):
-                sizes[new.node.expr] = (old, axis)
+        for group, size in zip(own, made.shape):
+            if group is not None and isinstance(size, torch.SymInt):
+                sizes[size.node.expr] = group
         return made
 
     guards = dry_run(model, args, kwargs, symbolic).guards
     return _sorted(guards), sizes
 
 
-def _asked_of_an_export(model: nn.Module, args: Any, kwargs: Any) -> tuple[list[Any], dict[Any, Size]]:
-    """The same of the first two axes, by an export: slower, but it knows the numbers in a model's own tensors."""
+def _asked_of_an_export(
+    model: nn.Module, args: Any, kwargs: Any, groups: Sequence[Group]
+) -> tuple[list[_Guard], dict[Any, Group]]:
+    """The same by an export: slower, but it knows the numbers in a model's own tensors."""
+    owner = {axis: group for group in groups for own in group.axes for axis in alike(args, kwargs, [own])}
     # copies, because torch marks the very tensors that are given with free sizes
     args, kwargs = copied(args, kwargs)
-    program = torch.export.export(model, args, kwargs, dynamic_shapes=_dynamic(model, args, kwargs), strict=False)
+    dynamic = _dynamic(model, args, kwargs, owner)
+    program = torch.export.export(model, args, kwargs, dynamic_shapes=dynamic, strict=False)
     values = {n.name: n.meta.get("val") for n in program.graph.nodes if n.op == "placeholder"}
-    sizes: dict[Any, Size] = {}
+    sizes: dict[Any, Group] = {}
     guards: list[Any] = []
+    number = -1
     for name, example in zip(program.graph_signature.user_inputs, leaves(args, kwargs)):
-        value = values.get(str(name))
-        if isinstance(value, torch.Tensor) and isinstance(example, torch.Tensor):
-            for axis, (size, here) in enumerate(zip(value.shape[:2], example.shape[:2])):
-                if isinstance(size, torch.SymInt):
-                    sizes.setdefault(size.node.expr, (here, axis))
-                    guards += size.node.shape_env.guards
+        if not isinstance(example, torch.Tensor):
+            continue
+        number += 1
+        for axis, size in enumerate(getattr(values.get(str(name)), "shape", ())):
+            if isinstance(size, torch.SymInt) and (number, axis) in owner:
+                sizes.setdefault(size.node.expr, owner[number, axis])
+                guards += size.node.shape_env.guards
     return _sorted(guards), sizes
 
 
-def _sorted(guards: list[Any]) -> list[Any]:
-    return [expr for _, expr in sorted({str(guard.expr): guard.expr for guard in guards}.items())]
+def _sorted(guards: list[Any]) -> list[_Guard]:
+    found: dict[str, _Guard] = {}
+    for guard in guards:
+        frame = guard.sloc.framework_loc
+        own = not str(getattr(frame, "filename", "")).startswith(_KERNELS)
+        found.setdefault(str(guard.expr), _Guard(guard.expr, own))
+    return [guard for _, guard in sorted(found.items())]
 
 
-def _dynamic(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """The first two axes of every tensor, and of no other thing, may have any size."""
+def _dynamic(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], axes: Mapping[Axis, Group]) -> Any:
+    """These axes, and no other thing, may have any size."""
+    numbers = numbers_of(args, kwargs)
 
     def spec(x: Any) -> Any:
-        return dict.fromkeys(range(min(2, x.ndim)), Dim.AUTO) if isinstance(x, torch.Tensor) else None
+        if not isinstance(x, torch.Tensor):
+            return None
+        return {axis: Dim.AUTO for axis in range(x.ndim) if (numbers[id(x)], axis) in axes}
 
     first, named = tree_map(spec, (args, kwargs))
     parameters = list(inspect.signature(model.forward).parameters.values())
@@ -136,54 +171,51 @@ def _dynamic(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     return {**together, rest: extra} if rest is not None and extra else together
 
 
-def _points(guards: list[Any], sizes: dict[Any, Size]) -> list[Turn]:
-    """Changes that break a guard: the nearest, and one beyond.  Axes of one size change together (`Turn`)."""
+def _points(guards: list[_Guard], sizes: dict[Any, Group]) -> list[Turn]:
+    """Changes that break a guard: the nearest, and one beyond."""
     found: dict[Turn, None] = {}
     for guard in guards:
-        before = len(found)
-        for symbol in sorted(guard.free_symbols & set(sizes), key=str):
-            old, axis = sizes[symbol]
-            every = axis > 1
+        before, relation = len(found), guard.relation
+        named = [sizes[symbol] for symbol in sorted(relation.free_symbols & set(sizes), key=str)]
+        for group in dict.fromkeys(named):
 
-            def breaks(new: int, guard: Any = guard, old: int = old, every: bool = every) -> bool:
-                return _broken(guard, sizes, {old: new}, every)
+            def breaks(new: int, relation: Any = relation, group: Group = group) -> bool:
+                return _broken(relation, sizes, {group: new})
 
             # `int(n)` leaves n == 7 behind, and no guard on what is asked of it then
-            taken = getattr(guard, "rel_op", "") == "==" and all(breaks(old + n) for n in (*SMALL, *FAR))
-            new = _nearest(breaks, old, guard)
+            equal = getattr(relation, "rel_op", "") == "=="
+            taken = equal and all(breaks(group.size + n) for n in (*SMALL, *FAR))
+            new = _nearest(breaks, group.size, relation)
             if new is None:
                 continue
-            found[Turn(old, new, every, taken)] = None
+            found[Turn(((group, new),), taken, guard.own)] = None
             if taken:
-                found.update({Turn(old, far, every, True): None for far in FAR if far != old})
-            elif new > old and 2 * new + 3 <= LARGEST and breaks(2 * new + 3):
-                found[Turn(old, 2 * new + 3, every)] = None  # max(n, 50) is another function beyond 50, not at it
-        if len(found) == before and (turn := _together(guard, sizes)) is not None:
+                found.update({Turn(((group, far),), True, guard.own): None for far in FAR if far != group.size})
+            elif new > group.size and 2 * new + 3 <= LARGEST and breaks(2 * new + 3):
+                # max(n, 50) is another function beyond 50, not at it
+                found[Turn(((group, 2 * new + 3),), False, guard.own)] = None
+        if len(found) == before and (turn := _together(guard, sizes, named)) is not None:
             found[turn] = None
-    return list(found)
+    return sorted(found, key=lambda turn: not turn.own)
 
 
-def _broken(guard: Any, sizes: dict[Any, Size], change: dict[int, int], every: bool) -> bool:
-    """Does a guard not hold after a change of sizes (see `Turn`)?"""
-    at = {s: change.get(n, n) if every or axis < 2 else n for s, (n, axis) in sizes.items()}
+def _broken(relation: Any, sizes: dict[Any, Group], change: dict[Group, int]) -> bool:
+    """Does a guard not hold after a change of sizes?"""
     try:
-        return bool(guard.subs(at) == False)  # noqa: E712  (sympy's own truth)
+        return bool(relation.subs({s: change.get(g, g.size) for s, g in sizes.items()}) == False)  # noqa: E712  (sympy's own truth)
     except Exception:
         return False  # the forward has no value there
 
 
-def _together(guard: Any, sizes: dict[Any, Size]) -> Turn | None:
+def _together(guard: _Guard, sizes: dict[Any, Group], named: list[Group]) -> Turn | None:
     """A change of all sizes that a guard names, where none of them breaks it alone: `(b >= 80) & (n >= 70)`."""
-    named = [sizes[symbol] for symbol in sorted(guard.free_symbols & set(sizes), key=str)]
-    olds = list(dict.fromkeys(old for old, _ in named))
-    if len(olds) < 2:
+    several = list(dict.fromkeys(named))
+    if len(several) < 2:
         return None
-    every = any(axis > 1 for _, axis in named)
     for step in LADDER:
-        news = {old: step + k for k, old in enumerate(olds)}  # apart, so that they can be told apart again
-        if _broken(guard, sizes, news, every):
-            (old, new), *more = news.items()
-            return Turn(old, new, every, also=tuple(more))
+        news = {group: step + k for k, group in enumerate(several)}  # apart, so that a look sees them apart
+        if _broken(guard.relation, sizes, news):
+            return Turn(tuple(news.items()), False, guard.own)
     return None
 
 

@@ -1,0 +1,269 @@
+"""A model at other sizes of its inputs: is it the same graph there?
+
+Every axis that can have another size is varied, all together where the model takes that, at a far size and at a near
+one (`gaugec.model.axes`); then at the sizes at which the forward turns (`gaugec.tracing.guards`); then, in numbers
+alone, at sizes of 1.  The far look is an export that is compared node by node.  At further ones the forward is
+recorded, and exported only where the recording is not what those before it foretell (`gaugec.model.recording`).  A
+forward runs with numbers where what it takes is affordable, and without them elsewhere; what is left out is said.
+
+What this module does not do: it sees no other function at sizes of which nothing speaks and at which it did not look.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from torch import nn
+
+from gaugec.errors import MatchError
+from gaugec.graph.check import check
+from gaugec.graph.ir import Graph
+from gaugec.model.axes import Group, changed, groups, said
+from gaugec.model.inputs import Axis, Inputs, alike, axes_of, resized
+from gaugec.model.preserve import preserved
+from gaugec.model.recording import Recording, TooMuchWork, Work, explained, foretold
+from gaugec.model.run import recorded, runs
+from gaugec.tracing.compare import departure, settled
+from gaugec.tracing.export import exported
+from gaugec.tracing.guards import FARTHEST, Turn, turning_points
+from gaugec.tracing.lower import Trace, lower_program
+
+EXPORTS = 12  # of one model; each is dear
+LOOKS = 40  # sizes at which a model is looked at at all
+_FREELY = Work(math.inf, math.inf, math.inf)
+
+
+class Looks:
+    """Everything that one model is looked at, beside its first trace: other inputs, and what the graph is beside them.
+
+    graph: the first trace's, in which what depends on a size has become opaque.  others: inputs at which it ran, in
+    numbers.  free: the axes that had another size with the same graph.
+    """
+
+    def __init__(self, model: nn.Module, here: Inputs, loss: str | None, first: Trace) -> None:
+        self.model, self.here, self.loss, self.first = model, here, loss, first
+        self.graph = first.graph
+        self.others: list[Inputs] = []
+        self.free: set[Axis] = set()
+        self.numbers = not any(p.is_meta for p in model.parameters())
+        self.base = self._recorded(here, self.numbers, _FREELY)
+        self.far: Inputs | None = None
+        self.known: dict[tuple[bool, bool], Recording | None] = {(False, self.numbers): self.base}
+        self.exports = 0
+        self.looked = {_shapes(here)}
+        self.same: list[str] = []
+        self.in_numbers: list[str] = []
+        self.left_out: list[str] = []
+        self.waiting: list[tuple[str, Inputs]] = []
+        self.all_seen = True
+        self.groups = groups(here, self._takes)
+
+    def all(self) -> Trace:
+        """The first trace with all that was seen beside it.
+
+        Raises:
+            MatchError: it is another function at other sizes.
+        """
+        self._far_and_near()
+        self._where_it_turns()
+        self._at_one_row()
+        self._in_numbers()
+        free = alike(*self.here, self.free)
+        others = tuple(self.others)
+        return replace(self.first, graph=check(self.graph, "tracing"), second=self._note(), others=others, free=free)
+
+    def _note(self) -> str:
+        fixed = sorted({n for axis, n in axes_of(*self.here).items() if axis not in self.free})
+        parts = [f"same graph with input sizes {'; '.join(self.same)}" if self.same else ""]
+        parts.append(f"in numbers {', '.join(self.in_numbers)}" if self.in_numbers else "")
+        if not self.free:
+            parts.append("all sizes are fixed: the model takes no other")
+        elif fixed:
+            parts.append(f"fixed sizes {', '.join(map(str, fixed))}")
+        parts.append(f"not looked at {', '.join(self.left_out)}" if self.left_out else "")
+        parts.append("" if self.all_seen else "what the forward asks of other sizes could not be seen")
+        return "; ".join(part for part in parts if part)
+
+    def _far_and_near(self) -> None:
+        """Looks at all groups at their far sizes, at those that do not run together one by one; then near."""
+        change, alone = self._taken_together({group: group.far for group in self.groups})
+        for far in ([change] if change else []) + alone:
+            inputs = resized(*self.here, changed(far))
+            if self._look(said(far), inputs):
+                self.free |= changed(far).keys()
+                self.far = self.far or inputs
+        change, alone = self._taken_together({group: group.near for group in self.groups if group.near})
+        for near in ([change] if change else []) + alone:
+            self._look(said(near), resized(*self.here, changed(near)))
+
+    def _taken_together(self, change: dict[Group, int]) -> tuple[dict[Group, int], list[dict[Group, int]]]:
+        """As many of these changes as the model takes at once, and the rest."""
+        together: dict[Group, int] = {}
+        alone: list[dict[Group, int]] = []
+        if len(change) < 2 or self._takes(resized(*self.here, changed(change))):
+            return change, alone
+        for group, new in change.items():
+            if self._takes(resized(*self.here, changed({**together, group: new}))):
+                together[group] = new
+            else:
+                alone.append({group: new})
+        return together, alone
+
+    def _where_it_turns(self) -> None:
+        """Looks at sizes that break what the forward asked of its sizes, and asks again there."""
+        asked: list[tuple[str, Inputs]] = [("", self.here)]
+        for way, here in asked:  # it grows: what is asked behind a branch is seen only there
+            sizes = axes_of(*here)
+            turns, all_of_it = turning_points(
+                self.model, *here, [replace(group, size=sizes[group.axes[0]]) for group in self.groups]
+            )
+            self.all_seen = self.all_seen and all_of_it
+            for turn in turns:
+                name = f"{way}, {turn}" if way else str(turn)
+                at = None if way and turn.guess else self._at_a_turn(turn, name, here)
+                if at is not None:
+                    asked.append((name, at))
+
+    def _at_a_turn(self, turn: Turn, name: str, here: Inputs) -> Inputs | None:
+        """Looks behind a turn; the inputs there, where more may be asked."""
+        at = turn.apply(*here)
+        if at is None:
+            self.left_out.append(f"{name} (the inputs would be too large)")
+            return None
+        if _shapes(at) in self.looked:
+            return None
+        if len(self.looked) >= LOOKS:
+            self.left_out.append(f"{name} ({LOOKS} other sizes were looked at)")
+            return None
+        if turn.guess and turn.farthest >= FARTHEST:
+            # a layer that steps along its input is too long a graph there: its numbers alone are looked at
+            self.looked.add(_shapes(at))
+            self.waiting.append((name, at))
+            return None
+        exports = self.exports
+        taken = self._look(name if turn.own else "", at)
+        return at if taken and (turn.own or self.exports > exports) else None
+
+    def _at_one_row(self) -> None:
+        """Sizes of 1 are looked at in numbers: a trace of them would be another graph, and no other function."""
+        for group in self.groups:
+            self.waiting.append((f"{group.size}->1", resized(*self.here, changed({group: 1}))))
+
+    def _in_numbers(self) -> None:
+        """Runs the forward at the inputs that wait for it."""
+        for name, inputs in dict(self.waiting).items() if self.numbers else ():
+            if not self._affordable(inputs):
+                self.left_out.append(f"{name} in numbers (it would take {self._foretold(inputs)})")
+            elif self._takes(inputs):
+                self.others.append(inputs)
+                self.in_numbers.append(name)
+
+    # --- one look
+
+    def _look(self, name: str, inputs: Inputs) -> bool:
+        """Compares with what the model is at other inputs; False where it does not take them, or it was left out.
+
+        name: what is said of it; "" for what nobody asks for.
+
+        Raises:
+            MatchError: it is another function there.
+        """
+        if _shapes(inputs) in self.looked:
+            return False
+        self.looked.add(_shapes(inputs))
+        numbers = self.numbers and self._affordable(inputs)
+        with preserved(self.model, parameters=False):
+            # with numbers first: what the forward keeps of this size (a table in a cache) is then no fake
+            try:
+                here = recorded(self.model, *inputs, self._limit(), numbers=numbers)
+            except TooMuchWork:
+                self.left_out.append(f"{name} (it would take {self._foretold(inputs)})")
+                return False
+            if here is None and self.numbers:
+                return False
+            if here is None or not self._explained(here, numbers):
+                if self.exports >= EXPORTS:
+                    self.left_out.append(f"{name} ({EXPORTS} exports were compared)")
+                    return False
+                self.exports += 1
+                try:
+                    other = lower_program(self.model, exported(self.model, *inputs), self.loss)
+                except MatchError:
+                    if here is not None:
+                        raise
+                    return False  # what runs only where there are numbers may still be traced, or not
+                self.graph = _compared(self.graph, self.first, other)
+        self.same += [name] if name else []
+        if numbers:
+            self.others.append(inputs)
+        return True
+
+    def _explained(self, here: Recording, numbers: bool) -> bool:
+        """Do the two places at which exports were compared say what an export would say here?"""
+        if self.far is None:
+            return False
+        one, two = self._known(False, numbers), self._known(True, numbers)
+        return one is not None and two is not None and explained(one, two, here)
+
+    def _known(self, far: bool, numbers: bool) -> Recording | None:
+        """The recording at a place at which exports were compared: the example's sizes, or the far ones."""
+        if (far, numbers) not in self.known:
+            place = self.far if far else self.here
+            self.known[far, numbers] = self._recorded(place, numbers) if place is not None else None
+        return self.known[far, numbers]
+
+    # --- what it takes
+
+    def _takes(self, inputs: Inputs) -> bool:
+        with preserved(self.model, parameters=False):
+            return runs(self.model, *inputs, numbers=self.numbers and self._affordable(inputs))
+
+    def _recorded(self, inputs: Inputs, numbers: bool, limit: Work | None = None) -> Recording | None:
+        with preserved(self.model, parameters=False):
+            try:
+                return recorded(self.model, *inputs, limit or self._limit(), numbers=numbers)
+            except TooMuchWork:
+                return None
+
+    def _limit(self) -> Work:
+        return self.base.work if self.base is not None else Work()
+
+    def _foretold(self, inputs: Inputs) -> Work:
+        if self.base is None:
+            return Work()
+        return foretold(self.base, self.known.get((True, self.numbers)), tuple(axes_of(*inputs).values()))
+
+    def _affordable(self, inputs: Inputs) -> bool:
+        return self._foretold(inputs).within(self._limit())
+
+
+def _shapes(inputs: Inputs) -> tuple[tuple[Axis, int], ...]:
+    return tuple(axes_of(*inputs).items())
+
+
+def _compared(graph: Graph, first: Trace, second: Trace) -> Graph:
+    """What is left of the first graph, seen beside a second one.
+
+    Raises:
+        MatchError: they are two functions.
+    """
+    difference = _difference(first, second) or departure(first.graph, second.graph)
+    if difference:
+        raise MatchError(
+            f"the model's graph depends on the shape of its input: {difference}",
+            help="a branch on a length or batch size is frozen by the trace; make the forward independent of it",
+        )
+    return settled(graph, first.graph, second.graph)
+
+
+def _difference(first: Trace, second: Trace) -> str:
+    """The first place where two traces differ in more than sizes, or ""."""
+    one, two = first.kinds, second.kinds
+    for a, b in zip(one, two):
+        if a != b:
+            return f"{a} at one shape, {b} at another"
+    return "" if len(one) == len(two) else f"{len(one)} operations at one shape, {len(two)} at another"
+
+
+__all__ = ["Looks"]

@@ -234,7 +234,7 @@ def _grown(a: int, b: int, one: tuple[int, ...], two: tuple[int, ...], three: tu
         for o, p, y in factors:
             for q, r, z in factors:
                 if a * n * p * r == b * m * o * q:
-                    return a * x * y * z
+                    return round(a * x * y * z)
     return a * square
 
 

@@ -176,7 +176,7 @@ class Looks:
         with preserved(self.model, parameters=False):
             # with numbers first: what the forward keeps of this size (a table in a cache) is then no fake
             try:
-                here = recorded(self.model, *inputs, self._limit(), numbers=numbers)
+                here = recorded(self.model, *inputs, self._limit(numbers), numbers=numbers)
             except TooMuchWork:
                 self.left_out.append(f"{name} (it would take {self._foretold(inputs)})")
                 return False
@@ -222,12 +222,14 @@ class Looks:
     def _recorded(self, inputs: Inputs, numbers: bool, limit: Work | None = None) -> Recording | None:
         with preserved(self.model, parameters=False):
             try:
-                return recorded(self.model, *inputs, limit or self._limit(), numbers=numbers)
+                return recorded(self.model, *inputs, limit or self._limit(numbers), numbers=numbers)
             except TooMuchWork:
                 return None
 
-    def _limit(self) -> Work:
-        return self.base.work if self.base is not None else Work()
+    def _limit(self, numbers: bool) -> Work:
+        """Beside what a forward must be affordable: without numbers it takes neither arithmetic nor memory."""
+        own = self.base.work if self.base is not None else Work()
+        return own if numbers else replace(own, arithmetic=math.inf, memory=math.inf)
 
     def _foretold(self, inputs: Inputs) -> Work:
         if self.base is None:
@@ -235,7 +237,7 @@ class Looks:
         return foretold(self.base, self.known.get((True, self.numbers)), tuple(axes_of(*inputs).values()))
 
     def _affordable(self, inputs: Inputs) -> bool:
-        return self._foretold(inputs).within(self._limit())
+        return self._foretold(inputs).within(self._limit(True))
 
 
 def _shapes(inputs: Inputs) -> tuple[tuple[Axis, int], ...]:

@@ -86,7 +86,7 @@ METADATA: dict[str, Any] = {
         {"gauge": "qk_rotation", "verdict": "proved", "conditions": [], "steps": [0, 1, 2], "sampled": True},
     ],
     "loss": "",
-    "traced": "same graph with input sizes 5->7, 8->11, 5->1 in numbers, 8->1 in numbers",
+    "traced": "same graph with input sizes 5->8, 8->21; 5->6, 8->9; in numbers 5->1, 8->1",
     "inputs": [
         ("input_ids", (5, 8)), ("dropout", (5, 8, 42)), ("dropout", (5, 8, 42)), ("dropout", (5, 8, 42)),
         ("dropout", (5, 8, 42)), ("dropout", (5, 8, 42)), ("dropout", (5, 8, 42)), ("dropout", (5, 8, 42)),

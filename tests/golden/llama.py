@@ -177,7 +177,7 @@ METADATA: dict[str, Any] = {
         {"gauge": "logit_shift", "verdict": "proved", "conditions": [], "steps": [0, 5], "sampled": True},
     ],
     "loss": "cross_entropy",
-    "traced": "same graph with input sizes 5->7, 8->68, 5->1 in numbers, 8->1 in numbers",
+    "traced": "same graph with input sizes 5->8, 8->75; 5->6, 8->9; in numbers 5->1, 8->1",
     "inputs": [("model.rotary_emb.inv_freq", (5,)), ("input_ids", (5, 8)), ("targets", (5, 8))],
     "graph_sha256": "9d3ffdd0914cca762657c727f89c9349a8045b0ade93637d5af9e9602e05d7ae",
     "graph_trail": [

@@ -18,7 +18,7 @@ Takes = Callable[[Inputs], bool]
 
 
 @dataclass(frozen=True)
-class Group:
+class Bundle:
     """Axes of one size that change together.  far, near: sizes that the model takes, if any but the own one.
 
     The far one lies beyond what a branch in a small example might ask for, and differs from the own one by a number
@@ -36,19 +36,19 @@ class Group:
         return all(axis == 0 for _, axis in self.axes)
 
 
-def changed(change: Mapping[Group, int]) -> dict[Axis, int]:
-    """New sizes of groups as new sizes of their axes."""
-    return {axis: new for group, new in change.items() for axis in group.axes}
+def changed(change: Mapping[Bundle, int]) -> dict[Axis, int]:
+    """New sizes of bundles as new sizes of their axes."""
+    return {axis: new for bundle, new in change.items() for axis in bundle.axes}
 
 
-def said(change: Mapping[Group, int]) -> str:
+def said(change: Mapping[Bundle, int]) -> str:
     """A change of sizes, for people."""
-    return ", ".join(dict.fromkeys(f"{group.size}->{new}" for group, new in change.items()))
+    return ", ".join(dict.fromkeys(f"{bundle.size}->{new}" for bundle, new in change.items()))
 
 
-def groups(here: Inputs, takes: Takes) -> list[Group]:
-    """The axes that may have other sizes, in groups that change together."""
-    found: list[Group] = []
+def bundles(here: Inputs, takes: Takes) -> list[Bundle]:
+    """The axes that may have other sizes, in bundles that change together."""
+    found: list[Bundle] = []
     by_size: dict[int, list[Axis]] = {}
     for axis, n in axes_of(*here).items():
         by_size.setdefault(n, []).append(axis)
@@ -57,48 +57,48 @@ def groups(here: Inputs, takes: Takes) -> list[Group]:
             continue  # at every other size it is another graph (`gaugec.model.run.several`)
         rest = []
         for axis in axes:
-            alone = Group((axis,), n)
-            group = _sized(alone, here, takes, len(found))
-            if group is None:
+            alone = Bundle((axis,), n)
+            bundle = _sized(alone, here, takes, len(found))
+            if bundle is None:
                 rest.append(axis)
             else:
-                found.append(group)
+                found.append(bundle)
         found += _together(rest, n, here, takes, len(found))
     return found
 
 
-def _together(axes: list[Axis], n: int, here: Inputs, takes: Takes, number: int) -> Iterator[Group]:
+def _together(axes: list[Axis], n: int, here: Inputs, takes: Takes, number: int) -> Iterator[Bundle]:
     """Groups of axes of one size none of which changes alone."""
     if len(axes) < 2:
         return
-    whole = _sized(Group(tuple(axes), n), here, takes, number)
+    whole = _sized(Bundle(tuple(axes), n), here, takes, number)
     if whole is not None:
         yield whole
         return
     # a batch and a feature that are alike by accident; a square image beside one
     for position in dict.fromkeys(axis for _, axis in axes):
         some = tuple(a for a in axes if a[1] == position)
-        if 1 < len(some) < len(axes) and (group := _sized(Group(some, n), here, takes, number)) is not None:
-            yield group
+        if 1 < len(some) < len(axes) and (bundle := _sized(Bundle(some, n), here, takes, number)) is not None:
+            yield bundle
     for tensor in dict.fromkeys(tensor for tensor, _ in axes):
         some = tuple(a for a in axes if a[0] == tensor)
-        if 1 < len(some) < len(axes) and (group := _sized(Group(some, n), here, takes, number)) is not None:
-            yield group
+        if 1 < len(some) < len(axes) and (bundle := _sized(Bundle(some, n), here, takes, number)) is not None:
+            yield bundle
 
 
-def _sized(group: Group, here: Inputs, takes: Takes, number: int) -> Group | None:
+def _sized(bundle: Bundle, here: Inputs, takes: Takes, number: int) -> Bundle | None:
     def taken(sizes: Iterable[int]) -> int:
-        return next((n for n in sizes if takes(resized(*here, changed({group: n})))), 0)
+        return next((n for n in sizes if takes(resized(*here, changed({bundle: n})))), 0)
 
-    far = taken(_far(group, number))
+    far = taken(_far(bundle, number))
     if not far:
         return None
-    return Group(group.axes, group.size, far, taken(n for n in _near(group.size) if n != far))
+    return Bundle(bundle.axes, bundle.size, far, taken(n for n in _near(bundle.size) if n != far))
 
 
-def _far(group: Group, number: int) -> list[int]:
-    n, prime = group.size, PRIMES[number % len(PRIMES)]
-    steps = (3, 2, 1) if group.batch else (prime, 31, 13, 7, 5, 3, 2, 1)
+def _far(bundle: Bundle, number: int) -> list[int]:
+    n, prime = bundle.size, PRIMES[number % len(PRIMES)]
+    steps = (3, 2, 1) if bundle.batch else (prime, 31, 13, 7, 5, 3, 2, 1)
     # what divides a size that is taken (patches, strides, windows) may have to divide every other
     others = [3 * n, 2 * n, *(n + d for d in _divisors(n)), n + 32, n + 16, n + 8, n + 4, n - 1]
     return list(dict.fromkeys(m for m in (*(n + step for step in steps), *others) if m > 1 and m != n))
@@ -113,4 +113,4 @@ def _divisors(n: int) -> list[int]:
     return [d for d in range(n // 2, 1, -1) if n % d == 0]
 
 
-__all__ = ["Group", "changed", "groups", "said"]
+__all__ = ["Bundle", "changed", "bundles", "said"]

@@ -3,7 +3,7 @@
 An export at fixed sizes loses a branch on a size, and a second one at other sizes sees it only if it lies between.
 Here the forward runs with symbolic sizes, and what it asked of them is read off: `if n < 100` leaves the guard
 s < 100.  For every guard sizes are proposed at which it does not hold; the caller traces there, compares, and asks
-there again.  Axes change in the groups in which the model takes other sizes of them.
+there again.  Axes change in the bundles in which the model takes that (`gaugec.model.axes`).
 
 What this module does not do: it compares nothing; and what the forward asks of other things than sizes it does not see.
 """
@@ -20,7 +20,7 @@ import torch
 from torch import nn
 from torch.export import Dim
 
-from gaugec.model.axes import Group, changed, said
+from gaugec.model.axes import Bundle, changed, said
 from gaugec.model.dry_run import dry_run
 from gaugec.model.inputs import Axis, Inputs, alike, axes_of, copied, numbers_of, resized
 from gaugec.model.interfaces import DimDynamic, StatelessSymbolicContext, leaves, tree_map
@@ -44,7 +44,7 @@ class Turn:
     and not an operation of torch, which does the same on either side.
     """
 
-    change: tuple[tuple[Group, int], ...]
+    change: tuple[tuple[Bundle, int], ...]
     guess: bool = False
     own: bool = True
 
@@ -79,37 +79,39 @@ class _Guard:
 
 
 def turning_points(
-    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], groups: Sequence[Group]
+    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], bundles: Sequence[Bundle]
 ) -> tuple[list[Turn], bool]:
     """Changes of sizes that break what the forward asked, and whether all that it asked could be seen."""
-    if not groups:
+    if not bundles:
         return [], True
     for ask in (_asked, _asked_of_an_export):
         with trained_modes(model), quiet(), preserved(model, parameters=False):
             try:
-                guards, sizes = ask(model, args, kwargs, groups)
+                guards, sizes = ask(model, args, kwargs, bundles)
             except Exception:
                 continue
         return _points(guards, sizes), True
     # it wants to know its sizes as numbers: it is looked at where most branches lie behind
-    return [Turn(((group, far),), guess=True) for group in groups for far in FAR if far != group.size], False
+    return [Turn(((bundle, far),), guess=True) for bundle in bundles for far in FAR if far != bundle.size], False
 
 
-def _asked(model: nn.Module, args: Any, kwargs: Any, groups: Sequence[Group]) -> tuple[list[_Guard], dict[Any, Group]]:
+def _asked(
+    model: nn.Module, args: Any, kwargs: Any, bundles: Sequence[Bundle]
+) -> tuple[list[_Guard], dict[Any, Bundle]]:
     """What a forward asks of the sizes of its inputs, and the symbols of these sizes."""
-    owner = {axis: group for group in groups for axis in group.axes}
+    owner = {axis: bundle for bundle in bundles for axis in bundle.axes}
     numbers = numbers_of(args, kwargs)
-    sizes: dict[Any, Group] = {}
+    sizes: dict[Any, Bundle] = {}
 
     def symbolic(fake: Any, x: torch.Tensor) -> torch.Tensor:
         own = [owner.get((numbers[id(x)], axis)) for axis in range(x.ndim)]
         context: Any = StatelessSymbolicContext(
-            dynamic_sizes=[DimDynamic.STATIC if group is None else DimDynamic.DYNAMIC for group in own]
+            dynamic_sizes=[DimDynamic.STATIC if bundle is None else DimDynamic.DYNAMIC for bundle in own]
         )
         made = fake.from_tensor(x, symbolic_context=context)
-        for group, size in zip(own, made.shape):
-            if group is not None and isinstance(size, torch.SymInt):
-                sizes[size.node.expr] = group
+        for bundle, size in zip(own, made.shape):
+            if bundle is not None and isinstance(size, torch.SymInt):
+                sizes[size.node.expr] = bundle
         return made
 
     guards = dry_run(model, args, kwargs, symbolic).guards
@@ -117,16 +119,16 @@ def _asked(model: nn.Module, args: Any, kwargs: Any, groups: Sequence[Group]) ->
 
 
 def _asked_of_an_export(
-    model: nn.Module, args: Any, kwargs: Any, groups: Sequence[Group]
-) -> tuple[list[_Guard], dict[Any, Group]]:
+    model: nn.Module, args: Any, kwargs: Any, bundles: Sequence[Bundle]
+) -> tuple[list[_Guard], dict[Any, Bundle]]:
     """The same by an export: slower, but it knows the numbers in a model's own tensors."""
-    owner = {axis: group for group in groups for own in group.axes for axis in alike(args, kwargs, [own])}
+    owner = {axis: bundle for bundle in bundles for own in bundle.axes for axis in alike(args, kwargs, [own])}
     # copies, because torch marks the very tensors that are given with free sizes
     args, kwargs = copied(args, kwargs)
     dynamic = _dynamic(model, args, kwargs, owner)
     program = torch.export.export(model, args, kwargs, dynamic_shapes=dynamic, strict=False)
     values = {n.name: n.meta.get("val") for n in program.graph.nodes if n.op == "placeholder"}
-    sizes: dict[Any, Group] = {}
+    sizes: dict[Any, Bundle] = {}
     guards: list[Any] = []
     number = -1
     for name, example in zip(program.graph_signature.user_inputs, leaves(args, kwargs)):
@@ -149,7 +151,7 @@ def _sorted(guards: list[Any]) -> list[_Guard]:
     return [guard for _, guard in sorted(found.items())]
 
 
-def _dynamic(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], axes: Mapping[Axis, Group]) -> Any:
+def _dynamic(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], axes: Mapping[Axis, Bundle]) -> Any:
     """These axes, and no other thing, may have any size."""
     numbers = numbers_of(args, kwargs)
 
@@ -171,35 +173,35 @@ def _dynamic(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], ax
     return {**together, rest: extra} if rest is not None and extra else together
 
 
-def _points(guards: list[_Guard], sizes: dict[Any, Group]) -> list[Turn]:
+def _points(guards: list[_Guard], sizes: dict[Any, Bundle]) -> list[Turn]:
     """Changes that break a guard: the nearest, and one beyond."""
     found: dict[Turn, None] = {}
     for guard in guards:
         before, relation = len(found), guard.relation
         named = [sizes[symbol] for symbol in sorted(relation.free_symbols & set(sizes), key=str)]
-        for group in dict.fromkeys(named):
+        for bundle in dict.fromkeys(named):
 
-            def breaks(new: int, relation: Any = relation, group: Group = group) -> bool:
-                return _broken(relation, sizes, {group: new})
+            def breaks(new: int, relation: Any = relation, bundle: Bundle = bundle) -> bool:
+                return _broken(relation, sizes, {bundle: new})
 
             # `int(n)` leaves n == 7 behind, and no guard on what is asked of it then
             equal = getattr(relation, "rel_op", "") == "=="
-            taken = equal and all(breaks(group.size + n) for n in (*SMALL, *FAR))
-            new = _nearest(breaks, group.size, relation)
+            taken = equal and all(breaks(bundle.size + n) for n in (*SMALL, *FAR))
+            new = _nearest(breaks, bundle.size, relation)
             if new is None:
                 continue
-            found[Turn(((group, new),), taken, guard.own)] = None
+            found[Turn(((bundle, new),), taken, guard.own)] = None
             if taken:
-                found.update({Turn(((group, far),), True, guard.own): None for far in FAR if far != group.size})
-            elif new > group.size and 2 * new + 3 <= LARGEST and breaks(2 * new + 3):
+                found.update({Turn(((bundle, far),), True, guard.own): None for far in FAR if far != bundle.size})
+            elif new > bundle.size and 2 * new + 3 <= LARGEST and breaks(2 * new + 3):
                 # max(n, 50) is another function beyond 50, not at it
-                found[Turn(((group, 2 * new + 3),), False, guard.own)] = None
+                found[Turn(((bundle, 2 * new + 3),), False, guard.own)] = None
         if len(found) == before and (turn := _together(guard, sizes, named)) is not None:
             found[turn] = None
     return sorted(found, key=lambda turn: not turn.own)
 
 
-def _broken(relation: Any, sizes: dict[Any, Group], change: dict[Group, int]) -> bool:
+def _broken(relation: Any, sizes: dict[Any, Bundle], change: dict[Bundle, int]) -> bool:
     """Does a guard not hold after a change of sizes?"""
     try:
         return bool(relation.subs({s: change.get(g, g.size) for s, g in sizes.items()}) == False)  # noqa: E712  (sympy's own truth)
@@ -207,13 +209,13 @@ def _broken(relation: Any, sizes: dict[Any, Group], change: dict[Group, int]) ->
         return False  # the forward has no value there
 
 
-def _together(guard: _Guard, sizes: dict[Any, Group], named: list[Group]) -> Turn | None:
+def _together(guard: _Guard, sizes: dict[Any, Bundle], named: list[Bundle]) -> Turn | None:
     """A change of all sizes that a guard names, where none of them breaks it alone: `(b >= 80) & (n >= 70)`."""
     several = list(dict.fromkeys(named))
     if len(several) < 2:
         return None
     for step in LADDER:
-        news = {group: step + k for k, group in enumerate(several)}  # apart, so that a look sees them apart
+        news = {bundle: step + k for k, bundle in enumerate(several)}  # apart, so that a look sees them apart
         if _broken(guard.relation, sizes, news):
             return Turn(tuple(news.items()), False, guard.own)
     return None

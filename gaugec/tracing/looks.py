@@ -19,7 +19,7 @@ from torch import nn
 from gaugec.errors import MatchError
 from gaugec.graph.check import check
 from gaugec.graph.ir import Graph
-from gaugec.model.axes import Group, changed, groups, said
+from gaugec.model.axes import Bundle, bundles, changed, said
 from gaugec.model.inputs import Axis, Inputs, alike, axes_of, resized
 from gaugec.model.preserve import preserved
 from gaugec.model.recording import Recording, TooMuchWork, Work, explained, foretold
@@ -57,7 +57,7 @@ class Looks:
         self.left_out: list[str] = []
         self.waiting: list[tuple[str, Inputs]] = []
         self.all_seen = True
-        self.groups = groups(here, self._takes)
+        self.bundles = bundles(here, self._takes)
 
     def all(self) -> Trace:
         """The first trace with all that was seen beside it.
@@ -86,28 +86,28 @@ class Looks:
         return "; ".join(part for part in parts if part)
 
     def _far_and_near(self) -> None:
-        """Looks at all groups at their far sizes, at those that do not run together one by one; then near."""
-        change, alone = self._taken_together({group: group.far for group in self.groups})
+        """Looks at all bundles at their far sizes, at those that do not run together one by one; then near."""
+        change, alone = self._taken_together({bundle: bundle.far for bundle in self.bundles})
         for far in ([change] if change else []) + alone:
             inputs = resized(*self.here, changed(far))
             if self._look(said(far), inputs):
                 self.free |= changed(far).keys()
                 self.far = self.far or inputs
-        change, alone = self._taken_together({group: group.near for group in self.groups if group.near})
+        change, alone = self._taken_together({bundle: bundle.near for bundle in self.bundles if bundle.near})
         for near in ([change] if change else []) + alone:
             self._look(said(near), resized(*self.here, changed(near)))
 
-    def _taken_together(self, change: dict[Group, int]) -> tuple[dict[Group, int], list[dict[Group, int]]]:
+    def _taken_together(self, change: dict[Bundle, int]) -> tuple[dict[Bundle, int], list[dict[Bundle, int]]]:
         """As many of these changes as the model takes at once, and the rest."""
-        together: dict[Group, int] = {}
-        alone: list[dict[Group, int]] = []
+        together: dict[Bundle, int] = {}
+        alone: list[dict[Bundle, int]] = []
         if len(change) < 2 or self._takes(resized(*self.here, changed(change))):
             return change, alone
-        for group, new in change.items():
-            if self._takes(resized(*self.here, changed({**together, group: new}))):
-                together[group] = new
+        for bundle, new in change.items():
+            if self._takes(resized(*self.here, changed({**together, bundle: new}))):
+                together[bundle] = new
             else:
-                alone.append({group: new})
+                alone.append({bundle: new})
         return together, alone
 
     def _where_it_turns(self) -> None:
@@ -116,7 +116,7 @@ class Looks:
         for way, here in asked:  # it grows: what is asked behind a branch is seen only there
             sizes = axes_of(*here)
             turns, all_of_it = turning_points(
-                self.model, *here, [replace(group, size=sizes[group.axes[0]]) for group in self.groups]
+                self.model, *here, [replace(bundle, size=sizes[bundle.axes[0]]) for bundle in self.bundles]
             )
             self.all_seen = self.all_seen and all_of_it
             for turn in turns:
@@ -147,8 +147,8 @@ class Looks:
 
     def _at_one_row(self) -> None:
         """Sizes of 1 are looked at in numbers: a trace of them would be another graph, and no other function."""
-        for group in self.groups:
-            self.waiting.append((f"{group.size}->1", resized(*self.here, changed({group: 1}))))
+        for bundle in self.bundles:
+            self.waiting.append((f"{bundle.size}->1", resized(*self.here, changed({bundle: 1}))))
 
     def _in_numbers(self) -> None:
         """Runs the forward at the inputs that wait for it."""

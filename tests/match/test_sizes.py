@@ -11,7 +11,7 @@ from match.models import outcome
 from torch import Tensor, nn
 
 import gaugec
-from gaugec.model.axes import Group, groups
+from gaugec.model.axes import Bundle, bundles
 from gaugec.model.inputs import Inputs, alike, axes_of, resized
 from gaugec.model.recording import Recording, TooMuchWork, Work, explained, foretold
 from gaugec.model.run import recorded, runs, several
@@ -85,21 +85,21 @@ def test_sizes_that_the_model_fixes_are_said() -> None:
     assert made.second == "all sizes are fixed: the model takes no other" and made.free == frozenset()
 
 
-def _groups(model: nn.Module, *tensors: Tensor) -> list[tuple[tuple[tuple[int, int], ...], int, int]]:
+def _bundles(model: nn.Module, *tensors: Tensor) -> list[tuple[tuple[tuple[int, int], ...], int, int]]:
     def takes(inputs: Inputs) -> bool:
         return runs(model, *inputs)
 
-    return [(group.axes, group.far, group.near) for group in groups((tensors, {}), takes)]
+    return [(bundle.axes, bundle.far, bundle.near) for bundle in bundles((tensors, {}), takes)]
 
 
 def test_axes_of_one_size_change_apart_where_the_model_takes_it_and_else_together() -> None:
     x = torch.randn(2, 2, 8, 8)
-    assert _groups(Image(relu), x) == [(((0, 0),), 5, 3), (((0, 2),), 75, 9), (((0, 3),), 79, 9)]
-    assert _groups(Image(_square), x) == [(((0, 0),), 5, 3), (((0, 2), (0, 3)), 75, 9)]
+    assert _bundles(Image(relu), x) == [(((0, 0),), 5, 3), (((0, 2),), 75, 9), (((0, 3),), 79, 9)]
+    assert _bundles(Image(_square), x) == [(((0, 0),), 5, 3), (((0, 2), (0, 3)), 75, 9)]
 
 
 def test_where_a_size_must_be_a_multiple_multiples_are_tried() -> None:
-    assert _groups(Net(_in_sixteens), torch.randn(4, 48, 5)) == [(((0, 0),), 7, 5), (((0, 1),), 144, 64)]
+    assert _bundles(Net(_in_sixteens), torch.randn(4, 48, 5)) == [(((0, 0),), 7, 5), (((0, 1),), 144, 64)]
 
 
 def test_a_tensor_that_is_handed_in_twice_stays_one() -> None:
@@ -232,4 +232,4 @@ def test_what_the_budget_leaves_out_is_said() -> None:
 
 
 def test_groups_say_how_they_change() -> None:
-    assert Group(((0, 0), (1, 0)), 4).batch and not Group(((0, 0), (1, 1)), 4).batch
+    assert Bundle(((0, 0), (1, 0)), 4).batch and not Bundle(((0, 0), (1, 1)), 4).batch

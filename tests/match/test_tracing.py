@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.compiler import is_compiling
 
 import gaugec
-from gaugec.model.axes import Group
+from gaugec.model.axes import Bundle
 from gaugec.model.dry_run import dry_run
 from gaugec.tracing import export as exporting
 from gaugec.tracing.guards import turning_points
@@ -122,7 +122,7 @@ TURNS: dict[str, tuple[Callable[[Any, Tensor], Tensor], list[int], list[int]]] =
 @pytest.mark.parametrize("name", TURNS)
 def test_sizes_at_which_a_forward_turns(name: str) -> None:
     middle, points, guesses = TURNS[name]
-    batch = Group(((0, 0),), 4)
+    batch = Bundle(((0, 0),), 4)
     found, seen = turning_points(Net(middle), (torch.randn(4, 5),), {}, [batch])
     assert seen
     assert [turn.change for turn in found if not turn.guess] == [((batch, n),) for n in points]
@@ -131,7 +131,7 @@ def test_sizes_at_which_a_forward_turns(name: str) -> None:
 
 def test_a_forward_that_asks_for_numbers_is_looked_at_far_away() -> None:
     model, x = Net(lambda m, h: h if h.sum() > 0 else h + 1), torch.randn(4, 6, 5)
-    found, seen = turning_points(model, (x,), {}, [Group(((0, 0),), 4), Group(((0, 1),), 6)])
+    found, seen = turning_points(model, (x,), {}, [Bundle(((0, 0),), 4), Bundle(((0, 1),), 6)])
     assert not seen and all(turn.guess for turn in found)
     assert [str(turn) for turn in found] == ["4->64", "4->1024", "6->64", "6->1024"]
 
@@ -140,7 +140,7 @@ def test_a_number_in_the_model_s_own_tensor_hides_no_branch() -> None:
     """A run without numbers cannot read it; an export can."""
     model = Net(lambda m, h: torch.relu(h) * int(m.own) if h.shape[0] < 50 else h + 1)
     model.own = torch.tensor(1)
-    found, seen = turning_points(model, (x := torch.randn(4, 5),), {}, [Group(((0, 0),), 4)])
+    found, seen = turning_points(model, (x := torch.randn(4, 5),), {}, [Bundle(((0, 0),), 4)])
     assert seen and "4->50" in map(str, found)
     assert not any(key.startswith("_dynamo") for key in vars(x))
 

@@ -92,11 +92,12 @@ class Site:
     rotary: of such a group: how many leading coordinates of K are in pairs; else 0.
     bindings: all moved parameters of the site.
     fix: the spec's equations of the representative.
-    verdict: "proved" or "approximate".
+    outcome: of the proof: "proved" or "approximate".
     place: module path, for people.
     theorem: the gauge's docstring.
     certificate: pairs: the "structure" that was proved (a hash), then every "condition" and every "step" of its proof.
     way: every moved value from its writer to its readers, a line each, for people.
+    unchecked: what the site was not checked by, or was in place of it, in words; "" where all checks were made.
     """
 
     gauge: str
@@ -108,11 +109,17 @@ class Site:
     rotary: int
     bindings: tuple[Binding, ...]
     fix: tuple[Equation, ...]
-    verdict: str
+    outcome: str
     place: str
     theorem: str
     certificate: tuple[tuple[str, str], ...]
     way: tuple[str, ...] = ()
+    unchecked: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """The outcome of the proof, and what was not checked beside it."""
+        return f"{self.outcome} ({self.unchecked})" if self.unchecked else self.outcome
 
     @property
     def width(self) -> int:

@@ -56,7 +56,7 @@ def unfolded(certificate: Mapping[str, Any]) -> dict[str, Any]:
     """Everything that a certificate says, written out.
 
     theorems and structures with the texts of their steps; layouts and structures with every field; every site with its
-    verdict and its own index, place and parameters, by gauge and index; inputs, parameters, tied and ungauged by name.
+    verdict, with what was not checked, and its own index, place and parameters, by gauge and index; inputs, parameters, tied and ungauged by name.
 
     Raises ValueError for a range that does not expand, and for more than `LIMIT` names or `LENGTH` characters in all.
     """
@@ -67,12 +67,13 @@ def unfolded(certificate: Mapping[str, Any]) -> dict[str, Any]:
     def proof(fields: Mapping[str, Any]) -> dict[str, Any]:
         return {**fields, "steps": [steps[number] for number in fields["steps"]]}
 
+    doubt = f" ({certificate['unchecked']['what']})" if certificate["unchecked"]["what"] else ""
     sites = [
         {
             "gauge": entry["gauge"],
             "index": _number(index),
             "place": place,
-            "verdict": structures[entry["structure"]]["verdict"],
+            "verdict": structures[entry["structure"]]["verdict"] + doubt,
             "structure": entry["structure"],
             "layout": entry["layout"],
             "parameters": list(parameters),

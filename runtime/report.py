@@ -87,6 +87,7 @@ def _origin(whole: Mapping[str, Any]) -> Iterator[str]:
     yield f"         {whole['traced']}"
     if whole["loss"]:
         yield f'         loss="{whole["loss"]}": output 0 is logits that reach it and nothing else'
+    yield from (f"  {reason}" for reason in whole["unchecked"]["why"])
 
 
 def _gauge(
@@ -134,7 +135,8 @@ def _head(whole: Mapping[str, Any], site: Mapping[str, Any]) -> str:
     copies = f" x {layout['copies']} copies" if layout["copies"] > 1 else ""
     pairs = f", {proof['pairing']}" if proof["pairing"] else ""
     place = f" {site['place']}" if site["place"] else ""
-    return f"{site['index']}{place}: {_group(whole, site)}{copies}{pairs}, {proof['verdict']}"
+    doubt = f" ({whole['unchecked']['what']})" if whole["unchecked"]["what"] else ""
+    return f"{site['index']}{place}: {_group(whole, site)}{copies}{pairs}, {proof['verdict']}{doubt}"
 
 
 def _bindings(whole: Mapping[str, Any], site: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -179,7 +181,7 @@ def _components(components: Iterable[tuple[str, str]]) -> Iterator[str]:
 
 def _witness(measured: Mapping[str, Any]) -> str:
     if measured["note"]:
-        return str(measured["note"])
+        return f"not witnessed: {measured['note']}"
     if not measured["controls"]:
         return "witness: there was no site to move"
     return (

@@ -69,6 +69,7 @@ _FORM: dict[str, Any] = {
     "ungauged": {str: str},
     "parameters": {str: _SHAPE},
     "tied": {str: str},
+    "unchecked": {"what": str, "why": _TEXTS},
     "witness": {"error": str, "control": str, "controls": int, "note": str},
 }
 

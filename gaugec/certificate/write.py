@@ -50,12 +50,14 @@ def make(
     tied: Mapping[str, str],
     refused: Sequence[str],
     ungauged: Mapping[str, str],
+    unchecked: Mapping[str, Any],
     witness: Mapping[str, Any],
     torch: str,
 ) -> dict[str, Any]:
     """The certificate of one compilation; `file_sha256` is blank until the file is sealed.
 
     theorems: of every gauge its `gauge`, `verdict`, `conditions`, `steps`, and whether it was `sampled`.
+    unchecked: `what` every site was not checked by, in words, and `why` for each.
     """
     layouts: list[dict[str, Any]] = []
     structures: dict[str, dict[str, Any]] = {}
@@ -100,6 +102,7 @@ def make(
             "ungauged": dict(ungauged),
             "parameters": dict(parameters),
             "tied": dict(tied),
+            "unchecked": dict(unchecked),
             "witness": dict(witness),
         }
     )
@@ -141,7 +144,7 @@ def _structure(site: Site) -> dict[str, Any]:
         "group": site.group,
         "pairing": site.pairing,
         "rotary": site.rotary,
-        "verdict": site.verdict,
+        "verdict": site.outcome,
         "conditions": [value for name, value in site.certificate if name == "condition"],
         "steps": [value for name, value in site.certificate if name == "step"],
     }

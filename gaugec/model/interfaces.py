@@ -8,7 +8,9 @@ What this module does not do: it changes nothing in torch.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -54,6 +56,8 @@ compiling = private("torch._export.utils", "_compiling_state_context")
 """A forward that is entered here believes that it is exported."""
 OpOverload = private("torch._ops", "OpOverload")
 """One operation of an exported graph, with its schema."""
+backward_task = private("torch._C", "_current_graph_task_id")
+"""The number of the backward that runs, -1 where none does."""
 
 
 def leaves(*values: Any) -> list[Any]:
@@ -72,6 +76,24 @@ def writes(x: torch.Tensor) -> int:
     return int(x._version)
 
 
+def after_accumulation(x: torch.Tensor) -> Any:
+    """The hooks that run after a parameter's gradient is accumulated, or None."""
+    return x._post_accumulate_grad_hooks
+
+
+@contextlib.contextmanager
+def unheard(parameters: Iterable[torch.Tensor]) -> Iterator[None]:
+    """Hooks that run after a gradient is accumulated are away: they may be an optimizer."""
+    own = [(hooks, dict(hooks)) for p in parameters if (hooks := after_accumulation(p))]
+    try:
+        for hooks, _ in own:
+            hooks.clear()
+        yield
+    finally:
+        for hooks, content in own:
+            hooks.update(content)
+
+
 def hooked(x: torch.Tensor) -> bool:
     """May a hook on a parameter change its gradient?"""
-    return bool(x._backward_hooks or getattr(x, "_post_accumulate_grad_hooks", None))
+    return bool(x._backward_hooks or after_accumulation(x))

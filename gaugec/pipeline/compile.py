@@ -21,6 +21,7 @@ from gaugec.language import load
 from gaugec.language.tree import Entry, Gauge, Spec
 from gaugec.model.guest import TORCH, Model
 from gaugec.model.preserve import preserved
+from gaugec.pipeline.checked import checked
 from gaugec.pipeline.compiled import CompiledGauge
 from gaugec.pipeline.find import Finder
 from gaugec.pipeline.verify import Verification, verify
@@ -28,9 +29,6 @@ from gaugec.proof.theorem import Theorem
 from gaugec.runtime.seal import sealed
 from gaugec.sites import Refusal, Site
 from gaugec.tracing.trace import Trace, trace
-from gaugec.witness.finite import Witness, witness
-from gaugec.witness.gradient import TOLERANCE, covariance
-from gaugec.witness.interpreter import Runner
 
 
 def compile(
@@ -98,17 +96,11 @@ def build(
             raise _no_site(entry.gauge, refused, traced)
         sites += found
         refusals += refused
-    sites = largest(sites)
-    measured = _witnessed(traced, sites)
-    if measured.dead:
-        # a site from which nothing reaches an output has nothing to prove, and its parameters nothing to learn
-        refusals += [_unseen(sites[number]) for number in measured.dead]
-        sites = [site for number, site in enumerate(sites) if number not in measured.dead]
-        measured = _witnessed(traced, sites)
-        for entry in loaded.entries:
-            if entry.required and not any(site.gauge == entry.gauge.name for site in sites):
-                raise _no_site(entry.gauge, [r for r in refusals if r.gauge == entry.gauge.name], traced)
-    _gradient_agrees(model, args, kwargs or {}, sites, traced)
+    looked = checked(model, args, kwargs or {}, traced, largest(sites))
+    sites, refusals = list(looked.sites), [*refusals, *looked.refusals]
+    for entry in loaded.entries if looked.refusals else ():
+        if entry.required and not any(site.gauge == entry.gauge.name for site in sites):
+            raise _no_site(entry.gauge, [r for r in refusals if r.gauge == entry.gauge.name], traced)
     certificate = write.make(
         spec=loaded.name,
         spec_file=spec_file,
@@ -122,16 +114,17 @@ def build(
         tied={name: canonical for name, canonical in traced.names.items() if name != canonical},
         refused=[str(refused) for refused in refusals],
         ungauged={name: _why(name, refusals, traced) for name in finder.ungauged(sites)},
+        unchecked={"what": sites[0].unchecked if sites else "", "why": list(looked.why)},
         witness={
-            "error": f"{measured.error:.1e}",
-            "control": f"{measured.control:.1e}",
-            "controls": measured.controls,
-            "note": measured.note,
+            "error": f"{looked.measured.error:.1e}",
+            "control": f"{looked.measured.control:.1e}",
+            "controls": looked.measured.controls,
+            "note": looked.measured.note,
         },
         torch=TORCH,
     )
     source = sealed(emit(plan(sites, derive(sites), traced.shapes), certificate, type(model).__name__))
-    return CompiledGauge(source, tuple(sites), tuple(refusals), verification, measured, traced)
+    return CompiledGauge(source, tuple(sites), tuple(refusals), verification, looked.measured, traced)
 
 
 def stated(theorems: Sequence[Theorem]) -> list[dict[str, Any]]:
@@ -170,30 +163,6 @@ def largest(sites: Sequence[Site]) -> list[Site]:
     return [site for site in sites if any(site is kept for kept in there[acts_on(site)])]
 
 
-def _gradient_agrees(
-    model: Model, args: Sequence[Any], kwargs: Mapping[str, Any], sites: Sequence[Site], traced: Trace
-) -> None:
-    """Holds the model's own gradients at two gauge copies against each other.
-
-    Raises:
-        MatchError: they do not transform into each other: they are not the gradient of what was proved.
-    """
-    inputs = ((tuple(args), dict(kwargs)), *traced.others)
-    for gauge, share in covariance(model, inputs, sites, traced.names, traced.loss).items():
-        if not share <= TOLERANCE:
-            raise MatchError(
-                f"the gradient is not that of the forward: under {gauge} it is off by {share:.1e} of its size",
-                help="a hook or a custom backward changes it, or the forward is another function at other sizes",
-            )
-
-
-def _unseen(site: Site) -> Refusal:
-    """A site whose parameters change no output when one of them moves alone."""
-    names = tuple(binding.parameter for binding in site.bindings)
-    reason = "no output depends on it, with these example inputs (do the tokens differ?)"
-    return Refusal(site.gauge, ", ".join(dict.fromkeys(names)), reason, "", site.place, False, True, names)
-
-
 def _unproved(entry: Entry, theorem: Theorem) -> ProofError:
     reason = f": {theorem.reason}" if theorem.reason else ""
     shown = "".join(f"\n{line}" for line in replace(theorem, repair="").evidence)
@@ -209,23 +178,6 @@ def _no_site(gauge: Gauge, refused: Sequence[Refusal], traced: Trace) -> MatchEr
     if any(refusal.outputs for refusal in refused) and traced.loss is None:
         advice = 'if output 0 is logits that only reach a cross-entropy, say so with loss="cross_entropy"; or ' + advice
     return MatchError(f"{gauge.name} finds no site in the model{':' if reasons else ''}{reasons}", gauge.span, advice)
-
-
-def _witnessed(traced: Trace, sites: Sequence[Site]) -> Witness:
-    """The fifth condition of soundness.
-
-    Raises:
-        MatchError: an output changed that must not, or the control did not change it.
-    """
-    measured = witness(Runner(traced.program, traced.names, traced.loss), traced.shapes, sites)
-    if measured.error > 1e-10:
-        worst = max(measured.by_gauge, key=lambda pair: pair[1], default=("", 0.0))
-        raise MatchError(
-            f"the numeric witness contradicts the proof of {worst[0]}: outputs changed by {measured.error:.1e} "
-            f"(control {measured.control:.1e})",
-            help="this is a defect of gaugec or a graph that float64 cannot run faithfully; nothing was compiled",
-        )
-    return measured
 
 
 __all__: list[str] = ["Verification", "build", "compile", "verify"]

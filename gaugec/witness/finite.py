@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gaugec.errors import first_line
 from gaugec.model.preserve import SMALL
 from gaugec.sites import Site
 from gaugec.witness.elements import element, move, view
@@ -33,7 +34,7 @@ class Witness:
     control: the smallest relative change when only one parameter of a site moved, over `controls` such runs.
     by_gauge: the error of each gauge alone.
     dead: numbers of sites at which nothing changed when a parameter moved alone.
-    note: why there is none, for models too large to run here.
+    note: why there is none: the model is too large to run here, or float64 cannot run its graph.
     """
 
     error: float
@@ -47,24 +48,6 @@ class Witness:
     def ok(self) -> bool:
         """Did nothing change that must not (1e-10), and something at every site where it must (1e-6)?"""
         return bool(self.note) or (self.error <= 1e-10 and not self.dead)
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
 
 
 def reference(runner: Runner, shapes: Mapping[str, tuple[int, ...]], before: Sequence[Tensor]) -> list[float]:
@@ -102,8 +85,20 @@ def witness(
 ) -> Witness:
     """Measures all sites; `budget` bounds the number of control runs (at least one for each gauge and role)."""
     if sum(math.prod(shape) for shape in shapes.values()) > SMALL:
-        return Witness(0.0, math.inf, 0, note="not witnessed: more than 3e8 parameters")
-    generator = torch.Generator().manual_seed(seed)
+        return Witness(0.0, math.inf, 0, note="the model has more than 3e8 parameters")
+    try:
+        return _measured(runner, shapes, sites, torch.Generator().manual_seed(seed), budget)
+    except Exception as error:
+        return Witness(0.0, math.inf, 0, note=f"the graph cannot run in float64: {first_line(error)[:200]}")
+
+
+def _measured(
+    runner: Runner,
+    shapes: Mapping[str, tuple[int, ...]],
+    sites: Sequence[Site],
+    generator: torch.Generator,
+    budget: int,
+) -> Witness:
     parameters = runner.parameters(shapes)
     elements = [element(site, generator) for site in sites]
     before = runner.run(parameters)

@@ -1,4 +1,4 @@
-"""Running an exported graph in float64, with the casts between floating types made neutral."""
+"""Running an exported graph in float64 on the CPU, with the casts between floating types made neutral."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ import torch
 from torch import Tensor
 from torch.fx import Interpreter, Node
 
-from gaugec.model.interfaces import leaves
+from gaugec.model.interfaces import leaves, tree_map
 from gaugec.operators import aten_kind
 
 
 class _Neutral(Interpreter):
-    """Runs an exported graph in float64: casts between floating types do nothing."""
+    """Runs an exported graph in float64: casts between floating types do nothing, and all is on the CPU."""
 
     def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         name = str(getattr(target, "_overloadpacket", target))
         kind = aten_kind(name)
         if kind == "check":
             return None
+        args, kwargs = tree_map(_here, (args, kwargs))
         if kind == "cast" and _floating(args[0]) and all(map(_is_neutral, (*args[1:], kwargs.get("dtype")))):
             return args[0]
         if _is_float(kwargs.get("dtype")):
@@ -30,6 +31,10 @@ class _Neutral(Interpreter):
             args = tuple(None if isinstance(x, torch.dtype) else x for x in args)
         result = super().call_function(target, args, kwargs)
         return result.double() if _floating(result) and name.startswith("aten.") else result
+
+
+def _here(x: Any) -> Any:
+    return torch.device("cpu") if isinstance(x, torch.device) else x
 
 
 def _floating(x: Any) -> bool:
@@ -48,7 +53,7 @@ def _is_float(dtype: Any) -> bool:
 def cross_entropy(logits: Tensor) -> Tensor:
     """The loss of every row of logits, whose last axis are the classes, at targets that are the same every time."""
     torch.manual_seed(1)
-    targets = torch.randint(logits.shape[-1], logits.shape[:-1])
+    targets = torch.randint(logits.shape[-1], logits.shape[:-1]).to(logits.device)
     return -torch.log_softmax(logits, -1).gather(-1, targets.unsqueeze(-1)).squeeze(-1)
 
 
@@ -76,7 +81,9 @@ class Runner:
 
     def _real(self, value: Any, node: Node) -> Any:
         if isinstance(value, Tensor) and value.device.type == "meta":
-            value = torch.rand(value.shape, generator=self.generator).to(value.dtype)
+            counts = not (value.dtype.is_floating_point or value.dtype == torch.bool)
+            drawn = torch.rand(value.shape, generator=self.generator)
+            value = (2 * drawn if counts else drawn).to(value.dtype)  # tokens that differ, and are in every vocabulary
         return value.detach().cpu().double() if _floating(value) else value
 
     def parameters(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:

@@ -1,0 +1,117 @@
+"""One forward and backward of a model at given parameters: what it returns, and its gradient for losses of four sizes.
+
+The gradient of a function is proportional to the size of the loss; sizes are powers of two, so that it is so to the last
+digit.  One that is clipped, cut off below or rounded to a grid is not.
+
+What this module does not do: it compares nothing between two models or two points (see `gaugec.witness.gradient`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gaugec.model.interfaces import leaves
+from gaugec.model.preserve import preserved
+from gaugec.witness.interpreter import cross_entropy
+
+SIZES = (1.0, 2.0**-20, 2.0**20, 2.0**40)
+"""Of the loss: 1 and about 1e-6, 1e6 and 1e12."""
+DIGITS = 8  # units in the last place, of the largest entry, by which a gradient may miss being proportional
+
+Values = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Pass:
+    """outputs: what is returned, then what is written to buffers, in float64.
+
+    gradients: by the size of the loss; of another size than 1 only where it is not proportional to that.  without: the
+    parameters that no gradient reaches.
+    """
+
+    outputs: list[Tensor]
+    gradients: dict[float, Values]
+    without: frozenset[str]
+
+    def gradient(self, size: float) -> Values:
+        """The gradient for a loss of that size, by canonical names, in float64."""
+        known = self.gradients.get(size)
+        return {name: size * x for name, x in self.gradients[1.0].items()} if known is None else known
+
+
+def run(
+    model: nn.Module,
+    values: Mapping[str, Tensor],
+    names: Mapping[str, str],
+    data: tuple[Any, Any],
+    loss: str | None,
+    sizes: Sequence[float] = SIZES,
+    within: contextlib.AbstractContextManager[Any] | None = None,
+) -> Pass:
+    """Runs the model at these values of its parameters, by canonical names; it is afterwards as it was.
+
+    within: what is entered while it runs.  Gradients are of a random combination of all outputs, the same every time, and zeros where a parameter has none.
+    """
+    parameters = {names[name]: p for name, p in model.named_parameters() if p.is_floating_point()}
+    own = [(p, p.grad) for p in parameters.values()]
+    with preserved(model), torch.enable_grad():
+        with torch.no_grad():
+            for name, p in parameters.items():
+                p.copy_(values[name])
+                p.grad = None
+        torch.manual_seed(0)
+        try:
+            with within or contextlib.nullcontext():
+                return _run(model, parameters, data, loss, sizes)
+        finally:
+            for p, gradient in own:
+                p.grad = gradient
+
+
+def _run(
+    model: nn.Module,
+    parameters: Mapping[str, nn.Parameter],
+    data: tuple[Any, Any],
+    loss: str | None,
+    sizes: Sequence[float],
+) -> Pass:
+    made = model(*data[0], **data[1])
+    returned = leaves(dict(made) if isinstance(made, Mapping) else made)
+    outputs = [x for x in returned if isinstance(x, Tensor) and x.dtype.is_floating_point]
+    if loss is not None:
+        outputs[0] = cross_entropy(outputs[0])
+    torch.manual_seed(2)
+    weighted = [(x * torch.randn(x.shape).to(x)).sum() for x in outputs if x.requires_grad]
+    gradients: dict[float, Values] = {}
+    without = set(parameters)
+    for size in sizes if weighted else ():
+        for p in parameters.values():
+            p.grad = None
+        total = torch.stack([x.double() for x in weighted]).sum()
+        (size * total).backward(retain_graph=size != sizes[-1])
+        without -= {name for name, p in parameters.items() if p.grad is not None}
+        found = {name: _gradient(p) for name, p in parameters.items() if p.requires_grad}
+        if size == 1.0 or not _proportional(found, gradients[1.0], size, parameters):
+            gradients[size] = found
+    # a buffer that the forward writes is an output too: what is written there is read later
+    written = [b for b in model.buffers() if b.is_floating_point() and b.layout is torch.strided]
+    return Pass([x.detach().cpu().double().clone() for x in (*outputs, *written)], gradients, frozenset(without))
+
+
+def _gradient(p: nn.Parameter) -> Tensor:
+    return (torch.zeros_like(p) if p.grad is None else p.grad.to_dense()).detach().cpu().double()
+
+
+def _proportional(found: Values, one: Values, size: float, parameters: Mapping[str, nn.Parameter]) -> bool:
+    """Is a gradient that of a loss of size 1, times the size, up to a few units in the last place?"""
+    for name, x in found.items():
+        away = (x / size - one[name]).abs().max() if x.numel() else torch.tensor(0.0)
+        if not away <= DIGITS * torch.finfo(parameters[name].dtype).eps * one[name].abs().max():
+            return False
+    return True

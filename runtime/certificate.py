@@ -56,7 +56,8 @@ def unfolded(certificate: Mapping[str, Any]) -> dict[str, Any]:
     """Everything that a certificate says, written out.
 
     theorems and structures with the texts of their steps; layouts and structures with every field; every site with its
-    verdict, with what was not checked, and its own index, place and parameters, by gauge and index; inputs, parameters, tied and ungauged by name.
+    verdict and what was not checked, and its own index, place and parameters, by gauge and index; inputs, parameters,
+    tied and ungauged by name.
 
     Raises ValueError for a range that does not expand, and for more than `LIMIT` names or `LENGTH` characters in all.
     """

@@ -5,12 +5,12 @@ that of the function, which no graph of the forward shows.  Here the model runs 
 gauges at once, and its two gradients are held against each other: <∇L(θ), u> = <∇L(gθ), g(θ + u) - gθ> for random u,
 for losses of four sizes.  What it returns is compared too: a forward that does another thing when it is traced is seen.
 
-Two models run.  A copy in float64, casts neutral, shows what is off by a hundredth of a percent.  The model itself, in
-the type that it is trained in, is coarser and sees what a copy loses: hooks of autograd's own nodes, closures that speak
-of the model, a branch on the type.  Where the two have different gradients in one type, that parameter is hooked.
+Two models run.  A copy in float64, casts neutral, shows what is off by a millionth.  The model itself, in the type that
+it is trained in, is coarser and sees what a copy loses: hooks of autograd's own nodes, closures that speak of the
+model, a branch on the type.  Where the two have different gradients in one type, that parameter is hooked.
 
-What this module does not do: it proves nothing, and it does not see what is wrong for other inputs only.  Hooks that run
-after a gradient is accumulated are not called: they may be an optimizer.
+What this module does not do: it proves nothing, and it does not see what is wrong for other inputs only.  Hooks that
+run after a gradient is accumulated are not called: they may be an optimizer.
 """
 
 from __future__ import annotations
@@ -102,8 +102,9 @@ def covariance(
         point = _Point(model, sites, names, loss, still)
         coarsest = point.in_float64(places)
         hooked = point.in_its_own_type(places[0], coarsest)
-    why = point.blind or (f"a hook runs after the gradient of {later[0]} is accumulated" if later else "")
-    return Gradient(hooked, why)
+    why = [f"the gradient of {name} is not finite where it was looked at" for name in sorted(point.blind)]
+    why += [f"a hook runs after the gradient of {name} is accumulated" for name in later]
+    return Gradient(hooked, why[0] if why else "")
 
 
 def _unseen(model: nn.Module) -> str:
@@ -133,7 +134,8 @@ class _Subject:
 class _Point:
     """One θ of a model, and gθ.
 
-    theta: by canonical names, in float64.  pairs: every site with its element.  blind: what could not be compared.
+    theta: by canonical names, in float64.  pairs: every site with its element.  blind: parameters whose gradient is not
+    finite here.
     """
 
     def __init__(
@@ -154,7 +156,7 @@ class _Point:
                 self.theta[names[name]] = (p.detach().cpu() + noise).to(p.dtype).double().contiguous()
         self.pairs = [(site, element(site, self.generator)) for site in sites]
         self.moved = {binding.parameter for site in sites for binding in site.bindings}
-        self.blind = ""
+        self.blind: set[str] = set()
 
     def in_float64(self, places: Sequence[Data]) -> torch.dtype:
         """Compares a copy in float64 at several inputs.
@@ -200,7 +202,7 @@ class _Point:
                 for name, x in after.gradient(size).items()
                 if not _same(x, twin.gradient(size)[name], rounding.eps)
             )
-            self.compare(own, before, hooked & self.moved)
+            self.compare(own, before, hooked)
         return hooked
 
     def _reached(self, seen: Pass, by: Pass | None = None) -> None:
@@ -209,8 +211,8 @@ class _Point:
         if lost:
             raise MatchError(f"no gradient reaches {lost[0]} in a copy of the model")
 
-    def compare(self, subject: _Subject, before: Pass, left_out: Collection[str] = ()) -> None:
-        """Compares θ with gθ, but for the gradients of some parameters.
+    def compare(self, subject: _Subject, before: Pass, hooked: frozenset[str] = frozenset()) -> None:
+        """Compares θ with gθ, but for the gradients of parameters that are hooked and moved: these have no site.
 
         Raises:
             MatchError: something has changed that must not.
@@ -220,20 +222,21 @@ class _Point:
             there = _moved(self.theta, pairs)
             after = subject.at(there)
             worst = _change(before.outputs, after.outputs, subject.rounding)
-            for size in before.gradients.keys() | after.gradients.keys():
+            for size in (n for n in subject.sizes if n in before.gradients or n in after.gradients):
                 one, two = before.gradient(size), after.gradient(size)
-                known = {name: (one[name], two[name]) for name in one if name not in left_out}
+                known = {name: (one[name], two[name]) for name in one if name not in hooked & self.moved}
                 worst = max(worst, self.unlike(known, there, pairs, size, subject.rounding))
             return worst
 
         if share(self.pairs) <= subject.rounding.share:
-            # between sizes that were looked at there may be one at which two gauge copies part
-            other = next((n for n in subject.sizes if n in before.gradients and n != 1.0), None)
-            if other is not None:
-                raise MatchError(
-                    f"the gradient is not that of the forward: for a loss of size {other:.0e} it is not as many times as large",
-                    help="a hook or a custom backward cuts or rounds it",
-                )
+            for size in before.gradients:
+                # a loss of yet another size may be one at which two gauge copies part
+                if not before.proportional(size, subject.rounding.eps, hooked | self.blind):
+                    raise MatchError(
+                        "the gradient is not that of the forward: it is not proportional to the loss, at "
+                        f"{size:.0e} times its size",
+                        help="a hook or a custom backward cuts or rounds it",
+                    )
             return
         alone = {
             gauge: share([pair for pair in self.pairs if pair[0].gauge == gauge])
@@ -270,8 +273,8 @@ class _Point:
             for name, (before, after) in gradients.items():
                 one = float((before * u[name]).sum())
                 two = float((after * (pushed[name] - there[name])).sum())
-                if not math.isfinite(one) and not math.isfinite(two) and size == 1.0:
-                    self.blind = f"the gradient of {name} is not finite where it was looked at"
+                if not math.isfinite(one) and not math.isfinite(two) and (size == 1.0 or name in self.blind):
+                    self.blind.add(name)
                     continue
                 scale = max(sizes[name], rounding.faint * largest, max(1e-12, 32 * rounding.eps) * size)
                 away = abs(one - two) / scale
@@ -311,8 +314,9 @@ def _same(one: Tensor, two: Tensor, eps: float) -> bool:
 
 def _copy(model: nn.Module) -> nn.Module:
     """A deep copy.  What a module keeps of a computation (the weight of an old weight norm) is none of its own."""
-    kept = [x for module in model.modules() for x in module.__dict__.values() if isinstance(x, Tensor) and not x.is_leaf]
-    return copy.deepcopy(model, {id(x): x.detach().clone() for x in kept})
+    held = (x for module in model.modules() for x in module.__dict__.values())
+    made = {id(x): x.detach().clone() for x in held if isinstance(x, Tensor) and not x.is_leaf}
+    return copy.deepcopy(model, made)
 
 
 def _double(x: Any) -> Any:

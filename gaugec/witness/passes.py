@@ -1,7 +1,7 @@
 """One forward and backward of a model at given parameters: what it returns, and its gradient for losses of four sizes.
 
-The gradient of a function is proportional to the size of the loss; sizes are powers of two, so that it is so to the last
-digit.  One that is clipped, cut off below or rounded to a grid is not.
+The gradient of a function is proportional to the size of the loss; sizes are powers of two, so that it is so to the
+last digit.  One that is clipped, cut off below or rounded to a grid is not.
 
 What this module does not do: it compares nothing between two models or two points (see `gaugec.witness.gradient`).
 """
@@ -9,7 +9,7 @@ What this module does not do: it compares nothing between two models or two poin
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +44,11 @@ class Pass:
         known = self.gradients.get(size)
         return {name: size * x for name, x in self.gradients[1.0].items()} if known is None else known
 
+    def proportional(self, size: float, eps: float, but_for: Collection[str] = ()) -> bool:
+        """Is every gradient for a loss of that size as many times the one for a loss of size 1, up to a few digits?"""
+        one, many = self.gradients[1.0], self.gradient(size)
+        return all(_proportional(many[name], one[name], size, eps) for name in one if name not in but_for)
+
 
 def run(
     model: nn.Module,
@@ -56,7 +61,8 @@ def run(
 ) -> Pass:
     """Runs the model at these values of its parameters, by canonical names; it is afterwards as it was.
 
-    within: what is entered while it runs.  Gradients are of a random combination of all outputs, the same every time, and zeros where a parameter has none.
+    within: what is entered while it runs.  Gradients are of a random combination of all outputs, the same every time,
+    and zeros where a parameter has none.
     """
     parameters = {names[name]: p for name, p in model.named_parameters() if p.is_floating_point()}
     own = [(p, p.grad) for p in parameters.values()]
@@ -90,6 +96,7 @@ def _run(
     weighted = [(x * torch.randn(x.shape).to(x)).sum() for x in outputs if x.requires_grad]
     gradients: dict[float, Values] = {}
     without = set(parameters)
+    eps = max((torch.finfo(p.dtype).eps for p in parameters.values()), default=0.0)
     for size in sizes if weighted else ():
         for p in parameters.values():
             p.grad = None
@@ -97,7 +104,8 @@ def _run(
         (size * total).backward(retain_graph=size != sizes[-1])
         without -= {name for name, p in parameters.items() if p.grad is not None}
         found = {name: _gradient(p) for name, p in parameters.items() if p.requires_grad}
-        if size == 1.0 or not _proportional(found, gradients[1.0], size, parameters):
+        one = gradients.get(1.0, found)
+        if size == 1.0 or not all(_proportional(x, one[name], size, eps) for name, x in found.items()):
             gradients[size] = found
     # a buffer that the forward writes is an output too: what is written there is read later
     written = [b for b in model.buffers() if b.is_floating_point() and b.layout is torch.strided]
@@ -108,10 +116,5 @@ def _gradient(p: nn.Parameter) -> Tensor:
     return (torch.zeros_like(p) if p.grad is None else p.grad.to_dense()).detach().cpu().double()
 
 
-def _proportional(found: Values, one: Values, size: float, parameters: Mapping[str, nn.Parameter]) -> bool:
-    """Is a gradient that of a loss of size 1, times the size, up to a few units in the last place?"""
-    for name, x in found.items():
-        away = (x / size - one[name]).abs().max() if x.numel() else torch.tensor(0.0)
-        if not away <= DIGITS * torch.finfo(parameters[name].dtype).eps * one[name].abs().max():
-            return False
-    return True
+def _proportional(found: Tensor, one: Tensor, size: float, eps: float) -> bool:
+    return not one.numel() or bool((found / size - one).abs().max() <= DIGITS * eps * one.abs().max())

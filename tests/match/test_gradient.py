@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -70,3 +72,130 @@ def test_a_row_without_gradient() -> None:
 def test_a_weight_read_through_numpy() -> None:
     with pytest.raises(gaugec.MatchError, match="also as a constant"):
         gaugec.compile("relu_mlp", Shared(), (torch.randn(3, 7),))
+
+
+# --- losses of other sizes, hooks of autograd's own, branches on the type
+class Through(torch.autograd.Function):
+    """The identity, with a backward of one's own."""
+
+    @staticmethod
+    def forward(context: Any, y: Tensor, w: Tensor, backward: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        context.save_for_backward(w)
+        context.own = backward
+        return y.clone()
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        return context.own(gradients[0], *context.saved_tensors), None, None
+
+
+class Hidden(nn.Module):
+    def __init__(self, backward: Callable[[Tensor, Tensor], Tensor] = lambda g, w: g) -> None:
+        super().__init__()
+        self.a, self.b, self.own = nn.Linear(7, 11), nn.Linear(11, 5), backward
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(torch.relu(Through.apply(self.a(x), self.a.weight, self.own)))
+
+
+X = torch.randn(3, 7, generator=torch.Generator().manual_seed(0))
+OTHER = "the gradient is not that of the forward: "
+
+
+@pytest.mark.parametrize(
+    ("backward", "says"),
+    [
+        (lambda g, w: g * (1 + 0.01 * torch.tanh(w.norm())), "under relu_rescale it is off by"),
+        (lambda g, w: g.clamp(-1e-9, 1e-9), "under relu_rescale it is off by"),
+        (lambda g, w: torch.where(g.abs() > 1e-7, g, 0.0), "under relu_rescale it is off by"),
+        (lambda g, w: g.clamp(-1e10, 1e10), "under relu_rescale it is off by"),
+        (lambda g, w: torch.where(g.abs() > 1e10, torch.nan, g), "under relu_rescale it is off by inf of its size"),
+        (lambda g, w: g.half().to(g.dtype), "under relu_rescale it is off by inf of its size"),
+        (lambda g, w: g.sign() if g.dtype == torch.float32 else g, "under relu_rescale it is off by"),
+        (
+            lambda g, w: g * (g.abs().max() < 1e10),
+            "it is not proportional to the loss, at 1e+12 times its size\nhelp: a hook or a custom backward cuts",
+        ),
+    ],
+)
+def test_backwards_that_are_wrong_at_some_size_or_type(backward: Any, says: str) -> None:
+    with pytest.raises(gaugec.MatchError, match=re.escape(OTHER + says)):
+        gaugec.compile("relu_mlp", Hidden(backward), (X,))
+
+
+def test_a_backward_that_only_scales_is_a_covector() -> None:
+    assert len(gaugec.compile("relu_mlp", Hidden(lambda g, w: 1.01 * g), (X,)).sites) == 1
+
+
+def accumulator(p: Tensor) -> Any:
+    """The node that accumulates a parameter's gradient; whoever holds it keeps its hooks."""
+    made = p.view_as(p).grad_fn
+    assert made is not None
+    return made.next_functions[0][0]
+
+
+def test_hooks_of_the_node_that_accumulates() -> None:
+    model = Hidden()
+    node = accumulator(model.a.weight)
+    node.register_prehook(lambda gradients: (gradients[0].sign(),))
+    with pytest.raises(gaugec.MatchError) as caught:
+        gaugec.compile("relu_mlp", model, (X,))
+    assert (
+        "relu_rescale at a.weight, a.bias, b.weight: the gradient of a.weight is not that in a copy of the model: "
+        "a hook of autograd changes it"
+    ) in str(caught.value)
+    model = Hidden()
+    node = accumulator(model.a.weight)
+    node.register_hook(lambda given, made: (model.a.weight.grad.sign_(), None)[1])
+    with pytest.raises(gaugec.MatchError, match=re.escape("the gradient of a.weight is not that in a copy of the model")):
+        gaugec.compile("relu_mlp", model, (X,))
+    assert model.a.weight.grad is None
+
+
+def test_hooks_of_what_does_not_move() -> None:
+    """They may do what they like with their own gradient, but not read weights that move."""
+    model = Hidden()
+    node = accumulator(model.b.bias)
+    handle = node.register_prehook(lambda gradients: (gradients[0].sign(),))
+    assert len(gaugec.compile("relu_mlp", model, (X,)).sites) == 1
+    handle.remove()
+    node.register_prehook(lambda gradients: (gradients[0] / model.b.weight.norm(),))
+    with pytest.raises(gaugec.MatchError, match=OTHER + "under relu_rescale it is off by"):
+        gaugec.compile("relu_mlp", model, (X,))
+
+
+def test_hooks_after_accumulation_are_not_called() -> None:
+    model, called = Hidden(), []
+    model.b.bias.register_post_accumulate_grad_hook(called.append)
+    gauge = gaugec.compile("relu_mlp", model, (X,))
+    assert [site.verdict for site in gauge.sites] == ["proved (gradient not checked)"]
+    assert not called
+    model(X).sum().backward()
+    assert called == [model.b.bias]
+
+
+# --- rounding
+class Loss(nn.Module):
+    """Returns its loss alone, in a type of its own."""
+
+    def __init__(self, kind: torch.dtype, inside: bool, backward: Any = lambda g, w: g) -> None:
+        super().__init__()
+        self.a, self.b, self.own, self.kind, self.inside = nn.Linear(7, 11), nn.Linear(11, 5), backward, kind, inside
+
+    def forward(self, x: Tensor, targets: Tensor) -> Tensor:
+        hidden = Through.apply(self.a(x), self.a.weight, self.own)
+        if self.inside:
+            hidden = hidden.to(self.kind).to(x.dtype)
+        return nn.functional.cross_entropy(self.b(torch.relu(hidden)).float(), targets).to(self.kind)
+
+
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_loss_alone_and_its_rounding(kind: torch.dtype, inside: bool) -> None:
+    targets = torch.tensor([0, 1, 4])
+    for seed in range(3):
+        torch.manual_seed(seed)
+        sites = gaugec.compile("relu_mlp", Loss(kind, inside), (X, targets)).sites
+        assert [site.verdict for site in sites] == ["proved", "proved"]
+    with pytest.raises(gaugec.MatchError, match=OTHER):
+        gaugec.compile("relu_mlp", Loss(kind, inside, lambda g, w: g * (1 + 0.01 * w.norm())), (X, targets))

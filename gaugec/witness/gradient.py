@@ -26,8 +26,8 @@ import torch
 from torch import Tensor, nn
 
 from gaugec.errors import MatchError, first_line
-from gaugec.model.inputs import LARGE, LARGER, copied, elements
-from gaugec.model.interfaces import after_accumulation, tree_map, unheard
+from gaugec.model.inputs import LARGE, LARGER, copied, elements, mapped
+from gaugec.model.interfaces import after_accumulation, unheard
 from gaugec.model.preserve import small
 from gaugec.model.run import trained_modes
 from gaugec.sites import Site
@@ -169,7 +169,7 @@ class _Point:
             for p in twin.parameters():
                 p.requires_grad_(p.is_floating_point())
             for number, place in enumerate(places):
-                data, sizes = tree_map(_double, place), SIZES if not number else SIZES[:1]
+                data, sizes = mapped(_double, *place), SIZES if not number else SIZES[:1]
                 subject = _Subject(twin, data, self.names, self.loss, sizes, _rounding(torch.float64), neutral)
                 before = subject.at(self.theta)
                 self._reached(before)

@@ -57,6 +57,9 @@ def checked(
         hooked = [binding.parameter for binding in site.bindings if binding.parameter in gradient.hooked]
         refusals += [_refused(site, reason.format(name)) for name in hooked[:1]]
     left = [site for site in left if all(binding.parameter not in gradient.hooked for binding in site.bindings)]
+    reason = "a value that it moves is rounded to {}: two gauge copies differ by that"
+    refusals += [_refused(s, reason.format(gradient.rounded[s.gauge])) for s in left if s.gauge in gradient.rounded]
+    left = [site for site in left if site.gauge not in gradient.rounded]
     lacking = {"not witnessed": measured.note, "gradient not checked": gradient.why}
     what = ", ".join(check for check, why in lacking.items() if why)
     why = tuple(f"{check}: {why}" for check, why in lacking.items() if why)

@@ -19,7 +19,7 @@ import contextlib
 import copy
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -64,10 +64,12 @@ class Gradient:
     """What was found, where nothing is wrong with the whole.
 
     hooked: parameters, by canonical names, whose gradient in the model is not that in a copy of it.
+    rounded: gauges that move a value that is rounded to 16 bits, though they are trained in more, and to which type.
     why: why the gradient was not checked, or "".
     """
 
     hooked: frozenset[str] = frozenset()
+    rounded: Mapping[str, str] = field(default_factory=dict)
     why: str = ""
 
 
@@ -104,7 +106,9 @@ def covariance(
         hooked = point.in_its_own_type(places[0], coarsest)
     why = [f"the gradient of {name} is not finite where it was looked at" for name in sorted(point.blind)]
     why += [f"a hook runs after the gradient of {name} is accumulated" for name in later]
-    return Gradient(hooked, why[0] if why else "")
+    coarse = any(p.dtype.itemsize < 4 for p in model.parameters() if wide(p.dtype))
+    rounded = {gauge: str(kind).removeprefix("torch.") for gauge, kind in point.rounded.items() if not coarse}
+    return Gradient(hooked, rounded, why[0] if why else "")
 
 
 def _unseen(model: nn.Module) -> str:
@@ -116,7 +120,7 @@ def _unseen(model: nn.Module) -> str:
 class _Subject:
     """A model at one input, to be run at values of its parameters.
 
-    names: of every parameter the canonical one.  sizes: of the loss.  within: what is entered while it runs.
+    names: of every parameter the canonical one.  sizes: of the loss.  neutral: what makes its casts neutral.
     """
 
     model: nn.Module
@@ -125,17 +129,17 @@ class _Subject:
     loss: str | None
     sizes: Sequence[float]
     rounding: _Rounding
-    within: Neutral | None = None
+    neutral: Neutral | None = None
 
     def at(self, values: Mapping[str, Tensor]) -> Pass:
-        return run(self.model, values, self.names, self.data, self.loss, self.sizes, self.within)
+        return run(self.model, values, self.names, self.data, self.loss, self.sizes, self.neutral)
 
 
 class _Point:
     """One θ of a model, and gθ.
 
     theta: by canonical names, in float64.  pairs: every site with its element.  blind: parameters whose gradient is not
-    finite here.
+    finite here.  rounded: gauges that move what is cast to 16 bits, and the type of that.
     """
 
     def __init__(
@@ -157,6 +161,8 @@ class _Point:
         self.pairs = [(site, element(site, self.generator)) for site in sites]
         self.moved = {binding.parameter for site in sites for binding in site.bindings}
         self.blind: set[str] = set()
+        self.rounded: dict[str, torch.dtype] = {}
+        self.gauges = tuple(dict.fromkeys(site.gauge for site in sites))
 
     def in_float64(self, places: Sequence[Data]) -> torch.dtype:
         """Compares a copy in float64 at several inputs.
@@ -174,6 +180,9 @@ class _Point:
                 before = subject.at(self.theta)
                 self._reached(before)
                 self.compare(subject, before)
+                for gauge in self.gauges if before.casts else ():
+                    kind = _rounded(before, subject.at(_moved(self.theta, self.of(gauge))))
+                    self.rounded |= {} if kind is None else {gauge: kind}
         return neutral.coarsest
 
     def in_its_own_type(self, place: Data, coarsest: torch.dtype) -> frozenset[str]:
@@ -211,6 +220,10 @@ class _Point:
         if lost:
             raise MatchError(f"no gradient reaches {lost[0]} in a copy of the model")
 
+    def of(self, gauge: str) -> list[tuple[Site, Tensor]]:
+        """The sites of one gauge, with their elements."""
+        return [pair for pair in self.pairs if pair[0].gauge == gauge]
+
     def compare(self, subject: _Subject, before: Pass, hooked: frozenset[str] = frozenset()) -> None:
         """Compares θ with gθ, but for the gradients of parameters that are hooked and moved: these have no site.
 
@@ -238,10 +251,7 @@ class _Point:
                         help="a hook or a custom backward cuts or rounds it",
                     )
             return
-        alone = {
-            gauge: share([pair for pair in self.pairs if pair[0].gauge == gauge])
-            for gauge in dict.fromkeys(site.gauge for site, _ in self.pairs)
-        }
+        alone = {gauge: share(self.of(gauge)) for gauge in self.gauges}
         gauge = max(alone, key=lambda name: alone[name])
         raise MatchError(
             f"the gradient is not that of the forward: under {gauge} it is off by {alone[gauge]:.1e} of its size",
@@ -287,6 +297,14 @@ def _moved(theta: Mapping[str, Tensor], pairs: Sequence[tuple[Site, Tensor]]) ->
     for site, e in pairs:
         moved = move(moved, site, e)
     return moved
+
+
+def _rounded(before: Pass, after: Pass) -> torch.dtype | None:
+    """A type to which something is cast that is not the same in two passes."""
+    for (kind, one), (_, two) in zip(before.casts, after.casts):
+        if not (one - two).abs().max() <= 1e-6 * one[0]:
+            return kind
+    return None
 
 
 def _change(before: Sequence[Tensor], after: Sequence[Tensor], rounding: _Rounding) -> float:

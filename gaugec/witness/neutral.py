@@ -20,15 +20,18 @@ from gaugec.model.interfaces import DispatchMode, backward_task, tree_map
 class Neutral(DispatchMode):
     """While it is entered, every floating number that an operation reads or makes is one of 64 bits.
 
-    coarsest: the floating type of the fewest digits to which something was to be cast in a forward.
+    coarsest: the floating type of the fewest digits to which something was to be cast in a forward.  casts: every cast
+    of a forward to 16 bits, with two numbers that tell by their values what was to be cast.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.coarsest = torch.float64
+        self.casts: list[tuple[torch.dtype, Tensor]] = []
         self.before = torch.get_default_dtype()
 
     def __enter__(self) -> Neutral:
+        self.casts = []
         self.before = torch.get_default_dtype()
         torch.set_default_dtype(torch.float64)
         super().__enter__()
@@ -45,6 +48,8 @@ class Neutral(DispatchMode):
             named = {**named, "dtype": torch.float64}
             if backward_task() < 0:
                 self.coarsest = max(self.coarsest, wanted, key=lambda dtype: torch.finfo(dtype).eps)
+                if wanted.itemsize < 4:
+                    self.casts += [(wanted, _marks(x)) for x in args if isinstance(x, Tensor) and wide(x.dtype)]
         if any(map(_narrow, args)) and not func._schema.is_mutable:  # what is written to stays what it is
             args = tree_map(lambda x: x.double() if _narrow(x) else x, args)
         return func(*args, **named)
@@ -53,6 +58,11 @@ class Neutral(DispatchMode):
 def wide(dtype: torch.dtype) -> bool:
     """Is it a floating type of more than eight bits?"""
     return dtype.is_floating_point and dtype.itemsize > 1
+
+
+def _marks(x: Tensor) -> Tensor:
+    flat = x.detach().double().flatten()
+    return torch.stack([flat.norm(), flat @ torch.arange(1, len(flat) + 1, dtype=flat.dtype).sin()])
 
 
 def _narrow(x: Any) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from gaugec.model.interfaces import leaves
 from gaugec.model.preserve import preserved
 from gaugec.witness.interpreter import cross_entropy
+from gaugec.witness.neutral import Neutral
 
 SIZES = (1.0, 2.0**-20, 2.0**20, 2.0**40)
 """Of the loss: 1 and about 1e-6, 1e6 and 1e12."""
@@ -32,12 +33,13 @@ class Pass:
     """outputs: what is returned, then what is written to buffers, in float64.
 
     gradients: by the size of the loss; of another size than 1 only where it is not proportional to that.  without: the
-    parameters that no gradient reaches.
+    parameters that no gradient reaches.  casts: see `gaugec.witness.neutral.Neutral`.
     """
 
     outputs: list[Tensor]
     gradients: dict[float, Values]
     without: frozenset[str]
+    casts: tuple[tuple[torch.dtype, Tensor], ...] = ()
 
     def gradient(self, size: float) -> Values:
         """The gradient for a loss of that size, by canonical names, in float64."""
@@ -57,11 +59,11 @@ def run(
     data: tuple[Any, Any],
     loss: str | None,
     sizes: Sequence[float] = SIZES,
-    within: contextlib.AbstractContextManager[Any] | None = None,
+    neutral: Neutral | None = None,
 ) -> Pass:
     """Runs the model at these values of its parameters, by canonical names; it is afterwards as it was.
 
-    within: what is entered while it runs.  Gradients are of a random combination of all outputs, the same every time,
+    neutral: what makes its casts neutral.  Gradients are of a random combination of all outputs, the same every time,
     and zeros where a parameter has none.
     """
     parameters = {names[name]: p for name, p in model.named_parameters() if p.is_floating_point()}
@@ -73,8 +75,9 @@ def run(
                 p.grad = None
         torch.manual_seed(0)
         try:
-            with within or contextlib.nullcontext():
-                return _run(model, parameters, data, loss, sizes)
+            with neutral or contextlib.nullcontext():
+                seen = _run(model, parameters, data, loss, sizes)
+            return replace(seen, casts=tuple(neutral.casts)) if neutral is not None else seen
         finally:
             for p, gradient in own:
                 p.grad = gradient

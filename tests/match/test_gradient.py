@@ -195,7 +195,12 @@ def test_a_loss_alone_and_its_rounding(kind: torch.dtype, inside: bool) -> None:
     targets = torch.tensor([0, 1, 4])
     for seed in range(3):
         torch.manual_seed(seed)
+        if inside and kind.itemsize < 4:
+            says = f"at a.weight, a.bias, b.weight: a value that it moves is rounded to {str(kind)[6:]}: two gauge copies"
+            with pytest.raises(gaugec.MatchError, match=re.escape(says)):
+                gaugec.compile("relu_mlp", Loss(kind, inside), (X, targets))
+            continue
         sites = gaugec.compile("relu_mlp", Loss(kind, inside), (X, targets)).sites
         assert [site.verdict for site in sites] == ["proved", "proved"]
-    with pytest.raises(gaugec.MatchError, match=OTHER):
+    with pytest.raises(gaugec.MatchError, match=OTHER + "under relu_rescale it is off by"):
         gaugec.compile("relu_mlp", Loss(kind, inside, lambda g, w: g * (1 + 0.01 * w.norm())), (X, targets))

@@ -196,7 +196,7 @@ def test_a_loss_alone_and_its_rounding(kind: torch.dtype, inside: bool) -> None:
     for seed in range(3):
         torch.manual_seed(seed)
         if inside and kind.itemsize < 4:
-            says = f"at a.weight, a.bias, b.weight: a value that it moves is rounded to {str(kind)[6:]}: two gauge copies"
+            says = f"at a.weight, a.bias, b.weight: a value that it moves is rounded to {str(kind)[6:]}: two"
             with pytest.raises(gaugec.MatchError, match=re.escape(says)):
                 gaugec.compile("relu_mlp", Loss(kind, inside), (X, targets))
             continue

@@ -173,6 +173,6 @@ METADATA: dict[str, Any] = {
         "transformer.h.{0..2}.attn.c_proj.weight": (42, 42), "transformer.h.{0..2}.mlp.c_fc.weight": (42, 168),
         "transformer.h.{0..2}.mlp.c_fc.bias": (168,), "transformer.h.{0..2}.mlp.c_proj.weight": (168, 42),
     },
-    "tied": {"lm_head.weight": "transformer.wte.weight"},
+    "tied": {"lm_head.weight": "transformer.wte.weight"}, "unchecked": {"what": "", "why": []},
     "witness": {"error": "...", "control": "...", "controls": 6, "note": ""},
 }

@@ -301,6 +301,6 @@ METADATA: dict[str, Any] = {
         "model.layers.{0..2}.post_attention_layernorm.weight": (48,),
         "model.norm.weight": (48,),
     },
-    "tied": {},
+    "tied": {}, "unchecked": {"what": "", "why": []},
     "witness": {"error": "...", "control": "...", "controls": 17, "note": ""},
 }

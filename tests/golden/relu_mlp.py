@@ -130,6 +130,6 @@ METADATA: dict[str, Any] = {
         "maps.0.weight": (11, 7), "maps.0.bias": (11,), "maps.1.weight": (9, 11), "maps.1.bias": (9,),
         "maps.2.weight": (5, 9), "maps.2.bias": (5,),
     },
-    "tied": {},
+    "tied": {}, "unchecked": {"what": "", "why": []},
     "witness": {"error": "...", "control": "...", "controls": 2, "note": ""},
 }

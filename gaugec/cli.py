@@ -231,8 +231,8 @@ def compile_(spec: str, model: str, output: str, explain: bool, loss: str | None
 @click.argument("model", required=False)
 @click.option("--explain", is_flag=True, help="Show every site, and the steps of every proof.")
 @click.option("--recheck", is_flag=True, help="Check the file again: its text, its spec, the proofs; with MODEL, all.")
-@click.option("--spec", type=SpecName(), help="Where the spec is, if it is no longer where it was.")
-@click.option("--loss", type=click.Choice(["cross_entropy"]), help="As for compile; what the file says, if not given.")
+@click.option("--spec", type=SpecName(), help="Where the spec is; one that ships is found.")
+@click.option("--loss", type=click.Choice(["cross_entropy"]), help="As for compile; the file is not believed.")
 @click.option("--limit", type=Seconds(), help="Seconds that one proof may take, 20 unless given.")
 def report(
     file: str, model: str | None, explain: bool, recheck: bool, spec: str | None, loss: str | None, limit: float | None

@@ -79,7 +79,7 @@ def show_recheck(out: Console, result: Any) -> None:
     out.print(Text(result.path, "bold"))
     for check in result.checks:
         verdict = (check.verdict.ljust(8), _FOUND.get(check.verdict, "bold"))
-        out.print(Text.assemble("  ", verdict, "  ", check.name.ljust(6), "  ", check.says))
+        out.print(Text.assemble("  ", verdict, "  ", check.name.ljust(7), "  ", check.says))
     for note in result.notes:
         out.print(Text("  " + note, "dim"))
     failed = [check.name for check in result.checks if check.verdict != "ok"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch import nn
+
 from gaugec.runtime.binding import Groups
 from gaugec.runtime.optimizer import GaugeOptimizer
 from gaugec.runtime.rules.adamw import ADAMW
@@ -18,10 +20,12 @@ class DDCAdamW(GaugeOptimizer):
     frame_every: steps between two frames; exact whatever the number.
     pooling: average second moments over what compact elements mix; without it rotations are no longer exact.
     compile: fuse the steps with torch.compile: faster after a minute of compiling; on the CPU it needs a C++ compiler.
+    model: where it is given, that it still is what the gauge was compiled with is checked (see `Gauge.holds`).
 
     Parameters that no gauge moves take torch.optim.AdamW's step.  Raises ValueError for wrong settings, missing or
-    doubled parameters and wrong shapes, TypeError for parameters without names, RuntimeError where there is nothing to
-    compile with; warns of gauges that are off (`inactive`) and of singular orbits.
+    doubled parameters, wrong shapes, and a model of which something differs, TypeError for parameters without names,
+    RuntimeError where there is nothing to compile with; warns of gauges that are off (`inactive`) and of singular
+    orbits.
     """
 
     rule = ADAMW
@@ -37,10 +41,11 @@ class DDCAdamW(GaugeOptimizer):
         frame_every: int = 1,
         pooling: bool = True,
         compile: bool = False,
+        model: nn.Module | None = None,
     ) -> None:
         if not lr >= 0 or not weight_decay >= 0 or not eps > 0:
             raise ValueError(f"lr and weight_decay are not negative, eps is positive: {lr}, {weight_decay}, {eps}")
         if not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"betas lie in [0, 1): {betas}")
         defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
-        super().__init__(named_parameters, gauge, defaults, frame_every, pooling, compile)
+        super().__init__(named_parameters, gauge, defaults, frame_every, pooling, compile, model)

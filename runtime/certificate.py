@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from gaugec.runtime.assumed import EVERY
 from gaugec.runtime.ranges import LENGTH, LIMIT, expand_row, fold_rows
 
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -97,6 +98,17 @@ def unfolded(certificate: Mapping[str, Any]) -> dict[str, Any]:
             name: shape for pattern, shape in certificate["parameters"].items() for (name,) in budget.rows((pattern,))
         },
         "tied": {name: other for row in certificate["tied"].items() for name, other in budget.rows(row)},
+        "assumed": {
+            **certificate["assumed"],
+            "settings": [(EVERY, *row) for row in certificate["assumed"]["everywhere"].items()]
+            + [
+                (owner, attribute, text)
+                for attribute, value, owners in certificate["assumed"]["settings"]
+                for pattern in owners
+                for owner, text in budget.rows((pattern, value))
+            ],
+            "frozen": [name for pattern in certificate["assumed"]["frozen"] for (name,) in budget.rows((pattern,))],
+        },
         "refused": [text for pattern in certificate["refused"] for (text,) in budget.texts((pattern,))],
         "ungauged": {
             name: why

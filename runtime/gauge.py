@@ -6,6 +6,7 @@ A compiled file is Python and is run when it is loaded: load only what you trust
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import importlib.abc
 import importlib.util
@@ -16,12 +17,14 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from gaugec.runtime.certificate import unfolded
 from gaugec.runtime.component import Component
 from gaugec.runtime.names import by_name, plain
 from gaugec.runtime.report import Known, report
 from gaugec.runtime.seal import VERSION, intact
+from gaugec.runtime.settings import Holds, differences
 
 MEND = "; compile the model again: gaugec compile SPEC MODEL -o FILE.py"
 
@@ -133,6 +136,31 @@ class Gauge:
             moved = component.act(batch, {name: value.to(device) for name, value in whole.items()})
             out.update({name: moved[slot].squeeze(0) for slot, name in zip(component.shapes, found)})
         return out
+
+    def holds(self, model: nn.Module, *args: Any, **kwargs: Any) -> Holds:
+        """Whether all that the compile assumed of the model, and of its inputs where they are given, is as it was.
+
+        It takes milliseconds: settings are looked up where they were read, and no forward runs.  True where nothing
+        differs; `differences` are sentences.  Raises TypeError for what is no module.
+        """
+        return Holds(tuple(self.differing(model, args, kwargs) if args or kwargs else self.differing(model)))
+
+    def differing(
+        self,
+        model: nn.Module,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        evaluated: bool = False,
+    ) -> list[str]:
+        """What differs from what the compile assumed; see `gaugec.runtime.settings.differences`."""
+        if "assumed" not in self.metadata:  # written by hand
+            return ["this gauge does not say what was assumed of the model"]
+        return differences(self._whole, model, args, kwargs, evaluated=evaluated)
+
+    @functools.cached_property
+    def _whole(self) -> dict[str, Any]:
+        return unfolded(self.metadata)
 
     def known(self) -> Known:
         """What a report may say beside the certificate: of a gauge that was loaded, nothing."""

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gaugec.runtime import fuse, state
 from gaugec.runtime.batch import Batch
@@ -21,6 +21,8 @@ from gaugec.runtime.gauge import Gauge, check, code_hash
 from gaugec.runtime.names import by_name
 from gaugec.runtime.rules.rule import UpdateRule
 from gaugec.runtime.step import Stepper, plain
+
+SHOWN = 8  # differences of a model in one message
 
 
 class GaugeOptimizer(torch.optim.Optimizer):
@@ -41,12 +43,15 @@ class GaugeOptimizer(torch.optim.Optimizer):
         frame_every: int,
         pooling: bool,
         compile: bool,
+        model: nn.Module | None = None,
     ) -> None:
         _check_frame_every(frame_every)
         components = getattr(gauge, "components", None)
         if components is None:
             raise TypeError("gauge should be what gaugec.compile or gaugec.runtime.load returns")
         check(tuple(components))
+        if model is not None:
+            _check_model(gauge, model)
         if compile:
             fuse.check()
         super().__init__(named(named_parameters), defaults)
@@ -206,6 +211,17 @@ class GaugeOptimizer(torch.optim.Optimizer):
         )
         self._bind(Gauge(state["source"]), Stepper(self.rule, *state["stepper"]))
         self.load_state_dict(state["saved"])
+
+
+def _check_model(gauge: Gauge, model: nn.Module) -> None:
+    """Raise ValueError where the model is not what the gauge was compiled with; it may be in eval mode still."""
+    differing = gauge.differing(model, evaluated=True)
+    if differing:
+        more = f"; and {len(differing) - SHOWN} more" if len(differing) > SHOWN else ""
+        raise ValueError(
+            f"the model is not what the gauge was compiled with: {'; '.join(differing[:SHOWN])}{more}. Compile again "
+            "with the model as it is trained now, or pass model=None to train without this check"
+        )
 
 
 def _check_frame_every(number: int) -> None:

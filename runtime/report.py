@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from gaugec.runtime.assumed import in_words
 from gaugec.runtime.certificate import unfolded
 from gaugec.runtime.ranges import expand
 
@@ -53,6 +54,7 @@ def report(
     lines += _refused(certificate, explain, known)
     lines += ["", "parameters that no gauge moves:"]
     lines += [f"  {name}: {_why(certificate, why)}" for name, why in certificate["ungauged"].items()] or ["  none"]
+    lines += ["", *in_words(certificate["assumed"], explain=explain)]
     lines += _components(components) if explain else ()
     return "\n".join([*lines, "", _witness(certificate["witness"])])
 

@@ -155,7 +155,7 @@ def test_compile_then_report(folder: Path, factory: str) -> None:
     result = call("report", "net.py")
     assert result.exit_code == 0, result.output
     assert "unit_scale" in result.stdout
-    result = call("report", "net.py", "--recheck")
+    result = call("report", "net.py", "--recheck", "--spec", "sound.gauge")
     assert result.exit_code == 0, result.output
 
 
@@ -165,7 +165,7 @@ def test_recheck_refuses_a_file_made_from_another_spec(folder: Path) -> None:
     changed = source.replace(gaugec.load("sound.gauge").sha256, "0" * 64)
     assert changed != source, "the file holds the hash of its spec"
     (folder / "net.py").write_text(changed)
-    result = call("report", "net.py", "--recheck")
+    result = call("report", "net.py", "--recheck", "--spec", "sound.gauge")
     assert result.exit_code == 1
     assert "Traceback" not in result.output
 

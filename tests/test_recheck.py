@@ -111,7 +111,12 @@ def call(*words: str) -> Result:
     return CliRunner().invoke(main, list(words))
 
 
-ALL = ["file", "spec", "proofs", "model", "sites", "code"]
+def again(home: Path, path: str | Path, *workload: Any, **words: Any) -> Any:
+    """A recheck that is told where the spec is: the certificate is not believed."""
+    return gaugec.recheck(home / path, *workload, spec=home / "unit.gauge", **words)
+
+
+ALL = ["file", "spec", "proofs", "model", "assumed", "sites", "code"]
 
 
 # --- unchanged
@@ -120,7 +125,7 @@ ALL = ["file", "spec", "proofs", "model", "sites", "code"]
 def test_nothing_has_changed(home: Path) -> None:
     model, args = shown(Net())
     before = prove.proofs_made()
-    result = gaugec.recheck(home / "net.py", model, args)
+    result = again(home, "net.py", model, args)
     assert result and result.ok, str(result)
     assert found(result) == dict.fromkeys(ALL, "ok") and not result.notes
     assert prove.proofs_made() - before == 1, "what an earlier compile proved is not believed"
@@ -128,11 +133,11 @@ def test_nothing_has_changed(home: Path) -> None:
 
 def test_trained_weights_and_another_seed_are_no_change(home: Path) -> None:
     model, args = namespace["trained"]()
-    assert gaugec.recheck(home / "net.py", model, args)
+    assert again(home, "net.py", model, args)
 
 
 def test_without_a_model_it_says_that_it_did_not_look(home: Path) -> None:
-    result = gaugec.recheck(home / "net.py")
+    result = again(home, "net.py")
     assert result and found(result) == dict.fromkeys(ALL[:3], "ok")
     assert "the model was not looked at" in " ".join(result.notes)
 
@@ -140,10 +145,11 @@ def test_without_a_model_it_says_that_it_did_not_look(home: Path) -> None:
 @pytest.mark.parametrize("seed", ["1", "2"])
 def test_another_process_finds_the_same(home: Path, seed: str) -> None:
     words = [sys.executable, "-m", "gaugec", "report", "net.py", "--recheck", "models_to_check:plain"]
+    words += ["--spec", "unit.gauge"]
     environment = os.environ | {"PYTHONHASHSEED": seed}
     done = subprocess.run(words, env=environment, cwd=home, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("  ok  ") == 6 and "differs" not in done.stdout
+    assert done.stdout.count("  ok  ") == 7 and "differs" not in done.stdout
     assert "\x1b" not in done.stdout and done.stderr == ""
 
 
@@ -169,7 +175,7 @@ CHANGED: list[tuple[str, Callable[[], Any], str, str]] = [
 @pytest.mark.parametrize(("made", "sites", "words"), [case[1:] for case in CHANGED], ids=[case[0] for case in CHANGED])
 def test_a_changed_model_is_named(home: Path, made: Callable[[], Any], sites: str, words: str) -> None:
     model, args = made()
-    result = gaugec.recheck(home / "net.py", model, args)
+    result = again(home, "net.py", model, args)
     assert not result
     assert found(result)["file"] == found(result)["spec"] == found(result)["proofs"] == "ok"
     assert found(result)["model"] == "differs" and words in says(result, "model"), str(result)
@@ -182,7 +188,7 @@ def test_a_weight_that_is_tied_now(tmp_path: Path) -> None:
     spec = SPEC.replace("gauge unit_scale", "gauge scale")
     (tmp_path / "unit.gauge").write_text(spec)
     gaugec.compile(tmp_path / "unit.gauge", model, args).save(tmp_path / "net.py")
-    result = gaugec.recheck(tmp_path / "net.py", *tied())
+    result = gaugec.recheck(tmp_path / "net.py", *tied(), spec=tmp_path / "unit.gauge")
     assert not result and "it had down.bias" in says(result, "model"), str(result)
     assert found(result)["sites"] == "differs", "the tied bias moves what it must not"
 
@@ -196,14 +202,37 @@ def test_a_model_that_cannot_be_traced(home: Path) -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.net(x) if x.sum() > 0 else x
 
-    result = gaugec.recheck(home / "net.py", Branch(), shown(None)[1])
+    result = again(home, "net.py", Branch(), shown(None)[1])
     assert not result and found(result)["model"] == "differs" and found(result)["code"] == "not done"
+
+
+def test_the_word_on_the_loss_is_not_taken_from_the_file(home: Path, tmp_path: Path) -> None:
+    model, args = shown(Net())
+    path = tmp_path / "net.py"
+    gaugec.compile(home / "unit.gauge", model, args, loss="cross_entropy").save(path)
+    result = again(home, path, model, args)
+    words = (
+        'the certificate says cross_entropy, which only you can know: say loss="cross_entropy", on the command line '
+        "--loss, if that is what is trained"
+    )
+    assert not result and found(result)["model"] == "not done" and says(result, "model") == words
+    assert [found(result)[name] for name in ("assumed", "sites", "code")] == ["not done"] * 3
+    assert again(home, path, model, args, loss="cross_entropy")
 
 
 def test_another_word_on_the_loss(home: Path) -> None:
     model, args = shown(Net())
-    result = gaugec.recheck(home / "net.py", model, args, loss="cross_entropy")
+    result = again(home, "net.py", model, args, loss="cross_entropy")
     assert not result and 'this recheck says loss="cross_entropy"' in says(result, "model")
+
+
+def test_another_setting_is_named(home: Path) -> None:
+    """What the certificate says of a setting is held against the model, and against what its forward reads."""
+    model, args = shown(Net())
+    model.extra = 0
+    result = again(home, "net.py", model, args)
+    assert not result and says(result, "assumed") == "first difference: extra was False, is 0"
+    assert found(result) == dict.fromkeys(ALL, "ok") | {"assumed": "differs"}
 
 
 # --- another spec
@@ -230,12 +259,20 @@ def test_a_changed_spec_is_named(home: Path, tmp_path: Path, old: str, new: str,
     assert words in says(result, "spec") + says(result, "proofs"), str(result)
 
 
-def test_a_spec_that_has_moved(home: Path, tmp_path: Path, source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("named", ["unit.gauge", "gone.gauge", "secret.txt", "{folder}/secret.txt", "/dev/stdin"])
+def test_a_path_that_the_certificate_names_is_not_opened(
+    home: Path, tmp_path: Path, source: str, monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
     monkeypatch.chdir(tmp_path)
-    moved = sealed(source.replace(str(home / "unit.gauge"), "gone.gauge"))
-    Path("net.py").write_text(moved)
+    Path("secret.txt").write_text("password hunter2\n")
+    Path("unit.gauge").write_text(SPEC)
+    named = named.format(folder=tmp_path)
+    Path("net.py").write_text(sealed(source.replace(str(home / "unit.gauge"), named)))
     result = call("report", "net.py", "--recheck")
-    assert result.exit_code == 1 and "say where it is with --spec" in result.stdout
+    words = f"the certificate names `{named}`, which is no spec that ships; say where it is with --spec"
+    assert result.exit_code == 1 and words in result.stdout
+    assert "password" not in result.output and "hunter2" not in result.output
+    assert found(gaugec.recheck("net.py")) == {"file": "ok", "spec": "not done", "proofs": "not done"}
     result = call("report", "net.py", "--recheck", "--spec", str(home / "unit.gauge"))
     assert result.exit_code == 0, result.output
 
@@ -268,11 +305,11 @@ def test_an_edit_is_found_even_where_the_hash_was_made_again(
     assert edited != source, f"the compiled file has no {old!r}"
     path = tmp_path / "net.py"
     path.write_text(edited)
-    result = gaugec.recheck(path)
+    result = again(home, path)
     assert not result and found(result)["file"] == "differs"
     path.write_text(sealed(edited))
     model, args = shown(Net())
-    result = gaugec.recheck(path, model, args)
+    result = again(home, path, model, args)
     assert not result and found(result)["file"] == "ok", "the forger's hash is right"
     assert found(result)[seen] == "differs" and words in says(result, seen), str(result)
     assert found(result)["code"] == "differs", "and the compiler writes another file"
@@ -283,7 +320,7 @@ def test_a_function_that_was_taken_out(home: Path, tmp_path: Path, source: str) 
     path = tmp_path / "net.py"
     path.write_text(source[:start] + source[source.index("    def coefficients(") :])
     model, args = shown(Net())
-    result = gaugec.recheck(path, model, args)
+    result = again(home, path, model, args)
     line = source[:start].count("\n") + 1
     assert found(result) == dict.fromkeys(ALL, "ok") | {"file": "differs", "code": "differs"}
     assert f"line {line} is `def coefficients(" in says(result, "code"), str(result)
@@ -291,7 +328,7 @@ def test_a_function_that_was_taken_out(home: Path, tmp_path: Path, source: str) 
 
 def test_line_ends_are_no_change(home: Path, tmp_path: Path, source: str) -> None:
     (tmp_path / "net.py").write_bytes(source.replace("\n", "\r\n").encode())
-    assert gaugec.recheck(tmp_path / "net.py")
+    assert again(home, tmp_path / "net.py")
 
 
 def test_another_machine_and_another_release_are_said_but_no_change(home: Path, tmp_path: Path, source: str) -> None:
@@ -300,7 +337,7 @@ def test_another_machine_and_another_release_are_said_but_no_change(home: Path, 
     other = certificate.restated(source, {"gaugec": "0.0.9", "torch": "2.99", "witness": witness})
     (tmp_path / "net.py").write_text(sealed(other))
     model, args = shown(Net())
-    result = gaugec.recheck(tmp_path / "net.py", model, args)
+    result = again(home, tmp_path / "net.py", model, args)
     assert result.ok, str(result)
     assert result.notes == (
         f"compiled by gaugec 0.0.9, this is {gaugec.__version__}",
@@ -360,6 +397,12 @@ def test_escapes_in_a_certificate_do_not_reach_the_terminal(tmp_path: Path, sour
     result = call("report", str(path))
     assert result.exit_code == 0 and "\x1b" not in result.stdout and "\\x1b[2Jgone" in result.stdout
 
+
+
+RECORD: dict[str, Any] = {
+    "mode": "train", "settings": [], "globals": [], "tensors": [], "values": [], "frozen": [], "unknown": [],
+    "everywhere": {},
+}  # fmt: skip
 
 
 def forms() -> list[tuple[str, bytes, str]]:
@@ -422,6 +465,14 @@ def test_what_is_no_compiled_gauge(tmp_path: Path, content: bytes, words: str) -
         ({"refused": ["{0..99999} " + "a" * 1000]}, f"stands for more than {LIMIT} names, or {LENGTH} characters"),
         ({"parameters": {f"{n}.{{0..900000}}": () for n in range(9)}}, f"stands for more than {LIMIT} names, or"),
         ({"tied": {"a.{0..2}": "b.{0..3}"}}, "'a.{0..2}' stands for 3 names, another beside it for 4"),
+        ({"assumed": {}}, "METADATA[\"assumed\"]: the field 'everywhere' is missing"),
+        ({"assumed": RECORD | {"mode": "both"}}, 'METADATA["assumed"]["mode"] is no mode'),
+        ({"assumed": RECORD | {"everywhere": {"p": 0.1}}}, "METADATA[\"assumed\"][\"everywhere\"]['p'] is no str"),
+        ({"assumed": RECORD | {"settings": [("p", "0.1", ["a"])]}}, '["settings"][0][2] is no tuple of names'),
+        ({"assumed": RECORD | {"settings": [("p", "0.1", ("{0..",))]}}, "'{0..' is no pattern of names"),
+        ({"assumed": RECORD | {"settings": [("p", "0.1", ("{0..999}" * 9,))]}}, f"more than {LIMIT} names"),
+        ({"assumed": RECORD | {"tensors": [("x", "float32", (-1,), "")]}}, '["tensors"] has a negative size'),
+        ({"assumed": RECORD | {"frozen": ["{3..1}"]}}, "'{3..1}' is no pattern of names: {3..1} counts down"),
         ({"witness": {}}, "METADATA[\"witness\"]: the field 'control' is missing"),
     ],
 )
@@ -442,14 +493,16 @@ def test_a_damaged_certificate_is_told(tmp_path: Path, source: str, change: dict
         ('"index": "0", "place": ""', '"index": "0", "place": "{0..1}"', 'has the site 0 of unit_scale twice'),
     ],
 )
-def test_a_site_that_does_not_unfold_is_told(tmp_path: Path, source: str, old: str, new: str, words: str) -> None:
+def test_a_site_that_does_not_unfold_is_told(
+    home: Path, tmp_path: Path, source: str, old: str, new: str, words: str
+) -> None:
     path = tmp_path / "net.py"
     edited = source.replace(old, new)
     assert edited != source
     path.write_text(sealed(edited))
     result = call("report", str(path))
     if "{0..1}" in new and "place" not in new:  # a site more, of the same parameters: of good form, and not true
-        assert result.exit_code == 0 and not gaugec.recheck(path, *shown(Net()))
+        assert result.exit_code == 0 and not again(home, path, *shown(Net()))
         return
     assert result.exit_code == 2 and words in result.stderr and "Traceback" not in result.output
     with pytest.raises(reading.NotCompiled, match=re.escape(words)):
@@ -671,14 +724,15 @@ def test_a_condition_names_no_layer() -> None:
 def test_a_recheck_has_a_limit_for_each_proof(home: Path) -> None:
     model, args = shown(Net())
     with limits.clock(Clock(TICK)):
-        result = gaugec.recheck(home / "net.py", model, args, limit=1e-6)
+        result = again(home, "net.py", model, args, limit=1e-6)
     assert not result.ok and found(result)["proofs"] == "differs"
     assert "not decided in 1e-06 s" in says(result, "proofs")
-    assert gaugec.recheck(home / "net.py", model, args, limit=60).ok
+    assert again(home, "net.py", model, args, limit=60).ok
     with pytest.raises(ValueError, match="a time limit is a positive number of seconds, not 0"):
         gaugec.recheck(home / "net.py", limit=0)
     with limits.clock(Clock(TICK)):
-        refused = call("report", str(home / "net.py"), "--recheck", "--limit", "0.000001")
+        words = ["--recheck", "--spec", str(home / "unit.gauge"), "--limit", "0.000001"]
+        refused = call("report", str(home / "net.py"), *words)
     assert refused.exit_code == 1 and "not decided in" in refused.output
     misused = call("report", str(home / "net.py"), "--limit", "5")
     assert misused.exit_code == 2 and "--limit are for --recheck" in misused.output

@@ -21,6 +21,7 @@ class _Lacking:
 _TEXTS = [str]
 _AXES = "axes"
 _SHAPE = "shape"
+_NAMES = "names"
 _FORM: dict[str, Any] = {
     "certificate": int,
     "gaugec": str,
@@ -70,13 +71,23 @@ _FORM: dict[str, Any] = {
     "parameters": {str: _SHAPE},
     "tied": {str: str},
     "unchecked": {"what": str, "why": _TEXTS},
+    "assumed": {
+        "mode": str,
+        "everywhere": {str: str},
+        "settings": [(str, str, _NAMES)],
+        "globals": [(str, str, str)],
+        "tensors": [(str, str, _SHAPE, str)],
+        "values": [(str, str)],
+        "frozen": _TEXTS,
+        "unknown": _TEXTS,
+    },
     "witness": {"error": str, "control": str, "controls": int, "note": str},
 }
 
 
 def complaint(metadata: Mapping[str, Any]) -> str:
     """What is wrong with a certificate's form, or "": types, missing and unknown fields, references, ranges."""
-    return _misfit(metadata, _FORM, "METADATA") or _loose(metadata) or _misfolded(metadata)
+    return _misfit(metadata, _FORM, "METADATA") or _loose(metadata) or _misfolded(metadata) or _odd(metadata["assumed"])
 
 
 def _loose(metadata: Mapping[str, Any]) -> str:
@@ -117,6 +128,15 @@ def _misfolded(metadata: Mapping[str, Any]) -> str:
     return ""
 
 
+def _odd(record: Mapping[str, Any]) -> str:
+    """What is wrong with the record of what was assumed, or ""."""
+    if record["mode"] not in ("train", "eval"):
+        return 'METADATA["assumed"]["mode"] is no mode'
+    if any(size < 0 for _, _, sizes, _ in record["tensors"] for size in sizes):
+        return 'METADATA["assumed"]["tensors"] has a negative size'
+    return ""
+
+
 def trail_length(trail: list[tuple[int, str]]) -> int:
     """How many digits a trail has when it is written out."""
     return sum(count * len(digits) for count, digits in trail)
@@ -129,6 +149,9 @@ def _misfit(value: Any, form: Any, where: str) -> str:
         form, optional = form.form, form.optional
     if form == _SHAPE:
         return "" if _numbers(value) else f"{where} is no shape"
+    if form == _NAMES:
+        good = isinstance(value, tuple) and all(type(name) is str for name in value)
+        return "" if good else f"{where} is no tuple of names"
     if form == _AXES:
         good = isinstance(value, tuple) and all(_numbers(axis) and len(axis) == 2 for axis in value)
         return "" if good else f"{where} is no tuple of axes"

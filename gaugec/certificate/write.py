@@ -52,6 +52,7 @@ def make(
     ungauged: Mapping[str, str],
     unchecked: Mapping[str, Any],
     witness: Mapping[str, Any],
+    assumed: Mapping[str, Any],
     torch: str,
 ) -> dict[str, Any]:
     """The certificate of one compilation; `file_sha256` is blank until the file is sealed.
@@ -103,6 +104,7 @@ def make(
             "parameters": dict(parameters),
             "tied": dict(tied),
             "unchecked": dict(unchecked),
+            "assumed": dict(assumed),
             "witness": dict(witness),
         }
     )

@@ -21,6 +21,7 @@ from gaugec.language import load
 from gaugec.language.tree import Entry, Gauge, Spec
 from gaugec.model.guest import TORCH, Model
 from gaugec.model.preserve import preserved
+from gaugec.pipeline.assumed import assumed
 from gaugec.pipeline.checked import checked
 from gaugec.pipeline.compiled import CompiledGauge
 from gaugec.pipeline.find import Finder
@@ -121,6 +122,7 @@ def build(
             "controls": looked.measured.controls,
             "note": looked.measured.note,
         },
+        assumed=assumed(traced, model, args, kwargs or {}),
         torch=TORCH,
     )
     source = sealed(emit(plan(sites, derive(sites), traced.shapes), certificate, type(model).__name__))

@@ -21,16 +21,18 @@ from gaugec.certificate.read import Compiled, NotCompiled, read
 from gaugec.certificate.write import TOLERATED, departure, fingerprint, restated
 from gaugec.errors import GaugeError, SpecError, printable
 from gaugec.graph.ir import Leaf
-from gaugec.language import load
+from gaugec.language import load, shipped
 from gaugec.language.tree import Spec
 from gaugec.model.guest import TORCH, Model
 from gaugec.model.preserve import preserved
+from gaugec.pipeline.assumed import assumed
 from gaugec.pipeline.compile import build, stated
 from gaugec.pipeline.compiled import CompiledGauge
 from gaugec.pipeline.verify import Verification, verify
 from gaugec.proof import prove
 from gaugec.runtime.certificate import unfolded
 from gaugec.runtime.report import proved_once
+from gaugec.runtime.settings import alike, differences
 from gaugec.tracing.trace import Trace, trace
 from gaugec.version import VERSION
 
@@ -65,7 +67,7 @@ class Recheck:
 
     def __str__(self) -> str:
         lines = [f"{self.path}:"]
-        lines += [f"  {check.verdict:8}  {check.name:6}  {check.says}" for check in self.checks]
+        lines += [f"  {check.verdict:8}  {check.name:7}  {check.says}" for check in self.checks]
         return "\n".join([*lines, *(f"  {note}" for note in self.notes)])
 
 
@@ -81,8 +83,9 @@ def recheck(
 ) -> Recheck:
     """Checks a compiled file again, from its spec and, where it is given, from the model and its example inputs.
 
-    `loss`: None stands for what the certificate says.  `spec`: where it is now, if it is no longer where it was when
-    the file was compiled.  Proofs are made anew: what this process remembered of earlier ones is forgotten first.
+    `loss`: as for `compile`; that of the certificate is not believed, so of a model that was compiled with one it must
+    be said.  `spec`: where it is; a spec that ships is found by the name in the certificate, and no path that stands
+    there is opened.  Proofs are made anew: what this process remembered of earlier ones is forgotten first.
 
     `limit`: the seconds that each proof may take, 20 unless given; what was proved in more must be given more here.
 
@@ -116,7 +119,7 @@ def _recheck(
     if file.metadata["torch"] != TORCH:
         notes.append(f"compiled with torch {printable(file.metadata['torch'])}, this is {TORCH}")
     followed, traced = _model(file, model, args, kwargs, loss)
-    checks.append(followed)
+    checks += [followed, _assumed(file, traced, model, args, kwargs)]
     checks += _compiled(file, loaded, verification, traced, model, args, kwargs)
     return Recheck(printable(path), tuple(checks), tuple(notes))
 
@@ -129,11 +132,15 @@ def _text(file: Compiled) -> Check:
 
 
 def _spec(file: Compiled, spec: str | Path | Spec | None) -> tuple[Check, Spec | None]:
+    if spec is None:
+        spec = file.metadata["spec_file"]
+        if spec not in shipped():  # a path that a stranger may have written: it is not opened
+            where = f"the certificate names {_short(str(spec))}, which is no spec that ships"
+            return Check("spec", "not done", f"{where}; say where it is with --spec"), None
     try:
-        loaded = spec if isinstance(spec, Spec) else load(file.metadata["spec_file"] if spec is None else spec)
+        loaded = spec if isinstance(spec, Spec) else load(spec)
     except SpecError as error:
-        advice = "; say where it is with --spec" if spec is None else ""
-        return Check("spec", "differs", f"the spec cannot be read: {printable(error.message)}{advice}"), None
+        return Check("spec", "differs", f"the spec cannot be read: {printable(error.message)}"), None
     name = printable(loaded.name)
     if loaded.sha256 != file.metadata["spec_sha256"]:
         return Check("spec", "differs", f"the spec {name} has changed since the file was compiled"), loaded
@@ -160,11 +167,15 @@ def _model(
     file: Compiled, model: Model, args: Sequence[Any], kwargs: Mapping[str, Any] | None, loss: str | None
 ) -> tuple[Check, Trace | None]:
     then = file.whole["loss"]
+    if loss is None and then:
+        word = printable(then)
+        advice = f'say loss="{word}", on the command line --loss, if that is what is trained'
+        return Check("model", "not done", f"the certificate says {word}, which only you can know: {advice}"), None
     if loss is not None and loss != then:
         word = f'loss="{printable(then)}"' if then else "no word on the loss"
         return Check("model", "differs", f'the file was compiled with {word}, this recheck says loss="{loss}"'), None
     try:
-        traced = trace(model, args, kwargs, loss=then or None)
+        traced = trace(model, args, kwargs, loss=loss)
     except GaugeError as error:
         return Check("model", "differs", f"the model has changed: {printable(error.message)}"), None
     difference = _changed(file.whole, traced)
@@ -204,6 +215,32 @@ def _changed(whole: Mapping[str, Any], traced: Trace) -> str:
     own = node.name if isinstance(node, Leaf) else node.title
     what = own if own != node.word else node.source or node.word
     return f"first difference at {node.place or 'the top'}, where there is {what} now"
+
+
+def _assumed(
+    file: Compiled, traced: Trace | None, model: Model, args: Sequence[Any], kwargs: Mapping[str, Any] | None
+) -> Check:
+    """What the certificate says of settings and inputs, against the model and against what its forward reads now."""
+    if traced is None:
+        return Check("assumed", "not done", "the model could not be traced")
+    differing = differences(file.whole, model, args, kwargs or {}, evaluated=True)
+    if differing:
+        return Check("assumed", "differs", f"first difference: {printable(differing[0])}")
+    then, now = file.metadata["assumed"], assumed(traced, model, args, kwargs or {})
+    for key in now:
+        if key != "mode" and not _alike(then[key], now[key]):  # whether it was in train mode already is no difference
+            return Check("assumed", "differs", f"first difference: {_fields(key, list(then[key]), list(now[key]))}")
+    settings, inputs = len(now["everywhere"]) + len(now["settings"]), len(now["tensors"]) + len(now["values"])
+    return Check("assumed", "ok", f"{settings} settings and {inputs} inputs as they were")
+
+
+def _alike(then: Any, now: Any) -> bool:
+    """Are two parts of a record one, whether what defines the model was run as a script or imported?"""
+    if isinstance(then, str) and isinstance(now, str):
+        return alike(then, now) or "__main__" in (then, now)
+    if isinstance(then, list | tuple) and isinstance(now, list | tuple):
+        return len(then) == len(now) and all(map(_alike, then, now))
+    return bool(then == now)
 
 
 def _compiled(
@@ -254,7 +291,7 @@ def _with_all(whole: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _code(file: Compiled, made: CompiledGauge) -> Check:
     """The file against what the compiler writes now, apart from what may differ and what was compared by itself."""
-    apart = ("file_sha256", "spec_file", "spec_sha256", "graph_sha256", "graph_trail", *TOLERATED)
+    apart = ("file_sha256", "spec_file", "spec_sha256", "graph_sha256", "graph_trail", "assumed", *TOLERATED)
     again = restated(made.source, {key: file.metadata[key] for key in apart})
     for number, (one, other) in enumerate(itertools.zip_longest(file.text.split("\n"), again.split("\n")), 1):
         if one != other:

@@ -9,7 +9,7 @@ import itertools
 import math
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -29,6 +29,7 @@ from gaugec.model.run import share_memory
 from gaugec.operators import aten_kind
 from gaugec.tracing import aten_layers  # noqa: F401  (it registers its rows)
 from gaugec.tracing.aten import lowering
+from gaugec.tracing.reads import Settings
 from gaugec.tracing.regions import carriers, packet
 
 
@@ -40,7 +41,8 @@ class Trace:
     names: every parameter name -> its canonical name (tied parameters share one).  blocked: canonical name -> why a
     gauge may never move it.  second: a note on the other traces, others: the inputs of these.  frozen: parameters that
     are not trained.  free: the input axes that were resized with the same graph, each as the number of the tensor (in
-    the order of `gaugec.model.inputs.tensors_of`) and the axis; every other one is fixed.
+    the order of `gaugec.model.inputs.tensors_of`) and the axis; every other one is fixed.  settings: what the forward
+    read beside its tensors.
     """
 
     program: torch.export.ExportedProgram
@@ -55,6 +57,7 @@ class Trace:
     frozen: frozenset[str] = frozenset()
     others: tuple[Inputs, ...] = ()
     free: frozenset[tuple[int, int]] = frozenset()
+    settings: Settings = field(default_factory=Settings)
 
 
 class _Program:

@@ -32,6 +32,7 @@ from gaugec.model.reachable import Reachable
 from gaugec.model.run import quiet, trained_modes
 from gaugec.tracing.left_behind import LeftBehind
 from gaugec.tracing.numbers import no_numbers_of_parameters, shared_memory
+from gaugec.tracing.reads import Reads
 
 CALLS = 16  # that are compared, of a model whose calls cost little
 FEWEST = 4  # of any
@@ -60,10 +61,10 @@ class Watched:
         self.varied()
 
 
-def watch(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Watched:
+def watch(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], reads: Reads) -> Watched:
     """Runs the forward.  A forward that cannot run here is let pass: the export will say why.
 
-    What it writes stays written: see `gaugec.model.preserve`.
+    What it writes stays written: see `gaugec.model.preserve`.  reads: watches its first call too.
 
     Raises:
         MatchError: it leaves a tensor that depends on a parameter, it writes to a parameter, it keeps state, it draws
@@ -71,7 +72,7 @@ def watch(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Wa
     """
     if any(is_lazy(p) for p in model.parameters()):
         return Watched()
-    watcher = _Watcher(model, (args, kwargs))
+    watcher = _Watcher(model, (args, kwargs), reads)
     with watcher.entered():
         try:
             watcher.set_up()
@@ -92,8 +93,8 @@ def watch(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Wa
 class _Watcher:
     """One model that is called again and again from one state."""
 
-    def __init__(self, model: nn.Module, here: Inputs) -> None:
-        self.model, self.here = model, here
+    def __init__(self, model: nn.Module, here: Inputs, reads: Reads) -> None:
+        self.model, self.here, self.reads = model, here, reads
         self.values = {n: p.detach().clone() for n, p in model.named_parameters()} if small(model) else {}
         self.versions = {n: writes(p) for n, p in model.named_parameters()}
         self.dice, self.others = TorchDice(model), other_dice()
@@ -105,7 +106,7 @@ class _Watcher:
 
     def set_up(self) -> None:
         """The first call: what is set up once is no memory."""
-        with self._again() as (args, kwargs), listening() as self.ran:
+        with self._again() as (args, kwargs), self.reads, listening() as self.ran:
             made = self.model(*args, **kwargs)
             gradients(self.model, made)  # hooks, too, may set something up
         del made
@@ -117,6 +118,7 @@ class _Watcher:
         self.asked = again.asked
         self.buffers = {n: (b, writes(b), b.clone()) for n, b in self.model.named_buffers()}
         self.closures = self.ran.closures()
+        self.reads.heard(self.ran.codes, self.closures)
         self.before = Reachable(self.model, self.ran, self.closures)
         self.generators = [(g, g.get_state()) for g in self.before.generators]
 

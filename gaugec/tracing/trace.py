@@ -21,6 +21,7 @@ from gaugec.model.run import several, share_memory
 from gaugec.tracing.export import exported
 from gaugec.tracing.looks import Looks
 from gaugec.tracing.lower import Trace, lower_program
+from gaugec.tracing.reads import Reads
 from gaugec.tracing.side_effects import Watched, watch
 
 
@@ -36,11 +37,12 @@ def trace(
     _refuse_misuse(model, args, kwargs, loss)
     _refuse_inputs(model, tuple(args), dict(kwargs or {}))
     here = several(model, tuple(args), dict(kwargs or {}))
-    watched = watch(model, *here)
+    reads = Reads(model)
+    watched = watch(model, *here, reads)
     first = _beside(lower_program(model, exported(model, *here), loss), watched)
     _all_seen(model, watched.written, first)
     watched.no_numbers_of_parameters()
-    return Looks(model, here, loss, first).all()
+    return replace(Looks(model, here, loss, first).all(), settings=reads.found())
 
 
 def _refuse_misuse(model: object, args: object, kwargs: object, loss: str | None) -> None:

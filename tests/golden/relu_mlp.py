@@ -131,5 +131,16 @@ METADATA: dict[str, Any] = {
         "maps.2.weight": (5, 9), "maps.2.bias": (5,),
     },
     "tied": {}, "unchecked": {"what": "", "why": []},
+    "assumed": {
+        "mode": "train",
+        "settings": [
+            ("forward", "runtime:Units.forward", ("",)), ("forward", "torch:Linear.forward", ("maps.{0..2}",)),
+        ],
+        "globals": [], "tensors": [("x", "float32", (3, 7), "")], "values": [], "frozen": [], "unknown": [],
+        "everywhere": {
+            "_backward_hooks": "{}", "_backward_pre_hooks": "{}", "_forward_hooks": "{}", "_forward_pre_hooks": "{}",
+            "training": "True",
+        },
+    },
     "witness": {"error": "...", "control": "...", "controls": 2, "note": ""},
 }

@@ -1,0 +1,38 @@
+"""The record of what a compile assumed of a model and its inputs: what its certificate says of them.
+
+What this module does not do: it watches nothing (see `gaugec.tracing.reads`) and compares nothing (see
+`gaugec.runtime.settings`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gaugec.model.guest import Model
+from gaugec.model.inputs import tensors_of
+from gaugec.runtime.assumed import folded
+from gaugec.runtime.settings import facts, inputs
+from gaugec.tracing.trace import Trace
+
+
+def assumed(traced: Trace, model: Model, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The field `assumed` of a certificate; see `gaugec.runtime.assumed`."""
+    tensors, values = inputs(model, args, kwargs)
+    free: dict[int, set[int]] = {}
+    for number, x in enumerate(tensors_of(tuple(args), dict(kwargs))):
+        free.setdefault(id(x), set()).update(axis for which, axis in traced.free if which == number)
+    read = traced.settings
+    whole = {
+        "mode": "eval" if read.evaluated else "train",
+        "settings": read.read,
+        "globals": list(read.globals),
+        "tensors": [(name, *facts(x, free.get(id(x), ()))) for name, x in tensors.items()],
+        "values": list(values.items()),
+        "frozen": [name for name, p in model.named_parameters() if not p.requires_grad],
+        "unknown": list(read.unknown),
+    }
+    return folded(whole, read.common)
+
+
+__all__ = ["assumed"]

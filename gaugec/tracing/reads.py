@@ -1,0 +1,350 @@
+"""Which settings a forward reads: watched while it runs, not guessed from names.
+
+Attribute access is watched on the classes of the model's modules and of the plain objects that hang on them; of code
+that runs outside of torch and of Python itself, the globals, the class attributes and the variables of closures that it
+names.  Where a read cannot be told from others (a class that cannot be watched, an access to `__dict__`) all is taken.
+
+What this module does not do: it follows no globals of installed packages in which no class of the model is defined; and
+what code reads off other objects than those that hang on the model or are globals, it does not see.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dis
+import enum
+import functools
+import inspect
+import os
+import sys
+import sysconfig
+import types
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from gaugec.model.run import trained_modes
+from gaugec.runtime import settings
+
+ALL = "what the forward reads: it does not run here by itself, and all settings that there are were taken"
+
+_TORCHS = frozenset(f.__code__ for f in vars(nn.Module).values() if isinstance(f, types.FunctionType))
+_OWN = frozenset(vars(nn.Module())) - {"training"}  # what every module has of its own
+_PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size)
+_CONTAINERS = (dict, list, tuple, set, frozenset, deque)
+_MAPPINGS = ("os", "collections.abc", "_collections_abc")  # `get` and `in` end in `__getitem__`
+_DEEP = 3  # attributes of attributes of a global
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a forward reads beside its tensors, as it was before it ran.
+
+    read: (path of a module, attribute, value).  common: attributes of which all modules that have them have one value.
+    globals: (module of Python, name, value).  unknown: what cannot be looked up again.  evaluated: was the model in
+    eval mode as a whole?
+    """
+
+    read: tuple[tuple[str, str, str], ...] = ()
+    common: Mapping[str, str] = field(default_factory=dict)
+    globals: tuple[tuple[str, str, str], ...] = ()
+    unknown: tuple[str, ...] = ()
+    evaluated: bool = False
+
+
+class Reads:
+    """Watches a forward: `with reads: model(...)`, then `heard` what code ran; what it read is asked for afterwards.
+
+    names: what was read off each thing, by its id.  codes: the code that ran, with its globals.  closures: functions
+    with variables of their own that ran.  written: what the forward has changed itself: state, and no setting.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model, self.evaluated, self.complete = model, not model.training, False
+        with trained_modes(model):
+            self.holders = list(settings.holders(model))
+            self.before = {key: settings.told(value) for key, value in self._values()}
+        self.classes = {type(module).__module__ for module in model.modules()}
+        self.names: dict[int, set[str]] = {}
+        self.codes: dict[types.CodeType, dict[str, Any]] = {}
+        self.environment: set[str] = set()
+        self.closures: Sequence[types.FunctionType] = ()
+        self.unwatched: set[int] = set()
+        self.written: set[tuple[int, str]] = set()
+
+    def _values(self) -> Iterator[tuple[tuple[int, str], Any]]:
+        things = {id(holder.thing): holder.thing for holder in self.holders}
+        for key, thing in things.items():
+            for name in settings.attributes(thing) - (_OWN if _is_module(thing) else set()):
+                yield (key, name), settings.lookup(thing, name)
+
+    def __enter__(self) -> None:
+        self.complete = False
+        self.undo = contextlib.ExitStack()
+        for kind in dict.fromkeys(type(holder.thing) for holder in self.holders):
+            if kind is not types.FunctionType:
+                self.undo.enter_context(self._watched(kind))
+        self.undo.enter_context(self._environment())
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self.undo.close()
+        self.complete = kind is None
+        self.written |= {key for key, value in self._values() if settings.told(value) != self.before.get(key)}
+
+    @contextlib.contextmanager
+    def _watched(self, kind: Any) -> Iterator[None]:
+        """Remembers what is read off the instances of a class."""
+        there, own, read = kind.__getattribute__, vars(kind).get("__getattribute__"), self.names
+
+        def watched(thing: Any, name: str) -> Any:
+            if name != "__dict__" or sys._getframe(1).f_code not in _TORCHS:
+                read.setdefault(id(thing), set()).add(name)
+            return there(thing, name)
+
+        try:
+            setattr(kind, "__getattribute__", watched)  # noqa: B010
+        except TypeError:  # a class that is not written in Python
+            self.unwatched |= {id(holder.thing) for holder in self.holders if type(holder.thing) is kind}
+            yield
+            return
+        try:
+            yield
+        finally:
+            if own is None:
+                delattr(kind, "__getattribute__")
+            else:
+                setattr(kind, "__getattribute__", own)  # noqa: B010
+
+    @contextlib.contextmanager
+    def _environment(self) -> Iterator[None]:
+        """Remembers the variables of the environment that code looks up which is followed."""
+        kind: Any = type(os.environ)
+        there, read = kind.__getitem__, self.environment
+
+        def watched(environment: Any, name: str) -> Any:
+            frame: types.FrameType | None = sys._getframe(1)
+            while frame is not None and frame.f_globals.get("__name__") in _MAPPINGS:
+                frame = frame.f_back
+            if frame is not None and self._followed(frame.f_code.co_filename, frame.f_globals):
+                read.add(name)
+            return there(environment, name)
+
+        kind.__getitem__ = watched
+        try:
+            yield
+        finally:
+            kind.__getitem__ = there
+
+    def heard(self, codes: Mapping[types.CodeType, dict[str, Any]], closures: Sequence[types.FunctionType]) -> None:
+        """The code that ran, with its globals, and of the functions that have variables of their own those that did."""
+        self.codes, self.closures = dict(codes), closures
+
+    def _followed(self, file: str, namespace: Mapping[str, Any]) -> bool:
+        """Are the globals of this code followed: is it neither torch's, nor Python's, nor a stranger's package's?"""
+        home = _home(file)
+        return home == "user" or (home == "package" and str(namespace.get("__name__")) in self.classes)
+
+    # --- what was read
+
+    def found(self) -> Settings:
+        """What was read; all that there is, where no forward came to its end."""
+        # the code of a module runs where a forward imports it for the first time: it reads nothing
+        functions = {code: space for code, space in self.codes.items() if code.co_flags & inspect.CO_OPTIMIZED}
+        ran = {code: space for code, space in functions.items() if self._followed(code.co_filename, space)}
+        loaded = {code: _loaded(code) for code in ran}
+        named, apart = self._globals(ran, loaded)
+        rows = self._attributes(set().union(*(attributes for _, attributes in loaded.values())), apart)
+        unknown = self._unknown() if self.complete else [ALL]
+        common = self._common_values({attribute for _, attribute, _ in rows})
+        return Settings(tuple(rows), common, tuple(named), tuple(unknown), self.evaluated)
+
+    def _attributes(self, attributes: set[str], apart: Mapping[int, set[str]]) -> list[tuple[str, str, str]]:
+        """Rows of what was read off the holders.
+
+        attributes: all names that the code which ran looks up on anything.  apart: of functions, the globals that were
+        read in a namespace that has no module.
+        """
+        rows = []
+        hooks, shared = self._common()
+        taken: set[int] = set()  # things of which all is taken
+        for holder in self.holders:
+            thing, own = holder.thing, settings.attributes(holder.thing)
+            names = set(self.names.get(id(thing), ()))
+            if _is_function(thing):
+                variables = {*own, *apart.get(id(thing), ())} if thing.__code__ in self.codes else set()
+                names = {name for name in variables if not callable(settings.lookup(thing, name))}
+            elif self._whole(holder, names, taken):
+                taken.add(id(thing))
+                names |= own
+            if _is_module(thing):
+                names |= {"training", *hooks} | (self._class_settings(type(thing)) & attributes)
+                names |= {name for name in own if (name, id(settings.lookup(thing, name))) in shared}
+            for name in sorted(names):
+                value = settings.lookup(thing, name)
+                if (id(thing), name) in self.written or _of_package(thing, name, value):
+                    continue
+                if _recorded(name, value):
+                    text = self.before.get((id(thing), name)) or settings.told(value)
+                    rows.append((holder.path, holder.named(name), text))
+        return rows
+
+    def _common(self) -> tuple[set[str], set[tuple[str, int]]]:
+        """What is taken of every module once it was read of one: its hooks, and a thing that they have in common."""
+        hooks: set[str] = set()
+        shared: set[tuple[str, int]] = set()
+        things = {id(holder.thing) for holder in self.holders if not _is_module(holder.thing)}
+        for holder in self.holders:
+            if _is_module(holder.thing):
+                read = self.names.get(id(holder.thing), set())
+                hooks |= read & _OWN
+                shared |= {(name, key) for name in read if (key := id(settings.lookup(holder.thing, name))) in things}
+        return hooks, shared
+
+    def _whole(self, holder: settings.Holder, names: set[str], taken: set[int]) -> bool:
+        """Can it not be told which attributes of a thing were read?"""
+        if not self.complete or "__dict__" in names:
+            return True
+        above = holder.attribute in self.names.get(id(holder.parent), ()) or id(holder.parent) in taken
+        return id(holder.thing) in self.unwatched and above
+
+    def _common_values(self, names: set[str]) -> dict[str, str]:
+        """Of the attributes, those that are the same of all modules that have them, with their values."""
+        by_chain: dict[str, list[Any]] = {}
+        for holder in self.holders:
+            by_chain.setdefault(holder.chain, []).append(holder.thing)
+        common = {}
+        for attribute in names:
+            chain, _, name = attribute.rpartition(".")
+            there = [(id(thing), settings.lookup(thing, name)) for thing in by_chain.get(chain, ())]
+            found = [(key, value) for key, value in there if value is not settings.MISSING]
+            texts = {self.before.get((key, name)) or settings.told(value) for key, value in found}
+            if len(texts) == 1 and not any((key, name) in self.written for key, _ in found):
+                common[attribute] = texts.pop()
+        return common
+
+    def _globals(
+        self, ran: Mapping[types.CodeType, dict[str, Any]], loaded: Mapping[types.CodeType, tuple[set[str], set[str]]]
+    ) -> tuple[list[tuple[str, str, str]], dict[int, set[str]]]:
+        """Globals by the names of their modules; and those of namespaces without one, by a function that has them."""
+        rows: dict[tuple[str, str], str] = {}
+        apart: dict[int, set[str]] = {}
+        functions = {id(h.thing.__globals__): id(h.thing) for h in reversed(self.holders) if _is_function(h.thing)}
+        for code, space in ran.items():
+            names, attributes = loaded[code]
+            if not settings.registered(space):
+                if id(space) in functions:
+                    apart.setdefault(functions[id(space)], set()).update(n for n in names if _plain(space.get(n)))
+                continue
+            for name in sorted(names):
+                thing = space.get(name, sys.modules.get(name, settings.MISSING))
+                for module, chain, value in self._named(str(space["__name__"]), name, thing, attributes):
+                    rows[module, chain] = settings.told(value)
+        for name in self.environment:
+            rows[settings.ENVIRONMENT, name] = settings.told(settings.variable(os.environ.get(name)))
+        return [(module, chain, text) for (module, chain), text in sorted(rows.items())], apart
+
+    def _named(
+        self, module: str, chain: str, value: Any, attributes: set[str], depth: int = 0
+    ) -> Iterator[tuple[str, str, Any]]:
+        """The settings that a global is, or has under names that the code looks up."""
+        if _plain(value):
+            yield module, chain, value
+        elif depth > _DEEP:
+            return
+        elif isinstance(value, types.ModuleType):
+            if self._followed(getattr(value, "__file__", None) or "", vars(value)) and settings.registered(vars(value)):
+                for name in sorted(attributes & set(vars(value))):
+                    yield from self._named(value.__name__, name, vars(value)[name], attributes, depth + 1)
+        elif isinstance(value, types.FunctionType):
+            for name in value.__code__.co_freevars if value.__code__ in self.codes else ():
+                yield from self._named(module, f"{chain}.{name}", settings.lookup(value, name), attributes, depth + 1)
+            if value.__name__ != chain.rpartition(".")[2] and not value.__closure__:
+                yield module, chain, value
+        elif not isinstance(value, nn.Module | torch.Tensor):
+            names = self._class_settings(value) if isinstance(value, type) else settings.attributes(value)
+            for name in sorted(attributes & names):
+                yield from self._named(module, f"{chain}.{name}", settings.lookup(value, name), attributes, depth + 1)
+
+    def _class_settings(self, kind: type) -> set[str]:
+        """The names of plain values that a class and its bases hold, as far as their code is followed."""
+        found: set[str] = set()
+        for each in kind.__mro__:
+            file = getattr(sys.modules.get(each.__module__), "__file__", None) or ""
+            if each.__module__ != "builtins" and self._followed(file, {"__name__": each.__module__}):
+                found |= {name for name, value in vars(each).items() if _plain(value) and not name.startswith("__")}
+        return found
+
+    def _unknown(self) -> list[str]:
+        """Variables of closures that ran and are reached neither from the model nor by a global."""
+        reached = {id(holder.thing) for holder in self.holders}
+        reached |= {id(space.get(name)) for code, space in self.codes.items() for name in code.co_names}
+        found = []
+        for function in self.closures:
+            code = function.__code__
+            if id(function) not in reached and self._followed(code.co_filename, function.__globals__):
+                values = {name: settings.lookup(function, name) for name in code.co_freevars}
+                told = [f"{name} {settings.told(value)}" for name, value in values.items() if _plain(value)]
+                found += [f"{', '.join(told)} in {code.co_qualname}"] if told else []
+        return sorted(dict.fromkeys(found))
+
+
+@functools.cache
+def _home(file: str) -> str:
+    """Whose a file of code is: a "user"'s, of an installed "package", or of torch, Python or gaugec: a "library"."""
+    if file.startswith("<frozen "):
+        return "library"
+    real = os.path.realpath(file)
+    paths = sysconfig.get_paths()
+    for folder in (os.path.dirname(torch.__file__), os.path.dirname(os.path.dirname(__file__))):
+        if _inside(real, folder):
+            return "library"
+    if any(_inside(real, paths[key]) for key in ("purelib", "platlib")) or "site-packages" in real.split(os.sep):
+        return "package"
+    return "library" if _inside(real, paths["stdlib"]) else "user"
+
+
+def _inside(file: str, folder: str) -> bool:
+    return file.startswith(os.path.realpath(folder) + os.sep)
+
+
+def _loaded(code: types.CodeType) -> tuple[set[str], set[str]]:
+    """The globals and modules that code names, and the attributes that it looks up on anything."""
+    names, attributes = set(), set()
+    for step in dis.get_instructions(code):
+        if step.opname in ("LOAD_GLOBAL", "IMPORT_NAME"):
+            names.add(str(step.argval))
+        elif step.opname in ("LOAD_ATTR", "LOAD_METHOD", "IMPORT_FROM", "LOAD_SUPER_ATTR"):
+            attributes.add(str(step.argval))
+    return names, attributes
+
+
+def _recorded(name: str, value: Any) -> bool:
+    """Is an attribute that was read a setting?  Of what every module has, only the hooks are."""
+    if not name.isidentifier() or (name.startswith("__") and name.endswith("__")):
+        return False
+    if name in _OWN and not (isinstance(value, dict) and name not in settings.TABLES):
+        return False
+    return settings.is_setting(value)
+
+
+def _of_package(thing: Any, name: str, value: Any) -> bool:
+    """Is it a method that an installed package defines for a class?  Of these only `forward` is taken."""
+    own = name != "forward" and _is_function(value) and name not in settings.attributes(thing)
+    return own and _home(value.__code__.co_filename) != "user"
+
+
+def _plain(value: Any) -> bool:
+    """Is a global a value by itself, and nothing with attributes of its own?"""
+    return type(value) in (*_PLAIN, *_CONTAINERS) or isinstance(value, enum.Enum)
+
+
+def _is_module(value: Any) -> bool:
+    return issubclass(type(value), nn.Module)
+
+
+def _is_function(value: Any) -> bool:
+    return type(value) is types.FunctionType

@@ -200,7 +200,7 @@ METADATA: dict[str, Any] = {
             ("nf", "42", ("transformer.h.{0..2}.attn.c_proj", "transformer.h.{0..2}.mlp.c_proj")),
             ("nf", "168", ("transformer.h.{0..2}.mlp.c_fc",)),
         ],
-        "globals": [], "tensors": [("input_ids", "int64", (5, 8), "")], "values": [("use_cache", "False")],
+        "globals": [], "tensors": [("input_ids", "int64", (0, 0), "")], "values": [("use_cache", "False")],
         "frozen": [], "unknown": [],
         "everywhere": {
             "_backward_hooks": "{}", "_backward_pre_hooks": "{}", "_forward_hooks": "{}", "_forward_pre_hooks": "{}",

@@ -327,7 +327,7 @@ METADATA: dict[str, Any] = {
             ),
             ("forward", "transformers:LlamaRotaryEmbedding.forward", ("model.rotary_emb",)),
         ],
-        "globals": [], "tensors": [("input_ids", "int64", (5, 8), "")], "values": [("use_cache", "False")],
+        "globals": [], "tensors": [("input_ids", "int64", (0, 0), "")], "values": [("use_cache", "False")],
         "frozen": [], "unknown": [],
         "everywhere": {
             "_backward_hooks": "{}", "_backward_pre_hooks": "{}", "_forward_hooks": "{}", "_forward_pre_hooks": "{}",

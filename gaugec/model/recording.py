@@ -23,8 +23,8 @@ from torch.utils.flop_counter import flop_registry
 from gaugec.model.interfaces import DispatchMode, leaves, storage
 
 OPERATIONS = 20_000  # of one forward: a layer that steps along a long input is one of very many
-ARITHMETIC = 4_000_000_000  # floating point operations of one forward: a few seconds on one core
-MEMORY = 1 << 28  # bytes of all that one forward makes: a backward keeps most of it, in twice the precision
+ARITHMETIC = 2_000_000_000  # floating point operations of one forward: a second on one core
+MEMORY = 1 << 26  # bytes of all that one forward makes; the witness goes backward through it, and in float64
 DIVISORS = range(1, 65)  # strides and windows
 
 

@@ -48,6 +48,7 @@ class Looks:
         self.free: set[Axis] = set()
         self.numbers = not any(p.is_meta for p in model.parameters())
         self.base = self._recorded(here, self.numbers, _FREELY)
+        self.close: Recording | None = None
         self.far: Inputs | None = None
         self.known: dict[tuple[bool, bool], Recording | None] = {(False, self.numbers): self.base}
         self.exports = 0
@@ -87,15 +88,17 @@ class Looks:
 
     def _far_and_near(self) -> None:
         """Looks at all bundles at their far sizes, at those that do not run together one by one; then near."""
+        near, near_alone = self._taken_together({bundle: bundle.near for bundle in self.bundles if bundle.near})
+        if near:  # it costs little, and foretells what the far ones take
+            self.close = self._recorded(resized(*self.here, changed(near)), self.numbers)
         change, alone = self._taken_together({bundle: bundle.far for bundle in self.bundles})
         for far in ([change] if change else []) + alone:
             inputs = resized(*self.here, changed(far))
             if self._look(said(far), inputs):
                 self.free |= changed(far).keys()
                 self.far = self.far or inputs
-        change, alone = self._taken_together({bundle: bundle.near for bundle in self.bundles if bundle.near})
-        for near in ([change] if change else []) + alone:
-            self._look(said(near), resized(*self.here, changed(near)))
+        for change in ([near] if near else []) + near_alone:
+            self._look(said(change), resized(*self.here, changed(change)))
 
     def _taken_together(self, change: dict[Bundle, int]) -> tuple[dict[Bundle, int], list[dict[Bundle, int]]]:
         """As many of these changes as the model takes at once, and the rest."""
@@ -142,7 +145,7 @@ class Looks:
             self.waiting.append((name, at))
             return None
         exports = self.exports
-        taken = self._look(name if turn.own else "", at)
+        taken = self._look(name if turn.own else "", at, turned=turn.own)
         return at if taken and (turn.own or self.exports > exports) else None
 
     def _at_one_row(self) -> None:
@@ -161,10 +164,10 @@ class Looks:
 
     # --- one look
 
-    def _look(self, name: str, inputs: Inputs) -> bool:
+    def _look(self, name: str, inputs: Inputs, *, turned: bool = False) -> bool:
         """Compares with what the model is at other inputs; False where it does not take them, or it was left out.
 
-        name: what is said of it; "" for what nobody asks for.
+        name: what is said of it; "" for what nobody asks for.  turned: the forward may do another thing here.
 
         Raises:
             MatchError: it is another function there.
@@ -194,6 +197,8 @@ class Looks:
                         raise
                     return False  # what runs only where there are numbers may still be traced, or not
                 self.graph = _compared(self.graph, self.first, other)
+            elif not turned:
+                numbers = False  # no other numbers are expected so near
         self.same += [name] if name else []
         if numbers:
             self.others.append(inputs)
@@ -234,7 +239,7 @@ class Looks:
     def _foretold(self, inputs: Inputs) -> Work:
         if self.base is None:
             return Work()
-        return foretold(self.base, self.known.get((True, self.numbers)), tuple(axes_of(*inputs).values()))
+        return foretold(self.base, self.known.get((True, self.numbers)) or self.close, tuple(axes_of(*inputs).values()))
 
     def _affordable(self, inputs: Inputs) -> bool:
         return self._foretold(inputs).within(self._limit(True))

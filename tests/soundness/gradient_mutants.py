@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 P, S = "perceptron", "perceptron in single"
+NODES: list[Any] = []
 Rule = Callable[[Tensor], Tensor]
 
 
@@ -48,8 +49,9 @@ def accumulated(rule: Rule) -> Change:
 
     def change(m: Any) -> None:
         with torch.enable_grad():  # the node that accumulates lives as long as somebody holds it
-            m.node = m.up.weight.expand_as(m.up.weight).grad_fn.next_functions[0][0]
-        m.node.register_prehook(lambda grads: (rule(grads[0]),))
+            node = m.up.weight.expand_as(m.up.weight).grad_fn.next_functions[0][0]
+        node.register_prehook(lambda grads: (rule(grads[0]),))
+        NODES.append(node)
 
     return change
 

@@ -247,7 +247,7 @@ def later(fresh: Subject, changes: Sequence[Change]) -> Subject:
 def departures(made: Any, model: torch.nn.Module, inputs: Inputs) -> list[str]:
     """What the compiled file says does not hold any more of this model with these inputs."""
     holds = getattr(made, "holds", None)
-    return [] if holds is None else [str(text) for text in holds(model, *inputs[0], **inputs[1])]
+    return [] if holds is None else list(holds(model, *inputs[0], **inputs[1]).differences)
 
 
 def _unchecked(made: Any) -> list[str]:

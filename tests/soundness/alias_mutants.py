@@ -184,6 +184,16 @@ def other(m: Any) -> None:
     m.middle = lambda h: h * (0.5 + float(kept[0] ** 2))
 
 
+def tabled(m: Any) -> None:
+    table = np.arange(1.0, 4.0)
+    m.middle = lambda h: h * table.tolist()[1]
+
+
+def pointed(m: Any) -> None:
+    number = ctypes.c_double(1.5)
+    m.middle = lambda h: h * ctypes.c_double.from_address(ctypes.addressof(number)).value
+
+
 def unread(m: Any) -> None:
     m.kept = weight(m)
 
@@ -205,8 +215,14 @@ def masked(m: Any) -> None:
     m.middle = lambda h: h * torch.as_tensor(kept)
 
 
+TWICE: dict[str, Any] = {"calls": lambda: [((torch.randn(6, 11),), {}) for _ in range(2)]}
 for name, change in {
-    "a table of numpy": constant, "a copy of the first weight": copied, "a parameter that no gauge moves": other,
-    "numpy that nothing reads": unread, "numpy that is asked its shape": sized, "a buffer": buffered, "a mask": masked,
+    "a table of numpy": constant, "a copy of the first weight": copied, "a buffer": buffered, "a mask": masked,
+    "numpy of a table, listed": tabled, "ctypes of a constant": pointed,
 }.items():  # fmt: skip
-    add("aliases", P, name, change, "sound", calls=lambda: [((torch.randn(6, 11),), {}) for _ in range(2)])
+    add("aliases", P, name, change, "sound", **TWICE)
+# sites hold, and what was compiled is another function when the parameter has moved, or somebody else may read it
+for name, change in {
+    "a parameter that no gauge moves": other, "numpy that nothing reads": unread, "numpy that is asked its shape": sized,
+}.items():  # fmt: skip
+    add("aliases", P, name, change, "mixed", **TWICE)

@@ -388,19 +388,25 @@ def by_kind(rows: Sequence[Row]) -> list[str]:
         its = [row for row in unseen if kind in ("", row.mutant.kind)]
         counts = Counter("true" if row.verdict == "true, unseen" else row.verdict for row in its)
         lines.append(f"{kind or 'all':14s}" + "".join(f"{n:14d}" for n in (len(its), *(counts[c] for c in columns))))
-    lines += [f"sound, and refused: {row.mutant.name}: {row.because}" for row in unseen if row.needless]
+    refused = [row for row in unseen if row.needless]
+    lines += [f"{_why(row)}, and refused: {row.mutant.name}: {row.because}" for row in refused]
     lines += [f"the judge differs from who wrote it: {row.mutant.name}" for row in unseen if row.surprising]
     return [*lines, f"of {len(sound(unseen))} sound mutants {lost(unseen):.1%} are refused"]
 
 
+def _why(row: Row) -> str:
+    return "in doubt" if row.mutant.expects == "mixed" else "sound"
+
+
 def sound(rows: Sequence[Row]) -> list[Row]:
-    """Those that break no site of their base."""
-    return [row for row in rows if row.mutant.kind in UNSEEN_KINDS and not row.broken]
+    """Those that break no site of their base, and hide nothing from which one could not know."""
+    kinds = [row for row in rows if row.mutant.kind in UNSEEN_KINDS and row.mutant.expects != "mixed"]
+    return [row for row in kinds if not row.broken]
 
 
 def lost(rows: Sequence[Row]) -> float:
     """The share of the sound mutants that are refused."""
-    return sum(bool(row.needless) for row in rows) / max(1, len(sound(rows)))
+    return sum(bool(row.needless) for row in sound(rows)) / max(1, len(sound(rows)))
 
 
 def failed(rows: Sequence[Row]) -> bool:

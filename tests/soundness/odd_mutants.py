@@ -100,14 +100,9 @@ def weights(make: Any) -> Change:
     return runs(lambda m: replace(m, "up.weight", nn.Parameter(make())))
 
 
-def compiled(m: Any) -> None:
-    m.up = torch.compile(m.up, backend="eager")
-
-
 add("odd tensors", P, "a frozen weight of integers", runs(whole_numbers), "mixed")
 add("odd tensors", P, "a scripted part", runs(scripted), "sound")
 add("odd tensors", P, "an exported part", runs(exported), "sound")
-add("odd tensors", P, "a compiled part", runs(compiled), "mixed")
 add("odd tensors", P, "weights with an offset", weights(lambda: torch.randn(15, 11)[1:]), "sound")
 add("odd tensors", P, "weights by columns", weights(lambda: torch.randn(11, 14).T), "sound")
 for name, context in {

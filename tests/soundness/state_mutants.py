@@ -382,6 +382,22 @@ def timed(model: Any) -> None:
     model.middle = lambda h: (model.took.append(0.0 * time.perf_counter()), h)[1]
 
 
+def looks(model: Any) -> None:
+    model.up.register_forward_hook(lambda module, inputs, output: output.shape[-1] == 14 and None)
+
+
+def own_list(model: Any) -> None:
+    """What is made and forgotten within a call is no state."""
+
+    def middle(h: Tensor) -> Tensor:
+        parts = collections.deque(maxlen=2)
+        for factor in itertools.islice(itertools.count(1), 3):
+            parts.append(h * float(factor))
+        return sum(parts)
+
+    model.middle = middle
+
+
 def watched(model: Any) -> None:
     seen: list[Any] = []
     model.up.register_forward_hook(lambda module, inputs, output: seen.append(output.shape))
@@ -390,16 +406,23 @@ def watched(model: Any) -> None:
 SOUND: dict[str, Change] = {
     "a table that is set up once": set_up_once,
     "a pure cache": pure_cache,
-    "a log of shapes": logs,
-    "times that are only logged": timed,
-    "a hook that reads shapes": watched,
-    "a counter that is only logged": counted(lambda: N(n=0), lambda s: on(s, "n") < 0),
-    "itertools.count that is only logged": counted(itertools.count, lambda s: next(s) < 0),
     "a namespace that nothing moves": held(lambda: N(n=0), lambda s: s.n > 3),
     "a schedule that nobody steps": held(Schedule, lambda s: s.at > 3),
 }  # fmt: skip
+# something changes from call to call, and no call has read it yet: that no later one does is not to be known
+LOGGED: dict[str, Change] = {
+    "a log of shapes": logs,
+    "times that are only logged": timed,
+    "a hook that logs shapes": watched,
+    "a counter that is only logged": counted(lambda: N(n=0), lambda s: on(s, "n") < 0),
+    "itertools.count that is only logged": counted(itertools.count, lambda s: next(s) < 0),
+}  # fmt: skip
 for name, change in SOUND.items():
     add("state", P, name, change, "sound", **often(5))
+for name, change in LOGGED.items():
+    add("state", P, name, change, "mixed", **often(5))
+add("state", P, "a hook that reads shapes", looks, "sound", **often(5))
+add("state", P, "a function of the call's own list", own_list, "sound", **often(5))
 add("state", T, "tables by their length", kept_in_a_dict, "sound")
 
 
@@ -446,9 +469,9 @@ for name, change in DICE.items():
     add("dice", P, name, change, **often(16))
 for name, change in {
     "drawn once": drawn_once,
-    "noise of torch that multiplies": middle(lambda m, h: h * torch.rand_like(h)),
+    "noise of torch that multiplies": middle(lambda m, h: h * torch.rand(h.shape[0], 1)),
     "dropout": middle(lambda m, h: nn.functional.dropout(h, 0.2, True)),
     "a constant of numpy": lambda m: m.register_buffer("c", torch.from_numpy(np.random.RandomState(1).rand(6, 1))),
-    "numpy's, that multiply": middle(lambda m, h: h * float(1 + np.random.rand())),
 }.items():
     add("dice", P, name, change, "sound", **often(5))
+add("dice", P, "numpy's, that multiply", middle(lambda m, h: h * float(1 + np.random.rand())), "mixed", **often(5))

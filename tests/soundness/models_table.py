@@ -100,7 +100,7 @@ class Row:
         if self.false:
             return "FALSE ACCEPT"
         if not self.sites:
-            return "sound, lost" if self.needless else "refused"
+            return "sound, lost" if self.needless and not self.broken else "refused"
         if self.said:
             return "said" if self.broken else "said, true"
         return "true, unseen" if self.blind else "true"
@@ -388,7 +388,7 @@ def by_kind(rows: Sequence[Row]) -> list[str]:
         its = [row for row in unseen if kind in ("", row.mutant.kind)]
         counts = Counter("true" if row.verdict == "true, unseen" else row.verdict for row in its)
         lines.append(f"{kind or 'all':14s}" + "".join(f"{n:14d}" for n in (len(its), *(counts[c] for c in columns))))
-    refused = [row for row in unseen if row.needless]
+    refused = [row for row in unseen if row.needless and not row.broken]
     lines += [f"{_why(row)}, and refused: {row.mutant.name}: {row.because}" for row in refused]
     lines += [f"the judge differs from who wrote it: {row.mutant.name}" for row in unseen if row.surprising]
     return [*lines, f"of {len(sound(unseen))} sound mutants {lost(unseen):.1%} are refused"]

@@ -12,7 +12,7 @@ from soundness.setting_mutants import bent, either, runs
 from torch import Tensor
 from torch.nn import functional as F
 
-P, A, G = "perceptron", "plain attention", "gated"
+P, A, G = "perceptron", "fused attention", "gated"
 
 
 def seen(h: Tensor) -> bool:

@@ -115,7 +115,6 @@ SOUND: dict[str, Change] = {
     "Python's dice in a stage in eval": then(
         stage(lambda training, h: bent(h) if training and random.random() < 0.5 else h), EVAL,
     ),
-    "RReLU in eval": then(stage(None, lambda run: nn.RReLU()), EVAL),
     "all in eval": UP,
     "all in eval, with dropout": then(stage(None, lambda run: nn.Dropout(0.5)), UP),
 }  # fmt: skip

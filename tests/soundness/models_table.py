@@ -206,6 +206,8 @@ def claimed(row: Row, made: Any, model: torch.nn.Module) -> Row:
     for number, change in enumerate((None, *mutant.later)):
         fresh = later(_inputs(subject(base, mutant), mutant), mutant.later[:number])
         model = fresh.make() if mutant.device == "meta" else (change(model) if change else None) or model
+        if not model.training:  # what is wholly in evaluation is compiled as it will be in training
+            model.train()
         differences = [departures(made, model, inputs) for inputs in fresh.inputs]
         said += dict.fromkeys(text for texts in differences for text in texts)
         if number == 0 and mutant.inputs is None and differences[0]:

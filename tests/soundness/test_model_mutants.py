@@ -97,7 +97,18 @@ SITES = {
 # of the kinds that no trace sees: mutant -> what comes of it
 VERDICTS = {
     "perceptron: modes: dropout in eval": "true",
-    "perceptron over tokens: sizes: axis 1 by remainders of 7": "refused",
+    "perceptron: modes: a stage in eval": "refused",
+    "perceptron: settings: later: a namespace": "said",
+    "perceptron: settings: called with: None": "said",
+    "perceptron over tokens: sizes: axis 1 by remainders of 6": "refused",
+    "images: sizes: rolled by the width": "refused",
+    "perceptron: aliases: numpy in a closure": "refused",
+    "perceptron: aliases: ctypes": "refused",
+    "perceptron: state: itertools.count, from the fourth on": "refused",
+    "perceptron: state: a table that is set up once": "true",
+    "perceptron: dice: random.Random": "refused",
+    "perceptron: no numbers: meta: a custom backward that signs": "said",
+    "perceptron: gradients: a custom backward: clamped at 1e8": "refused",
     "perceptron: gradients: a custom backward: clamped at 1e-3": "refused",
     "perceptron: gradients: sound: the identity": "true",
 }

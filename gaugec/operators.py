@@ -6,7 +6,8 @@ states a law: laws are found and proved.  ATen operations that compute nothing, 
 same (they cut a gradient, they cast), have rows too: a stage knows kinds, never names.
 
 Definitions are trees of our own (`Term`), never text: numbers, the argument "x", and (head, operand, ...) with heads
-add, mul, pow, max, min, exp, log, tanh, erf, abs, sin and cos; along an axis also sum, largest and smallest.
+add, mul, pow, max, min, exp, log, tanh, erf, abs, sin, cos and step (1 where x > 0, else 0); along an axis also sum,
+largest and smallest.
 
 What this module does not do: it imports neither sympy nor torch.
 """
@@ -31,7 +32,8 @@ class Operator:
     kind: "map" (pointwise), "along" (acts along bound axes), "loss" (along the classes, read at a target and averaged),
         "form" (of the language: diag, outer...).  Of ATen alone: "cut" (what it returns has no gradient), "item" (takes
         a number out of a tensor), "cast", "layout" (says only how a value lies in memory), "new" (makes a tensor from
-        numbers), "like" (the same, of the type and shape of its first argument), "check" (computes nothing).
+        numbers), "like" (the same, of the type and shape of its first argument), "truth" (compares numbers), "check"
+        (computes nothing).
     definition: of a pointwise operator, a Term in "x"; None where the prover has a definition of its own (see laws).
     aten: overload packets ("aten.relu") that are this operator with the tensor as their first argument.
     along: of "along" and "loss", a Term in the entry "x", in which ("sum", t), ("largest", t) and ("smallest", t) are
@@ -58,7 +60,7 @@ class Operator:
     norm: bool = False
 
 
-HEADS = frozenset(("max", "min", "exp", "log", "tanh", "erf", "abs", "sin", "cos"))
+HEADS = frozenset(("max", "min", "exp", "log", "tanh", "erf", "abs", "sin", "cos", "step"))
 """The functions of which definitions are made; `add`, `mul` and `pow` have signs of their own in a spec."""
 
 
@@ -94,6 +96,8 @@ TABLE: tuple[Operator, ...] = (
     Operator("cos", "", "map", ("cos", "x"), _aten("cos")),
     Operator("erf", "", "map", ("erf", "x"), _aten("erf")),
     Operator("abs", "pointwise", "map", ("abs", "x"), _aten("abs"), norm=True),
+    Operator("step", "", "map", ("step", "x")),
+    Operator("sign", "", "map", ("add", ("step", "x"), ("mul", -1, ("step", ("mul", -1, "x")))), _aten("sign sgn")),
     Operator("relu6", "", "map", ("min", ("max", "x", 0), 6), _aten("relu6")),
     Operator("softplus", "", "map", ("log", ("add", 1, ("exp", "x")))),
     Operator(
@@ -141,6 +145,7 @@ TABLE: tuple[Operator, ...] = (
             "zeros_like ones_like full_like empty_like rand_like randn_like new_ones new_zeros new_full new_empty"
         ),
     ),
+    Operator("truth", "", "truth", aten=_aten("gt ge lt le eq ne greater greater_equal less less_equal not_equal")),
     Operator("metadata", "", "check", aten=_aten("_assert_tensor_metadata")),
 )
 

@@ -64,6 +64,7 @@ class Builder:
         self.symbolic = symbolic
         self.nodes: list[RawNode] = []
         self.boolean: set[int] = set()
+        self.truth = False  # is what is made next a truth value?
         self.place = ""
         self.source = ""
         self.line = ""

@@ -19,7 +19,7 @@ from gaugec.graph.ir import Access, Contraction, Graph, Ix, Map, Node, Sum
 from gaugec.operators import BY_NAME, FUSED, Term
 
 LARGEST = 64  # parts of a definition; what is larger stays spelled out
-_BENDS = frozenset(("max", "min", "abs", "tanh", "erf", "sin", "cos"))
+_BENDS = frozenset(("max", "min", "abs", "tanh", "erf", "sin", "cos", "step"))
 
 Base = tuple[int, tuple[Ix, ...]] | None  # a value and the index at which it is read; None: no value, a constant
 Chain = dict[Base, Term]  # what a node is as a function of one earlier value, for ever earlier ones, nearest first

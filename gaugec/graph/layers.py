@@ -12,6 +12,12 @@ from fractions import Fraction
 from gaugec.graph.builder import Builder, Ref
 
 HALF = Fraction(1, 2)
+_LETTERS = "abcdfghijloprstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+def axes(count: int, *, after: int = 0) -> str:
+    """One letter for each of so many axes; those that contractions name themselves (e k m n q) are left to them."""
+    return _LETTERS[after : after + count]
 
 
 def centred(b: Builder, x: Ref, positions: Sequence[int]) -> Ref:
@@ -30,10 +36,10 @@ def matmul(b: Builder, x: Ref, y: Ref) -> Ref:
     if len(x.shape) == 1 and len(y.shape) == 1:
         return b.einsum([x, y], ["k", "k"], "")
     if len(y.shape) == 1:
-        batch = "abcdefgh"[: len(x.shape) - 1]
+        batch = axes(len(x.shape) - 1)
         return b.einsum([x, y], [batch + "k", "k"], batch)
     rank = max(len(x.shape), len(y.shape)) - 2
-    batch = "abcdefgh"[:rank]
+    batch = axes(rank)
     left = batch[rank - (len(x.shape) - 2) :] if len(x.shape) > 1 else ""
     right = batch[rank - (len(y.shape) - 2) :]
     rows = "m" if len(x.shape) > 1 else ""

@@ -49,7 +49,8 @@ class Laws:
         """The laws as sentences about the function `name`."""
         n = self.degree
         power = "" if n == 1 else f"**{n}" if n is not None and n.denominator == 1 else f"**({n})"
-        scale = f"{name}(c*x) = c{power}*{name}(x) for c > 0" if n is not None else "no degree: a scale cannot leave it"
+        factor = f"c{power}*" if n != 0 else ""
+        scale = f"{name}(c*x) = {factor}{name}(x) for c > 0" if n is not None else "no degree: a scale cannot leave it"
         parity = {1: f"even: {name}(-x) = {name}(x)", -1: f"odd: {name}(-x) = -{name}(x)", 0: "neither odd nor even"}
         times = "" if self.shift == 1 else f"{self.shift}*"
         shift = "no law of shifts"
@@ -147,6 +148,7 @@ _FUNCTIONS: dict[str, Callable[..., float]] = {
     "sin": math.sin,
     "cos": math.cos,
     "abs": abs,
+    "step": lambda x: float(x > 0),
 }
 
 

@@ -35,6 +35,7 @@ ATOMS: dict[str, Callable[..., Any]] = {
     "abs": lambda a: sympy.Abs(a),
     "sin": lambda a: sympy.sin(a),
     "cos": lambda a: sympy.cos(a),
+    "step": lambda a: sympy.Heaviside(a, 0),
     "sigmoid": lambda a: 1 / (1 + sympy.exp(-a)),
     "softplus": lambda a: sympy.log(1 + sympy.exp(a)),
     "sqrt": lambda a: sympy.sqrt(a),
@@ -92,7 +93,7 @@ def degree(term: Term | None) -> Fraction | None:
     """The n with f(c x) = c^n f(x) for every c > 0 and real x, or None.
 
     Found from x f'(x) / f(x) on x > 0 and on x < 0, which must be the same rational number (a branch that is zero has
-    every degree), then proved by substitution.  The zero function has none.
+    every degree), then proved by substitution.  The zero function has none; a step has degree 0.
     """
     found: int | Fraction | None = None if term is None else answer("degree", term)
     return None if found is None else Fraction(found)
@@ -115,7 +116,7 @@ def _degree(term: Term) -> Fraction | None:
         return None
     n = found.pop()
     at_zero = expression(term, sympy.Integer(0))
-    return n if n > 0 and at_zero == 0 else None
+    return n if n == 0 or (n > 0 and at_zero == 0) else None
 
 
 def parity(term: Term | None) -> int:

@@ -64,9 +64,12 @@ class Bound:
 
 
 def fits(pattern: Pattern, role: str, leaf: Node, axis: int) -> bool:
-    """Has the leaf axes beside the acting one exactly when the role has?  (A vector plays a vector.)"""
-    beside = any(mode.axis != axis for mode in leaf.modes)
-    return beside == (len(pattern.statement.axes[role]) > 1)
+    """Has the leaf axes beside the acting one exactly when the role has?  (A vector plays a vector.)
+
+    One that has them with length 1 (the sizes of a weight norm) plays either.
+    """
+    beside, matrix = any(mode.axis != axis for mode in leaf.modes), len(pattern.statement.axes[role]) > 1
+    return beside == matrix or (matrix and len(leaf.shape) > 1)
 
 
 def ranges(bound: Mapping[Number, Extent]) -> dict[int, tuple[int, int]]:
@@ -176,7 +179,7 @@ class Closure:
 
     def _settle(self, node: Node, outcomes: Sequence[Outcome]) -> bool:
         """Records what a node does; True when it is kept.  Refuses a step that the formula has not."""
-        outcomes = [replace(o, key=self._formula_s(o.key)) for o in outcomes]
+        outcomes = [replace(o, key=self._formula_s(o)) for o in outcomes]
         for outcome in outcomes:
             if outcome.key is not None and outcome.key not in self.pattern.keys:
                 raise Blocked(_unexpected(outcome.key, node), node, _STEP)
@@ -193,9 +196,14 @@ class Closure:
         self.states[node.id] = moving
         return False
 
-    def _formula_s(self, key: Key | None) -> Key | None:
+    def _formula_s(self, outcome: Outcome) -> Key | None:
         """The formula's own step where it applies the same function to the same value, however that is spelled."""
-        if key is None or key in self.pattern.keys or key[0] != "map":
+        key = outcome.key
+        if key is None or key in self.pattern.keys:
+            return key
+        if outcome.otherwise:
+            return outcome.otherwise[0]
+        if key[0] != "map":
             return key
         for other in sorted((k for k in self.pattern.keys if k[0] == "map" and k[3] == key[3]), key=repr):
             if alike((key[1], key[2]), (other[1], other[2])):  # type: ignore[arg-type]

@@ -23,6 +23,7 @@ from gaugec.matching.states import (
     Demand,
     Demote,
     Extent,
+    Key,
     Number,
     Outcome,
     Seen,
@@ -148,10 +149,8 @@ def _shifted(node: Contraction, moved: list[Seen], context: Context) -> Outcome:
             raise Blocked("the axis along which the shift is constant is weighted or summed", node, _SUM["shift"])
     digits = _out(node, seen, context)
     weighed = bool(set(node.operands[seen.operand].variables) & set(node.summed))
-    state, tag = replace(seen.state, digits=digits), seen.state.tag
-    if weighed and isinstance(tag, tuple) and tag[0] == "role":
-        return Outcome(state, ("apply", tag))
-    return Outcome(state)
+    state = replace(seen.state, digits=digits)
+    return Outcome(state, ("apply", seen.state.tag) if weighed and _is_role(seen.state) else None)
 
 
 def _read_once(node: Contraction, seen: Seen, context: Context) -> Outcome | Demand:
@@ -172,7 +171,7 @@ def _read_once(node: Contraction, seen: Seen, context: Context) -> Outcome | Dem
     for digit, spot in seen.variables.items():
         if digit in context.copies and spot.variable in node.summed:
             raise Demote(digit, "values with different group elements are added up", node, _ONE)
-    zone, gate = seen.state.zone or seen.partial, False
+    zone, gate, masked = seen.state.zone or seen.partial, False, True
     own = set(node.operands[seen.operand].variables)
     weighed = bool(own & set(node.summed))
     for digit, variable in acting.items():
@@ -183,7 +182,11 @@ def _read_once(node: Contraction, seen: Seen, context: Context) -> Outcome | Dem
             zone = True
         elif context.kind == "scale":
             # a dropout mask on the axis leaves a scale alone, and is no gate of the formula
-            gate = gate or any(node.operands[i].node not in context.noise for i in others)
+            gates = [node.operands[i].node for i in others if node.operands[i].node not in context.noise]
+            gate = gate or bool(gates)
+            # what no parameter reaches (the mask of a pruned weight) may stand there whatever the formula, and so may
+            # any unmoved factor of a parameter itself: it only says how the parameter is written
+            masked = masked and (_is_role(seen.state) or not any(context.depends[id] for id in gates))
         else:
             raise Demote(
                 digit,
@@ -192,11 +195,16 @@ def _read_once(node: Contraction, seen: Seen, context: Context) -> Outcome | Dem
                 "diag(w) R = R diag(w) only where w is constant",
             )
     state = replace(seen.state, digits=_out(node, seen, context), zone=zone)
+    plain: Key | None = ("apply", seen.state.tag) if weighed and _is_role(seen.state) else None
     if gate:
-        return Outcome(state, ("weigh" if weighed else "gate", played(seen.state)))
-    if weighed and isinstance(seen.state.tag, tuple) and seen.state.tag[0] == "role":
-        return Outcome(state, ("apply", seen.state.tag))
-    return Outcome(state)
+        key = ("weigh" if weighed else "gate", played(seen.state))
+        return Outcome(state, key, otherwise=(plain,) if masked else ())
+    return Outcome(state, plain)
+
+
+def _is_role(state: State) -> bool:
+    """Is it a parameter itself, or a part of one?"""
+    return isinstance(state.tag, tuple) and state.tag[0] == "role"
 
 
 def _partner(node: Node, seen: Seen, acting: Mapping[Number, int], context: Context) -> int | None:
@@ -301,6 +309,8 @@ def _map(node: Map, moved: list[Seen], context: Context) -> Outcome:
     n = degree(node.function, node.attributes)
     if n is None:
         raise Blocked(f"{name} has no law that lets a positive scale through", node, _power(node))
+    if n == 0:  # it is kept by itself, whatever the formula
+        return Outcome(None, ("map", node.function, node.attributes, seen.state.tag), otherwise=(None,))
     state = replace(seen.state, digits=_out(node, seen, context), exponent=seen.state.exponent * n, tag=None)
     return Outcome(state, ("map", node.function, node.attributes, seen.state.tag))
 

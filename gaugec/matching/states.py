@@ -82,10 +82,14 @@ class State:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a node does with moved operands: the state of its value (None: kept), the step it took (None: neutral)."""
+    """What a node does with moved operands: the state of its value (None: kept), the step it took (None: neutral).
+
+    otherwise: what the step is for a formula that has none of this key, where such a formula lets it pass all the same.
+    """
 
     state: State | None
     key: Key | None = None
+    otherwise: tuple[Key | None, ...] = ()
 
 
 @dataclass(frozen=True)

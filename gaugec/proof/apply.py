@@ -46,7 +46,8 @@ def apply(algebra: Algebra, node: Map, parts: tuple[Polynomial, ...]) -> Polynom
     meaning = pointwise.definition(node.function, attributes)
     poly = parts[0]
     positive, rest = common_positive(algebra, poly, ())
-    if (positive or not poly) and (degree := pointwise.degree(meaning)) is not None and algebra.allow("degree"):
+    degree = pointwise.degree(meaning) if positive or not poly else None
+    if degree is not None and (poly or degree > 0) and algebra.allow("degree"):  # one of degree 0 may be 1 at 0
         algebra.used.setdefault(f"degree of {spelled(node.function, node.attributes)} is {degree}")
         if not poly:
             return {}

@@ -102,6 +102,7 @@ _FUNCTIONS: dict[str, Callable[[Value], Value]] = {
     "sin": lambda x: mpmath.sin(_bounded(x)),
     "cos": lambda x: mpmath.cos(_bounded(x)),
     "abs": abs,
+    "step": lambda x: Fraction(as_float(x) > 0),
 }
 
 
@@ -189,7 +190,7 @@ class Evaluation:
         values = [self._term(operand, x, (*place, k)) for k, operand in enumerate(operands)]
         if head in ("max", "min"):
             self._side(place, as_float(values[0]) > as_float(values[1]))
-        if head == "abs":
+        if head in ("abs", "step"):
             self._side(place, as_float(values[0]) > 0)
         return self._applied(head, values)
 

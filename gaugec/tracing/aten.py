@@ -11,13 +11,15 @@ What this module does not do: it imports no torch; dtypes arrive as strings.
 from __future__ import annotations
 
 import math
+import string
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import partial
 from typing import Any
 
 from gaugec.graph.builder import Builder, Ref
-from gaugec.graph.layers import HALF, dropout, matmul
+from gaugec.graph.ir import Leaf, Opaque
+from gaugec.graph.layers import HALF, axes, dropout, matmul
 from gaugec.operators import ATEN
 
 Row = Callable[..., "Ref | tuple[Ref, ...] | list[Ref]"]
@@ -36,14 +38,17 @@ def row(*names: str) -> Callable[[Row], Row]:
 
 
 def number(value: Any) -> Fraction:
-    """A Python scalar as an exact rational; a float is the number that it is written as: 0.01 is 1/100.
+    """A Python scalar as an exact rational; a float is the number that it is written as: 0.01 is 1/100, 1 / 3 is 1/3.
 
     Raises:
         ValueError: infinity or not a number.
     """
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{value} is not a finite number")
-    return Fraction(repr(float(value))) if isinstance(value, float) else Fraction(value)
+    if not isinstance(value, float):
+        return Fraction(value)
+    quotient = Fraction(value).limit_denominator(1000)
+    return quotient if float(quotient) == value else Fraction(repr(float(value)))
 
 
 # -- views -------------------------------------------------------------------------------------------------------
@@ -168,6 +173,8 @@ def _stack(b: Builder, shape: tuple[int, ...], xs: Sequence[Ref], dim: int = 0) 
 # -- arithmetic --------------------------------------------------------------------------------------------------
 @row("add")
 def _add(b: Builder, shape: tuple[int, ...], x: Any, y: Any, alpha: Any = 1) -> Ref:
+    if b.truth:  # of two truth values it is their "or"
+        return b.opaque("aten.add of truth values", [v for v in (x, y) if isinstance(v, Ref)], shape)
     if not isinstance(y, Ref):
         return b.add(x, constant=number(y) * number(alpha))
     if not isinstance(x, Ref):
@@ -247,6 +254,14 @@ def _leaky(b: Builder, shape: tuple[int, ...], x: Ref, slope: Any = 0.01) -> Ref
     return b.map("leaky_relu", x, attributes=(("definition", definition),))
 
 
+@row("prelu", "_prelu_kernel")
+def _prelu(b: Builder, shape: tuple[int, ...], x: Ref, slope: Ref) -> Ref:
+    if len(slope.shape) == 1 and len(x.shape) > 1:  # of every channel, axis 1; the kernel's has the axes of x
+        slope = b.reshape(slope, (slope.shape[0], *(1,) * (len(x.shape) - 2)))
+    low = b.map("clamp", x, attributes=(("definition", ("min", "x", 0)),))
+    return b.add(b.map("relu", x), b.mul(low, slope))
+
+
 @row("threshold")
 def _threshold(b: Builder, shape: tuple[int, ...], x: Ref, threshold: Any, value: Any) -> Ref:
     if number(threshold) == 0 and number(value) == 0:
@@ -274,6 +289,7 @@ def _clamp(b: Builder, shape: tuple[int, ...], x: Ref, low: Any = None, high: An
     # an exported graph leaves out arguments that have their default: every row must know its own
     if isinstance(low, Ref) or isinstance(high, Ref):
         return b.opaque("aten.clamp with tensors", [v for v in (x, low, high) if isinstance(v, Ref)], shape)
+    low, high = (None if bound in (-math.inf, math.inf) else bound for bound in (low, high))
     if low is not None and number(low) == 0 and high is None:
         return b.map("relu", x)
     definition: Any = "x"
@@ -293,11 +309,84 @@ def _dropout(b: Builder, shape: Any, x: Ref, p: Any, train: Any = True) -> Any:
     return (result, b.opaque("dropout mask", [], x.shape)) if several else result
 
 
+# -- truth values, as 0 and 1 ------------------------------------------------------------------------------------
+def _difference(b: Builder, x: Ref, y: Any, sign: int) -> Ref:
+    """sign * (x - y)"""
+    one = Fraction(sign)
+    return b.add(x, y, coefficients=[one, -one]) if isinstance(y, Ref) else b.add(
+        x, coefficients=[one], constant=-one * number(y)
+    )
+
+
+def _step(b: Builder, x: Ref, y: Any, sign: int) -> Ref:
+    """1 where x > y (sign 1) or x < y (sign -1), else 0."""
+    if not isinstance(y, Ref) and not number(y):
+        return b.map("step", x if sign == 1 else b.mul(x, coefficient=Fraction(-1)))
+    return b.map("step", _difference(b, x, y, sign))
+
+
+def _not(b: Builder, x: Ref) -> Ref:
+    return b.add(x, coefficients=[Fraction(-1)], constant=Fraction(1))
+
+
+@row("gt", "greater")
+def _greater(b: Builder, shape: tuple[int, ...], x: Ref, y: Any) -> Ref:
+    return _step(b, x, y, 1)
+
+
+@row("lt", "less")
+def _less(b: Builder, shape: tuple[int, ...], x: Ref, y: Any) -> Ref:
+    return _step(b, x, y, -1)
+
+
+@row("le", "less_equal")
+def _at_most(b: Builder, shape: tuple[int, ...], x: Ref, y: Any) -> Ref:
+    return _not(b, _step(b, x, y, 1))
+
+
+@row("ge", "greater_equal")
+def _at_least(b: Builder, shape: tuple[int, ...], x: Ref, y: Any) -> Ref:
+    return _not(b, _step(b, x, y, -1))
+
+
+@row("ne", "not_equal")
+def _unlike(b: Builder, shape: tuple[int, ...], x: Ref, y: Any) -> Ref:
+    return _apart(b, x, y)
+
+
+def _apart(b: Builder, x: Ref, y: Any) -> Ref:
+    return b.add(_step(b, x, y, 1), _step(b, x, y, -1))
+
+
+@row("eq")
+def _alike(b: Builder, shape: tuple[int, ...], x: Ref, y: Any) -> Ref:
+    return _not(b, _apart(b, x, y))
+
+
+@row("logical_not", "bitwise_not")
+def _negated(b: Builder, shape: tuple[int, ...], x: Ref) -> Ref:
+    return _not(b, x) if _known(b, x) else b.opaque(b.source, [x], shape)
+
+
+@row("logical_and", "bitwise_and")
+def _both(b: Builder, shape: tuple[int, ...], x: Ref, y: Any) -> Ref:
+    refs = [v for v in (x, y) if isinstance(v, Ref)]
+    return b.mul(*refs) if len(refs) == 2 and all(_known(b, v) for v in refs) else b.opaque(b.source, refs, shape)
+
+
+def _known(b: Builder, x: Ref) -> bool:
+    """Is a value a truth value that is made of comparisons, and of nothing unknown?"""
+    return b.truth and x.node in b.boolean and b.nodes[x.node].type not in (Leaf, Opaque)
+
+
 # -- choosing ----------------------------------------------------------------------------------------------------
 @row("where")
 def _where(b: Builder, shape: tuple[int, ...], condition: Ref, x: Any, y: Any) -> Ref:
-    yes = b.opaque("condition", [condition], condition.shape)
-    no = b.opaque("condition, negated", [condition], condition.shape)
+    if b.nodes[condition.node].type in (Leaf, Opaque):
+        yes = b.opaque("condition", [condition], condition.shape)
+        no = b.opaque("condition, negated", [condition], condition.shape)
+    else:
+        yes, no = condition, _not(b, condition)
     return b.add(_chosen(b, yes, x), _chosen(b, no, y))
 
 
@@ -317,7 +406,7 @@ def _masked_fill(b: Builder, shape: tuple[int, ...], x: Ref, mask: Ref, value: A
 # -- contractions ------------------------------------------------------------------------------------------------
 @row("linear")
 def _linear(b: Builder, shape: tuple[int, ...], x: Ref, w: Ref, bias: Any = None) -> Ref:
-    batch = "abcdefgh"[: len(x.shape) - 1]
+    batch = axes(len(x.shape) - 1)
     y = b.einsum([x, w], [batch + "k", "nk" if len(w.shape) == 2 else "k"], batch + ("n" if len(w.shape) == 2 else ""))
     return y if bias is None else b.add(y, bias)
 
@@ -339,12 +428,38 @@ def _matmul(b: Builder, shape: tuple[int, ...], x: Ref, y: Ref) -> Ref:
     return matmul(b, x, y)
 
 
+@row("inner")
+def _inner(b: Builder, shape: tuple[int, ...], x: Ref, y: Ref) -> Ref:
+    if not x.shape or not y.shape:
+        return b.mul(x, y)
+    rows, columns = axes(len(x.shape) - 1), axes(len(y.shape) - 1, after=len(x.shape) - 1)
+    return b.einsum([x, y], [rows + "k", columns + "k"], rows + columns)
+
+
+@row("tensordot")
+def _tensordot(b: Builder, shape: tuple[int, ...], x: Ref, y: Ref, dims: Any, others: Any) -> Ref:
+    left = list(axes(len(x.shape)))
+    right = list(axes(len(y.shape), after=len(x.shape)))
+    for i, j in zip(dims, others, strict=True):
+        right[j] = left[i]
+    summed = {left[i] for i in dims}
+    return b.einsum([x, y], ["".join(left), "".join(right)], "".join(a for a in (*left, *right) if a not in summed))
+
+
 @row("einsum")
 def _einsum(b: Builder, shape: tuple[int, ...], equation: str, xs: Sequence[Ref], **_: Any) -> Ref:
     left, arrow, out = equation.replace(" ", "").partition("->")
     labels = left.split(",")
     if "." in equation:
-        return b.opaque("aten.einsum with an ellipsis", xs, shape)
+        # the ellipsis of each operand stands for the axes that its letters leave, the last of those of all
+        more = [len(x.shape) - len(text.replace("...", "")) if "." in text else 0 for x, text in zip(xs, labels)]
+        unused = "".join(letter for letter in string.ascii_letters if letter not in equation)
+        rest = unused[: max(more)]
+        labels = [text.replace("...", rest[len(rest) - n :]) for text, n in zip(labels, more)]
+        if not arrow:
+            out, arrow = rest + "".join(a for a in sorted(set(left) - set(",.")) if left.count(a) == 1), "->"
+        else:
+            out = out.replace("...", rest)
     if not arrow:
         letters = sorted(set(left) - {","})
         out = "".join(letter for letter in letters if left.count(letter) == 1)
@@ -358,7 +473,20 @@ def _mean(b: Builder, shape: tuple[int, ...], x: Ref, dims: Any = None, keepdim:
 
 @row("sum")
 def _sum(b: Builder, shape: tuple[int, ...], x: Ref, dims: Any = None, keepdim: bool = False, **_: Any) -> Ref:
+    if b.truth:
+        return b.opaque("aten.sum to a truth value", [x], shape)
     return b.reshape(b.total(x, _positions(x, dims)), shape)
+
+
+@row("linalg_vector_norm", "norm")
+def _norm(
+    b: Builder, shape: tuple[int, ...], x: Ref, p: Any = 2, dims: Any = None, keepdim: bool = False, dtype: Any = None
+) -> Ref:
+    if p is not None and number(p) not in (1, 2):
+        return b.opaque(b.source, [x], shape)
+    if p is not None and number(p) == 1:
+        return b.reshape(b.total(b.map("abs", x), _positions(x, dims)), shape)
+    return b.reshape(b.power(b.total(b.mul(x, x), _positions(x, dims)), HALF), shape)
 
 
 def _positions(x: Ref, dims: Any) -> list[int]:
@@ -367,9 +495,32 @@ def _positions(x: Ref, dims: Any) -> list[int]:
     return [d % len(x.shape) for d in dims] if dims else list(range(len(x.shape)))
 
 
-@row("maximum", "minimum")
+@row("maximum", "fmax")
 def _larger(b: Builder, shape: tuple[int, ...], x: Ref, y: Ref) -> Ref:
-    return b.map("max" if b.source == "aten.maximum" else "min", x, y)
+    return b.map("max", x, y)
+
+
+@row("minimum", "fmin")
+def _smaller(b: Builder, shape: tuple[int, ...], x: Ref, y: Ref) -> Ref:
+    return b.map("min", x, y)
+
+
+@row("max")
+def _max(b: Builder, shape: Any, x: Ref, *rest: Any, **options: Any) -> Any:
+    """Of two values, as torch also calls `maximum`; along an axis it returns places too, and is not known."""
+    return _of_two(b, "max", shape, x, *rest, **options)
+
+
+@row("min")
+def _min(b: Builder, shape: Any, x: Ref, *rest: Any, **options: Any) -> Any:
+    return _of_two(b, "min", shape, x, *rest, **options)
+
+
+def _of_two(b: Builder, function: str, shape: Any, x: Ref, *rest: Any, **options: Any) -> Any:
+    if len(rest) == 1 and isinstance(rest[0], Ref) and not options:
+        return b.map(function, x, rest[0])
+    made = [b.opaque(b.source, [x], s) for s in (shape if isinstance(shape, list) else [shape])]
+    return made if isinstance(shape, list) else made[0]
 
 
 @row("var_mean")

@@ -12,7 +12,7 @@ from fractions import Fraction
 from typing import Any
 
 from gaugec.graph.builder import Builder, Ref
-from gaugec.graph.layers import HALF, centred, over_root
+from gaugec.graph.layers import HALF, axes, centred, over_root
 from gaugec.graph.layers import dropout as masked
 from gaugec.tracing.aten import number, row
 
@@ -24,8 +24,8 @@ def _embedding(b: Builder, shape: tuple[int, ...], w: Ref, ids: Ref, *_: Any, **
 
 def _lookup(b: Builder, table: Ref, ids: Ref) -> Ref:
     chosen = b.opaque("one-hot", [ids], (*ids.shape, table.shape[0]))
-    where = "abcdefgh"[: len(ids.shape)]
-    rest = "qrstuvwxyz"[: len(table.shape) - 1]
+    where = axes(len(ids.shape))
+    rest = axes(len(table.shape) - 1, after=len(where))
     return b.einsum([chosen, table], [where + "n", "n" + rest], where + rest)
 
 
@@ -77,6 +77,15 @@ def _rms_norm(
     positions = list(range(len(x.shape) - len(sizes), len(x.shape)))
     epsilon = number(eps) if eps is not None else Fraction(2) ** -23
     return _affine(b, over_root(b, x, positions, epsilon), gain, None)
+
+
+@row("_weight_norm", "_weight_norm_interface")
+def _weight_norm(b: Builder, shape: Any, v: Ref, g: Ref, dim: int = 0) -> Any:
+    """The direction of v times g: of every slice along `dim`, or of the whole of v where it is -1."""
+    kept = () if dim == -1 else (dim % len(v.shape),)
+    square = b.total(b.mul(v, v), [i for i in range(len(v.shape)) if i not in kept])
+    weight = b.mul(v, b.mul(g, b.power(square, -HALF)))
+    return [weight, b.power(b.reshape(square, shape[1]), HALF)] if isinstance(shape, list) else weight
 
 
 @row("group_norm")
@@ -207,7 +216,7 @@ def _attention(
     if enable_gqa and q.shape[-3] != k.shape[-3]:
         k = b.repeat_each(k, -3, q.shape[-3] // k.shape[-3])
         v = b.repeat_each(v, -3, q.shape[-3] // v.shape[-3])
-    batch = "abcdefgh"[: len(q.shape) - 2]
+    batch = axes(len(q.shape) - 2)
     factor = number(scale) if scale is not None else Fraction(1 / math.sqrt(q.shape[-1]))
     scores = b.einsum([q, k], [batch + "qe", batch + "ke"], batch + "qk", factor)
     if mask is not None:

@@ -43,5 +43,6 @@ def nothing_left_on(model: nn.Module) -> Iterator[None]:
         if left:
             raise MatchError(
                 f"the forward leaves a tensor in the attribute {left[0]} of {name or 'the model'}",
-                help="what leaves the forward unseen cannot be proved invariant: return it instead",
+                help="what leaves the forward unseen cannot be proved invariant: return it instead"
+                " (a weight that a hook writes into its module: say it as a parametrization)",
             )

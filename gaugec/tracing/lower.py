@@ -73,7 +73,6 @@ class _Program:
             self.names[name] = canonical.setdefault(id(parameter), name)
             self.shapes[self.names[name]] = tuple(parameter.shape)
         self.leaves: dict[str, Ref] = {}
-        self.boolean: set[int] = set()
 
     def placeholder(self, node: torch.fx.Node) -> Any:
         signature, b = self.program.graph_signature, self.builder
@@ -97,6 +96,7 @@ class _Program:
     def call(self, node: torch.fx.Node) -> Any:
         b, name = self.builder, packet(node)
         b.source, b.place, b.line = name, _place(node), _line(node)
+        b.truth = _truth(node)
         if name.endswith("getitem"):
             source, position = node.args
             return self.env[source.name][position]  # type: ignore[union-attr, index]
@@ -113,8 +113,7 @@ class _Program:
         for ref, wanted in zip(got, expected):
             if isinstance(ref, Ref) and ref.shape != wanted:
                 raise MatchError(f"{name} at {b.place or node.name}: shape {ref.shape} was derived, {wanted} traced")
-        value = node.meta.get("val")
-        if isinstance(value, torch.Tensor) and value.dtype == torch.bool and isinstance(made, Ref):
+        if b.truth and isinstance(made, Ref):
             b.boolean.add(made.node)
         return made
 
@@ -152,7 +151,9 @@ class _Program:
                 return b.opaque(f"{name} (rounded)", [], shape)
             if not known or any(isinstance(x, float) and not math.isfinite(x) for x in args):
                 return b.opaque(name, data, shape)
-        if _coarsens(node):
+        if kind == "truth" and not all(_floating(n) for n in node.all_input_nodes):
+            return self.unknown(name, args, kwargs, shape)  # integers say where, and not how much
+        if kind != "truth" and _coarsens(node):
             return self.unknown(f"{name} (in {node.meta['val'].dtype})", args, kwargs, shape)
         if row is not None:
             try:
@@ -173,6 +174,16 @@ def _rounded(value: Any, dtype: torch.dtype) -> bool:
     if not isinstance(value, float) or not math.isfinite(value) or dtype == torch.float64:
         return False
     return abs(torch.tensor(value, dtype=torch.float64).to(dtype).double().item() - value) > 1e-6 * abs(value)
+
+
+def _truth(node: torch.fx.Node) -> bool:
+    value = node.meta.get("val")
+    return isinstance(value, torch.Tensor) and value.dtype == torch.bool
+
+
+def _floating(node: torch.fx.Node) -> bool:
+    value = node.meta.get("val")
+    return isinstance(value, torch.Tensor) and value.dtype.is_floating_point
 
 
 def _coarsens(node: torch.fx.Node) -> bool:

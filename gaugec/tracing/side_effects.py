@@ -162,7 +162,8 @@ class _Watcher:
         if self.left:
             raise MatchError(
                 f"the forward leaves a tensor behind that depends on a parameter (made by {self.left[0]})",
-                help="what leaves the forward unseen cannot be proved invariant: return it instead",
+                help="what leaves the forward unseen cannot be proved invariant: return it instead"
+                " (a weight that a hook writes into its module: say it as a parametrization)",
             )
 
     def compare_calls(self) -> None:

@@ -55,7 +55,8 @@ def test_degrees_of_new_operators() -> None:
     assert pointwise.degree(("add", ("max", "x", 0), ("pow", ("min", "x", 0), 2))) is None
     assert pointwise.degree(("max", "x", 1)) is None
     assert pointwise.degree(("max", "x", ("add", ("exp", ("min", "x", 0)), -1))) is None
-    assert pointwise.degree(1) is None
+    # a constant, and a step, are what no scale changes
+    assert pointwise.degree(1) == 0 and pointwise.degree(("step", "x")) == 0
     assert pointwise.degree(0) is None
     assert pointwise.degree(("no such operation", "x")) is None
     assert pointwise.degree(None) is None

@@ -19,11 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from gaugec.model.interfaces import DispatchMode, StorageWeakRef, leaves, storage
+from gaugec.model.memory import parts, plain
 
 WHOLE = 100_000  # elements up to which a tensor from outside is compared entry by entry, and beyond in sums
 ROUNDING = 1e-4  # of the largest entry: by how much gradients, and outputs off the CPU, differ in two equal runs
 _TORCH = os.path.dirname(torch.__file__) + os.sep
 _OWN = os.path.dirname(os.path.dirname(__file__)) + os.sep
+_KNOWN = (bool, int, float, complex, str, type(None), torch.dtype, torch.device, torch.layout, torch.memory_format)
 _UNSEEN = (torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape)
 
 
@@ -72,30 +74,30 @@ class _Listener(DispatchMode):
             _flatten(kwargs, given)
             _flatten(kwargs.values(), given)
         tensors = [x for x in given if isinstance(x, Tensor)]
-        line: list[Any] = [func, *(_plain(x) for x in given if not isinstance(x, Tensor))]
+        line: list[Any] = [func, *(_number(x) for x in given if not isinstance(x, Tensor))]
         line += [_value(x) for x in tensors if self._foreign(x)]
         self._write((*line,), by_value=False)
         made = func(*args, **(kwargs or {}))
         results: list[Any] = []
         _flatten(made if isinstance(made, (tuple, list)) else (made,), results)
         self._remember(results, tensors)
-        self.call.work += sum(x.numel() for x in (*tensors, *results) if isinstance(x, Tensor))
+        self.call.work += sum(x.numel() for x in (*tensors, *results) if isinstance(x, Tensor) and plain(x))
         if any(tag in func.tags for tag in _UNSEEN):
-            line = [tuple(x.shape) if isinstance(x, Tensor) else _plain(x) for x in results]
+            line = [_size(x) if isinstance(x, Tensor) else _number(x) for x in results]
             self._write((f"what {func} gives", *line), by_value=True)
         return made
 
     def _foreign(self, x: Tensor) -> bool:
         """Is it no parameter, buffer or input, and made by no operation that was seen?"""
-        if x.layout is not torch.strided or x.is_meta:
+        if not plain(x) or x.is_meta:
             return False
         memory = storage(x)
         return memory not in self.known and (memory not in self.made or self.made[memory].expired())
 
     def _remember(self, results: Sequence[Any], given: Sequence[Tensor]) -> None:
-        before = {storage(x) for x in given if x.layout is torch.strided}
+        before = {storage(x) for x in given if plain(x)}
         for x in results:
-            if isinstance(x, Tensor) and x.layout is torch.strided and storage(x) not in before:
+            if isinstance(x, Tensor) and plain(x) and storage(x) not in before:
                 self.made[storage(x)] = StorageWeakRef(x.untyped_storage())
 
     def _write(self, line: tuple[Any, ...], by_value: bool) -> None:
@@ -146,10 +148,12 @@ def same_tensor(one: Tensor, two: Tensor, rounding: float = 0.0) -> bool:
 
     rounding: by how much of the largest entry they may differ.
     """
-    if one.shape != two.shape or one.dtype != two.dtype or one.layout != two.layout:
+    if one.dtype != two.dtype or one.layout != two.layout or one.is_nested != two.is_nested:
         return False
-    if one.is_meta or one.layout is not torch.strided or one.is_quantized:
-        return True
+    if not plain(one):
+        return all(same_tensor(a, b, rounding) for a, b in zip(parts(one), parts(two)))
+    if one.shape != two.shape or one.is_meta:
+        return one.shape == two.shape
     if torch.equal(one, two):
         return True
     if not (one.is_floating_point() or one.is_complex()):
@@ -161,9 +165,15 @@ def same_tensor(one: Tensor, two: Tensor, rounding: float = 0.0) -> bool:
     return bool((one - two).abs().max() <= rounding * torch.maximum(one.abs().max(), two.abs().max()))
 
 
-def _plain(x: Any) -> Any:
-    """A value that is no tensor: NaN is made equal to itself."""
-    return "nan" if isinstance(x, float) and x != x else x
+def _size(x: Tensor) -> Any:
+    return tuple(x.shape) if plain(x) else None
+
+
+def _number(x: Any) -> Any:
+    """A value that is no tensor to be compared: NaN is made equal to itself."""
+    if isinstance(x, float) and x != x:
+        return "nan"
+    return x if isinstance(x, _KNOWN) else type(x)
 
 
 def _flatten(values: Iterable[Any], found: list[Any]) -> None:
@@ -207,7 +217,7 @@ def _line() -> str:
 def known_memory(model: nn.Module, inputs: Any) -> set[int]:
     """The storages of a model's parameters and buffers and of its inputs."""
     known = [*model.parameters(), *model.buffers(), *(x for x in leaves(inputs) if isinstance(x, Tensor))]
-    return {storage(x) for x in known if x.layout is torch.strided}
+    return {storage(part) for x in known for part in parts(x)}
 
 
 def called(
@@ -241,7 +251,7 @@ def unheard(model: nn.Module, args: Any, kwargs: Any) -> Call:
 
 
 def _end(call: Call, made: Any) -> None:
-    call.outputs = [x.detach() if isinstance(x, Tensor) else _plain(x) for x in _returned(made)]
+    call.outputs = [x.detach() if isinstance(x, Tensor) else _number(x) for x in _returned(made)]
     call.dice = torch.get_rng_state()
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from gaugec.model.dice import dice_kept
-from gaugec.model.interfaces import FakeTensor
+from gaugec.model.memory import put_back, values
 
 SMALL = 3e8  # elements of all parameters: of more, no copy is made, and nothing is run to be compared
 DEPTH = 6  # of containers in containers
@@ -30,7 +30,7 @@ class _Kept:
 
     def __init__(self, model: nn.Module, parameters: bool) -> None:
         self.containers: dict[int, tuple[Any, Any]] = {}
-        self.tensors: dict[int, tuple[Tensor, Tensor]] = {}
+        self.tensors: dict[int, list[tuple[Tensor, Tensor]]] = {}
         self.own = {id(p): p for p in model.parameters()}
         for p in self.own.values() if parameters and small(model) else ():
             self._tensor(p)
@@ -50,8 +50,7 @@ class _Kept:
                 self._keep(item, depth + 1)
 
     def _tensor(self, x: Tensor) -> None:
-        if not (x.is_meta or is_lazy(x) or isinstance(x, FakeTensor)) and x.layout is torch.strided:
-            self.tensors[id(x)] = (x, x.detach().clone())
+        self.tensors[id(x)] = values(x)
 
     def back(self) -> None:
         for container, content in self.containers.values():
@@ -62,12 +61,9 @@ class _Kept:
                 continue
             container.clear()
             (container.extend if isinstance(container, deque) else container.update)(content)
-        with torch.no_grad():
-            for x, value in self.tensors.values():
-                if x.shape != value.shape:
-                    x.data = value
-                elif not torch.equal(x.detach(), value):
-                    x.detach().copy_(value)
+        for parts in self.tensors.values():
+            for part, value in parts:
+                put_back(part, value)
 
 
 def small(model: nn.Module) -> bool:

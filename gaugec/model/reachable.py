@@ -28,6 +28,7 @@ from torch.nn.parameter import is_lazy
 from gaugec.model.dice import numpy_state
 from gaugec.model.functions import Ran, is_guest
 from gaugec.model.interfaces import FakeTensor
+from gaugec.model.memory import plain
 
 DEPTH = 6  # steps from a root
 MOST = 20_000  # values
@@ -90,7 +91,7 @@ class Reachable:
                 self.todo.extend((place + step, item, depth + 1) for step, item in _inside(value))
 
     def _tensor(self, place: str, x: Tensor) -> None:
-        if is_lazy(x) or isinstance(x, FakeTensor) or x.layout is not torch.strided or x.is_meta or x.is_quantized:
+        if is_lazy(x) or isinstance(x, FakeTensor) or not plain(x) or x.is_meta or x.is_quantized:
             return
         if x.numel() <= TENSOR:
             self.marks[place] = (x.dtype, tuple(x.shape), repr(x.detach().tolist()))

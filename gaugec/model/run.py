@@ -13,9 +13,9 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from gaugec.model.context import as_the_caller
 from gaugec.model.dry_run import dry_run
 from gaugec.model.inputs import Inputs, axes_of, resized
-from gaugec.model.interfaces import storage
 from gaugec.model.preserve import preserved
 from gaugec.model.recording import Recorder, Recording, TooMuchWork, Work
 
@@ -74,23 +74,12 @@ def trained_modes(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def share_memory(one: torch.Tensor, two: torch.Tensor) -> bool:
-    """Do two tensors live in the same memory, by whatever road (a view, `.data`, a numpy array)?"""
-    if storage(one) == storage(two):
-        return True
-    a, b = one.untyped_storage(), two.untyped_storage()
-    if one.device != two.device or one.is_meta or not a.nbytes() or not b.nbytes():
-        return False
-    first, second = a.data_ptr(), b.data_ptr()
-    return bool(first) and first < second + b.nbytes() and second < first + a.nbytes()
-
-
 def runs(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, numbers: bool = True) -> bool:
     """Does the forward take inputs of these shapes?  Without numbers it costs no memory, and sees less.
 
     What the forward writes stays written: see `gaugec.model.preserve`.
     """
-    with trained_modes(model), quiet(), torch.no_grad(), torch.random.fork_rng(devices=[]):
+    with trained_modes(model), quiet(), as_the_caller(), torch.no_grad(), torch.random.fork_rng(devices=[]):
         try:
             _once(model, args, kwargs, numbers, None)
             return True
@@ -110,7 +99,7 @@ def recorded(
         TooMuchWork: it was stopped.
     """
     recorder = Recorder(model, tuple(axes_of(args, kwargs).values()), limit)
-    with trained_modes(model), quiet(), torch.enable_grad(), torch.random.fork_rng(devices=[]):
+    with trained_modes(model), quiet(), as_the_caller(), torch.enable_grad(), torch.random.fork_rng(devices=[]):
         try:
             _once(model, args, kwargs, numbers, recorder)
         except Exception:

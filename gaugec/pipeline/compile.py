@@ -19,7 +19,9 @@ from gaugec.errors import MatchError, ProofError
 from gaugec.groups import GROUPS
 from gaugec.language import load
 from gaugec.language.tree import Entry, Gauge, Spec
+from gaugec.model.context import ordinary
 from gaugec.model.guest import TORCH, Model
+from gaugec.model.inputs import outside_inference
 from gaugec.model.preserve import preserved
 from gaugec.pipeline.assumed import assumed
 from gaugec.pipeline.checked import checked
@@ -52,7 +54,7 @@ def compile(
         MatchError: the model cannot be traced, a required gauge has no site, or the witness contradicts a proof.
         ValueError: the limit is not a positive number.
     """
-    with limits.each(limit):
+    with limits.each(limit), ordinary():
         return _compile(spec, model, args, kwargs, loss)
 
 
@@ -70,6 +72,8 @@ def _compile(
             raise _unproved(entry, theorem)
     spec_file = loaded.name if isinstance(spec, Spec) else str(spec)
     with preserved(model):
+        if isinstance(args, tuple | list) and isinstance(kwargs, Mapping | None):
+            args, kwargs = outside_inference(tuple(args), dict(kwargs or {}))
         traced = trace(model, args, kwargs, loss=loss)
         return build(loaded, spec_file, verification, traced, model, args, kwargs)
 

@@ -23,6 +23,7 @@ from gaugec.errors import GaugeError, SpecError, printable
 from gaugec.graph.ir import Leaf
 from gaugec.language import load, shipped
 from gaugec.language.tree import Spec
+from gaugec.model.context import ordinary
 from gaugec.model.guest import TORCH, Model
 from gaugec.model.preserve import preserved
 from gaugec.pipeline.assumed import assumed
@@ -93,7 +94,7 @@ def recheck(
         NotCompiled: the file is no compiled gauge with a certificate.
         ValueError: the limit is not a positive number.
     """
-    with limits.each(limit), preserved(model):
+    with limits.each(limit), ordinary(), preserved(model):
         return _recheck(str(path), model, args, kwargs, loss, spec)
 
 

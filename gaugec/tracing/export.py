@@ -14,9 +14,12 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from gaugec.errors import MatchError, printable
+from gaugec.model.context import as_the_caller
 from gaugec.model.interfaces import OpOverload
+from gaugec.model.memory import kind, plain
 from gaugec.model.preserve import preserved
 from gaugec.model.run import quiet, trained_modes
 from gaugec.tracing.attributes import nothing_left_on
@@ -35,11 +38,11 @@ def _names_are_no_code(model: nn.Module) -> None:
         ("buffer", model.named_buffers(remove_duplicate=False)),
         ("module", model.named_modules(remove_duplicate=False)),
     )
-    for kind, items in kinds:
+    for what, items in kinds:
         for name, _ in items:
             if set(name) & set('"\n\r\0'):
                 raise MatchError(
-                    f"the name of the {kind} '{printable(name)}' holds a double quote or a line break",
+                    f"the name of the {what} '{printable(name)}' holds a double quote or a line break",
                     help="torch.export would take it for code: rename it",
                 )
 
@@ -51,7 +54,7 @@ def exported(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
         MatchError: it cannot be exported, or what is exported is not the function that is trained.
     """
     _names_are_no_code(model)
-    with trained_modes(model), quiet(), torch.enable_grad():
+    with trained_modes(model), quiet(), as_the_caller(), torch.enable_grad():
         try:
             with preserved(model, parameters=False), nothing_left_on(model):
                 program = torch.export.export(model, args, kwargs, strict=False)
@@ -65,8 +68,20 @@ def exported(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
             reason = str(error).strip().splitlines() or [type(error).__name__]
             raise MatchError(
                 f"torch.export cannot trace the model: {reason[0][:300]}",
-                help="the forward must be a static graph of tensors: no data-dependent branch, use_cache=False",
+                help=_odd(model)
+                or "the forward must be a static graph of tensors: no data-dependent branch, use_cache=False",
             ) from error
+
+
+def _odd(model: nn.Module) -> str:
+    """A parameter or buffer that an export may not take, used or not; "" where there is none."""
+    for name, x in [*model.named_parameters(), *model.named_buffers()]:
+        if not is_lazy(x) and (not plain(x) or x.is_quantized):
+            return f"{name} is a {kind(x)} tensor, which an export may not take, used or not"
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            return f"{name or 'the model'} is a script, which an export cannot read: give the module that it is made of"
+    return ""
 
 
 def _functional(program: torch.export.ExportedProgram) -> bool:

@@ -12,7 +12,7 @@ from torch import nn
 
 from gaugec.errors import MatchError
 from gaugec.model.interfaces import OpOverload
-from gaugec.model.run import share_memory
+from gaugec.model.memory import share_memory
 from gaugec.operators import aten_kind
 from gaugec.tracing.regions import carriers, packet
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from gaugec.model.calls import known_memory
 from gaugec.model.interfaces import DispatchMode, StorageWeakRef, leaves, storage
+from gaugec.model.memory import plain
 
 
 class LeftBehind(DispatchMode):
@@ -23,14 +23,14 @@ class LeftBehind(DispatchMode):
     def __init__(self, model: nn.Module, inputs: Any) -> None:
         super().__init__()
         self.known = known_memory(model, inputs)
-        self.moved: dict[int, Any] = {storage(p): None for p in model.parameters() if p.layout is torch.strided}
+        self.moved: dict[int, Any] = {storage(p): None for p in model.parameters() if plain(p)}
         self.made: list[tuple[str, Any]] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         depends = any(self._depends(x) for x in leaves(args, kwargs or {}) if isinstance(x, Tensor))
         made = func(*args, **(kwargs or {}))
         for x in leaves(made):
-            if isinstance(x, Tensor) and x.layout is torch.strided:
+            if isinstance(x, Tensor) and plain(x):
                 memory = storage(x)
                 if memory in self.known:
                     continue
@@ -43,7 +43,7 @@ class LeftBehind(DispatchMode):
         return made
 
     def _depends(self, x: Tensor) -> bool:
-        if x.layout is not torch.strided or storage(x) not in self.moved:
+        if not plain(x) or storage(x) not in self.moved:
             return False
         weak = self.moved[storage(x)]
         return weak is None or not weak.expired()

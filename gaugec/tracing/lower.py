@@ -25,7 +25,7 @@ from gaugec.graph.layers import cross_entropy
 from gaugec.laws.functions import recognise
 from gaugec.model.inputs import Inputs
 from gaugec.model.interfaces import hooked, leaves, storage
-from gaugec.model.run import share_memory
+from gaugec.model.memory import parts, share_memory
 from gaugec.operators import aten_kind
 from gaugec.tracing import aten_layers  # noqa: F401  (it registers its rows)
 from gaugec.tracing.aten import lowering
@@ -297,11 +297,12 @@ def _aliased(model: nn.Module, names: dict[str, str]) -> dict[str, str]:
         if id(tensor) in seen:
             continue
         seen.add(id(tensor))
-        known = places.get(storage(tensor))
-        if known is None:
-            places[storage(tensor)] = known = []
-            groups.append(known)
-        known.append((name, tensor))
+        for part in parts(tensor):
+            known = places.get(storage(part))
+            if known is None:
+                places[storage(part)] = known = []
+                groups.append(known)
+            known.append((name, part))
     spans = sorted(
         (group[0][1].untyped_storage().data_ptr(), n)
         for n, group in enumerate(groups)
@@ -316,11 +317,13 @@ def _aliased(model: nn.Module, names: dict[str, str]) -> dict[str, str]:
     for name, parameter in model.named_parameters():
         if hooked(parameter):
             blocked[names[name]] = "a hook on it may change its gradient"
+        if not parameter.is_floating_point():
+            blocked[names[name]] = f"its numbers are of type {parameter.dtype}"
         if any(n > 1 and s == 0 for n, s in zip(parameter.shape, parameter.stride())):
             blocked[names[name]] = "its elements overlap in memory"
     for sharing in owners.values():
-        for name in sharing if len(sharing) > 1 else ():
+        for name in sharing if len(set(sharing)) > 1 else ():
             if name in names:
-                others = ", ".join(other for other in sharing if other != name)
+                others = ", ".join(dict.fromkeys(other for other in sharing if other != name))
                 blocked[names[name]] = f"its storage is shared with {others}"
     return blocked

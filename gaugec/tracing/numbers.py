@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from gaugec.errors import MatchError
 from gaugec.model.calls import Difference
+from gaugec.model.memory import changeable, plain, put_back
 from gaugec.model.reachable import Reachable
 
 LITTLE, MUCH = 1e-5, 1.0  # of a parameter's size; by a little no choice among experts falls otherwise
@@ -50,27 +51,26 @@ def no_numbers_of_parameters(
 @contextlib.contextmanager
 def _varied(model: nn.Module, values: Mapping[str, Tensor], size: float) -> Iterator[None]:
     """Every floating parameter is another one, in the same memory."""
-    generator = torch.Generator().manual_seed(7)
-    own = {name: p for name, p in model.named_parameters() if p.is_floating_point()}
+    generator = torch.Generator("cpu").manual_seed(7)
+    own = {name: p for name, p in model.named_parameters() if changeable(p)}
     try:
         with torch.no_grad():
             for name, p in own.items():
                 typical = values[name].double().square().mean().sqrt().item()
                 share = max(size, 32 * torch.finfo(p.dtype).eps)
-                noise = torch.randn(p.shape, generator=generator, dtype=torch.float64)
+                noise = torch.randn(p.shape, generator=generator, dtype=torch.float64, device="cpu")
                 p.add_((share * (typical + 1e-3) * noise).to(p.device, p.dtype))
         yield
     finally:
-        with torch.no_grad():
-            for name, p in own.items():
-                p.copy_(values[name])
+        for name, p in own.items():
+            put_back(p, values[name])
 
 
 def shared_memory(model: nn.Module, reached: Reachable) -> dict[str, str]:
     """Parameter -> the place of an array, not torch's, that lies in its memory."""
     found: dict[str, str] = {}
     for name, p in model.named_parameters():
-        if p.device.type != "cpu" or p.layout is not torch.strided:
+        if p.device.type != "cpu" or not plain(p):
             continue
         start = p.untyped_storage().data_ptr()
         end = start + p.untyped_storage().nbytes()

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,10 +23,12 @@ from torch.nn.parameter import is_lazy
 
 from gaugec.errors import MatchError, first_line
 from gaugec.model.calls import Difference, called, gradients, other_values, same_tensor, unheard
+from gaugec.model.context import as_the_caller
 from gaugec.model.dice import TorchDice, dice_kept, other_dice
 from gaugec.model.functions import listening
 from gaugec.model.inputs import copied
 from gaugec.model.interfaces import writes
+from gaugec.model.memory import put_back, values
 from gaugec.model.preserve import small
 from gaugec.model.reachable import Reachable
 from gaugec.model.run import quiet, trained_modes
@@ -99,7 +101,7 @@ class _Watcher:
         self.versions = {n: writes(p) for n, p in model.named_parameters()}
         self.dice, self.others = TorchDice(model), other_dice()
         self.generators: list[tuple[torch.Generator, Tensor]] = []
-        self.buffers: dict[str, tuple[Tensor, int, Tensor]] = {}
+        self.buffers: dict[str, tuple[Tensor, int, list[tuple[Tensor, Tensor]]]] = {}
         self.written: frozenset[str] = frozenset()
         self.left: list[str] = []
         self.calls = 0
@@ -116,7 +118,7 @@ class _Watcher:
         with self._again() as (args, kwargs), listening() as again:
             self.model(*args, **kwargs)
         self.asked = again.asked
-        self.buffers = {n: (b, writes(b), b.clone()) for n, b in self.model.named_buffers()}
+        self.buffers = {n: (b, writes(b), values(b)) for n, b in self.model.named_buffers()}
         self.closures = self.ran.closures()
         self.reads.heard(self.ran.codes, self.closures)
         self.before = Reachable(self.model, self.ran, self.closures)
@@ -215,20 +217,20 @@ class _Watcher:
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
         """As in training, and nothing is left of it but what calls leave."""
-        with trained_modes(self.model), quiet(), dice_kept(self.model), torch.enable_grad():
+        with trained_modes(self.model), quiet(), as_the_caller(), dice_kept(self.model), torch.enable_grad():
             yield
 
     @contextlib.contextmanager
     def _again(self) -> Iterator[Inputs]:
         """Fresh inputs, and the state from which every call starts: buffers and torch's random numbers."""
-        for name, (buffer, version, value) in self.buffers.items():
+        for name, (buffer, version, was) in self.buffers.items():
             owner, _, last = name.rpartition(".")
             held = self.model.get_submodule(owner)._buffers
             held[last] = buffer
-            if writes(buffer) != version:
-                with torch.no_grad():
-                    buffer.copy_(value)
-                self.buffers[name] = (buffer, writes(buffer), value)
+            if writes(buffer) != version or buffer.is_inference():
+                for part, value in was:
+                    put_back(part, value)
+                self.buffers[name] = (buffer, writes(buffer), was)
         self.dice.again()
         for generator, state in self.generators:
             generator.set_state(state)
@@ -246,8 +248,8 @@ def _said(error: Exception) -> str:
     return f"{type(error).__name__}: {first_line(error)[:200]}"
 
 
-def _written(now: Tensor, before: Tensor, version: int, value: Tensor) -> bool:
-    return now is not before or writes(now) != version or not same_tensor(now, value)
+def _written(now: Tensor, before: Tensor, version: int, were: Sequence[tuple[Tensor, Tensor]]) -> bool:
+    return now is not before or writes(now) != version or not all(same_tensor(part, was) for part, was in were)
 
 
 __all__ = ["Watched", "watch"]

@@ -12,12 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
 from gaugec.errors import MatchError
 from gaugec.model.inputs import tensors_of
-from gaugec.model.run import several, share_memory
+from gaugec.model.memory import kind, plain, share_memory
+from gaugec.model.run import several
 from gaugec.tracing.export import exported
 from gaugec.tracing.looks import Looks
 from gaugec.tracing.lower import Trace, lower_program
@@ -59,7 +61,22 @@ def _refuse_inputs(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, An
     for name, parameter in model.named_parameters():
         if parameter.is_complex():
             raise MatchError(f"the parameter {name} is complex", help="only real parameters are supported")
+        if is_lazy(parameter):
+            continue
+        if parameter.requires_grad and parameter.is_inference():
+            raise MatchError(
+                f"the parameter {name} was made under torch.inference_mode, and cannot be trained",
+                help="make the model outside of it",
+            )
+        if not plain(parameter):
+            raise MatchError(
+                f"the parameter {name} is a {kind(parameter)} tensor",
+                help="only parameters with strides are supported: keep what is not trained in a buffer",
+            )
     tensors = tensors_of(args, kwargs)
+    for x in tensors:
+        if x.layout is not torch.sparse_coo and not plain(x):
+            raise MatchError(f"an example input is a {kind(x)} tensor", help="make it dense in front of the model")
     if any(t.numel() == 0 for t in tensors):
         raise MatchError("an example input has no elements", help="give inputs with at least one row")
     for x in tensors:

@@ -16,7 +16,6 @@ run after a gradient is accumulated are not called: they may be an optimizer.
 from __future__ import annotations
 
 import contextlib
-import copy
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -28,6 +27,7 @@ from torch import Tensor, nn
 from gaugec.errors import MatchError, first_line
 from gaugec.model.inputs import LARGE, LARGER, copied, elements, mapped
 from gaugec.model.interfaces import after_accumulation, unheard
+from gaugec.model.memory import changeable, copied_model
 from gaugec.model.preserve import small
 from gaugec.model.run import trained_modes
 from gaugec.sites import Site
@@ -154,7 +154,7 @@ class _Point:
         self.generator = torch.Generator().manual_seed(0)
         self.theta: Values = {}
         for name, p in model.named_parameters():
-            if p.is_floating_point():
+            if changeable(p):
                 # away from the zeros and ones of an initialisation, at which a wrong gradient may hide
                 noise = 0.1 * torch.randn(p.shape, generator=self.generator) * (names[name] not in still)
                 self.theta[names[name]] = (p.detach().cpu() + noise).to(p.dtype).double().contiguous()
@@ -171,7 +171,7 @@ class _Point:
         """
         neutral = Neutral()
         with _refused("the model cannot take a training step in float64"):
-            twin = _copy(self.model).cpu().double()
+            twin = copied_model(self.model).cpu().double()
             for p in twin.parameters():
                 p.requires_grad_(p.is_floating_point())
             for number, place in enumerate(places):
@@ -198,7 +198,7 @@ class _Point:
         there = _moved(self.theta, self.pairs)
         with _refused("the model cannot take a training step"), unheard(self.model.parameters()):
             before, after = own.at(self.theta), own.at(there)
-            twin = replace(own, model=_copy(self.model)).at(there)
+            twin = replace(own, model=copied_model(self.model)).at(there)
             self._reached(twin, after)
             if not all(_same(*x, rounding.eps) for x in zip(after.outputs, twin.outputs, strict=True)):
                 raise MatchError(
@@ -328,13 +328,6 @@ def _same(one: Tensor, two: Tensor, eps: float) -> bool:
         return False
     one, two = one[finite], two[finite]
     return not one.numel() or bool((one - two).abs().max() <= 32 * eps * one.abs().max())
-
-
-def _copy(model: nn.Module) -> nn.Module:
-    """A deep copy.  What a module keeps of a computation (the weight of an old weight norm) is none of its own."""
-    held = (x for module in model.modules() for x in module.__dict__.values())
-    made = {id(x): x.detach().clone() for x in held if isinstance(x, Tensor) and not x.is_leaf}
-    return copy.deepcopy(model, made)
 
 
 def _double(x: Any) -> Any:

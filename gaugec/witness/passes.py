@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from gaugec.model.interfaces import leaves
+from gaugec.model.memory import plain
 from gaugec.model.preserve import preserved
 from gaugec.witness.interpreter import cross_entropy
 from gaugec.witness.neutral import Neutral
@@ -66,7 +67,7 @@ def run(
     neutral: what makes its casts neutral.  Gradients are of a random combination of all outputs, the same every time,
     and zeros where a parameter has none.
     """
-    parameters = {names[name]: p for name, p in model.named_parameters() if p.is_floating_point()}
+    parameters = {names[name]: p for name, p in model.named_parameters() if names[name] in values}
     own = [(p, p.grad) for p in parameters.values()]
     with preserved(model), torch.enable_grad():
         with torch.no_grad():
@@ -111,7 +112,7 @@ def _run(
         if size == 1.0 or not all(_proportional(x, one[name], size, eps) for name, x in found.items()):
             gradients[size] = found
     # a buffer that the forward writes is an output too: what is written there is read later
-    written = [b for b in model.buffers() if b.is_floating_point() and b.layout is torch.strided]
+    written = [b for b in model.buffers() if b.is_floating_point() and plain(b) and not b.is_meta]
     return Pass([x.detach().cpu().double().clone() for x in (*outputs, *written)], gradients, frozenset(without))
 
 

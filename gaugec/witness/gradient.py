@@ -344,4 +344,7 @@ def _refused(what: str) -> Iterator[None]:
     except MatchError:
         raise
     except Exception as error:
-        raise MatchError(f"{what}: {first_line(error)[:200]}") from error
+        raise MatchError(
+            f"{what}: {first_line(error)[:200]}",
+            help="a copy of it, on the CPU, must run with these inputs and backward",
+        ) from error

@@ -84,6 +84,8 @@ class Runner:
             counts = not (value.dtype.is_floating_point or value.dtype == torch.bool)
             drawn = torch.rand(value.shape, generator=self.generator)
             value = (2 * drawn if counts else drawn).to(value.dtype)  # tokens that differ, and are in every vocabulary
+        if isinstance(value, Tensor) and value.is_mkldnn:
+            value = value.to_dense()  # of its own layout there are no doubles
         return value.detach().cpu().double() if _floating(value) else value
 
     def parameters(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:

@@ -179,5 +179,5 @@ def test_a_script_and_other_wrappers(spec: str) -> None:
     exported = torch.export.export(plain, (X,)).module()
     assert counts(verdict(spec, exported, (X,))) == {"relu_rescale": 1}
     assert isinstance(verdict(spec, nn.Sequential(nn.LazyLinear(7), nn.ReLU(), nn.Linear(7, 3)), (X,)), str)
-    scripted = nn.Sequential(nn.Linear(5, 7), torch.jit.trace(nn.ReLU(), X), nn.Linear(7, 3))
+    scripted = nn.Sequential(nn.Linear(5, 7), torch.jit.script(nn.ReLU()), nn.Linear(7, 3))
     assert isinstance(verdict(spec, scripted, (X,)), str)

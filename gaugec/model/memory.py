@@ -88,16 +88,17 @@ def put_back(part: Tensor, value: Tensor) -> None:
 def copied_model(model: nn.Module) -> nn.Module:
     """A deep copy, in memory of its own, also of tensors of which `copy.deepcopy` makes none.
 
-    What has no numbers has zeros there; what is expanded has an entry of its own for each of its places; what a module
+    What has no numbers, or is opaque, is no floating tensor there; what is expanded has an entry of its own for each of its places; what a module
     keeps of a computation (the weight of an old weight norm) is none of its own.
     """
     memo: dict[int, Any] = {}
     for module in model.modules():
         for x in [*module._parameters.values(), *module._buffers.values(), *module.__dict__.values()]:
             if isinstance(x, Tensor) and _odd(x):
-                made = torch.zeros(x.shape, dtype=x.dtype) if x.is_meta else x.detach().clone()
-                made = made.to_dense() if made.is_mkldnn else made
-                memo[id(x)] = nn.Parameter(made, x.requires_grad) if isinstance(x, nn.Parameter) else made
+                empty = x.is_meta or x.is_mkldnn
+                made = torch.zeros(x.shape, dtype=torch.bool) if empty else x.detach().clone()
+                trained = x.requires_grad and not empty
+                memo[id(x)] = nn.Parameter(made, trained) if isinstance(x, nn.Parameter) else made
     return copy.deepcopy(model, memo)
 
 

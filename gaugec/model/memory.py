@@ -88,8 +88,8 @@ def put_back(part: Tensor, value: Tensor) -> None:
 def copied_model(model: nn.Module) -> nn.Module:
     """A deep copy, in memory of its own, also of tensors of which `copy.deepcopy` makes none.
 
-    What has no numbers, or is opaque, is no floating tensor there; what is expanded has an entry of its own for each of its places; what a module
-    keeps of a computation (the weight of an old weight norm) is none of its own.
+    What has no numbers, or is opaque, is no floating tensor there; what is expanded has an entry of its own for each of
+    its places; what a module keeps of a computation (the weight of an old weight norm) is none of its own.
     """
     memo: dict[int, Any] = {}
     for module in model.modules():

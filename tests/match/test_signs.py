@@ -79,7 +79,8 @@ def test_what_counts_active_units_is_kept(spec: str) -> None:
     compiled = audit(spec, model, (x(),))
     assert counts(compiled) == {"relu_rescale": 1}
     assert apart(compiled, model, x()) <= 1e-10
-    two = mlp(after=lambda m, y, h: (y, (m.up(x()) > m.up(-x())).double()))
+    data = x()
+    two = mlp(after=lambda m, y, h: (y, (m.up(data) > m.up(-data)).double()))
     assert counts(audit(spec, two, (x(),))) == {"relu_rescale": 1}
     assert not audit(spec, mlp(after=lambda m, y, h: (y, (h > 0.1).double().mean())), (x(),)).sites
     assert not audit(spec, mlp(after=lambda m, y, h: (y, (h > y.mean()).double().mean())), (x(),)).sites

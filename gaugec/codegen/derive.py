@@ -8,6 +8,8 @@ Not here: layouts, overlaps, order.
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
@@ -19,6 +21,9 @@ from gaugec.laws.roots import Unsolved, root
 from gaugec.laws.tangents import tangent
 from gaugec.operators import Term
 from gaugec.sites import Equation, Site
+
+FAR = 3  # powers of ten by which a frame may move parameters whose norms are 1
+EXACT = 1 << 53  # integers up to here are floats too
 
 Norms = Mapping[str, tuple[str, Fraction]]  # role -> the symbol of its norm, and the power of the scale on it
 
@@ -56,7 +61,7 @@ def _rule(site: Site) -> Derivation:
     norms = _norms(site)
     left, right = _scaled(fix.left, norms), _scaled(fix.right, norms)
     with limits.proof():
-        frame = _solved(site, fix, norms, left, right)
+        frame = _solved(site, fix, norms, left, right, near=True)
         sided = (_one_sided(site, fix, norms, left), _one_sided(site, fix, norms, right))
     return Derivation(tangents, frame, sided, fix.text)
 
@@ -83,14 +88,51 @@ def _scaled(side: Term, norms: Norms) -> Term:
     return (head, *(_scaled(operand, norms) for operand in operands))
 
 
-def _solved(site: Site, fix: Equation, norms: Norms, left: Term, right: Term) -> Formula:
+def _solved(site: Site, fix: Equation, norms: Norms, left: Term, right: Term, *, near: bool = False) -> Formula:
     try:
         solution, symbols = root(left, right)
     except Unsolved as unsolved:
         help = "fix something that the gauge scales, for example `fix rownorm(W1) == colnorm(W2)`"
         raise GaugeError(f"{site.gauge}: {unsolved}", fix.span, help) from unsolved
     names = {symbol: role for role, (symbol, _) in norms.items()}
-    return Formula(tuple(names[symbol] for symbol in symbols), _code(solution, 0))
+    try:
+        if near:
+            _check_near(site, fix, _at_ones(solution), max(abs(exponent) for _, exponent in norms.values()))
+        return Formula(tuple(names[symbol] for symbol in symbols), _code(solution, 0))
+    except (OverflowError, ZeroDivisionError) as error:
+        message = f"{site.gauge}: a constant of this fix, or of its solution, is no number of float64"
+        raise GaugeError(message, fix.span, "write a smaller one") from error
+
+
+def _at_ones(term: Term) -> float:
+    """A solution where every norm is 1; OverflowError and ZeroDivisionError where that is no number of float64."""
+    if isinstance(term, str):
+        return 1.0
+    if not isinstance(term, tuple):
+        return _float(Fraction(term))
+    head, *parts = term
+    values = [_at_ones(part) for part in parts]
+    if head == "add":
+        return math.fsum(values)
+    value = math.prod(values) if head == "mul" else values[0] ** values[1]
+    if isinstance(value, complex) or not math.isfinite(value):
+        raise OverflowError
+    return value
+
+
+def _check_near(site: Site, fix: Equation, scale: float, power: Fraction) -> None:
+    """Refuses a frame that takes parameters of ordinary size far from where they are.
+
+    A step there is as large as the learning rate, and comes back multiplied by the scale.
+    """
+    moved = abs(math.log10(scale)) * float(power) if scale > 0 else math.inf
+    if moved > FAR:
+        raise GaugeError(
+            f"{site.gauge}: this fix takes the parameters far from where they are: where all norms are 1, they are "
+            f"multiplied or divided by {scale ** float(power):.3g}, and a step would be thrown back as far",
+            fix.span,
+            f"choose a constant that keeps that between {10**-FAR:g} and {10**FAR:g}",
+        )
 
 
 def _one_sided(site: Site, fix: Equation, norms: Norms, side: Term) -> Formula | None:
@@ -101,14 +143,33 @@ def _one_sided(site: Site, fix: Equation, norms: Norms, side: Term) -> Formula |
         return None
 
 
+def _float(number: Fraction) -> float:
+    """The nearest float; OverflowError where it is too large, or so small that it would be zero or lose digits."""
+    value = float(number)
+    if number and abs(value) < sys.float_info.min:
+        raise OverflowError
+    return value
+
+
+def _number(value: Fraction) -> str:
+    """A number as Python that is exact, or the nearest float where its integers are long."""
+    if max(abs(value.numerator), value.denominator) > EXACT:
+        return repr(_float(value))
+    return str(value.numerator) if value.denominator == 1 else f"{value.numerator} / {value.denominator}"
+
+
+def _read(term: Term) -> bool:
+    """Does a solution, or a part of one, read a norm?"""
+    return any(map(_read, term[1:])) if isinstance(term, tuple) else isinstance(term, str)
+
+
 def _code(term: Term, level: int) -> str:
     """A solution as tensor code; level 0 takes sums, 1 products, 2 factors."""
     if isinstance(term, str):
         return term
     if not isinstance(term, tuple):
-        number = Fraction(term)
-        text = str(number.numerator) if number.denominator == 1 else f"{number.numerator} / {number.denominator}"
-        return text if number.denominator == 1 and number >= 0 else f"({text})"
+        text = _number(Fraction(term))
+        return text if level == 0 or not ("/" in text or text.startswith("-")) else f"({text})"
     head, *parts = term
     if head == "add":
         text = " + ".join(_code(part, 1) for part in parts)
@@ -121,4 +182,6 @@ def _code(term: Term, level: int) -> str:
                 text = " * ".join(_code(part, 2) for part in parts)
         return f"({text})" if level > 1 else text
     base, exponent = parts
+    if not _read(base):  # a number of Python, which has no methods for this
+        return f"({_code(base, 2)} ** {_code(exponent, 2)})"
     return f"{_code(base, 2)}.sqrt()" if exponent == Fraction(1, 2) else f"{_code(base, 2)}.pow({_code(exponent, 0)})"

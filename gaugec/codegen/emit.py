@@ -43,9 +43,19 @@ def emit(plan: Plan, metadata: Mapping[str, Any], model: str = "") -> str:
 
     model: what the model is called, for people.
     """
+    try:
+        source = _source(plan, metadata, model)
+        compile(source, "<gauge>", "exec", dont_inherit=True)  # a syntax check: nothing is run
+    except SyntaxError as error:
+        why = f"the compiled file would be no Python ({error.msg}): a bug of gaugec, please report it"
+        raise GaugeError(why) from error
+    return source
+
+
+def _source(plan: Plan, metadata: Mapping[str, Any], model: str) -> str:
     writers = [_Writer(i, component) for i, component in enumerate(plan.components)]
     classes = [line for writer in writers for line in ("", "", *writer.lines())]
-    source = "\n".join(
+    return "\n".join(
         [
             *_head(plan, str(metadata.get("spec", "")), model),
             *_imports("\n".join(classes)),
@@ -59,8 +69,6 @@ def emit(plan: Plan, metadata: Mapping[str, Any], model: str = "") -> str:
             "",
         ]
     )
-    compile(source, "<gauge>", "exec", dont_inherit=True)  # a syntax check: nothing is run
-    return source
 
 
 def _head(plan: Plan, spec: str, model: str) -> list[str]:

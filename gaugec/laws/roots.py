@@ -1,7 +1,8 @@
 """Frames solved: the scale that makes the two sides of a `fix` line equal, as a Term of our own.
 
 The sides are Terms over the scale s and the norms n0, n1, ...  An equation that is short, and on either side one power
-of s, is solved here; any other in a process that can be killed (see `gaugec.laws.oracle`).
+of s, has one solution, which is written down; any other is solved in a process that can be killed (see
+`gaugec.laws.oracle`).
 """
 
 from __future__ import annotations
@@ -30,9 +31,10 @@ def root(left: Term, right: Term) -> tuple[Term, tuple[str, ...]]:
     Raises:
         Unsolved: there is none, there are several, or it was not found within the limits of the proof.
     """
-    plain = _size(left) + _size(right) <= _PLAIN and _power(left) is not None and _power(right) is not None
+    plain = _size(left) + _size(right) <= _PLAIN
     try:
-        found = solve(left, right) if plain else oracle.ask("root", left, right) or ("", "sympy broke off")
+        found = _monomial(left, right) if plain else None
+        found = found or oracle.ask("root", left, right) or ("", "sympy broke off")
     except limits.Exceeded as exceeded:
         raise Unsolved(f"this fix is not solved: {exceeded}") from exceeded
     solution, *more = found
@@ -61,6 +63,22 @@ def _power(term: Term) -> Fraction | None:
         known = [power for power in powers if power is not None] or [Fraction(0)]
         power = sum(known, Fraction(0)) if head == "mul" else known[0]
     return power if power is not None and abs(power) <= _DEGREE else None
+
+
+def _monomial(left: Term, right: Term) -> tuple[Term, ...] | None:
+    """The solution of A s^a = B s^b, as `solve` gives it; None where the sides are not such, or may not be positive."""
+    powers = _power(left), _power(right)
+    if powers[0] is None or powers[1] is None or powers[0] == powers[1]:
+        return None
+    sides = [expression(side, None).subs(_positive("s"), 1) for side in (left, right)]
+    if not all(side.is_positive for side in sides):
+        return None
+    degree = 1 / (powers[0] - powers[1])
+    found = (sides[1] / sides[0]) ** sympy.Rational(degree.numerator, degree.denominator)
+    try:
+        return _renumbered(sympy.simplify(found))
+    except ValueError:
+        return None
 
 
 # --- asked of sympy --------------------------------------------------------------------------------------------------

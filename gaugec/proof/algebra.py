@@ -60,7 +60,8 @@ class Algebra:
 
     `rules`: by name; those with a function rewrite monomials, tried in the order in which they stand.
     `symbolic`: sizes are labels; a summed index that occurs nowhere then gives the symbol of its label, never a number.
-    `used` collects the rules and laws that fired, `conditions` the side conditions.
+    `used` collects the rules and laws that fired; `nonzero` and `partial` say where what was made of symbols has a
+    value (see `gaugec.proof.domains`).
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class Algebra:
         self.table: dict[object, int] = {}
         self.sizes: dict[int, int] = {}
         self.used: dict[str, None] = {}
-        self.conditions: dict[str, None] = {}
+        self.nonzero: dict[int, str] = {}  # what was divided by, and that it must not vanish
         self.partial: dict[int, str] = {}  # what has no value everywhere, and where it has one
         self.standing: set[int] = set()  # the symbols that are left in what was compared
         self.steps = steps

@@ -13,6 +13,7 @@ from gaugec.graph.ir import Map
 from gaugec.laws import pointwise
 from gaugec.operators import spelled
 from gaugec.proof.algebra import Algebra
+from gaugec.proof.domains import applied, divided_by, rooted
 from gaugec.proof.terms import Factors, Number, Polynomial, Undecided, number
 
 
@@ -60,9 +61,6 @@ def apply(algebra: Algebra, node: Map, parts: tuple[Polynomial, ...]) -> Polynom
     return algebra.add((sign, plain_function(algebra, node.function, frozen, (poly,))))
 
 
-_VALUES = {"function": "the value of {}", "base": "what a root or a divisor stands on"}
-
-
 def power(algebra: Algebra, poly: Polynomial, exponent: Fraction) -> Polynomial:
     """A polynomial to a rational power: positive factors leave it, and all factors of one monomial do at an integer."""
     e = number(exponent)
@@ -76,9 +74,7 @@ def power(algebra: Algebra, poly: Polynomial, exponent: Fraction) -> Polynomial:
     if not more and not bound and (isinstance(e, int) or (not factors and coefficient == 1)):
         for s, ix, x in factors:
             if e < 0:
-                symbol = algebra.symbols[s]
-                name = _VALUES.get(symbol.kind, "{}").format(symbol.name)
-                algebra.conditions.setdefault(f"{symbol.alias or name} ≠ 0")
+                divided_by(algebra, s)
             out[s, ix] = number(out.get((s, ix), 0) + x * e)
         scale = number(limits.bounded_power(coefficient, e)) if isinstance(e, int) else 1
         return algebra.add((scale, monomial(algebra, out)))
@@ -86,21 +82,9 @@ def power(algebra: Algebra, poly: Polynomial, exponent: Fraction) -> Polynomial:
         return algebra.product([monomial(algebra, out), *[rest] * e])
     base = algebra.function("pow", (), (rest,), kind="base")
     if not (isinstance(e, int) and e > 0):
-        algebra.partial.setdefault(base[0], _domain(algebra, rest, e))
+        rooted(algebra, base[0], rest, e)
     out[base] = number(out.get(base, 0) + e)
     return monomial(algebra, out)
-
-
-def _domain(algebra: Algebra, poly: Polynomial, e: Number) -> str:
-    """Where a polynomial to the exponent e, no positive integer, has a value, in words."""
-    sign = "≠" if isinstance(e, int) else "≥" if e > 0 else ">"
-    # a proof on a model serves every place of equal structure: what it says later may name none of them
-    what = "what a root or a divisor stands on"
-    if any(algebra.symbols[s].kind == "element" for factors, _ in poly for s, _, _ in factors):
-        return f"{what} {sign} 0, after the element has acted too"
-    if algebra.symbolic and len(poly) <= 4:
-        what = " + ".join(algebra.words(mono, coefficient) for mono, coefficient in poly.items()).replace("+ -", "-")
-    return f"{what} {sign} 0"
 
 
 def common_positive(algebra: Algebra, poly: Polynomial, dummies: tuple[int, ...]) -> tuple[Factors, Polynomial]:
@@ -135,4 +119,8 @@ def plain_function(
     algebra: Algebra, name: str, attributes: tuple[object, ...], parts: tuple[Polynomial, ...]
 ) -> Polynomial:
     """The function as an atom, with no law."""
-    return monomial(algebra, {algebra.function(name, attributes, parts): 1})
+    atom = algebra.function(name, attributes, parts)
+    if len(parts) == 1:
+        shown = spelled(name, attributes)  # type: ignore[arg-type]
+        applied(algebra, atom[0], shown, pointwise.definition(name, dict(attributes)), parts[0])  # type: ignore[arg-type]
+    return monomial(algebra, {atom: 1})

@@ -21,6 +21,7 @@ from gaugec.graph.ir import Graph, Leaf, Node
 from gaugec.graph.statement import Region, Statement
 from gaugec.groups import GROUPS
 from gaugec.laws import pointwise
+from gaugec.proof import domains
 from gaugec.proof.algebra import Algebra
 from gaugec.proof.carry import carry
 from gaugec.proof.element import Element, Pairing, extent, moved
@@ -60,6 +61,7 @@ def _statement(statement: Statement, effort: Effort) -> Theorem:
     opened = Evaluator(statement.graph, algebra, frozenset(), leaves, effort.without)
     _identity_stays(action, opened)
     _composes(action, opened)
+    _conditions_stay(algebra)
     return _theorem(statement.name, algebra, _classified(action, opened))
 
 
@@ -193,6 +195,7 @@ def prove_invariance(
             for id in sorted(kept):
                 evaluator.root = id
                 _same(evaluator, (act, id), (still, id), _where(graph[id]))
+            _conditions_stay(evaluator.algebra)
             return _theorem("", evaluator.algebra, {})
 
         return guarded("", prove)
@@ -341,6 +344,16 @@ def _stands(algebra: Algebra, poly: Polynomial) -> None:
                     todo.extend(algebra.symbols[s].data)
 
 
+def _conditions_stay(algebra: Algebra) -> None:
+    """Raises unless the group keeps every condition under which both sides have a value."""
+    condition = domains.not_kept(algebra)
+    if condition:
+        raise NotProved(
+            f"it holds only where {condition}, and the group does not keep that: what has a value before an element "
+            "acts may have none after"
+        )
+
+
 # --- shared ------------------------------------------------------------------------------------------------------
 def _algebra(graph: Graph, group: str, seconds: float) -> Algebra:
     if group not in GROUPS:
@@ -353,9 +366,7 @@ def _algebra(graph: Graph, group: str, seconds: float) -> Algebra:
 
 def _theorem(name: str, algebra: Algebra, found: Mapping[str, Motion]) -> Theorem:
     steps = tuple(f"{rule}: {algebra.rules[rule].says}" if rule in algebra.rules else rule for rule in algebra.used)
-    # a root that is left has no value where it had none before; one that has cancelled was defined only there
-    gone = (text for base, text in algebra.partial.items() if base not in algebra.standing)
-    conditions = list(dict.fromkeys((*algebra.conditions, *gone)))
+    conditions = domains.conditions(algebra)
     if any(symbol.tag == "c" for symbol in algebra.symbols):
         conditions.insert(0, "c > 0")
     return Theorem(name, "proved", steps=steps, conditions=tuple(conditions), movements=found)

@@ -22,6 +22,10 @@ Value = Any  # Fraction or mpmath.mpf
 Table = dict[tuple[int, ...], Value]
 
 
+class NoValue(ValueError):
+    """A formula has no value at a point: a root or a logarithm of a negative number, a division by zero."""
+
+
 def as_float(value: Value) -> Value:
     """The value as a 60-digit float."""
     return mpmath.mpf(value.numerator) / value.denominator if isinstance(value, Fraction) else value
@@ -51,13 +55,13 @@ def divided(a: Value, b: Value) -> Value:
 
 
 def power(x: Value, exponent: Fraction) -> Value:
-    """x ** exponent; raises ValueError for a root of a negative number and ZeroDivisionError for 1 / 0."""
+    """x ** exponent; raises NoValue for a root of a negative number and ZeroDivisionError for 1 / 0."""
     if exponent.denominator == 1 and isinstance(x, Fraction):
         return bounded_power(x, exponent.numerator)
     if x == 0 and exponent < 0:
         raise ZeroDivisionError
     if exponent.denominator != 1 and x < 0:
-        raise ValueError("a root of a negative number")
+        raise NoValue("a root of a negative number")
     return mpmath.power(as_float(x), as_float(exponent))
 
 
@@ -90,7 +94,7 @@ def _bounded(x: Value) -> mpmath.mpf:
 
 def _logarithm(x: Value) -> mpmath.mpf:
     if x <= 0:
-        raise ValueError("a logarithm of no positive number")
+        raise NoValue("a logarithm of no positive number")
     return mpmath.log(as_float(x))
 
 

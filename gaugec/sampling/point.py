@@ -21,7 +21,7 @@ from gaugec.graph.ir import Concatenation, Contraction, Leaf
 from gaugec.graph.statement import Statement
 from gaugec.groups import GROUPS
 from gaugec.sampling.elements import compose, identity
-from gaugec.sampling.evaluate import Evaluation, Table, Value, along, as_float, table_of
+from gaugec.sampling.evaluate import Evaluation, NoValue, Table, Value, along, as_float, table_of
 
 Lower = Callable[[dict[str, int]], Statement]
 ENTRIES = 20_000  # of the largest table of the component check
@@ -33,7 +33,7 @@ class Failure:
     """Where two values of a statement differ: which law, of what, at which index, and the two values.
 
     law "kept": before and after the move.  "identity": a parameter before and after the identity has moved it.
-    "product": a parameter moved by the product of two elements, and moved twice.
+    "product": a parameter moved by the product of two elements, and moved twice.  None is no value.
     """
 
     law: str
@@ -109,22 +109,30 @@ def fails_at(statement: Statement, leaves: Mapping[int, Table], g: Table) -> boo
 
 
 def _compare_values(what: str, id: int, before: Evaluation, after: Evaluation) -> Failure | None:
-    """Compares a node entry by entry, where both have a value (a root of a negative number has none).
+    """Compares a node entry by entry: one that has a value on one side alone (a root of a negative number has none)
+    differs.
 
-    Raises ValueError where no entry has one.
+    Raises ValueError where no entry has one, and where one cannot be computed.
     """
     node, compared = before.graph[id], 0
     for index in indices(tuple(mode.size for mode in node.modes)):
-        try:
-            value, other = before.at(id, index), after.at(id, index)
-        except (ZeroDivisionError, ValueError):
+        value, other = _value(before, id, index), _value(after, id, index)
+        if value is None and other is None:
             continue
         compared += 1
-        if differ(value, other):
+        if value is None or other is None or differ(value, other):
             return Failure("kept", what, along(node, index), value, other)
     if not compared:
         raise ValueError(f"{what} has no value")
     return None
+
+
+def _value(evaluation: Evaluation, id: int, index: tuple[int, ...]) -> Value | None:
+    """An entry of a node, None where it has no value."""
+    try:
+        return evaluation.at(id, index)
+    except (ZeroDivisionError, NoValue):
+        return None
 
 
 def identity_failure(statement: Statement, leaves: Mapping[int, Table]) -> Failure | None:
@@ -192,6 +200,8 @@ def _entries(statement: Statement) -> int:
 
 def digits_apart(a: Value, b: Value) -> tuple[str, str]:
     """Both values as text: six digits, or as many more as it takes to see by how much they differ."""
+    if a is None or b is None:
+        return shown(a), shown(b)
     with mpmath.workdps(60):
         x, y = as_float(a), as_float(b)
         digits = 6
@@ -208,6 +218,8 @@ def apart(a: Value, b: Value) -> str:
 
 def shown(value: Value, digits: int = 6) -> str:
     """A value as text: a fraction as it is, unless it is a long one; any other with so many digits."""
+    if value is None:
+        return "no value"
     if isinstance(value, Fraction | int) and max(abs(value.numerator), value.denominator) < LONG:
         return str(value)
     with mpmath.workdps(60):

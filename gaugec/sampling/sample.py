@@ -80,7 +80,8 @@ def sample(lower: Lower, dims: tuple[str, ...], *, samples: int = 6, seed: int =
                 if done >= 2 and limits.now() > until:
                     break
                 stretch = 3 ** (turn % 7) if done >= min(samples, 3) and not _both(sides) else 1
-                leaves = {node.id: _random(node, rng, stretch) for node in leaves_of(statement)}
+                positive = turn >= samples and not done  # as roots may need them
+                leaves = {node.id: _random(node, rng, stretch, positive) for node in leaves_of(statement)}
                 g, h = (element(statement.group, k, rng, turn + extra) for extra in (0, 1))
                 try:
                     found, evaluation = _failure(statement, leaves, g, h if turn < 3 else None)
@@ -116,11 +117,15 @@ def _failure(
     return found, evaluation
 
 
-def _random(node: Leaf, rng: random.Random, stretch: int) -> Table:
-    """Numbers of both signs; with a stretch above one they reach what lies further from zero, such as relu6's bend."""
+def _random(node: Leaf, rng: random.Random, stretch: int, positive: bool) -> Table:
+    """Numbers of both signs, or positive ones.
+
+    With a stretch above one they reach what lies further from zero, such as relu6's bend.
+    """
 
     def draw() -> Fraction:
-        numerator = rng.choice((1, stretch)) * rng.choice((-5, -4, -3, -2, -1, 1, 2, 3, 4, 5))
+        drawn = rng.choice((1, stretch)) * rng.choice((-5, -4, -3, -2, -1, 1, 2, 3, 4, 5))
+        numerator = abs(drawn) if positive else drawn
         return Fraction(numerator, rng.choice((2, 3, 4)))
 
     return {at: draw() for at in indices(node.shape)}

@@ -255,5 +255,7 @@ class _Finder(Points):
 
 
 def _loud(found: Failure) -> bool:
+    if found.before is None or found.after is None:
+        return True
     before, after = as_float(found.before), as_float(found.after)
     return bool(abs(before - after) > as_float(LOUD) * (1 + abs(before) + abs(after)))

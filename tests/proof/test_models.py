@@ -390,3 +390,30 @@ def test_a_shift_of_all_logits() -> None:
     assert not prove_invariance(m.graph, (id,), (region,), "translation")
     across = m.region(u, [[("rest", 9)], [("group", 4)]], "shift")
     assert not prove_invariance(m.graph, (m.node(loss),), (across,), "translation")
+
+
+@pytest.mark.parametrize("way", ["root", "log"])
+def test_a_condition_that_the_group_does_not_keep_is_refused_on_a_model(way: str) -> None:
+    """A gain under a root, or a logarithm, that cancels: a scale keeps its sign, a shift does not."""
+    for group, kind in (("positive", "scale"), ("translation", "shift")):
+        m = Model()
+        x, w, v = m.input("x", 6, 4), m.param("w", 4), m.param("v", 4)
+        if way == "root":
+            made = m.b.power(m.b.power(w, Fraction(1, 2)), Fraction(2))
+        else:
+            made = m.b.add(m.b.add(w, m.b.mul(m.b.map("log", w), coefficient=Fraction(-1))), m.b.map("log", w))
+        y = m.b.mul(x, m.b.mul(made, v) if kind == "scale" else m.b.add(made, m.b.mul(v, coefficient=Fraction(-1))))
+        (id,) = m.freeze(y)
+        axes = [[("group", 4)]] if kind == "scale" else [[("rest", 4)]]
+        regions = [m.region(w, axes, kind)]
+        regions.append(m.region(v, axes, kind, exponent=-1) if kind == "scale" else m.region(v, axes, kind))
+        theorem = prove_invariance(m.graph, (id,), tuple(regions), group)
+        if kind == "scale":
+            assert theorem and len(theorem.conditions) == 2 and "c > 0" in theorem.conditions, theorem
+        else:
+            conditions = {
+                "root": "what a root or a divisor stands on ≥ 0",
+                "log": "its argument is where log has a value",
+            }
+            after = "and the group does not keep that: what has a value before an element acts may have none after"
+            assert (theorem.verdict, theorem.reason) == ("refused", f"it holds only where {conditions[way]}, {after}")

@@ -8,7 +8,7 @@ tolerances far from both rounding errors and real changes, make that unlikely.
 
 Every `eps` of a norm is read as *some* positive number: a random one of order 1 here, the same for equal eps, so that
 what holds only up to it is seen.  What fails with it and holds without is "approximate".  Where a formula has no value
-(a root of a negative number) nothing is compared.
+before or after (a root of a negative number) nothing is compared; that it has one on one side alone is a change.
 """
 
 from __future__ import annotations
@@ -236,6 +236,7 @@ class Sample:
     rng: np.random.Generator
     turn: int
     without: bool
+    positive: bool = False
 
     def __post_init__(self) -> None:
         gauge, rng, turn = self.gauge, self.rng, self.turn
@@ -261,13 +262,16 @@ class Sample:
         absent = [param.name for param in gauge.params if param.optional and (turn % 3 == 1 or rng.uniform() < 0.25)]
         self.absent = frozenset(absent if turn else ())
         self.params = {
-            param.name: _draw(rng, tuple(self.sizes[dim] for dim in param.shape), scale)
-            * (0.0 if param.name in self.absent else 1.0)
+            param.name: self._drawn(param.shape, scale) * (0.0 if param.name in self.absent else 1.0)
             for param in gauge.params
         }
         far = (0.7, 0.2, 1.4)[turn % 3]
         self.g = element(self.group, self.k, far, turn % 2 == 1, rng)
         self.h = element(self.group, self.k, 0.9, turn % 4 > 1, rng)
+
+    def _drawn(self, dims: tuple[str, ...], scale: float) -> Array:
+        drawn = _draw(self.rng, tuple(self.sizes[dim] for dim in dims), scale)
+        return np.abs(drawn) if self.positive else drawn
 
     def acted(self, params: dict[str, Array], by: Array) -> tuple[dict[str, Array], float]:
         """The parameters after an element has acted on all of them at once, and the largest number met."""
@@ -312,8 +316,12 @@ def _judged(gauge: t.Gauge, seed: int, samples: int, *, without: bool) -> Judgem
     orders = {"h g", "g h"}
     moves = False
     compared = dict.fromkeys(gauge.keeps, 0)
-    for turn in range(samples):
-        sample = Sample(gauge, rng, turn, without)
+    undefined = False
+    for turn in range(2 * samples):
+        if turn >= samples and not undefined:
+            break
+        # where a root has no value, it may have one at positive numbers
+        sample = Sample(gauge, rng, turn, without, turn >= samples)
         try:
             moved, large = sample.acted(sample.params, sample.g)
             before, one = sample.kept(sample.params)
@@ -324,8 +332,9 @@ def _judged(gauge: t.Gauge, seed: int, samples: int, *, without: bool) -> Judgem
             continue
         scale = max(one, two)
         for name in gauge.keeps:
+            undefined = undefined or bool(np.isnan(before[name]).any())
             compared[name] += int((np.isfinite(before[name]) & np.isfinite(after[name])).sum())
-            if apart(before[name], after[name], scale) > 1:
+            if apart(before[name], after[name], scale) > 1 or (np.isnan(before[name]) != np.isnan(after[name])).any():
                 return Judgement("unsound", f"{name} changes at {_sized(sample)}")
         for action in gauge.actions:
             role = action.param

@@ -371,6 +371,28 @@ def another_param(gauge: t.Gauge) -> Iterator[tuple[str, t.Gauge]]:
             yield f"{action.param} and nothing of {param.name}", _with(gauge, action.param, total)
 
 
+def cancelled_root(gauge: t.Gauge) -> Iterator[tuple[str, t.Gauge]]:
+    """A moved parameter under roots and divisors that cancel: where there was no value, the formula forgets it."""
+
+    def root(p: t.Expr) -> t.Expr:
+        return t.Binary("**", p, _number(Fraction(1, 2)))
+
+    ways: dict[str, Callable[[t.Expr], t.Expr]] = {
+        "a root, squared": lambda p: t.Binary("**", root(p), _number(2)),
+        "a root over itself": lambda p: t.Binary("/", t.Binary("*", p, root(p)), root(p)),
+        "a root less itself": lambda p: t.Binary("-", t.Binary("+", p, root(p)), root(p)),
+    }
+    for action in gauge.actions[:2]:
+        role = t.Name(action.param)
+        for at, model in enumerate(gauge.models):
+            if action.param in names(model.expr):
+                for text, way in ways.items():
+                    new = everywhere(model.expr, lambda e, way=way, role=role: way(e) if e == role else None)  # type: ignore[misc]
+                    models = (*gauge.models[:at], replace(model, expr=new), *gauge.models[at + 1 :])
+                    yield f"{action.param}: {text}", replace(gauge, models=models)
+                break
+
+
 KINDS: dict[str, Mutator] = {
     "drop an action": drop_action,
     "drop or add a bias": drop_bias,
@@ -384,4 +406,5 @@ KINDS: dict[str, Mutator] = {
     "another keeps": another_keeps,
     "replacement instead of action": replacement,
     "another parameter": another_param,
+    "a root that cancels": cancelled_root,
 }

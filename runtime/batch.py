@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from gaugec.runtime.frames import Frame
+from gaugec.runtime.frames import FAR, FAR_HALF, Frame
 from gaugec.runtime.layout import Tensors, Values
 
 STACK_CPU = 1 << 18  # elements: beyond this a copy costs more than the calls that it saves
@@ -28,7 +28,8 @@ class Batch:
     """Places of one component that have everything in common but their numbers.
 
     keys: the places; slots: slot -> one parameter for each place; groups: slot -> param group.
-    off: gauges that are not in force; live: gauge -> where it has a canonical form, [batch, copies, size].
+    off: gauges that are not in force; live: gauge -> where it has a canonical form, [batch, copies, size]; lost: where
+    it had one, and has none any more, since somebody looked.
     state: what the update rule keeps, in canonical coordinates: name -> slot -> [batch, ...]; step: steps taken.
     """
 
@@ -41,6 +42,7 @@ class Batch:
     frame: Frame | None = None
     state: dict[str, Tensors] = field(default_factory=dict)
     step: int = 0
+    lost: Tensors = field(default_factory=dict)
     _tiles: list[Tile] | None = None
 
     def values(self) -> dict[str, list[Tensor]]:
@@ -55,6 +57,21 @@ class Batch:
     def device(self) -> torch.device:
         """Where the batch is: all its parameters are on one device."""
         return next(iter(self.slots.values()))[0].device
+
+    @property
+    def far(self) -> float:
+        """Beyond what its scales are none."""
+        half = any(p.dtype == torch.float16 for params in self.slots.values() for p in params)
+        return FAR_HALF if half else FAR
+
+    def framed(self) -> None:
+        """Solve for the scales anew; those of units without a canonical form are held."""
+        held = None if self.frame is None else self.frame.scales
+        self.frame = self.component.frame(self.params(), held, self.live, self.off, self.far)
+        for name, live in self.frame.live.items():
+            lost = self.live[name] & ~live
+            self.lost[name] = self.lost[name] | lost if name in self.lost else lost
+        self.live = self.frame.live
 
     def trainable(self, slot: str) -> bool:
         """Whether the slot's parameters are stepped; those of one batch are alike."""
@@ -77,7 +94,7 @@ class Batch:
             if self.frame is not None:
                 scales = {name: value[here] for name, value in self.frame.scales.items()}
                 powers = {n: {p: value[here] for p, value in each.items()} for n, each in self.frame.powers.items()}
-                one.frame = Frame(scales, powers, self.frame.off)
+                one.frame = Frame(scales, powers, self.frame.off, one.live)
             one.state = {n: {slot: value[here] for slot, value in each.items()} for n, each in self.state.items()}
             one.step = self.step
             out.append(one)

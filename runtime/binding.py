@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from gaugec.runtime.batch import Batch, Place, make
 from gaugec.runtime.names import by_name, plain
+from gaugec.runtime.watch import units
 
 Groups = Iterable[tuple[str, Tensor]] | Iterable[Mapping[str, Any]]
 
@@ -21,7 +21,7 @@ class Found(NamedTuple):
     """What was found.
 
     gauged: ids of the parameters that a gauge moves.  off: gauges that would move frozen parameters, one text each.
-    singular: gauges with units that have no canonical form, "place.gauge: number".
+    singular: gauges with units that have no canonical form, "place.gauge: number in parameters".
     """
 
     batches: list[Batch]
@@ -81,7 +81,8 @@ def bind(gauge: Any, groups: Sequence[Mapping[str, Any]]) -> Found:
         off += _frozen(place, component, names)
     batches = [batch for each, same in places.items() for batch in make(components[each], same)]
     gauged = frozenset(id(p) for same in places.values() for place in same for p in place.params.values())
-    return Found(batches, gauged, off, [text for batch in batches for text in _enlivened(batch)])
+    called = {id(p): name for group in groups for name, p in zip(group["param_names"], group["params"])}
+    return Found(batches, gauged, off, [text for batch in batches for text in _enlivened(batch, called)])
 
 
 def _place(key: str, component: Any, names: Sequence[str], where: Mapping[str, tuple[nn.Parameter, int]]) -> Place:
@@ -108,10 +109,7 @@ def _frozen(place: Place, component: Any, names: Sequence[str]) -> list[str]:
     return out
 
 
-def _enlivened(batch: Batch) -> list[str]:
-    """Write down which of a batch's units have a canonical form, and return how many have none, gauge by gauge."""
-    batch.live = batch.component.alive(batch.params())
-    for name in batch.off & set(batch.live):
-        batch.live[name] = torch.zeros_like(batch.live[name])
-    dead = {name: int((~batch.live[name]).sum()) for name in sorted(set(batch.live) - batch.off)}
-    return [f"{batch.keys[0]}.{name}: {count}" for name, count in dead.items() if count]
+def _enlivened(batch: Batch, called: Mapping[int, str]) -> list[str]:
+    """Write down which of a batch's units have a canonical form, and return those that have none, in words."""
+    batch.live = batch.component.frame(batch.params(), off=batch.off, far=batch.far).live
+    return units(batch, {name: ~live for name, live in batch.live.items() if name not in batch.off}, called)

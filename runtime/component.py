@@ -270,17 +270,23 @@ class Component:
 
     # --- frames
 
-    def alive(self, params: Tensors) -> Tensors:
-        """Where every scale can be solved for; elsewhere the orbit is singular and the scale stays 1."""
-        point = Point(self.by_name, self.offsets, params, None)
-        self.fix(point)
-        return point.found
+    def frame(
+        self,
+        params: Tensors,
+        held: Tensors | None = None,
+        was: Tensors | None = None,
+        off: frozenset[str] = frozenset(),
+        far: float = frames.FAR,
+    ) -> Frame:
+        """Solve for the scales that bring the parameters to canonical form.
 
-    def frame(self, params: Tensors, live: Tensors) -> Frame:
-        """Solve for the scales that bring the parameters to canonical form."""
-        point = Point(self.by_name, self.offsets, params, live)
+        held: the scales of units that have none now, 1 where nothing is given; was: where there was one; off: gauges
+        whose scales stay 1; far: a scale beyond it, or below its inverse, is none.
+        """
+        point = Point(self.by_name, self.offsets, params, held, was, off, far)
         self.fix(point)
-        return Frame(point.found).ready(self.powers, next(iter(params.values())).dtype)
+        found = Frame(point.found, off=off, live=point.live)
+        return found.ready(self.powers, next(iter(params.values())).dtype)
 
     def canonical(self, params: Tensors, frame: Frame, out: Tensors | None = None) -> Tensors:
         """The moved quantities in canonical coordinates, in `out` (where a scale moves them) or as new tensors."""

@@ -13,8 +13,9 @@ from gaugec.runtime import actions
 from gaugec.runtime.groups import Action, raised
 from gaugec.runtime.layout import Slice, Tensors, Values, cut, fold, window
 
-CAP = 1e8  # a frame's scale stays between 1/CAP and CAP
-LOST = 1e-12  # a scale outside LOST..1/LOST at construction is singular
+FAR = 1e12  # what no scale is beyond, nor below its inverse: squares of norms are numbers of float32 until there
+FAR_HALF = 1e4  # of float16, which ends there itself
+NEAR = 10.0  # a unit that comes back has its own scale again when that is not further than this from the one held
 
 
 @dataclass
@@ -24,11 +25,13 @@ class Frame:
     scales: gauge -> [batch, copies, size] float64, multiplies the moved quantity (to a power that the action tells).
     powers: gauge -> power -> the scale to that power, in the dtype of the steps.
     off: gauges that are not in force, because a parameter that they move is frozen.
+    live: gauge -> where the scale was solved for; elsewhere it is held.
     """
 
     scales: Tensors = field(default_factory=dict)
     powers: dict[str, dict[float, Tensor]] = field(default_factory=dict)
     off: frozenset[str] = frozenset()
+    live: Tensors = field(default_factory=dict)
 
     def ready(self, powers: Mapping[str, Sequence[float]], dtype: torch.dtype) -> Frame:
         """Compute the powers that the steps until the next frame will need."""
@@ -46,18 +49,9 @@ def norm(values: Mapping[str, Tensor], parts: Sequence[Slice]) -> Tensor:
     return torch.stack([squares(values, part) for part in parts]).sum(0).sqrt()
 
 
-def alive(scale: Tensor) -> Tensor:
-    """Where a solved scale is finite and positive; elsewhere the orbit is singular."""
-    return (scale > LOST) & (scale < 1 / LOST)
-
-
-def settle(scale: Tensor, live: Tensor) -> Tensor:
-    """Make a solved scale safe to use: 1 where not live, else kept between 1/CAP and CAP.
-
-    The floor keeps a step finite when a unit dies in training; away from it nothing is changed.
-    """
-    scale = torch.nan_to_num(scale, nan=1.0, posinf=CAP).clamp(1 / CAP, CAP)
-    return torch.where(live, scale, torch.ones_like(scale))
+def alive(scale: Tensor, far: float = FAR) -> Tensor:
+    """Where a solved scale is a positive number between 1/far and far; elsewhere the unit has no canonical form."""
+    return (scale > 1 / far) & (scale < far)
 
 
 def centre(values: Mapping[str, Tensor], part: Slice) -> None:
@@ -119,16 +113,27 @@ class Point:
     """Parameters on their way to canonical form: what the `fix` of a component is written in.
 
     A norm is taken of what the scales that were settled before it have made of the parameters, and of what no shift can
-    move.  found: the scales; without `live` where they can be solved for, each from the parameters as they are.
+    move.  found: the scales; live: where they were solved for.  Where a unit has no canonical form (a norm of zero, or
+    a scale beyond `far`) its scale is held: it is the one of `held`, or 1.  So it stays where it had none (`was`) until
+    its own scale is near: a unit that begins anew, from almost nothing, would else throw those that it meets.
     """
 
     def __init__(
-        self, gauges: Mapping[str, Action], offsets: Mapping[str, float], params: Tensors, live: Tensors | None
+        self,
+        gauges: Mapping[str, Action],
+        offsets: Mapping[str, float],
+        params: Tensors,
+        held: Tensors | None = None,
+        was: Tensors | None = None,
+        off: frozenset[str] = frozenset(),
+        far: float = FAR,
     ) -> None:
-        self._gauges, self._offsets, self._params, self._live = gauges, offsets, params, live
+        self._gauges, self._offsets, self._params = gauges, offsets, params
+        self._held, self._was, self._off, self._far = held or {}, was or {}, off, far
         self._values: Tensors = {}
         self._waiting: dict[str, list[tuple[Slice, Tensor, float]]] = {}
         self.found: Tensors = {}
+        self.live: Tensors = {}
 
     def settle(self, gauge: str, formula: Callable[[Norms], Tensor]) -> None:
         """Solve for the scale of a gauge and apply it: formula(norm) of the joint norms of rows, by their letters."""
@@ -139,23 +144,29 @@ class Point:
                 known[role] = norm(self._values, [self._brought(p) for row, p in group.parts if row.role == role])
             return known[role]
 
-        scale = formula(norm_of)
-        if self._live is None:
-            self.found[gauge] = alive(scale)
-            return
-        scale = settle(scale, self._live[gauge])
-        self.found[gauge] = self.found[gauge] * scale if gauge in self.found else scale
+        scale, before = formula(norm_of), self.found.get(gauge)
+        whole = scale if before is None else before * scale
+        held = self._held.get(gauge)
+        if held is None or gauge in self._off:
+            held = torch.ones_like(scale)
+        live = alive(whole, self._far)
+        if gauge in self._off:
+            live = torch.zeros_like(live)
+        elif gauge in self._was:
+            live &= self._was[gauge] | alive(whole / held, NEAR)
+        scale = torch.where(live, scale, held if before is None else held / before)
+        self.live[gauge] = live
+        self.found[gauge] = torch.where(live, whole, held)
         for row, part in group.parts:
             self._waiting.setdefault(row.slot, []).append((part, scale, row.power))
 
     def start(self, gauge: str, formula: Callable[[Norms], Tensor]) -> None:
         """`settle` by one side of the equation, before the rounds of gauges that depend on one another in a circle."""
-        if self._live is not None:
-            self.settle(gauge, formula)
+        self.settle(gauge, formula)
 
     def rounds(self, count: int) -> range:
         """Rounds of such gauges; any fixed number is exact."""
-        return range(count if self._live is not None else 1)
+        return range(count)
 
     def _brought(self, part: Slice) -> Slice:
         """The slice, after all that waits for its tensor was done to it."""

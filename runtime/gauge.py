@@ -19,11 +19,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gaugec.runtime import extent
 from gaugec.runtime.certificate import unfolded
 from gaugec.runtime.component import Component
 from gaugec.runtime.names import by_name, plain
 from gaugec.runtime.report import Known, report
-from gaugec.runtime.seal import VERSION, intact
+from gaugec.runtime.seal import VERSION, intact, unified
 from gaugec.runtime.settings import Holds, differences
 
 MEND = "; compile the model again: gaugec compile SPEC MODEL -o FILE.py"
@@ -44,7 +45,11 @@ def load(path: str | Path) -> Gauge:
     edited, or lacks a function or a row.
     """
     try:
-        source = Path(path).read_text(encoding="utf-8")
+        with Path(path).open("rb") as stream:
+            raw = stream.read(extent.BYTES + 1)
+        if len(raw) > extent.BYTES:
+            raise ValueError(f"{path} is not a compiled gauge: it is larger than {extent.BYTES:,} bytes")
+        source = unified(raw.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not a compiled gauge: it is not UTF-8 text (byte {error.start})") from None
     return Gauge(source, str(path))
@@ -216,6 +221,9 @@ def check(components: tuple[Any, ...], origin: str = "this gauge") -> None:
 
 def _certificate(source: str, origin: str) -> dict[str, Any]:
     """The certificate at the end of the text, read before anything is run; ValueError where it is not whole."""
+    excess = extent.excess(source)
+    if excess:
+        raise ValueError(f"{origin} is not a compiled gauge: {excess}")
     try:
         found = [node for node in ast.parse(source).body if isinstance(node, ast.AnnAssign)]
         (node,) = (node for node in found if isinstance(node.target, ast.Name) and node.target.id == "METADATA")

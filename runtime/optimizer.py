@@ -21,6 +21,7 @@ from gaugec.runtime.gauge import Gauge, check, code_hash
 from gaugec.runtime.names import by_name
 from gaugec.runtime.rules.rule import UpdateRule
 from gaugec.runtime.step import Stepper, plain
+from gaugec.runtime.watch import Watch
 
 SHOWN = 8  # differences of a model in one message
 
@@ -62,18 +63,21 @@ class GaugeOptimizer(torch.optim.Optimizer):
             warnings.warn(f"{len(off)} gauges are off, they would move frozen parameters: {shown}", stacklevel=3)
         if singular:
             warnings.warn(
-                "units with a zero norm have no canonical form; they are stepped as they are "
-                f"(place.gauge: number): {'; '.join(singular[:8])}",
+                "units with a zero norm, or a scale beyond 1e12, have no canonical form; they are stepped as they are "
+                f"(place.gauge: number in parameters): {'; '.join(singular[:8])}",
                 stacklevel=3,
             )
+        for batch in self.batches:
+            self.watch.shifts(batch, self.called)
 
     def _bind(self, gauge: Any, stepper: Stepper) -> None:
-        self.gauge, self.stepper = gauge, stepper
+        self.gauge, self.stepper, self.watch = gauge, stepper, Watch()
+        stepper.look = lambda batch: self.watch.look(batch, self.called)
         self._bound = bind(gauge, self.param_groups)
         self.batches: list[Batch] = self._bound.batches
         self.gauged = self._bound.gauged
         self.inactive = self._bound.off + [
-            f"{text} units have no canonical form (zero norm)" for text in self._bound.singular
+            f"{text}: no canonical form (a zero norm, or a scale beyond 1e12)" for text in self._bound.singular
         ]
         self._name()
 

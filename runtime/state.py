@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from gaugec.runtime.batch import Batch
-from gaugec.runtime.frames import Frame
+from gaugec.runtime.frames import FAR, Frame
 from gaugec.runtime.gauge import code_hash
 from gaugec.runtime.names import by_name, plain
 
@@ -101,7 +101,7 @@ def _adopt(optimizer: GaugeOptimizer, batch: Batch, here: Sequence[Mapping[str, 
     batch.live = {name: joined("live", name, 0.0) for name in batch.live}
     if scales is not None:
         dtype = next(iter(batch.params().values())).dtype
-        batch.frame = Frame(scales, off=batch.off).ready(batch.component.powers, dtype)
+        batch.frame = Frame(scales, off=batch.off, live=batch.live).ready(batch.component.powers, dtype)
     if not batch.step:
         return
     batch.state = optimizer.stepper.begin(batch)
@@ -229,6 +229,8 @@ def _wrong(
             out.append(f"the gauge {key}.{name} was off when the state was saved, and is in force now")
         elif place["live"][name].shape != live.shape or scales[name].shape != live.shape:
             out.append(f"the gauge {key}.{name} has other sizes")
+        elif place["scales"] is not None and not bool(((scales[name] >= 1 / FAR) & (scales[name] <= FAR)).all()):
+            out.append(f"the gauge {key}.{name} has scales that are no numbers between {1 / FAR:g} and {FAR:g}")
     if not place["step"]:
         return out
     want = optimizer.stepper.begin(one)

@@ -28,14 +28,16 @@ class Stepper:
 
     def __init__(self, rule: UpdateRule, frame_every: int, pooling: bool, compile: bool) -> None:
         self.rule, self.frame_every, self.pooling, self.compile = rule, frame_every, pooling, compile
+        self.look: Callable[[Batch], None] = lambda batch: None  # at every new frame, before it is used
         self._workspace = Workspace()
         self._graphs: dict[object, Callable[..., Any]] = {}
 
     def advance(self, batch: Batch, groups: Sequence[Settings]) -> None:
         """Step all places of a batch; groups: the param groups of the optimizer."""
         if batch.frame is None or batch.step % self.frame_every == 0:
-            batch.frame = batch.component.frame(batch.params(), batch.live)
-            batch.frame.off = batch.off
+            batch.framed()
+            self.look(batch)
+        assert batch.frame is not None
         if not batch.state:
             batch.state = self.begin(batch)
         batch.step += 1

@@ -37,7 +37,7 @@ def along(
             {slot: values[plain(name)].double().unsqueeze(0) for slot, name in zip(component.shapes, names)}
             for values in sides
         )
-        frame = component.frame(old, component.alive(old)) if frames is None else frames.get(key)
+        frame = component.frame(old) if frames is None else frames.get(key)
         if frame is None:
             continue
         point, end = component.canonical(old, frame), component.canonical(new, frame)
@@ -80,7 +80,7 @@ def drift(gauge: Any, before: Mapping[str, Tensor], after: Mapping[str, Tensor])
         scales = []
         for values in sides:
             found = {slot: stack([values[plain(name)]]) for slot, name in zip(component.shapes, names)}
-            scales.append(component.frame(found, component.alive(found)).scales)
+            scales.append(component.frame(found).scales)
         for name in scales[0]:
             out[f"{key}.{name}"] = float((scales[1][name] / scales[0][name]).log().square().mean().sqrt())
     return out

@@ -31,7 +31,7 @@ from gaugec.graph.statement import Digit, Region
 from gaugec.pipeline.compile import stated
 from gaugec.proof import prove
 from gaugec.proof.theorem import Theorem
-from gaugec.runtime import load
+from gaugec.runtime import extent, load
 from gaugec.runtime.certificate import unfolded
 from gaugec.runtime.ranges import LENGTH, LIMIT
 from gaugec.runtime.report import report as in_words
@@ -413,7 +413,7 @@ def forms() -> list[tuple[str, bytes, str]]:
         ("binary", bytes(range(256)), "it is not UTF-8 text (byte 128, line 2)"),
         ("nul", b"METADATA = {}\nCOMPONENTS = ()\n\0", "it is not Python"),
         ("syntax", b"METADATA = {\n", "it is not Python: '{' was never closed (line 1)"),
-        ("huge", b"#" * (reading.MAX_BYTES + 1), "it is larger than 8,000,000 bytes"),
+        ("huge", b"#" * (extent.BYTES + 1), "it is larger than 4,000,000 bytes"),
         ("parentheses", b"METADATA = " + b"(" * deep + b")" * deep, "is not a compiled gauge"),
         ("minus", b"METADATA = " + b"-" * deep + b"1\nCOMPONENTS = ()\n", "is not a compiled gauge"),
         ("sums", b"METADATA = " + b"1+" * deep + b"1\nCOMPONENTS = ()\n", "is not a compiled gauge"),

@@ -18,10 +18,9 @@ from typing import Any
 
 from gaugec.certificate.form import complaint
 from gaugec.errors import GaugeError, printable
+from gaugec.runtime import extent
 from gaugec.runtime.certificate import unfolded
 from gaugec.runtime.seal import VERSION, intact, unified
-
-MAX_BYTES = 8_000_000  # a model of 80 layers takes half a megabyte; the syntax tree of a text up to 500 times its size
 
 
 class NotCompiled(GaugeError):
@@ -77,17 +76,21 @@ def _none(shown: str, why: str) -> NotCompiled:
 def _text(path: str | Path, shown: str) -> str:
     try:
         with Path(path).open("rb") as stream:
-            raw = stream.read(MAX_BYTES + 1)
+            raw = stream.read(extent.BYTES + 1)
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error)
         raise NotCompiled(f"{shown} cannot be read: {printable(why).lower()}") from None
-    if len(raw) > MAX_BYTES:
-        raise _none(shown, f"it is larger than {MAX_BYTES:,} bytes")
+    if len(raw) > extent.BYTES:
+        raise _none(shown, f"it is larger than {extent.BYTES:,} bytes")
     try:
-        return raw.decode("utf-8")
+        text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         raise _none(shown, f"it is not UTF-8 text (byte {error.start}, line {line})") from None
+    excess = extent.excess(text)
+    if excess:
+        raise _none(shown, excess)
+    return text
 
 
 def _tree(text: str, shown: str) -> ast.Module:

@@ -54,7 +54,7 @@ def _power(term: Term) -> Fraction | None:
     head, *operands = term
     if head == "pow":
         inner, exponent = _power(operands[0]), Fraction(operands[1])
-        small = abs(exponent) <= _DEGREE and exponent.denominator <= _DEGREE
+        small = inner == 0 or (abs(exponent) <= _DEGREE and exponent.denominator <= _DEGREE)
         power = inner * exponent if inner is not None and small else None
     else:
         powers = [_power(operand) for operand in operands if head == "mul" or operand != 0]

@@ -22,10 +22,10 @@ from runtime.handmade import MLP
 GOLDEN = Path(__file__).parents[1] / "golden"
 MEND = "compile the model again: gaugec compile SPEC MODEL -o FILE.py"
 NONE = "gauge.py is not a compiled gauge: it has no METADATA with a certificate"
-GPT2 = '''architecture gpt2:
+GPT2 = """architecture gpt2:
     "Queries, keys and values in one weight, with learned positions."
     use value_rotation, qk_rotation from attention
-'''
+"""
 IDS = dict(pad_token_id=0, bos_token_id=1, eos_token_id=2)
 
 

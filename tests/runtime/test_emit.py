@@ -273,7 +273,7 @@ def test_other_layouts(case: Callable[[], Any]) -> None:
     params = {n: torch.randn(shape, generator=generator, dtype=torch.float64) for n, shape in shapes.items()}
     (component,) = gauge.components
     batch = {slot: params[name].unsqueeze(0) for slot, name in zip(component.shapes, component.instances[0])}
-    frame = component.frame(batch, component.alive(batch))
+    frame = component.frame(batch)
     point = component.canonical(batch, frame)
     tangents = torch.cat([x[:, 0].flatten(1) for x in component.tangents(point).values()], 1)
     vectors, values, _ = torch.linalg.svd(tangents.T, full_matrices=False)

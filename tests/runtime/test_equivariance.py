@@ -202,7 +202,7 @@ def test_frames_bring_every_copy_to_one_point(case: str) -> None:
         points = []
         for values in (params, gauge.act(params, only)):
             batch = {slot: values[name].unsqueeze(0) for slot, name in zip(component.shapes, names)}
-            points.append(component.canonical(batch, component.frame(batch, component.alive(batch))))
+            points.append(component.canonical(batch, component.frame(batch)))
         for slot in points[0]:
             assert torch.allclose(points[0][slot], points[1][slot], rtol=1e-12, atol=1e-13)
     lengths = drift(gauge, params, gauge.act(params, element))
@@ -217,6 +217,6 @@ def test_balance_of_a_chain_gets_close() -> None:
     batch = {
         slot: p.detach().unsqueeze(0) for slot, p in zip(component.shapes, dict(model.named_parameters()).values())
     }
-    point = component.canonical(batch, component.frame(batch, component.alive(batch)))
+    point = component.canonical(batch, component.frame(batch))
     first, second = point["maps.0"][0].norm(dim=1), point["maps.1"][0].norm(dim=0)
     assert ((first / second).log().abs() < 0.05).all()

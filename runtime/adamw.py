@@ -22,6 +22,10 @@ class DDCAdamW(GaugeOptimizer):
     compile: fuse the steps with torch.compile: faster after a minute of compiling; on the CPU it needs a C++ compiler.
     model: where it is given, that it still is what the gauge was compiled with is checked (see `Gauge.holds`).
 
+    A step is equivariant for scales between 1e-12 and 1e12 (1e-4 and 1e4 in float16); a unit beyond, or with a norm of
+    zero, keeps its last scale.  It is accurate for shifts of at most 1e5 times the spread of what they are added to in
+    float64, 1e2 in float32, 10 below.  What leaves these ranges is said once, with the parameters' names.
+
     Parameters that no gauge moves take torch.optim.AdamW's step.  Raises ValueError for wrong settings, missing or
     doubled parameters, wrong shapes, and a model of which something differs, TypeError for parameters without names,
     RuntimeError where there is nothing to compile with; warns of gauges that are off (`inactive`) and of singular

@@ -398,7 +398,6 @@ def test_escapes_in_a_certificate_do_not_reach_the_terminal(tmp_path: Path, sour
     assert result.exit_code == 0 and "\x1b" not in result.stdout and "\\x1b[2Jgone" in result.stdout
 
 
-
 RECORD: dict[str, Any] = {
     "mode": "train", "settings": [], "globals": [], "tensors": [], "values": [], "frozen": [], "unknown": [],
     "everywhere": {},
@@ -414,6 +413,13 @@ def forms() -> list[tuple[str, bytes, str]]:
         ("nul", b"METADATA = {}\nCOMPONENTS = ()\n\0", "it is not Python"),
         ("syntax", b"METADATA = {\n", "it is not Python: '{' was never closed (line 1)"),
         ("huge", b"#" * (extent.BYTES + 1), "it is larger than 4,000,000 bytes"),
+        ("words", b"a;" * 300_000, "it has more than 500,000 words"),
+        (
+            "a prefix",
+            b'METADATA = {}\nx = f"{a}"\n',
+            "it has a string with a prefix, which the compiler writes none of (line 2)",
+        ),
+        ("quotes", b'"' + b'\\"' * 100_000, "is not a compiled gauge"),
         ("parentheses", b"METADATA = " + b"(" * deep + b")" * deep, "is not a compiled gauge"),
         ("minus", b"METADATA = " + b"-" * deep + b"1\nCOMPONENTS = ()\n", "is not a compiled gauge"),
         ("sums", b"METADATA = " + b"1+" * deep + b"1\nCOMPONENTS = ()\n", "is not a compiled gauge"),
@@ -467,7 +473,7 @@ def test_what_is_no_compiled_gauge(tmp_path: Path, content: bytes, words: str) -
         ({"tied": {"a.{0..2}": "b.{0..3}"}}, "'a.{0..2}' stands for 3 names, another beside it for 4"),
         ({"assumed": {}}, "METADATA[\"assumed\"]: the field 'everywhere' is missing"),
         ({"assumed": RECORD | {"mode": "both"}}, 'METADATA["assumed"]["mode"] is no mode'),
-        ({"assumed": RECORD | {"everywhere": {"p": 0.1}}}, "METADATA[\"assumed\"][\"everywhere\"]['p'] is no str"),
+        ({"assumed": RECORD | {"everywhere": {"p": 0.1}}}, 'METADATA["assumed"]["everywhere"][\'p\'] is no str'),
         ({"assumed": RECORD | {"settings": [("p", "0.1", ["a"])]}}, '["settings"][0][2] is no tuple of names'),
         ({"assumed": RECORD | {"settings": [("p", "0.1", ("{0..",))]}}, "'{0..' is no pattern of names"),
         ({"assumed": RECORD | {"settings": [("p", "0.1", ("{0..999}" * 9,))]}}, f"more than {LIMIT} names"),
@@ -490,7 +496,7 @@ def test_a_damaged_certificate_is_told(tmp_path: Path, source: str, change: dict
         ('"index": "0"', '"index": "x"', "'x' is no number of a site"),
         ('"index": "0"', '"index": "-1"', "'-1' is no number of a site"),
         ('"index": "0", "place": ""', '"index": "{0..2}", "place": "{0..1}"', "'{0..1}' stands for 2 names, another"),
-        ('"index": "0", "place": ""', '"index": "0", "place": "{0..1}"', 'has the site 0 of unit_scale twice'),
+        ('"index": "0", "place": ""', '"index": "0", "place": "{0..1}"', "has the site 0 of unit_scale twice"),
     ],
 )
 def test_a_site_that_does_not_unfold_is_told(

@@ -201,7 +201,10 @@ def verify(specs: tuple[str, ...], explain: bool, limit: float) -> None:
 @click.option("--explain", is_flag=True, help="Show every site, proof, refusal, and way.")
 @click.option("--loss", type=click.Choice(["cross_entropy"]), help="What the model's output 0 reaches, and it alone.")
 @click.option("--limit", type=Seconds(), default=20.0, show_default=True, help="Seconds that one proof may take.")
-def compile_(spec: str, model: str, output: str, explain: bool, loss: str | None, limit: float) -> None:
+@click.option("--twin", metavar="MODEL", help="A small model of the same structure, to be looked at in numbers.")
+def compile_(
+    spec: str, model: str, output: str, explain: bool, loss: str | None, limit: float, twin: str | None
+) -> None:
     """Find the SPEC's gauges in MODEL and write the PyTorch module of frames and projectors.
 
     MODEL is package.module:factory; the factory returns (model, args) or (model, args, kwargs), the example inputs that
@@ -210,7 +213,8 @@ def compile_(spec: str, model: str, output: str, explain: bool, loss: str | None
     with _refusals(), working(f"compiling {spec}"):
         work = _made_by(model)
         start = time.perf_counter()
-        compiled = gaugec.compile(spec, *work, loss=loss, limit=limit)
+        small = tuple(_made_by(twin)) if twin else None
+        compiled = gaugec.compile(spec, *work, loss=loss, limit=limit, twin=small)
         seconds = time.perf_counter() - start
     out = console()
     try:
@@ -234,8 +238,16 @@ def compile_(spec: str, model: str, output: str, explain: bool, loss: str | None
 @click.option("--spec", type=SpecName(), help="Where the spec is; one that ships is found.")
 @click.option("--loss", type=click.Choice(["cross_entropy"]), help="As for compile; the file is not believed.")
 @click.option("--limit", type=Seconds(), help="Seconds that one proof may take, 20 unless given.")
+@click.option("--twin", metavar="MODEL", help="As for compile, where the file was compiled with one.")
 def report(
-    file: str, model: str | None, explain: bool, recheck: bool, spec: str | None, loss: str | None, limit: float | None
+    file: str,
+    model: str | None,
+    explain: bool,
+    recheck: bool,
+    spec: str | None,
+    loss: str | None,
+    limit: float | None,
+    twin: str | None,
 ) -> None:
     """Say what a compiled file holds, without running it.
 
@@ -244,8 +256,8 @@ def report(
     """
     if (model or spec or loss or limit) and not recheck:
         raise click.UsageError("MODEL, --spec, --loss and --limit are for --recheck.")
-    if loss and not model:
-        raise click.UsageError("--loss is for a MODEL.")
+    if (loss or twin) and not model:
+        raise click.UsageError("--loss and --twin are for a MODEL." if twin else "--loss is for a MODEL.")
     if explain and recheck:
         raise click.UsageError("--explain is for what the file says, not for --recheck.")
     try:
@@ -262,7 +274,8 @@ def report(
         return
     with _refusals(), working(f"checking {file} again"):
         work = _made_by(model) if model else None
-        result = gaugec.recheck(file, *(work or ()), loss=loss, spec=spec, limit=limit)
+        small = tuple(_made_by(twin)) if twin else None
+        result = gaugec.recheck(file, *(work or ()), loss=loss, spec=spec, limit=limit, twin=small)
     show_recheck(console(), result)
     sys.exit(0 if result.ok else REFUSED)
 

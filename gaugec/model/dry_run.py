@@ -52,6 +52,22 @@ def dry_run(
     return known
 
 
+def without_numbers(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """What the forward returns, as it is called in training and not in an export, with no numbers in it.
+
+    Raises:
+        Exception: whatever the forward raises, or asks that only numbers can answer.
+    """
+    fake = FakeTensorMode(allow_non_fake_inputs=True)
+
+    def inside(x: Any) -> Any:
+        return fake.from_tensor(x, static_shapes=True) if isinstance(x, Tensor) else x
+
+    inputs, named = mapped(inside, args, kwargs)
+    with _faked(model, fake), fake, torch.enable_grad():
+        return model(*inputs, **named)
+
+
 @contextlib.contextmanager
 def _faked(model: nn.Module, fake: Any) -> Iterator[None]:
     """Puts fakes where the parameters and buffers are, and them back.
@@ -72,4 +88,4 @@ def _faked(model: nn.Module, fake: Any) -> Iterator[None]:
             table.update(own)
 
 
-__all__ = ["dry_run"]
+__all__ = ["dry_run", "without_numbers"]

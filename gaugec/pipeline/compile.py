@@ -24,9 +24,10 @@ from gaugec.model.guest import TORCH, Model
 from gaugec.model.inputs import outside_inference
 from gaugec.model.preserve import preserved
 from gaugec.pipeline.assumed import assumed
-from gaugec.pipeline.checked import checked
+from gaugec.pipeline.checked import Checked, checked
 from gaugec.pipeline.compiled import CompiledGauge
 from gaugec.pipeline.find import Finder
+from gaugec.pipeline.twin import Subject, same_sites, same_structure, subject_of
 from gaugec.pipeline.verify import Verification, verify
 from gaugec.proof.theorem import Theorem
 from gaugec.runtime.seal import sealed
@@ -42,20 +43,23 @@ def compile(
     *,
     loss: str | None = None,
     limit: float | None = None,
+    twin: Model | tuple[Any, ...] | None = None,
 ) -> CompiledGauge:
     """Compiles a spec against a model and its example inputs; see the README.
 
     `loss="cross_entropy"` says that output 0 is logits that reach a softmax cross-entropy over the last axis and
     nothing else.  The model may live on the meta device.  The model is not changed.  `limit`: the seconds that each
-    proof may take, 20 unless given; what takes longer is not decided, and refused.
+    proof may take, 20 unless given; what takes longer is not decided, and refused.  `twin`: a small model of the same
+    structure, or (model, args) or (model, args, kwargs), in which what this one is too large for is looked at.
 
     Raises:
         SpecError: the spec cannot be read.  ProofError: a gauge of it is not proved.
-        MatchError: the model cannot be traced, a required gauge has no site, or the witness contradicts a proof.
+        MatchError: the model cannot be traced, a required gauge has no site, the witness contradicts a proof, or the
+            twin is none.
         ValueError: the limit is not a positive number.
     """
     with limits.each(limit), ordinary():
-        return _compile(spec, model, args, kwargs, loss)
+        return _compile(spec, model, args, kwargs, loss, twin)
 
 
 def _compile(
@@ -64,6 +68,7 @@ def _compile(
     args: Sequence[Any],
     kwargs: Mapping[str, Any] | None,
     loss: str | None,
+    twin: Model | tuple[Any, ...] | None,
 ) -> CompiledGauge:
     loaded = spec if isinstance(spec, Spec) else load(str(spec))
     verification = verify(loaded)
@@ -75,7 +80,7 @@ def _compile(
         if isinstance(args, tuple | list) and isinstance(kwargs, Mapping | None):
             args, kwargs = outside_inference(tuple(args), dict(kwargs or {}))
         traced = trace(model, args, kwargs, loss=loss)
-        return build(loaded, spec_file, verification, traced, model, args, kwargs)
+        return build(loaded, spec_file, verification, traced, model, args, kwargs, twin)
 
 
 def build(
@@ -86,6 +91,7 @@ def build(
     model: Model,
     args: Sequence[Any],
     kwargs: Mapping[str, Any] | None,
+    twin: Model | tuple[Any, ...] | None = None,
 ) -> CompiledGauge:
     """The second half of `compile`: an accepted spec and a traced model to a compiled gauge.
 
@@ -93,15 +99,11 @@ def build(
         MatchError: a required gauge has no site, or the witness contradicts a proof.
     """
     finder = Finder(traced)
-    sites: list[Site] = []
-    refusals: list[Refusal] = []
-    for entry, theorem in zip(loaded.entries, verification.theorems):
-        found, refused = finder.sites(entry, theorem)
-        if entry.required and not found:
-            raise _no_site(entry.gauge, refused, traced)
-        sites += found
-        refusals += refused
-    looked = checked(model, args, kwargs or {}, traced, largest(sites))
+    sites, refusals = _found(finder, loaded, verification)
+    looked = checked(model, args, kwargs or {}, traced, sites)
+    if twin is not None:
+        large = Subject(model, tuple(args), dict(kwargs or {}), traced)
+        looked = _on_the_twin(looked, large, twin, loaded, verification)
     sites, refusals = list(looked.sites), [*refusals, *looked.refusals]
     for entry in loaded.entries if looked.refusals else ():
         if entry.required and not any(site.gauge == entry.gauge.name for site in sites):
@@ -131,6 +133,56 @@ def build(
     )
     source = sealed(emit(plan(sites, derive(sites), traced.shapes), certificate, type(model).__name__))
     return CompiledGauge(source, tuple(sites), tuple(refusals), verification, looked.measured, traced)
+
+
+def _found(finder: Finder, loaded: Spec, verification: Verification) -> tuple[list[Site], list[Refusal]]:
+    sites: list[Site] = []
+    refusals: list[Refusal] = []
+    alone = _loss_alone(finder.traced)
+    for entry, theorem in zip(loaded.entries, verification.theorems):
+        found, refused = finder.sites(entry, theorem)
+        if alone is not None and any(refusal.outputs for refusal in refused):
+            more, _ = Finder(alone).sites(entry, theorem)
+            cure = "; it would hold if the model returned its loss alone, as `model(...).loss`"
+            if len(more) > len(found):
+                refused = [replace(r, note=r.note + cure) if r.outputs else r for r in refused]
+        if entry.required and not found:
+            raise _no_site(entry.gauge, refused, finder.traced)
+        sites += found
+        refusals += refused
+    return largest(sites), refusals
+
+
+def _loss_alone(traced: Trace) -> Trace | None:
+    """The trace as it would be if only its loss left the model; None where no loss does, or nothing beside it."""
+    graph = traced.graph
+    scalars = tuple(id for id in graph.outputs if not graph[id].shape)
+    if len(scalars) != 1 or len(graph.outputs) < 2 or traced.loss is not None:
+        return None
+    return replace(traced, graph=replace(graph, outputs=scalars))
+
+
+def _on_the_twin(
+    looked: Checked, large: Subject, twin: Model | tuple[Any, ...], loaded: Spec, verification: Verification
+) -> Checked:
+    """What was looked at in a large model, and in its twin.
+
+    Raises:
+        MatchError: the twin is another structure, or was not looked at itself; or what is wrong in it.
+    """
+    small = subject_of(twin, large.args, large.kwargs, lambda *given: trace(*given, loss=large.traced.loss))
+    with preserved(small.model):
+        same_structure(large, small)
+        sites, _ = _found(Finder(small.traced), loaded, verification)
+        seen = checked(small.model, small.args, small.kwargs, small.traced, sites)
+    if seen.why:
+        raise MatchError(f"the twin is not looked at itself: {seen.why[0]}", help="give a smaller one, with numbers")
+    same_sites(looked.sites, seen.sites)
+    if not looked.why:
+        return looked
+    count = sum(p.numel() for p in small.model.parameters())
+    what = f"witnessed and gradient checked on a twin of {count:,} parameters"
+    return replace(looked, sites=tuple(replace(site, unchecked=what) for site in looked.sites))
 
 
 def stated(theorems: Sequence[Theorem]) -> list[dict[str, Any]]:

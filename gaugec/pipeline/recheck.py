@@ -81,6 +81,7 @@ def recheck(
     loss: str | None = None,
     spec: str | Path | Spec | None = None,
     limit: float | None = None,
+    twin: Model | tuple[Any, ...] | None = None,
 ) -> Recheck:
     """Checks a compiled file again, from its spec and, where it is given, from the model and its example inputs.
 
@@ -89,13 +90,14 @@ def recheck(
     there is opened.  Proofs are made anew: what this process remembered of earlier ones is forgotten first.
 
     `limit`: the seconds that each proof may take, 20 unless given; what was proved in more must be given more here.
+    `twin`: as for `compile`, where the file was compiled with one.
 
     Raises:
         NotCompiled: the file is no compiled gauge with a certificate.
         ValueError: the limit is not a positive number.
     """
     with limits.each(limit), ordinary(), preserved(model):
-        return _recheck(str(path), model, args, kwargs, loss, spec)
+        return _recheck(str(path), model, args, kwargs, loss, spec, twin)
 
 
 def _recheck(
@@ -105,6 +107,7 @@ def _recheck(
     kwargs: Mapping[str, Any] | None,
     loss: str | None,
     spec: str | Path | Spec | None,
+    twin: Model | tuple[Any, ...] | None,
 ) -> Recheck:
     file = read(path)
     prove.forget()
@@ -121,7 +124,7 @@ def _recheck(
         notes.append(f"compiled with torch {printable(file.metadata['torch'])}, this is {TORCH}")
     followed, traced = _model(file, model, args, kwargs, loss)
     checks += [followed, _assumed(file, traced, model, args, kwargs)]
-    checks += _compiled(file, loaded, verification, traced, model, args, kwargs)
+    checks += _compiled(file, loaded, verification, traced, model, args, kwargs, twin)
     return Recheck(printable(path), tuple(checks), tuple(notes))
 
 
@@ -252,12 +255,13 @@ def _compiled(
     model: Model,
     args: Sequence[Any],
     kwargs: Mapping[str, Any] | None,
+    twin: Model | tuple[Any, ...] | None,
 ) -> list[Check]:
     if loaded is None or verification is None or traced is None:
         why = "the model" if traced is None else "the spec"
         return [Check(name, "not done", f"{why} is not there to compile") for name in ("sites", "code")]
     try:
-        made = build(loaded, file.metadata["spec_file"], verification, traced, model, args, kwargs)
+        made = build(loaded, file.metadata["spec_file"], verification, traced, model, args, kwargs, twin)
     except GaugeError as error:
         return [
             Check("sites", "differs", printable(error.message.split("\n")[0])),

@@ -77,3 +77,22 @@ class Rooted(nn.Module):
 def test_a_gradient_without_numbers_is_not_checked() -> None:
     gauge = gaugec.compile("relu_mlp", Rooted(), (torch.randn(3, 7),))
     assert [site.verdict for site in gauge.sites] == ["proved (gradient not checked)"]
+
+
+class Labelled(nn.Module):
+    """Returns its loss, and its logits beside it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(7, 11), nn.Linear(11, 5)
+
+    def forward(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        logits = self.b(torch.relu(self.a(x)))
+        return nn.functional.cross_entropy(logits, labels), logits
+
+
+def test_logits_beside_the_loss_and_the_cure() -> None:
+    given = (torch.randn(3, 7), torch.tensor([0, 1, 4]))
+    (refusal,) = (r for r in gaugec.compile("relu_mlp", Labelled(), given).refusals if r.gauge == "logit_shift")
+    assert str(refusal).startswith("logit_shift at b.weight, with b.bias: the moved value is an output of the model")
+    assert str(refusal).endswith("; it would hold if the model returned its loss alone, as `model(...).loss`")

@@ -76,6 +76,6 @@ def test_two_tensors_that_are_alike_are_not_one(spec: str) -> None:
 
 def test_copies_and_other_sizes() -> None:
     x, y = torch.randn(4, 5), torch.randn(4, 5)
-    for made in (copied((x, [y, x]), {"z": x}), resized((x, [y, x]), {"z": x}, {4: 6})):
+    for made in (copied((x, [y, x]), {"z": x}), resized((x, [y, x]), {"z": x}, {(0, 0): 6, (1, 0): 6})):
         (one, (two, three)), named = made
         assert one is three and one is named["z"] and one is not two and one is not x

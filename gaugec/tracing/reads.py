@@ -32,7 +32,7 @@ from gaugec.runtime import settings
 
 ALL = "what the forward reads: it does not run here by itself, and all settings that there are were taken"
 
-_TORCHS = frozenset(f.__code__ for f in vars(nn.Module).values() if isinstance(f, types.FunctionType))
+_TORCH = os.path.dirname(torch.__file__) + os.sep  # every access to a parameter looks into `__dict__` there
 _OWN = frozenset(vars(nn.Module())) - {"training"}  # what every module has of its own
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size)
 _CONTAINERS = (dict, list, tuple, set, frozenset, deque)
@@ -101,7 +101,7 @@ class Reads:
         there, own, read = kind.__getattribute__, vars(kind).get("__getattribute__"), self.names
 
         def watched(thing: Any, name: str) -> Any:
-            if name != "__dict__" or sys._getframe(1).f_code not in _TORCHS:
+            if name != "__dict__" or not sys._getframe(1).f_code.co_filename.startswith(_TORCH):
                 read.setdefault(id(thing), set()).add(name)
             return there(thing, name)
 

@@ -17,7 +17,8 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from gaugec.errors import MatchError
-from gaugec.model.inputs import tensors_of
+from gaugec.model.functions import listening
+from gaugec.model.inputs import Inputs, tensors_of
 from gaugec.model.memory import kind, plain, share_memory
 from gaugec.model.run import several
 from gaugec.tracing.export import exported
@@ -41,10 +42,20 @@ def trace(
     here = several(model, tuple(args), dict(kwargs or {}))
     reads = Reads(model)
     watched = watch(model, *here, reads)
-    first = _beside(lower_program(model, exported(model, *here), loss), watched)
+    first = _beside(lower_program(model, _exported(model, here, reads), loss), watched)
     _all_seen(model, watched.written, first)
     watched.no_numbers_of_parameters()
     return replace(Looks(model, here, loss, first).all(), settings=reads.found())
+
+
+def _exported(model: nn.Module, here: Inputs, reads: Reads) -> torch.export.ExportedProgram:
+    """The program; where the forward does not run by itself, as without numbers, what it reads is watched here."""
+    if reads.complete:
+        return exported(model, *here)
+    with reads, listening() as ran:
+        program = exported(model, *here)
+    reads.heard(ran.codes, ran.closures())
+    return program
 
 
 def _refuse_misuse(model: object, args: object, kwargs: object, loss: str | None) -> None:

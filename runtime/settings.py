@@ -506,15 +506,29 @@ def _settings(rows: Iterable[tuple[str, str, str]], model: nn.Module) -> list[st
         by_chain.setdefault(holder.chain, {}).setdefault(holder.path, holder.thing)
     asked: dict[tuple[int, str], str] = {}  # what several modules share is asked, and told, once
     changed: dict[tuple[str, str], list[str]] = {}
+    of_class: dict[tuple[type, str], Any] = {}
+
+    def find(thing: Any, name: str) -> Any:
+        """As `lookup`; what a class says of an attribute of its modules is asked once."""
+        kind = type(thing)
+        if thing is MISSING or not issubclass(kind, nn.Module):
+            return MISSING if thing is MISSING else lookup(thing, name)
+        own = vars(thing)
+        if name in own:
+            return own[name]
+        if (kind, name) not in of_class:
+            of_class[kind, name] = lookup(thing, name)
+        return of_class[kind, name]
+
     for owner, attribute, was in rows:
         chain, _, name = attribute.rpartition(".")
         things = by_chain.get(chain, {})
-        at = [path for path, thing in things.items() if lookup(thing, name) is not MISSING] or [""]
+        at = [path for path, thing in things.items() if find(thing, name) is not MISSING] or [""]
         for path in at if owner == EVERY else [owner]:
             thing = things.get(path, MISSING)
             new = (id(thing), name) not in asked or thing is MISSING
             if new:
-                asked[id(thing), name] = told(MISSING if thing is MISSING else lookup(thing, name))
+                asked[id(thing), name] = told(find(thing, name))
             now = asked[id(thing), name]
             if new and not alike(was, now):
                 changed.setdefault((was, now), []).append(f"{path}.{attribute}".lstrip("."))

@@ -3,7 +3,7 @@
 A proof is about the function.  A custom backward, a hook on a tensor or on a parameter gives another gradient than
 that of the function, which no graph of the forward shows.  Here the model runs at θ and at gθ, for an element g of all
 gauges at once, and its two gradients are held against each other: <∇L(θ), u> = <∇L(gθ), g(θ + u) - gθ> for random u,
-for losses of four sizes.  What it returns is compared too: a forward that does another thing when it is traced is seen.
+for losses of many sizes.  What it returns is compared too: a forward that does another thing when it is traced is seen.
 
 Two models run.  A copy in float64, casts neutral, shows what is off by a millionth.  The model itself, in the type that
 it is trained in, is coarser and sees what a copy loses: hooks of autograd's own nodes, closures that speak of the

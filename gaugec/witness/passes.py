@@ -1,4 +1,4 @@
-"""One forward and backward of a model at given parameters: what it returns, and its gradient for losses of four sizes.
+"""One forward and backward of a model at given parameters: what it returns, and its gradient for losses of many sizes.
 
 The gradient of a function is proportional to the size of the loss; sizes are powers of two, so that it is so to the
 last digit.  One that is clipped, cut off below or rounded to a grid is not.
@@ -22,8 +22,8 @@ from gaugec.model.preserve import preserved
 from gaugec.witness.interpreter import cross_entropy
 from gaugec.witness.neutral import Neutral
 
-SIZES = (1.0, 2.0**-20, 2.0**20, 2.0**40)
-"""Of the loss: 1 and about 1e-6, 1e6 and 1e12."""
+SIZES = (1.0, 2.0**-30, 2.0**-20, 2.0**20, 2.0**30, 2.0**40)
+"""Of the loss: 1, and about 1e-9, 1e-6, 1e6, 1e9 and 1e12: of what is cut off far below 1e-6, little is small there."""
 DIGITS = 8  # units in the last place, of the largest entry, by which a gradient may miss being proportional
 
 Values = dict[str, Tensor]

@@ -523,8 +523,10 @@ def _settings(rows: Iterable[tuple[str, str, str]], model: nn.Module) -> list[st
     for owner, attribute, was in rows:
         chain, _, name = attribute.rpartition(".")
         things = by_chain.get(chain, {})
-        at = [path for path, thing in things.items() if find(thing, name) is not MISSING] or [""]
-        for path in at if owner == EVERY else [owner]:
+        at = [owner]
+        if owner == EVERY:
+            at = [path for path, thing in things.items() if find(thing, name) is not MISSING] or [""]
+        for path in at:
             thing = things.get(path, MISSING)
             new = (id(thing), name) not in asked or thing is MISSING
             if new:

@@ -221,8 +221,11 @@ class Looks:
     # --- what it takes
 
     def _takes(self, inputs: Inputs) -> bool:
+        """Does it run there?  A run without numbers would not see the end of a table, and is believed on meta only."""
+        if self.numbers and not self._affordable(inputs):
+            return False
         with preserved(self.model, parameters=False):
-            return runs(self.model, *inputs, numbers=self.numbers and self._affordable(inputs))
+            return runs(self.model, *inputs, numbers=self.numbers)
 
     def _recorded(self, inputs: Inputs, numbers: bool, limit: Work | None = None) -> Recording | None:
         with preserved(self.model, parameters=False):

@@ -198,6 +198,17 @@ def test_the_work_at_other_sizes_is_foretold() -> None:
     assert foretold(one, None, (4, 60, 5)).memory == 100 * one.work.memory
 
 
+def test_a_size_beyond_the_budget_is_not_believed_to_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without numbers a lookup beyond the end of a table of positions is not seen."""
+    table = torch.randn(24, 7)
+
+    def positions(m: Any, h: Tensor) -> Tensor:
+        return torch.relu(h) + nn.functional.embedding(torch.arange(h.shape[1]), table)
+
+    monkeypatch.setattr("gaugec.model.recording.MEMORY", 1)
+    assert _free(Net(positions), torch.randn(4, 8, 5)) == {(0, 0), (0, 1)}
+
+
 def test_a_forward_that_takes_too_much_is_stopped() -> None:
     def catches(m: Any, h: Tensor) -> Tensor:
         try:

@@ -23,6 +23,7 @@ from gaugec.runtime.layout import cut
 SHIFTS = {torch.float64: 1e5, torch.float32: 1e2, torch.bfloat16: 1e1, torch.float16: 1e1}
 """How many times larger than the spread of what it is added to a shift may be, by dtype of the parameter."""
 EVERY = 64
+RARELY = 1024  # steps between two looks at the shifts, which grow slowly
 LEVELS = 7  # from a look to who called the optimizer's step
 SHOWN = 8
 
@@ -32,9 +33,13 @@ class Watch:
 
     def __init__(self) -> None:
         self.said: set[str] = set()
+        self.seen: dict[str, int] = {}  # the step at which the shifts of a place were looked at last
 
     def look(self, batch: Batch, called: Mapping[int, str]) -> None:
         """Warn of units that have lost their canonical form since the last look, and of shifts that have grown."""
+        if batch.step - self.seen.setdefault(batch.keys[0], batch.step) >= RARELY:
+            self.seen[batch.keys[0]] = batch.step
+            self.shifts(batch, called)
         if not batch.lost or (batch.device.type != "cpu" and batch.step % EVERY):
             return
         lost, batch.lost = batch.lost, {}
@@ -47,8 +52,6 @@ class Watch:
                 f"{_shown(found)}",
                 stacklevel=LEVELS,
             )
-        if batch.step % (EVERY * 16) == 1:
-            self.shifts(batch, called)
 
     def shifts(self, batch: Batch, called: Mapping[int, str]) -> None:
         """Warn of shifts that are too large for an accurate step."""

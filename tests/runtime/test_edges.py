@@ -263,3 +263,23 @@ def test_steps_are_accurate_up_to_the_border_of_shifts(dtype: torch.dtype, accur
     )
     with pytest.warns(UserWarning, match=text):
         DDCAdamW(model.named_parameters(), gauge)
+
+
+def test_a_shift_that_grows_in_training_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "RARELY", 2)
+    model, gauge = llama(torch.float32)
+    optimizer = DDCAdamW(model.named_parameters(), gauge, frame_every=2)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        model(handmade.tokens(0)).backward()
+        optimizer.step()
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        step()
+        step()
+    with torch.no_grad():
+        model.head.weight += 4 * watch.SHIFTS[torch.float32] * model.head.weight.std()
+    with pytest.warns(UserWarning, match="shifts are so large beside what they are added to"):
+        step()

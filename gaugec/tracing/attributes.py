@@ -14,6 +14,7 @@ from torch import nn
 
 from gaugec.errors import MatchError
 from gaugec.model.interfaces import leaves
+from gaugec.tracing.left_behind import Place
 
 
 def _kept(module: nn.Module) -> dict[str, Any]:
@@ -31,18 +32,17 @@ def _holds_tensor(value: Any) -> bool:
 
 
 @contextlib.contextmanager
-def nothing_left_on(model: nn.Module) -> Iterator[None]:
-    """Refuses a forward that leaves a tensor on a module: an output that the trace does not show."""
+def nothing_left_on(model: nn.Module, weights: frozenset[Place]) -> Iterator[None]:
+    """Refuses a forward that leaves a tensor on a module, but for `weights`: an output that the trace does not show."""
     before = {name: _kept(module) for name, module in model.named_modules()}
     yield
     for name, module in model.named_modules():
         if name not in before:
             continue
         changed = [key for key, mark in _kept(module).items() if before[name].get(key) != mark]
-        left = [key for key in changed if _holds_tensor(module.__dict__[key])]
+        left = [key for key in changed if _holds_tensor(module.__dict__[key]) and (name, key) not in weights]
         if left:
             raise MatchError(
                 f"the forward leaves a tensor in the attribute {left[0]} of {name or 'the model'}",
-                help="what leaves the forward unseen cannot be proved invariant: return it instead"
-                " (a weight that a hook writes into its module: say it as a parametrization)",
+                help="what leaves the forward unseen cannot be proved invariant: return it instead",
             )

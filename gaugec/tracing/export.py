@@ -24,6 +24,7 @@ from gaugec.model.preserve import preserved
 from gaugec.model.run import quiet, trained_modes
 from gaugec.tracing.attributes import nothing_left_on
 from gaugec.tracing.hidden import no_hidden_gradients, no_shared_constants
+from gaugec.tracing.left_behind import Place
 from gaugec.tracing.regions import open_regions
 
 
@@ -47,8 +48,12 @@ def _names_are_no_code(model: nn.Module) -> None:
                 )
 
 
-def exported(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.export.ExportedProgram:
+def exported(
+    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], weights: frozenset[Place] = frozenset()
+) -> torch.export.ExportedProgram:
     """The exported program in the modes of training, undecomposed but for in-place and higher-order operations.
+
+    weights: what the forward may set on its modules (see `gaugec.tracing.left_behind`).
 
     Raises:
         MatchError: it cannot be exported, or what is exported is not the function that is trained.
@@ -56,7 +61,7 @@ def exported(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     _names_are_no_code(model)
     with trained_modes(model), quiet(), as_the_caller(), torch.enable_grad():
         try:
-            with preserved(model, parameters=False), nothing_left_on(model):
+            with preserved(model, parameters=False), nothing_left_on(model, weights):
                 program = torch.export.export(model, args, kwargs, strict=False)
             open_regions(program)
             no_hidden_gradients(program)

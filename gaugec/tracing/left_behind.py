@@ -3,6 +3,10 @@
 They are found by what is still alive when the outputs are gone, wherever it is kept: a list of a hook, a global, a
 container on a module.
 
+One kind is let be: a weight that is made of parameters alone, set on its module anew in every call and read there, as
+pruning and older norms of weights do it.  A training loop could read it as it could read the parameters themselves;
+that none does is an assumption, which the certificate states.
+
 What this module does not do: it sees what one call does, and no more.
 """
 
@@ -10,47 +14,89 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from gaugec.model.calls import known_memory
 from gaugec.model.interfaces import DispatchMode, StorageWeakRef, leaves, storage
 from gaugec.model.memory import plain
 
+Place = tuple[str, str]  # the path of a module, and an attribute
+
+
+class _Marked:
+    """Memory that has a mark, as long as it lives: another tensor may get the same later."""
+
+    def __init__(self, tensors: Any) -> None:
+        self.alive: dict[int, Any] = {storage(x): None for x in tensors if plain(x)}
+
+    def add(self, x: Tensor) -> None:
+        if x not in self:
+            self.alive[storage(x)] = StorageWeakRef(x.untyped_storage())
+
+    def drop(self, x: Tensor) -> None:
+        self.alive.pop(storage(x), None)
+
+    def __contains__(self, x: Tensor) -> bool:
+        if not plain(x) or storage(x) not in self.alive:
+            return False
+        weak = self.alive[storage(x)]
+        return weak is None or not weak.expired()
+
 
 class LeftBehind(DispatchMode):
-    """Follows what depends on a parameter from operation to operation, by the memory in which it lies."""
+    """Follows what depends on a parameter from operation to operation, by the memory in which it lies.
+
+    moved: what depends on a parameter.  varied: what depends on an input, or on chance.  read: what was read together
+    with that.
+    """
 
     def __init__(self, model: nn.Module, inputs: Any) -> None:
         super().__init__()
+        self.model = model
         self.known = known_memory(model, inputs)
-        self.moved: dict[int, Any] = {storage(p): None for p in model.parameters() if plain(p)}
+        self.moved = _Marked(model.parameters())
+        self.varied = _Marked(x for x in leaves(inputs) if isinstance(x, Tensor))
+        self.read = _Marked(())
         self.made: list[tuple[str, Any]] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        depends = any(self._depends(x) for x in leaves(args, kwargs or {}) if isinstance(x, Tensor))
+        given = [x for x in leaves(args, kwargs or {}) if isinstance(x, Tensor)]
+        depends = any(x in self.moved for x in given)
+        varies = any(x in self.varied for x in given) or torch.Tag.nondeterministic_seeded in func.tags
+        for x in given if varies else ():
+            if x in self.moved:
+                self.read.add(x)
         made = func(*args, **(kwargs or {}))
         for x in leaves(made):
             if isinstance(x, Tensor) and plain(x):
-                memory = storage(x)
-                if memory in self.known:
+                if varies:
+                    self.varied.add(x)
+                if storage(x) in self.known:
                     continue
-                if depends and not self._depends(x):
-                    weak = StorageWeakRef(x.untyped_storage())
-                    self.moved[memory] = weak
-                    self.made.append((str(getattr(func, "_overloadpacket", func)), weak))
+                if depends and x not in self.moved:
+                    self.moved.add(x)
+                    self.made.append((str(getattr(func, "_overloadpacket", func)), self.moved.alive[storage(x)]))
                 elif not depends:
-                    self.moved.pop(memory, None)
+                    self.moved.drop(x)
         return made
 
-    def _depends(self, x: Tensor) -> bool:
-        if not plain(x) or storage(x) not in self.moved:
-            return False
-        weak = self.moved[storage(x)]
-        return weak is None or not weak.expired()
+    def take_weights(self) -> frozenset[Place]:
+        """Takes them off the modules on which the call set them, so that they do not count as left; where they were.
+
+        What stands in their place has their values, and nothing of how they were made.
+        """
+        found = set()
+        for path, module in self.model.named_modules():
+            for name, x in module.__dict__.items():
+                if isinstance(x, Tensor) and x in self.moved and x in self.read and x not in self.varied:
+                    found.add((path, name))
+                    module.__dict__[name] = x.detach().clone()
+        return frozenset(found)
 
     def left(self) -> list[str]:
         """The operations whose results are still alive."""
         return [name for name, weak in self.made if not weak.expired()]
 
 
-__all__ = ["LeftBehind"]
+__all__ = ["LeftBehind", "Place"]

@@ -27,6 +27,7 @@ from gaugec.model.run import recorded, runs
 from gaugec.tracing.compare import departure, settled
 from gaugec.tracing.export import exported
 from gaugec.tracing.guards import FARTHEST, Turn, turning_points
+from gaugec.tracing.left_behind import Place
 from gaugec.tracing.lower import Trace, lower_program
 
 EXPORTS = 12  # of one model; each is dear
@@ -38,11 +39,13 @@ class Looks:
     """Everything that one model is looked at, beside its first trace: other inputs, and what the graph is beside them.
 
     graph: the first trace's, in which what depends on a size has become opaque.  others: inputs at which it ran, in
-    numbers.  free: the axes that had another size with the same graph.
+    numbers.  free: the axes that had another size with the same graph.  weights: see `gaugec.tracing.left_behind`.
     """
 
-    def __init__(self, model: nn.Module, here: Inputs, loss: str | None, first: Trace) -> None:
-        self.model, self.here, self.loss, self.first = model, here, loss, first
+    def __init__(
+        self, model: nn.Module, here: Inputs, loss: str | None, first: Trace, weights: frozenset[Place]
+    ) -> None:
+        self.model, self.here, self.loss, self.first, self.weights = model, here, loss, first, weights
         self.graph = first.graph
         self.others: list[Inputs] = []
         self.free: set[Axis] = set()
@@ -191,7 +194,7 @@ class Looks:
                     return False
                 self.exports += 1
                 try:
-                    other = lower_program(self.model, exported(self.model, *inputs), self.loss)
+                    other = lower_program(self.model, exported(self.model, *inputs, self.weights), self.loss)
                 except MatchError:
                     if here is not None:
                         raise

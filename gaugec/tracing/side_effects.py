@@ -32,7 +32,7 @@ from gaugec.model.memory import put_back, values
 from gaugec.model.preserve import small
 from gaugec.model.reachable import Reachable
 from gaugec.model.run import quiet, trained_modes
-from gaugec.tracing.left_behind import LeftBehind
+from gaugec.tracing.left_behind import LeftBehind, Place
 from gaugec.tracing.numbers import no_numbers_of_parameters, shared_memory
 from gaugec.tracing.reads import Reads
 
@@ -49,11 +49,13 @@ Inputs = tuple[tuple[Any, ...], dict[str, Any]]
 class Watched:
     """What was seen of a forward that does nothing else.
 
-    written: the buffers that it writes.  calls: how many were compared, 0 where the forward cannot run here.  shared:
-    parameter -> where numbers in Python lie in its memory.  varied: calls it at other parameters.
+    written: the buffers that it writes.  weights: what it makes of parameters and sets on its modules.  calls: how many
+    were compared, 0 where the forward cannot run here.  shared: parameter -> where numbers in Python lie in its memory.
+    varied: calls it at other parameters.
     """
 
     written: frozenset[str] = frozenset()
+    weights: frozenset[Place] = frozenset()
     calls: int = 0
     shared: dict[str, str] = field(default_factory=dict)
     varied: Callable[[], None] = lambda: None
@@ -89,7 +91,7 @@ def watch(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], reads
         watcher.no_other_dice()
         watcher.refuse_leftovers()
         watcher.compare_calls()
-    return Watched(watcher.written, watcher.calls, watcher.shared(), watcher.vary_parameters)
+    return Watched(watcher.written, watcher.weights, watcher.calls, watcher.shared(), watcher.vary_parameters)
 
 
 class _Watcher:
@@ -103,6 +105,7 @@ class _Watcher:
         self.generators: list[tuple[torch.Generator, Tensor]] = []
         self.buffers: dict[str, tuple[Tensor, int, list[tuple[Tensor, Tensor]]]] = {}
         self.written: frozenset[str] = frozenset()
+        self.weights: frozenset[Place] = frozenset()
         self.left: list[str] = []
         self.calls = 0
 
@@ -131,6 +134,7 @@ class _Watcher:
             with records:
                 made = self.model(*args, **kwargs)
             del made
+        self.weights = records.take_weights()
         if records.left():
             gc.collect()  # what only holds itself is gone for everybody
         self.left = records.left()
@@ -164,8 +168,7 @@ class _Watcher:
         if self.left:
             raise MatchError(
                 f"the forward leaves a tensor behind that depends on a parameter (made by {self.left[0]})",
-                help="what leaves the forward unseen cannot be proved invariant: return it instead"
-                " (a weight that a hook writes into its module: say it as a parametrization)",
+                help="what leaves the forward unseen cannot be proved invariant: return it instead",
             )
 
     def compare_calls(self) -> None:
@@ -193,7 +196,9 @@ class _Watcher:
                 difference = difference or other_values(call, self.reference)
             except Exception as error:
                 difference = Difference(f"it fails ({_said(error)})")
-        changed = self.before.changed(Reachable(self.model, self.ran, self.closures))
+        made = {f"{path}.{name}".lstrip(".") for path, name in self.weights}
+        now = Reachable(self.model, self.ran, self.closures)
+        changed = [place for place in self.before.changed(now) if place not in made]
         if changed or difference is not None:
             told = "" if difference is None else difference.text
             what = changed[0] if changed else f"from call to call: in call {self.calls}, {told}"

@@ -21,7 +21,9 @@ from gaugec.model.functions import listening
 from gaugec.model.inputs import Inputs, tensors_of
 from gaugec.model.memory import kind, plain, share_memory
 from gaugec.model.run import several
+from gaugec.runtime.ranges import fold
 from gaugec.tracing.export import exported
+from gaugec.tracing.left_behind import Place
 from gaugec.tracing.looks import Looks
 from gaugec.tracing.lower import Trace, lower_program
 from gaugec.tracing.reads import Reads
@@ -42,18 +44,28 @@ def trace(
     here = several(model, tuple(args), dict(kwargs or {}))
     reads = Reads(model)
     watched = watch(model, *here, reads)
-    first = _beside(lower_program(model, _exported(model, here, reads), loss), watched)
+    first = _beside(lower_program(model, _exported(model, here, reads, watched.weights), loss), watched)
     _all_seen(model, watched.written, first)
     watched.no_numbers_of_parameters()
-    return replace(Looks(model, here, loss, first).all(), settings=reads.found())
+    settings = reads.found()
+    unknown = (*settings.unknown, *(f"that no loss reads {name}" for name in _named(watched.weights)))
+    looked = Looks(model, here, loss, first, watched.weights).all()
+    return replace(looked, settings=replace(settings, unknown=unknown))
 
 
-def _exported(model: nn.Module, here: Inputs, reads: Reads) -> torch.export.ExportedProgram:
+def _named(weights: frozenset[Place]) -> list[str]:
+    """What the forward makes of parameters and sets on its modules, with ranges."""
+    return [f"{name}, which the forward makes of parameters" for name in fold(".".join(w) for w in sorted(weights))]
+
+
+def _exported(
+    model: nn.Module, here: Inputs, reads: Reads, weights: frozenset[Place]
+) -> torch.export.ExportedProgram:
     """The program; where the forward does not run by itself, as without numbers, what it reads is watched here."""
     if reads.complete:
-        return exported(model, *here)
+        return exported(model, *here, weights)
     with reads, listening() as ran:
-        program = exported(model, *here)
+        program = exported(model, *here, weights)
     reads.heard(ran.codes, ran.closures())
     return program
 

@@ -9,6 +9,7 @@ import torch
 from match.models import BATCH, UNITS, WIDTH, Attention, audit, counts, found, mlp
 from match.training import apart
 from torch import Tensor, nn
+from torch.nn import utils
 from torch.nn.utils import parametrizations, parametrize, prune
 
 import gaugec
@@ -103,10 +104,35 @@ def test_a_spectral_norm_is_of_the_whole_weight() -> None:
         gaugec.compile("relu_mlp", model, (x(),))
 
 
-def test_a_weight_that_a_hook_writes() -> None:
-    """It stays on the module after the forward, where a training loop may read it."""
+ALONE = "not looked up again: that no loss reads up.weight, which the forward makes of parameters"
+
+
+@pytest.mark.parametrize("moved", ["weight_orig", "weight_g"])
+def test_a_weight_that_a_hook_sets(moved: str) -> None:
+    """It stays on the module, where a loss could read it, as it could the parameters: the report says so."""
     model = mlp()
-    prune.random_unstructured(model.up, "weight", 0.3)
-    with pytest.raises(gaugec.MatchError, match="the forward leaves a tensor behind") as caught:
+    prune.random_unstructured(model.up, "weight", 0.3) if moved == "weight_orig" else utils.weight_norm(model.up)
+    compiled = gaugec.compile("relu_mlp", model, (x(),))
+    assert f"up.{moved}" in {b.parameter for site in compiled.sites for b in site.bindings}
+    assert ALONE in compiled.report()
+
+
+def test_an_old_spectral_norm_is_of_the_whole_weight() -> None:
+    model = mlp()
+    utils.spectral_norm(model.up)
+    with pytest.raises(gaugec.MatchError, match="relu_rescale finds no site"):
         gaugec.compile("relu_mlp", model, (x(),))
-    assert "(a weight that a hook writes into its module: say it as a parametrization)" in str(caught.value)
+
+
+@pytest.mark.parametrize("kept", ["h", "penalty"])
+def test_what_else_stays_on_a_module(kept: str) -> None:
+    """Units depend on the input, and nothing in the forward reads a penalty: either is there for a loss."""
+    model = mlp()
+
+    def leave(module: nn.Module, inputs: tuple[torch.Tensor]) -> None:
+        units = torch.relu(model.up(inputs[0]))
+        module.__dict__[kept] = units if kept == "h" else model.up.weight.abs().sum()
+
+    model.register_forward_pre_hook(leave)
+    with pytest.raises(gaugec.MatchError, match="the forward leaves a tensor behind"):
+        gaugec.compile("relu_mlp", model, (x(),))

@@ -223,6 +223,8 @@ for name, change in {
     add("aliases", P, name, change, "sound", **TWICE)
 # sites hold, and what was compiled is another function when the parameter has moved, or somebody else may read it
 for name, change in {
-    "a parameter that no gauge moves": other, "numpy that nothing reads": unread, "numpy that is asked its shape": sized,
+    "a parameter that no gauge moves": other,
+    "numpy that nothing reads": unread,
+    "numpy that is asked its shape": sized,
 }.items():  # fmt: skip
     add("aliases", P, name, change, "mixed", **TWICE)

@@ -241,11 +241,19 @@ def test_a_number_that_follows_a_parameter(name: str, spec: str) -> None:
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     told = refused(model, spec)
     assert re.fullmatch(
-        r"a number in the forward follows the values of a parameter: aten\.\w+ with .* where it was .* "
+        r"a number in the forward follows the values of a parameter(, or that it has a gradient)?: "
+        r"aten\.\w+ with .* where it was .* "
         r"\(test_state\.py:\d+\)",
         told,
     )
     assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
+
+
+def test_the_gradient_of_the_last_step(spec: str) -> None:
+    model = Net(lambda m, h: h if m.up.weight.grad is None else h + float(m.up.weight.grad[0, 0]))
+    told = refused(model, spec)
+    assert told.startswith("a number in the forward follows the values of a parameter, or that it has a gradient: ")
+    assert all(p.grad is None for p in model.parameters())
 
 
 def test_a_parameter_as_a_list(spec: str) -> None:

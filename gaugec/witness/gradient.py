@@ -302,7 +302,8 @@ def _moved(theta: Mapping[str, Tensor], pairs: Sequence[tuple[Site, Tensor]]) ->
 def _rounded(before: Pass, after: Pass) -> torch.dtype | None:
     """A type to which something is cast that is not the same in two passes."""
     for (kind, one), (_, two) in zip(before.casts, after.casts):
-        if not (one - two).abs().max() <= 1e-6 * one[0]:
+        near = 1e-6 * float(one[0]) if one[0].isfinite() else 0.0
+        if not torch.allclose(one, two, rtol=0.0, atol=near, equal_nan=True):  # a mean of nothing is no number in both
             return kind
     return None
 

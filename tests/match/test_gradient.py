@@ -189,6 +189,24 @@ class Loss(nn.Module):
         return nn.functional.cross_entropy(self.b(torch.relu(hidden)).float(), targets).to(self.kind)
 
 
+class NextWord(nn.Module):
+    """Its loss is over all words but the first: of one word alone it is a mean of nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.a, self.b = nn.Embedding(13, 7), nn.Linear(7, 11), nn.Linear(11, 13)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        logits = self.b(torch.relu(self.a(self.words(ids))))
+        return nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten()).bfloat16()
+
+
+def test_a_loss_in_16_bits_that_is_no_number_at_some_size() -> None:
+    ids = torch.tensor([[1, 5, 2, 7], [3, 0, 4, 9], [8, 6, 11, 1]])
+    sites = gaugec.compile("relu_mlp", NextWord(), (ids,)).sites
+    assert {site.verdict for site in sites if site.gauge == "relu_rescale"} == {"proved"}
+
+
 @pytest.mark.parametrize("inside", [False, True])
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16, torch.float16])
 def test_a_loss_alone_and_its_rounding(kind: torch.dtype, inside: bool) -> None:

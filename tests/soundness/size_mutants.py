@@ -237,8 +237,8 @@ SOUND: dict[tuple[str, str], tuple[Change, dict[str, Any]]] = {
     ),
     (T, "whole windows only"): (method("forward", whole), FOUR),
     (T, "over the square root of the length"): (middle(lambda m, h: h / h.shape[1] ** 0.5), sized(T, (3, 8), (2, 16))),
-    (T, "a mask of the past"): (
-        middle(lambda m, h: h.cumsum(1) / torch.arange(1, h.shape[1] + 1)[:, None]), sized(T, (3, 8), (2, 16)),
+    (T, "over the position"): (
+        middle(lambda m, h: h / torch.arange(1, h.shape[1] + 1)[:, None]), sized(T, (3, 8), (2, 16)),
     ),
     (T, "tokens in one row"): (
         method("forward", lambda m, x: m.down(torch.relu(m.up(x.flatten(0, 1))))), sized(T, (3, 8), (2, 16)),

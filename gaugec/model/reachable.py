@@ -43,7 +43,7 @@ class Reachable:
     """One look at everything that can be reached.
 
     marks: place -> something that is equal while the value there is.  memory: place -> first address and length of
-    what is no tensor and lies in memory as numbers.  generators: torch's own, which a call may be given afresh.
+    what lies in memory as numbers, and is no parameter or buffer.  generators: torch's own, which a call may be given afresh.
     """
 
     def __init__(self, model: nn.Module, ran: Ran, closures: Sequence[types.FunctionType]) -> None:
@@ -95,6 +95,8 @@ class Reachable:
             return
         if x.numel() <= TENSOR:
             self.marks[place] = (x.dtype, tuple(x.shape), repr(x.detach().tolist()))
+        if x.device.type == "cpu":
+            self.memory[place] = x.untyped_storage().data_ptr(), x.untyped_storage().nbytes()
 
     def _bytes(self, place: str, value: Any) -> bool:
         """Marks what lies in memory as numbers: arrays, of Python or of numpy."""

@@ -75,7 +75,7 @@ def _varied(model: nn.Module, values: Mapping[str, Tensor], size: float) -> Iter
 
 
 def shared_memory(model: nn.Module, reached: Reachable) -> dict[str, str]:
-    """Parameter -> the place of an array, not torch's, that lies in its memory."""
+    """Parameter -> the place of an array, or of a tensor that is no buffer, that lies in its memory."""
     found: dict[str, str] = {}
     for name, p in model.named_parameters():
         if p.device.type != "cpu" or not plain(p):

@@ -104,6 +104,8 @@ VERDICTS = {
     "images: sizes: rolled by the width": "refused",
     "perceptron: aliases: numpy in a closure": "refused",
     "perceptron: aliases: ctypes": "refused",
+    "perceptron: aliases: item of a view": "refused",
+    "perceptron: aliases: the last gradient": "refused",
     "perceptron: state: itertools.count, from the fourth on": "refused",
     "perceptron: state: a table that is set up once": "true",
     "perceptron: dice: random.Random": "refused",

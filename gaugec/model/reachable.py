@@ -43,7 +43,8 @@ class Reachable:
     """One look at everything that can be reached.
 
     marks: place -> something that is equal while the value there is.  memory: place -> first address and length of
-    what lies in memory as numbers, and is no parameter or buffer.  generators: torch's own, which a call may be given afresh.
+    what lies in memory as numbers, and is no parameter or buffer.  generators: torch's own, which a call may be given
+    afresh.
     """
 
     def __init__(self, model: nn.Module, ran: Ran, closures: Sequence[types.FunctionType]) -> None:

@@ -53,7 +53,7 @@ def no_numbers_of_parameters(
 
 @contextlib.contextmanager
 def _varied(model: nn.Module, values: Mapping[str, Tensor], size: float) -> Iterator[None]:
-    """Every floating parameter is another one, in the same memory, and where it is much another, they have gradients."""
+    """Every floating parameter is another one, in the same memory; where it is much another, they have gradients."""
     generator = torch.Generator("cpu").manual_seed(7)
     own = {name: p for name, p in model.named_parameters() if changeable(p)}
     trained = [(p, p.grad) for p in own.values() if p.requires_grad and size == MUCH]

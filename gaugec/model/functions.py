@@ -62,7 +62,10 @@ def is_guest(filename: str) -> bool:
 
 @contextlib.contextmanager
 def listening() -> Iterator[Ran]:
-    """Everything that runs in this thread inside is written down; a profiler that was there is put back."""
+    """Everything that runs in this thread inside is written down; a profiler that was there is put back.
+
+    No garbage is collected inside: what others have run at that moment (`gc.callbacks`) is nothing that a forward does.
+    """
     ran = Ran()
     known: dict[CodeType, bool] = {}
 
@@ -83,10 +86,14 @@ def listening() -> Iterator[Ran]:
     written_in_c = hasattr(before, "enable")  # `cProfile`, which cannot be set as a function is
     if written_in_c:
         before.disable()
+    collects = gc.isenabled()
+    gc.disable()
     sys.setprofile(hear)
     try:
         yield ran
     finally:
+        if collects:
+            gc.enable()
         sys.setprofile(None if written_in_c else before)
         if written_in_c:
             before.enable()

@@ -89,10 +89,15 @@ class LeftBehind(DispatchMode):
         found = set()
         for path, module in self.model.named_modules():
             for name, x in module.__dict__.items():
-                if isinstance(x, Tensor) and x in self.moved and x in self.read and x not in self.varied:
+                if isinstance(x, Tensor) and self._is_weight(x):
                     found.add((path, name))
                     module.__dict__[name] = x.detach().clone()
         return frozenset(found)
+
+    def _is_weight(self, x: Tensor) -> bool:
+        """Was it made in this call of parameters alone, in memory of its own, and read by what depends on an input?"""
+        own = plain(x) and storage(x) not in self.known
+        return own and x in self.moved and x in self.read and x not in self.varied
 
     def left(self) -> list[str]:
         """The operations whose results are still alive."""

@@ -168,7 +168,6 @@ def reuse_both(m: Any) -> None:
 
 
 SHARED: dict[str, Callable[[Any], Any]] = {
-    "weight norm before": lambda m: parametrizations.weight_norm(m.up),
     "weight norm after": lambda m: parametrizations.weight_norm(m.down),
     "an orthogonal reader": lambda m: parametrizations.orthogonal(m.down),
     "two parameters in one storage": share_storage,

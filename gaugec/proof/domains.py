@@ -40,6 +40,8 @@ def rooted(algebra: Algebra, base: int, poly: Polynomial, exponent: Number) -> N
 def applied(algebra: Algebra, symbol: int, name: str, meaning: Term | None, poly: Polynomial) -> None:
     """Notes that a function was taken of a polynomial, where it is one without a value for every argument."""
     if meaning is not None and not total(meaning):
+        if _lowest(algebra, poly) > 0 and total(_of_positive(meaning)):
+            return
         what = _words(algebra, poly, "its argument")
         algebra.partial.setdefault(symbol, f"{what} is where {name} has a value")
 
@@ -99,6 +101,13 @@ def _words(algebra: Algebra, poly: Polynomial, otherwise: str) -> str:
     if not algebra.symbolic or len(poly) > 4 or any(algebra.symbols[s].alias or _moves(algebra, s) for s in inside):
         return otherwise
     return " + ".join(algebra.words(mono, coefficient) for mono, coefficient in poly.items()).replace("+ -", "-")
+
+
+def _of_positive(term: Term) -> Term:
+    """A definition with exp(x), which is any positive number, where its argument stands."""
+    if isinstance(term, tuple):
+        return (term[0], *map(_of_positive, term[1:]))
+    return ("exp", "x") if term == "x" else term
 
 
 def total(term: Term) -> bool:

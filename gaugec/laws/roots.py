@@ -7,6 +7,7 @@ of s, has one solution, which is written down; any other is solved in a process 
 
 from __future__ import annotations
 
+import functools
 from fractions import Fraction
 from typing import Any
 
@@ -65,6 +66,7 @@ def _power(term: Term) -> Fraction | None:
     return power if power is not None and abs(power) <= _DEGREE else None
 
 
+@functools.cache  # gauges are alike in what they fix, and sympy takes its time
 def _monomial(left: Term, right: Term) -> tuple[Term, ...] | None:
     """The solution of A s^a = B s^b, as `solve` gives it; None where the sides are not such, or may not be positive."""
     powers = _power(left), _power(right)

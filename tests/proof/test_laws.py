@@ -36,6 +36,8 @@ DEGREES = {
     "sin": None,
     "cos": None,
     "erf": None,
+    "step": 0,
+    "sign": 0,
     "relu6": None,
     "softplus": None,
 }
@@ -64,7 +66,7 @@ def test_degrees_of_new_operators() -> None:
 
 def test_parities() -> None:
     found = {name: pointwise.parity(BY_NAME[name].definition) for name in DEGREES}
-    assert {name for name, sign in found.items() if sign == -1} == {"tanh", "sin", "erf"}
+    assert {name for name, sign in found.items() if sign == -1} == {"tanh", "sin", "erf", "sign"}
     assert {name for name, sign in found.items() if sign == 1} == {"abs", "cos"}
 
 

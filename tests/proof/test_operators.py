@@ -36,6 +36,8 @@ MAPS: dict[str, Laws] = {
     "cos": Laws(None, 1, None),
     "erf": Laws(None, -1, None),
     "abs": Laws(Fraction(1), 1, None),
+    "step": Laws(Fraction(0), 0, None),
+    "sign": Laws(Fraction(0), -1, None),
     "relu6": NONE,
     "softplus": NONE,
 }
@@ -84,7 +86,7 @@ def test_a_law_that_is_not_found_does_not_hold(name: str) -> None:
     definition, law = BY_NAME[name].definition, MAPS[name]
     assert definition is not None
     degrees = [Fraction(n, 2) for n in range(-8, 9)]
-    assert [n for n in degrees if holds(definition, Laws(n, 0, None))] == ([law.degree] if law.degree else [])
+    assert [n for n in degrees if holds(definition, Laws(n, 0, None))] == ([law.degree] if law.degree is not None else [])
     if name != "log":  # a logarithm has no value at -x
         assert [n for n in (1, -1) if holds(definition, Laws(None, n, None))] == ([law.parity] if law.parity else [])
     assert not any(holds(definition, Laws(None, 0, n)) for n in degrees)

@@ -593,10 +593,15 @@ def _otherwise(name: str, then: tuple[str, tuple[int, ...], str], x: Tensor) -> 
     (dtype, sizes, note), (kind, shape, remark) = then, facts(x)
     found = [f"{name} was {dtype}, is {kind}"] if dtype != kind else []
     if note != remark:
-        found.append(f"{name} was {note or 'an ordinary tensor'}, is {remark or 'an ordinary tensor'}")
+        found.append(f"{name} was {_noted(note)}, is {_noted(remark)}")
     if len(sizes) != len(shape):
         return [*found, f"{name} had {len(sizes)} axes, has {len(shape)}"]
     for axis, (size, n) in enumerate(zip(sizes, shape)):
         if size not in (0, n):
             found.append(f"axis {axis} of {name} was {size}, is {n}: no other size was looked at")
     return found
+
+
+def _noted(note: str) -> str:
+    """A tensor with what is out of the ordinary in it."""
+    return f"a tensor ({note})" if note else "an ordinary tensor"

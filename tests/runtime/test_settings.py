@@ -207,8 +207,8 @@ GIVEN: dict[str, tuple[tuple[Any, ...], dict[str, Any], str]] = {
     "a type": ((inputs().double(),), {}, "x was float32, is float64"),
     "axes": ((inputs()[None],), {}, "x had 2 axes, has 3"),
     "a size": ((torch.randn(4, 6),), {}, "axis 1 of x was 5, is 6: no other size was looked at"),
-    "strides": ((inputs(5).T.contiguous().T[:4],), {}, "x was an ordinary tensor, is axes in memory 1, 0"),
-    "a gradient": ((inputs().requires_grad_(),), {}, "x was an ordinary tensor, is needs a gradient"),
+    "strides": ((inputs(5).T.contiguous().T[:4],), {}, "x was an ordinary tensor, is a tensor (axes in memory 1, 0)"),
+    "a gradient": ((inputs().requires_grad_(),), {}, "x was an ordinary tensor, is a tensor (needs a gradient)"),
     "a list": (([inputs()],), {}, "x was a tensor, is left out"),
 }
 

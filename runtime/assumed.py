@@ -8,7 +8,7 @@ globals: (module of Python, name, value).  tensors: (input, dtype, sizes, note),
 (input, value), for what is no tensor.  frozen: parameters that are not trained.  unknown: what was read and cannot be
 looked up again.
 
-The standard library only.  Not here: how settings are read and compared (see `gaugec.runtime.settings`).
+The standard library only.  Not here: how settings are looked up (see `holders`) and compared (see `differences`).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 from gaugec.runtime.ranges import expand, fold, fold_rows
 
 EVERY = "*"
+ENVIRONMENT = "os.environ"  # as the module of a global: a variable of the environment
 SHOWN = 6  # settings in the short report
 
 

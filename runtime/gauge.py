@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from gaugec.runtime import extent
 from gaugec.runtime.certificate import unfolded
 from gaugec.runtime.component import Component
+from gaugec.runtime.differences import Holds, differences
 from gaugec.runtime.names import by_name, plain
 from gaugec.runtime.report import Known, report
 from gaugec.runtime.seal import VERSION, intact, unified
-from gaugec.runtime.settings import Holds, differences
 
 MEND = "; compile the model again: gaugec compile SPEC MODEL -o FILE.py"
 
@@ -158,7 +158,7 @@ class Gauge:
         *,
         evaluated: bool = False,
     ) -> list[str]:
-        """What differs from what the compile assumed; see `gaugec.runtime.settings.differences`."""
+        """What differs from what the compile assumed; see `gaugec.runtime.differences`."""
         if "assumed" not in self.metadata:  # written by hand
             return ["this gauge does not say what was assumed of the model"]
         return differences(self._whole, model, args, kwargs, evaluated=evaluated)

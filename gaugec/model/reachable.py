@@ -29,6 +29,7 @@ from gaugec.model.dice import numpy_state
 from gaugec.model.functions import Ran, is_guest
 from gaugec.model.interfaces import FakeTensor
 from gaugec.model.memory import plain
+from gaugec.runtime.holders import dictionary, is_slot
 
 DEPTH = 6  # steps from a root
 MOST = 20_000  # values
@@ -204,12 +205,7 @@ def _inside(value: Any) -> Iterator[tuple[str, Any]]:
 
 def _attributes(value: Any) -> Iterator[tuple[str, Any]]:
     """The attributes that an object itself holds, in its dictionary or in slots; no property is asked."""
-    try:
-        own = object.__getattribute__(value, "__dict__")
-    except AttributeError:
-        own = {}
-    if isinstance(own, dict):
-        yield from [(k, v) for k, v in own.items() if isinstance(k, str)]
+    yield from [(k, v) for k, v in (dictionary(value) or {}).items() if isinstance(k, str)]
     for name, member in _slots(cast(Any, type(value))):
         try:
             yield name, member.__get__(value)
@@ -223,7 +219,7 @@ def _slots(kind: Any) -> list[tuple[str, Any]]:
         (name, member)
         for cls in kind.__mro__
         for name, member in list(cls.__dict__.items())
-        if isinstance(member, types.MemberDescriptorType) and is_guest(_file(cls))
+        if is_slot(member) and is_guest(_file(cls))
     ]
 
 

@@ -1,7 +1,7 @@
 """The record of what a compile assumed of a model and its inputs: what its certificate says of them.
 
 What this module does not do: it watches nothing (see `gaugec.tracing.reads`) and compares nothing (see
-`gaugec.runtime.settings`).
+`gaugec.runtime.differences`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import Any
 from gaugec.model.guest import Model
 from gaugec.model.inputs import tensors_of
 from gaugec.runtime.assumed import folded
-from gaugec.runtime.settings import facts, inputs
+from gaugec.runtime.inputs import inputs
+from gaugec.runtime.told import facts
 from gaugec.tracing.trace import Trace
 
 

@@ -32,8 +32,9 @@ from gaugec.pipeline.compiled import CompiledGauge
 from gaugec.pipeline.verify import Verification, verify
 from gaugec.proof import prove
 from gaugec.runtime.certificate import unfolded
+from gaugec.runtime.differences import differences
 from gaugec.runtime.report import proved_once
-from gaugec.runtime.settings import alike, differences
+from gaugec.runtime.told import alike
 from gaugec.tracing.trace import Trace, trace
 from gaugec.version import VERSION
 

@@ -28,7 +28,9 @@ import torch
 from torch import nn
 
 from gaugec.model.run import trained_modes
-from gaugec.runtime import settings
+from gaugec.runtime.assumed import ENVIRONMENT
+from gaugec.runtime.holders import TABLES, Holder, attributes, holders, is_setting, lookup, registered
+from gaugec.runtime.told import MISSING, told, variable
 
 ALL = "what the forward reads: it does not run here by itself, and all settings that there are were taken"
 
@@ -66,8 +68,8 @@ class Reads:
     def __init__(self, model: nn.Module) -> None:
         self.model, self.evaluated, self.complete = model, not model.training, False
         with trained_modes(model):
-            self.holders = list(settings.holders(model))
-            self.before = {key: settings.told(value) for key, value in self._values()}
+            self.holders = list(holders(model))
+            self.before = {key: told(value) for key, value in self._values()}
         self.classes = {type(module).__module__ for module in model.modules()}
         self.names: dict[int, set[str]] = {}
         self.codes: dict[types.CodeType, dict[str, Any]] = {}
@@ -79,8 +81,8 @@ class Reads:
     def _values(self) -> Iterator[tuple[tuple[int, str], Any]]:
         things = {id(holder.thing): holder.thing for holder in self.holders}
         for key, thing in things.items():
-            for name in settings.attributes(thing) - (_OWN if _is_module(thing) else set()):
-                yield (key, name), settings.lookup(thing, name)
+            for name in attributes(thing) - (_OWN if _is_module(thing) else set()):
+                yield (key, name), lookup(thing, name)
 
     def __enter__(self) -> None:
         self.complete = False
@@ -93,7 +95,7 @@ class Reads:
     def __exit__(self, kind: object, *_: object) -> None:
         self.undo.close()
         self.complete = kind is None
-        self.written |= {key for key, value in self._values() if settings.told(value) != self.before.get(key)}
+        self.written |= {key for key, value in self._values() if told(value) != self.before.get(key)}
 
     @contextlib.contextmanager
     def _watched(self, kind: Any) -> Iterator[None]:
@@ -157,38 +159,38 @@ class Reads:
         ran = {code: space for code, space in functions.items() if self._followed(code.co_filename, space)}
         loaded = {code: _loaded(code) for code in ran}
         named, apart = self._globals(ran, loaded)
-        rows = self._attributes(set().union(*(attributes for _, attributes in loaded.values())), apart)
+        rows = self._attributes(set().union(*(names for _, names in loaded.values())), apart)
         unknown = self._unknown() if self.complete else [ALL]
         common = self._common_values({attribute for _, attribute, _ in rows})
         return Settings(tuple(rows), common, tuple(named), tuple(unknown), self.evaluated)
 
-    def _attributes(self, attributes: set[str], apart: Mapping[int, set[str]]) -> list[tuple[str, str, str]]:
+    def _attributes(self, looked_up: set[str], apart: Mapping[int, set[str]]) -> list[tuple[str, str, str]]:
         """Rows of what was read off the holders.
 
-        attributes: all names that the code which ran looks up on anything.  apart: of functions, the globals that were
+        looked_up: all names that the code which ran looks up on anything.  apart: of functions, the globals that were
         read in a namespace that has no module.
         """
         rows = []
         hooks, shared = self._common()
         taken: set[int] = set()  # things of which all is taken
         for holder in self.holders:
-            thing, own = holder.thing, settings.attributes(holder.thing)
+            thing, own = holder.thing, attributes(holder.thing)
             names = set(self.names.get(id(thing), ()))
             if _is_function(thing):
                 variables = {*own, *apart.get(id(thing), ())} if thing.__code__ in self.codes else set()
-                names = {name for name in variables if not callable(settings.lookup(thing, name))}
+                names = {name for name in variables if not callable(lookup(thing, name))}
             elif self._whole(holder, names, taken):
                 taken.add(id(thing))
                 names |= own
             if _is_module(thing):
-                names |= {"training", *hooks} | (self._class_settings(type(thing)) & attributes)
-                names |= {name for name in own if (name, id(settings.lookup(thing, name))) in shared}
+                names |= {"training", *hooks} | (self._class_settings(type(thing)) & looked_up)
+                names |= {name for name in own if (name, id(lookup(thing, name))) in shared}
             for name in sorted(names):
-                value = settings.lookup(thing, name)
+                value = lookup(thing, name)
                 if (id(thing), name) in self.written or _of_package(thing, name, value):
                     continue
                 if _recorded(name, value):
-                    text = self.before.get((id(thing), name)) or settings.told(value)
+                    text = self.before.get((id(thing), name)) or told(value)
                     rows.append((holder.path, holder.named(name), text))
         return rows
 
@@ -201,10 +203,10 @@ class Reads:
             if _is_module(holder.thing):
                 read = self.names.get(id(holder.thing), set())
                 hooks |= read & _OWN
-                shared |= {(name, key) for name in read if (key := id(settings.lookup(holder.thing, name))) in things}
+                shared |= {(name, key) for name in read if (key := id(lookup(holder.thing, name))) in things}
         return hooks, shared
 
-    def _whole(self, holder: settings.Holder, names: set[str], taken: set[int]) -> bool:
+    def _whole(self, holder: Holder, names: set[str], taken: set[int]) -> bool:
         """Can it not be told which attributes of a thing were read?"""
         if not self.complete or "__dict__" in names:
             return True
@@ -219,9 +221,9 @@ class Reads:
         common = {}
         for attribute in names:
             chain, _, name = attribute.rpartition(".")
-            there = [(id(thing), settings.lookup(thing, name)) for thing in by_chain.get(chain, ())]
-            found = [(key, value) for key, value in there if value is not settings.MISSING]
-            texts = {self.before.get((key, name)) or settings.told(value) for key, value in found}
+            there = [(id(thing), lookup(thing, name)) for thing in by_chain.get(chain, ())]
+            found = [(key, value) for key, value in there if value is not MISSING]
+            texts = {self.before.get((key, name)) or told(value) for key, value in found}
             if len(texts) == 1 and not any((key, name) in self.written for key, _ in found):
                 common[attribute] = texts.pop()
         return common
@@ -234,21 +236,21 @@ class Reads:
         apart: dict[int, set[str]] = {}
         functions = {id(h.thing.__globals__): id(h.thing) for h in reversed(self.holders) if _is_function(h.thing)}
         for code, space in ran.items():
-            names, attributes = loaded[code]
-            if not settings.registered(space):
+            names, looked_up = loaded[code]
+            if not registered(space):
                 if id(space) in functions:
                     apart.setdefault(functions[id(space)], set()).update(n for n in names if _plain(space.get(n)))
                 continue
             for name in sorted(names):
-                thing = space.get(name, sys.modules.get(name, settings.MISSING))
-                for module, chain, value in self._named(str(space["__name__"]), name, thing, attributes):
-                    rows[module, chain] = settings.told(value)
+                thing = space.get(name, sys.modules.get(name, MISSING))
+                for module, chain, value in self._named(str(space["__name__"]), name, thing, looked_up):
+                    rows[module, chain] = told(value)
         for name in self.environment:
-            rows[settings.ENVIRONMENT, name] = settings.told(settings.variable(os.environ.get(name)))
+            rows[ENVIRONMENT, name] = told(variable(os.environ.get(name)))
         return [(module, chain, text) for (module, chain), text in sorted(rows.items())], apart
 
     def _named(
-        self, module: str, chain: str, value: Any, attributes: set[str], depth: int = 0
+        self, module: str, chain: str, value: Any, looked_up: set[str], depth: int = 0
     ) -> Iterator[tuple[str, str, Any]]:
         """The settings that a global is, or has under names that the code looks up."""
         if _plain(value):
@@ -256,18 +258,18 @@ class Reads:
         elif depth > _DEEP:
             return
         elif isinstance(value, types.ModuleType):
-            if self._followed(getattr(value, "__file__", None) or "", vars(value)) and settings.registered(vars(value)):
-                for name in sorted(attributes & set(vars(value))):
-                    yield from self._named(value.__name__, name, vars(value)[name], attributes, depth + 1)
+            if self._followed(getattr(value, "__file__", None) or "", vars(value)) and registered(vars(value)):
+                for name in sorted(looked_up & set(vars(value))):
+                    yield from self._named(value.__name__, name, vars(value)[name], looked_up, depth + 1)
         elif isinstance(value, types.FunctionType):
             for name in value.__code__.co_freevars if value.__code__ in self.codes else ():
-                yield from self._named(module, f"{chain}.{name}", settings.lookup(value, name), attributes, depth + 1)
+                yield from self._named(module, f"{chain}.{name}", lookup(value, name), looked_up, depth + 1)
             if value.__name__ != chain.rpartition(".")[2] and not value.__closure__:
                 yield module, chain, value
         elif not isinstance(value, nn.Module | torch.Tensor):
-            names = self._class_settings(value) if isinstance(value, type) else settings.attributes(value)
-            for name in sorted(attributes & names):
-                yield from self._named(module, f"{chain}.{name}", settings.lookup(value, name), attributes, depth + 1)
+            names = self._class_settings(value) if isinstance(value, type) else attributes(value)
+            for name in sorted(looked_up & names):
+                yield from self._named(module, f"{chain}.{name}", lookup(value, name), looked_up, depth + 1)
 
     def _class_settings(self, kind: type) -> set[str]:
         """The names of plain values that a class and its bases hold, as far as their code is followed."""
@@ -286,9 +288,9 @@ class Reads:
         for function in self.closures:
             code = function.__code__
             if id(function) not in reached and self._followed(code.co_filename, function.__globals__):
-                values = {name: settings.lookup(function, name) for name in code.co_freevars}
-                told = [f"{name} {settings.told(value)}" for name, value in values.items() if _plain(value)]
-                found += [f"{', '.join(told)} in {code.co_qualname}"] if told else []
+                values = {name: lookup(function, name) for name in code.co_freevars}
+                texts = [f"{name} {told(value)}" for name, value in values.items() if _plain(value)]
+                found += [f"{', '.join(texts)} in {code.co_qualname}"] if texts else []
         return sorted(dict.fromkeys(found))
 
 
@@ -313,27 +315,27 @@ def _inside(file: str, folder: str) -> bool:
 
 def _loaded(code: types.CodeType) -> tuple[set[str], set[str]]:
     """The globals and modules that code names, and the attributes that it looks up on anything."""
-    names, attributes = set(), set()
+    names, looked_up = set(), set()
     for step in dis.get_instructions(code):
         if step.opname in ("LOAD_GLOBAL", "IMPORT_NAME"):
             names.add(str(step.argval))
         elif step.opname in ("LOAD_ATTR", "LOAD_METHOD", "IMPORT_FROM", "LOAD_SUPER_ATTR"):
-            attributes.add(str(step.argval))
-    return names, attributes
+            looked_up.add(str(step.argval))
+    return names, looked_up
 
 
 def _recorded(name: str, value: Any) -> bool:
     """Is an attribute that was read a setting?  Of what every module has, only the hooks are."""
     if not name.isidentifier() or (name.startswith("__") and name.endswith("__")):
         return False
-    if name in _OWN and not (isinstance(value, dict) and name not in settings.TABLES):
+    if name in _OWN and not (isinstance(value, dict) and name not in TABLES):
         return False
-    return settings.is_setting(value)
+    return is_setting(value)
 
 
 def _of_package(thing: Any, name: str, value: Any) -> bool:
     """Is it a method that an installed package defines for a class?  Of these only `forward` is taken."""
-    own = name != "forward" and _is_function(value) and name not in settings.attributes(thing)
+    own = name != "forward" and _is_function(value) and name not in attributes(thing)
     return own and _home(value.__code__.co_filename) != "user"
 
 

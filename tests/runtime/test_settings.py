@@ -22,7 +22,7 @@ from gaugec.model.functions import listening
 from gaugec.pipeline import assumed as recording
 from gaugec.runtime import DDCAdamW, load
 from gaugec.runtime.certificate import unfolded
-from gaugec.runtime.settings import differences
+from gaugec.runtime.differences import differences
 from gaugec.tracing.reads import Reads
 from runtime import handmade
 

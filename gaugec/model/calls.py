@@ -20,11 +20,10 @@ from torch import Tensor, nn
 
 from gaugec.model.interfaces import DispatchMode, StorageWeakRef, leaves, storage
 from gaugec.model.memory import parts, plain
+from gaugec.model.source_files import home
 
 WHOLE = 100_000  # elements up to which a tensor from outside is compared entry by entry, and beyond in sums
 ROUNDING = 1e-4  # of the largest entry: by how much gradients, and outputs off the CPU, differ in two equal runs
-_TORCH = os.path.dirname(torch.__file__) + os.sep
-_OWN = os.path.dirname(os.path.dirname(__file__)) + os.sep
 _KNOWN = (bool, int, float, complex, str, type(None), torch.dtype, torch.device, torch.layout, torch.memory_format)
 _UNSEEN = (torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape)
 
@@ -206,10 +205,14 @@ def _short(x: Any) -> str:
     return (f"{x:.6g}" if isinstance(x, float) else str(x))[:80]
 
 
+def _skipped(file: str) -> bool:
+    return file.startswith("<") or home(file) in ("torch", "gaugec")
+
+
 def _line() -> str:
     """The line of the forward that is at work, outside of torch and of gaugec."""
     frame = sys._getframe()
-    while frame is not None and frame.f_code.co_filename.startswith((_TORCH, _OWN, "<")):
+    while frame is not None and _skipped(frame.f_code.co_filename):
         frame = frame.f_back  # type: ignore[assignment]
     return "" if frame is None else f" ({os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno})"
 

@@ -3,8 +3,8 @@
 A forward reaches more than its modules: the closures of its functions, the globals that they name, attributes of the
 functions themselves.  Where these are is known once it is known what ran.
 
-What this module does not do: it looks at no value (see `gaugec.model.reachable`).  Functions of torch and of Python's
-own library are not the guest's; and what ran in another thread is not seen.
+What this module does not do: it looks at no value (see `gaugec.model.reachable`).  Functions of torch, of gaugec
+and of Python's own library are not the guest's; and what ran in another thread is not seen.
 """
 
 from __future__ import annotations
@@ -15,17 +15,13 @@ import gc
 import io
 import os
 import sys
-import sysconfig
 import time
 from collections.abc import Iterator
 from types import CodeType, FunctionType
 from typing import Any
 
-import torch
+from gaugec.model.source_files import home, is_guest
 
-_SITE = (sysconfig.get_path("purelib") + os.sep, sysconfig.get_path("platlib") + os.sep)
-_LIBRARY = (sysconfig.get_path("stdlib") + os.sep, sysconfig.get_path("platstdlib") + os.sep, "<frozen")
-_TORCH = os.path.dirname(torch.__file__) + os.sep
 _CLOCKS = ("time", "monotonic", "perf_counter", "process_time", "thread_time")
 _CHANCE = "draws from the system's random numbers"
 _SOURCES: dict[int, str] = {
@@ -51,13 +47,6 @@ class Ran:
             return []
         found = [x for x in gc.get_objects() if type(x) is FunctionType and x.__code__ in codes]
         return sorted(found, key=lambda f: (f.__module__ or "", f.__qualname__))
-
-
-def is_guest(filename: str) -> bool:
-    """Is a source file neither torch's nor Python's own?"""
-    if filename.startswith(_TORCH):
-        return False
-    return filename.startswith(_SITE) or not filename.startswith(_LIBRARY)
 
 
 @contextlib.contextmanager
@@ -105,7 +94,7 @@ def _asked(what: Any, frame: Any) -> str | None:
     Python's own library asks for time and files by itself; what it draws is drawn for the one who called it.
     """
     asked = _SOURCES.get(id(what)) or ("reads the clock" if _says_now(what) else None)
-    while asked == _CHANCE and frame is not None and frame.f_code.co_filename.startswith(_LIBRARY):
+    while asked == _CHANCE and frame is not None and home(frame.f_code.co_filename) == "python":
         frame = frame.f_back
     return asked if asked is not None and frame is not None and is_guest(frame.f_code.co_filename) else None
 
@@ -116,4 +105,4 @@ def _says_now(what: Any) -> bool:
     return isinstance(owner, type) and issubclass(owner, datetime.date) and what.__name__ in ("now", "utcnow", "today")
 
 
-__all__ = ["Ran", "is_guest", "listening"]
+__all__ = ["Ran", "listening"]

@@ -26,9 +26,10 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from gaugec.model.dice import numpy_state
-from gaugec.model.functions import Ran, is_guest
+from gaugec.model.functions import Ran
 from gaugec.model.interfaces import FakeTensor
 from gaugec.model.memory import plain
+from gaugec.model.source_files import is_guest
 from gaugec.runtime.holders import dictionary, is_slot
 
 DEPTH = 6  # steps from a root

@@ -27,6 +27,7 @@ from gaugec.model.inputs import Axis, Inputs, alike, axes_of, copied, numbers_of
 from gaugec.model.interfaces import DimDynamic, StatelessSymbolicContext, leaves, tree_map
 from gaugec.model.preserve import preserved
 from gaugec.model.run import quiet, trained_modes
+from gaugec.model.source_files import TORCH_FOLDER
 
 SMALL = range(2, 18)
 FARTHEST = 1024
@@ -34,7 +35,7 @@ FAR = (64, FARTHEST)
 LARGEST = 100_000  # a size beyond which nobody traces
 MOST = 2_000_000  # elements of the inputs, likewise
 LADDER = tuple(n for k in range(4, 17) for n in (2**k, 3 * 2 ** (k - 1)))
-_KERNELS = os.path.join(os.path.dirname(torch.__file__), "_")  # what stands for them where there are no numbers
+_KERNELS = os.path.join(TORCH_FOLDER, "_")  # what stands for them where there are no numbers
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from gaugec.laws.functions import recognise
 from gaugec.model.inputs import Inputs
 from gaugec.model.interfaces import hooked, leaves, storage
 from gaugec.model.memory import parts, share_memory
+from gaugec.model.source_files import home
 from gaugec.operators import aten_kind
 from gaugec.tracing import aten_layers  # noqa: F401  (it registers its rows)
 from gaugec.tracing.aten import lowering
@@ -202,12 +203,12 @@ def _place(node: torch.fx.Node) -> str:
 
 
 _FRAME = re.compile(r'File "([^"\n]+)", line (\d+), in [^\n]*\n +([^\n]+)')
-_OWN = os.path.dirname(torch.__file__) + os.sep
 
 
 def _line(node: torch.fx.Node) -> str:
     """The innermost line of source outside of torch that made the node, for people; "" where export kept none."""
-    frames = [f for f in _FRAME.findall(node.meta.get("stack_trace") or "") if not f[0].startswith((_OWN, "<"))]
+    every = _FRAME.findall(node.meta.get("stack_trace") or "")
+    frames = [f for f in every if not f[0].startswith("<") and home(f[0]) != "torch"]
     if not frames:
         return ""
     path, number, code = frames[-1]

@@ -13,11 +13,9 @@ from __future__ import annotations
 import contextlib
 import dis
 import enum
-import functools
 import inspect
 import os
 import sys
-import sysconfig
 import types
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,13 +26,13 @@ import torch
 from torch import nn
 
 from gaugec.model.run import trained_modes
+from gaugec.model.source_files import home
 from gaugec.runtime.assumed import ENVIRONMENT
 from gaugec.runtime.holders import TABLES, Holder, attributes, holders, is_setting, lookup, registered
 from gaugec.runtime.told import MISSING, told, variable
 
 ALL = "what the forward reads: it does not run here by itself, and all settings that there are were taken"
 
-_TORCH = os.path.dirname(torch.__file__) + os.sep  # every access to a parameter looks into `__dict__` there
 _OWN = frozenset(vars(nn.Module())) - {"training"}  # what every module has of its own
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size)
 _CONTAINERS = (dict, list, tuple, set, frozenset, deque)
@@ -103,7 +101,8 @@ class Reads:
         there, own, read = kind.__getattribute__, vars(kind).get("__getattribute__"), self.names
 
         def watched(thing: Any, name: str) -> Any:
-            if name != "__dict__" or not sys._getframe(1).f_code.co_filename.startswith(_TORCH):
+            # every access to a parameter looks into `__dict__` in torch
+            if name != "__dict__" or home(sys._getframe(1).f_code.co_filename) != "torch":
                 read.setdefault(id(thing), set()).add(name)
             return there(thing, name)
 
@@ -147,8 +146,8 @@ class Reads:
 
     def _followed(self, file: str, namespace: Mapping[str, Any]) -> bool:
         """Are the globals of this code followed: is it neither torch's, nor Python's, nor a stranger's package's?"""
-        home = _home(file)
-        return home == "user" or (home == "package" and str(namespace.get("__name__")) in self.classes)
+        whose = home(file)
+        return whose == "user" or (whose == "package" and str(namespace.get("__name__")) in self.classes)
 
     # --- what was read
 
@@ -294,25 +293,6 @@ class Reads:
         return sorted(dict.fromkeys(found))
 
 
-@functools.cache
-def _home(file: str) -> str:
-    """Whose a file of code is: a "user"'s, of an installed "package", or of torch, Python or gaugec: a "library"."""
-    if file.startswith("<frozen "):
-        return "library"
-    real = os.path.realpath(file)
-    paths = sysconfig.get_paths()
-    for folder in (os.path.dirname(torch.__file__), os.path.dirname(os.path.dirname(__file__))):
-        if _inside(real, folder):
-            return "library"
-    if any(_inside(real, paths[key]) for key in ("purelib", "platlib")) or "site-packages" in real.split(os.sep):
-        return "package"
-    return "library" if _inside(real, paths["stdlib"]) else "user"
-
-
-def _inside(file: str, folder: str) -> bool:
-    return file.startswith(os.path.realpath(folder) + os.sep)
-
-
 def _loaded(code: types.CodeType) -> tuple[set[str], set[str]]:
     """The globals and modules that code names, and the attributes that it looks up on anything."""
     names, looked_up = set(), set()
@@ -336,7 +316,7 @@ def _recorded(name: str, value: Any) -> bool:
 def _of_package(thing: Any, name: str, value: Any) -> bool:
     """Is it a method that an installed package defines for a class?  Of these only `forward` is taken."""
     own = name != "forward" and _is_function(value) and name not in attributes(thing)
-    return own and _home(value.__code__.co_filename) != "user"
+    return own and home(value.__code__.co_filename) != "user"
 
 
 def _plain(value: Any) -> bool:

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gaugec.model.interfaces import DispatchMode, StorageWeakRef, leaves, storage
-from gaugec.model.memory import parts, plain
+from gaugec.model.interfaces import DispatchMode, leaves, storage
+from gaugec.model.memory import MarkedMemory, parts, plain
 from gaugec.model.source_files import home
 
 WHOLE = 100_000  # elements up to which a tensor from outside is compared entry by entry, and beyond in sums
@@ -61,7 +61,7 @@ class _Listener(DispatchMode):
     def __init__(self, known: set[int], beside: Call | None) -> None:
         super().__init__()
         self.known, self.beside = known, beside
-        self.made: dict[int, Any] = {}
+        self.made = MarkedMemory()
         self.call = Call()
         self.at = 0
         self.difference: Difference | None = None
@@ -90,14 +90,13 @@ class _Listener(DispatchMode):
         """Is it no parameter, buffer or input, and made by no operation that was seen?"""
         if not plain(x) or x.is_meta:
             return False
-        memory = storage(x)
-        return memory not in self.known and (memory not in self.made or self.made[memory].expired())
+        return storage(x) not in self.known and x not in self.made
 
     def _remember(self, results: Sequence[Any], given: Sequence[Tensor]) -> None:
         before = {storage(x) for x in given if plain(x)}
         for x in results:
             if isinstance(x, Tensor) and plain(x) and storage(x) not in before:
-                self.made[storage(x)] = StorageWeakRef(x.untyped_storage())
+                self.made.add(x)
 
     def _write(self, line: tuple[Any, ...], by_value: bool) -> None:
         if self.beside is None:

@@ -1,4 +1,5 @@
-"""The memory in which tensors lie, of every layout: whether two share it, what was in it, and a copy in other memory.
+"""The memory in which tensors lie, of every layout: whether two share it, what was in it, marks on it, and a
+copy in other memory.
 
 A plain tensor has sizes, strides and one storage.  One that is sparse, compressed, nested or jagged is made of plain
 ones; of what is opaque (mkldnn) nobody says where it lies.
@@ -9,13 +10,14 @@ What this module does not do: it looks at no Python object beside tensors (see `
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from gaugec.model.interfaces import FakeTensor, storage
+from gaugec.model.interfaces import FakeTensor, StorageWeakRef, storage
 
 _ROWS = (torch.sparse_csr, torch.sparse_bsr)
 _COLUMNS = (torch.sparse_csc, torch.sparse_bsc)
@@ -52,6 +54,31 @@ def kind(x: Tensor) -> str:
     if x.is_nested:
         return "nested" if x.layout is torch.strided else "jagged"
     return "quantized" if x.is_quantized else str(x.layout).removeprefix("torch.").strip("_").replace("_", " ")
+
+
+class MarkedMemory:
+    """Memory of plain tensors that has a mark, as long as it lives: another tensor may get the same later.
+
+    alive: of a storage, by its identity, a reference that does not keep it, or None where somebody else does.
+    """
+
+    def __init__(self, kept: Iterable[Tensor] = ()) -> None:
+        self.alive: dict[int, Any] = {storage(x): None for x in kept if plain(x)}
+
+    def __contains__(self, x: Tensor) -> bool:
+        if not plain(x) or storage(x) not in self.alive:
+            return False
+        weak = self.alive[storage(x)]
+        return weak is None or not weak.expired()
+
+    def add(self, x: Tensor) -> None:
+        """Mark the memory of a plain tensor."""
+        if x not in self:
+            self.alive[storage(x)] = StorageWeakRef(x.untyped_storage())
+
+    def drop(self, x: Tensor) -> None:
+        """Take the mark away, if there is one."""
+        self.alive.pop(storage(x), None)
 
 
 def share_memory(one: Tensor, two: Tensor) -> bool:
@@ -108,4 +135,4 @@ def _odd(x: Tensor) -> bool:
     return not x.is_leaf or any(n > 1 and stride == 0 for n, stride in zip(x.shape, x.stride()))
 
 
-__all__ = ["changeable", "copied_model", "kind", "parts", "plain", "put_back", "share_memory", "values"]
+__all__ = ["MarkedMemory", "changeable", "copied_model", "kind", "parts", "plain", "put_back", "share_memory", "values"]

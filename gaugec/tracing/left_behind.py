@@ -18,30 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from gaugec.model.calls import known_memory
-from gaugec.model.interfaces import DispatchMode, StorageWeakRef, leaves, storage
-from gaugec.model.memory import plain
+from gaugec.model.interfaces import DispatchMode, leaves, storage
+from gaugec.model.memory import MarkedMemory, plain
 
 Place = tuple[str, str]  # the path of a module, and an attribute
-
-
-class _Marked:
-    """Memory that has a mark, as long as it lives: another tensor may get the same later."""
-
-    def __init__(self, tensors: Any) -> None:
-        self.alive: dict[int, Any] = {storage(x): None for x in tensors if plain(x)}
-
-    def add(self, x: Tensor) -> None:
-        if x not in self:
-            self.alive[storage(x)] = StorageWeakRef(x.untyped_storage())
-
-    def drop(self, x: Tensor) -> None:
-        self.alive.pop(storage(x), None)
-
-    def __contains__(self, x: Tensor) -> bool:
-        if not plain(x) or storage(x) not in self.alive:
-            return False
-        weak = self.alive[storage(x)]
-        return weak is None or not weak.expired()
 
 
 class LeftBehind(DispatchMode):
@@ -55,9 +35,9 @@ class LeftBehind(DispatchMode):
         super().__init__()
         self.model = model
         self.known = known_memory(model, inputs)
-        self.moved = _Marked(model.parameters())
-        self.varied = _Marked(x for x in leaves(inputs) if isinstance(x, Tensor))
-        self.read = _Marked(())
+        self.moved = MarkedMemory(model.parameters())
+        self.varied = MarkedMemory(x for x in leaves(inputs) if isinstance(x, Tensor))
+        self.read = MarkedMemory()
         self.made: list[tuple[str, Any]] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -139,10 +139,12 @@ def _found(finder: Finder, loaded: Spec, verification: Verification) -> tuple[li
     sites: list[Site] = []
     refusals: list[Refusal] = []
     alone = _loss_alone(finder.traced)
+    of_loss: Finder | None = None
     for entry, theorem in zip(loaded.entries, verification.theorems):
         found, refused = finder.sites(entry, theorem)
         if alone is not None and any(refusal.outputs for refusal in refused):
-            more, _ = Finder(alone).sites(entry, theorem)
+            of_loss = of_loss or Finder(alone)
+            more, _ = of_loss.sites(entry, theorem)
             cure = "; it would hold if the model returned its loss alone, as `model(...).loss`"
             if len(more) > len(found):
                 refused = [replace(r, note=r.note + cure) if r.outputs else r for r in refused]

@@ -126,7 +126,7 @@ def _written(node: torch.fx.Node) -> Iterator[torch.fx.Node]:
     for position, argument in enumerate(node.target._schema.arguments):
         if argument.alias_info is not None and argument.alias_info.is_write:
             value: Any = node.args[position] if position < len(node.args) else node.kwargs.get(argument.name)
-            yield from (x for x in _nodes(value))
+            yield from _nodes(value)
 
 
 def _nodes(value: Any) -> list[torch.fx.Node]:

@@ -53,6 +53,12 @@ def folded(whole: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def verdict(certificate: Mapping[str, Any], structure: str) -> str:
+    """The verdict on the sites of a structure, with what was not checked."""
+    unchecked = certificate["unchecked"]["what"]
+    return str(certificate["structures"][structure]["verdict"]) + (f" ({unchecked})" if unchecked else "")
+
+
 def unfolded(certificate: Mapping[str, Any]) -> dict[str, Any]:
     """Everything that a certificate says, written out.
 
@@ -69,13 +75,12 @@ def unfolded(certificate: Mapping[str, Any]) -> dict[str, Any]:
     def proof(fields: Mapping[str, Any]) -> dict[str, Any]:
         return {**fields, "steps": [steps[number] for number in fields["steps"]]}
 
-    doubt = f" ({certificate['unchecked']['what']})" if certificate["unchecked"]["what"] else ""
     sites = [
         {
             "gauge": entry["gauge"],
             "index": _number(index),
             "place": place,
-            "verdict": structures[entry["structure"]]["verdict"] + doubt,
+            "verdict": verdict(certificate, entry["structure"]),
             "structure": entry["structure"],
             "layout": entry["layout"],
             "parameters": list(parameters),

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gaugec.runtime.assumed import in_words
-from gaugec.runtime.certificate import unfolded
+from gaugec.runtime.certificate import unfolded, verdict
 from gaugec.runtime.ranges import expand
 
 
@@ -137,8 +137,7 @@ def _head(whole: Mapping[str, Any], site: Mapping[str, Any]) -> str:
     copies = f" x {layout['copies']} copies" if layout["copies"] > 1 else ""
     pairs = f", {proof['pairing']}" if proof["pairing"] else ""
     place = f" {site['place']}" if site["place"] else ""
-    doubt = f" ({whole['unchecked']['what']})" if whole["unchecked"]["what"] else ""
-    return f"{site['index']}{place}: {_group(whole, site)}{copies}{pairs}, {proof['verdict']}{doubt}"
+    return f"{site['index']}{place}: {_group(whole, site)}{copies}{pairs}, {verdict(whole, site['structure'])}"
 
 
 def _bindings(whole: Mapping[str, Any], site: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -18,12 +18,11 @@ from gaugec.runtime.batch import Batch
 from gaugec.runtime.binding import Groups, bind, named
 from gaugec.runtime.frames import Frame
 from gaugec.runtime.gauge import Gauge, check, code_hash
+from gaugec.runtime.listed import listed
 from gaugec.runtime.names import by_name
 from gaugec.runtime.rules.rule import UpdateRule
 from gaugec.runtime.step import Stepper, plain
 from gaugec.runtime.watch import Watch
-
-SHOWN = 8  # differences of a model in one message
 
 
 class GaugeOptimizer(torch.optim.Optimizer):
@@ -221,9 +220,8 @@ def _check_model(gauge: Gauge, model: nn.Module) -> None:
     """Raise ValueError where the model is not what the gauge was compiled with; it may be in eval mode still."""
     differing = gauge.differing(model, evaluated=True)
     if differing:
-        more = f"; and {len(differing) - SHOWN} more" if len(differing) > SHOWN else ""
         raise ValueError(
-            f"the model is not what the gauge was compiled with: {'; '.join(differing[:SHOWN])}{more}. Compile again "
+            f"the model is not what the gauge was compiled with: {listed(differing)}. Compile again "
             "with the model as it is trained now, or pass model=None to train without this check"
         )
 

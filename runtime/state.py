@@ -19,12 +19,11 @@ from torch import Tensor
 from gaugec.runtime.batch import Batch
 from gaugec.runtime.frames import FAR, Frame
 from gaugec.runtime.gauge import code_hash
+from gaugec.runtime.listed import listed
 from gaugec.runtime.names import by_name, plain
 
 if TYPE_CHECKING:
     from gaugec.runtime.optimizer import GaugeOptimizer
-
-SHOWN = 8  # differences that an error lists
 
 
 def publish(optimizer: GaugeOptimizer) -> None:
@@ -63,7 +62,7 @@ def arranged(optimizer: GaugeOptimizer, saved: Mapping[str, Any]) -> dict[str, A
     ]
     wrong += _wrong_plain(optimizer, state)
     if wrong:
-        raise ValueError(f"this state does not fit the optimizer: {_listed(wrong)}")
+        raise ValueError(f"this state does not fit the optimizer: {listed(wrong)}")
     return {**saved, "param_groups": groups}
 
 
@@ -136,7 +135,7 @@ def _check_gauge(optimizer: GaugeOptimizer, saved: Mapping[str, Any]) -> None:
     if want != have:
         differences = [f"no place {key}" for key in sorted(want - have)]
         differences += [f"an unknown place {key}" for key in sorted(have - want)]
-        raise ValueError(f"this state does not fit the gauge: it has {_listed(differences)}")
+        raise ValueError(f"this state does not fit the gauge: it has {listed(differences)}")
 
 
 def _whole(saved: Mapping[str, Any]) -> bool:
@@ -186,7 +185,7 @@ def _groups(optimizer: GaugeOptimizer, saved: Mapping[str, Any]) -> list[dict[st
     differences = [f"no {name}" for name in optimizer.named if name not in numbers]
     differences += [f"{name}, which the optimizer was not given" for name in numbers if name not in optimizer.named]
     if differences:
-        raise ValueError(f"this state has other parameters: it has {_listed(differences)}")
+        raise ValueError(f"this state has other parameters: it has {listed(differences)}")
     settings = [
         {key: value for key, value in group.items() if key not in ("params", "param_names")} for group in theirs
     ]
@@ -211,7 +210,7 @@ def _check_division(optimizer: GaugeOptimizer, theirs: Sequence[Mapping[str, Any
     if differences:
         raise ValueError(
             "the saved groups have different settings, and the parameters are divided among them in another way: "
-            + _listed(differences)
+            + listed(differences)
         )
 
 
@@ -274,8 +273,3 @@ def _by_name(saved: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
         for name, i in zip(group["param_names"], group["params"])
         if i in saved["state"]
     }
-
-
-def _listed(lines: Sequence[str]) -> str:
-    more = f"; and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
-    return "; ".join(lines[:SHOWN]) + more

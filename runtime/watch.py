@@ -19,13 +19,13 @@ from torch import Tensor
 from gaugec.runtime import frames
 from gaugec.runtime.batch import Batch
 from gaugec.runtime.layout import cut
+from gaugec.runtime.listed import listed
 
 SHIFTS = {torch.float64: 1e5, torch.float32: 1e2, torch.bfloat16: 1e1, torch.float16: 1e1}
 """How many times larger than the spread of what it is added to a shift may be, by dtype of the parameter."""
 EVERY = 64
 RARELY = 1024  # steps between two looks at the shifts, which grow slowly
 LEVELS = 7  # from a look to who called the optimizer's step
-SHOWN = 8
 
 
 class Watch:
@@ -49,7 +49,7 @@ class Watch:
             warnings.warn(
                 "units have lost their canonical form in training (a norm that has become zero, or a scale beyond "
                 f"{batch.far:g}); they keep the scale that they had (place.gauge: number in parameters): "
-                f"{_shown(found)}",
+                f"{listed(found)}",
                 stacklevel=LEVELS,
             )
 
@@ -60,7 +60,7 @@ class Watch:
         if found:
             warnings.warn(
                 "shifts are so large beside what they are added to that steps lose digits "
-                f"(parameter: shift over spread, and the most that its dtype bears): {_shown(found)}",
+                f"(parameter: shift over spread, and the most that its dtype bears): {listed(found)}",
                 stacklevel=LEVELS,
             )
 
@@ -106,8 +106,3 @@ def shifted(batch: Batch, called: Mapping[int, str]) -> Iterator[str]:
 
 def _whose(text: str) -> str:
     return text.partition(":")[0]
-
-
-def _shown(texts: list[str]) -> str:
-    more = f"; and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
-    return "; ".join(texts[:SHOWN]) + more

@@ -31,7 +31,6 @@ ADAM: dict[str, Any] = {"lr": 1e-3, "betas": (0.9, 0.99), "eps": 1e-8, "weight_d
 WATCHED = 10  # the drift is measured on every tenth step: it costs more than the step
 
 
-
 @dataclass
 class Run:
     """One training run: its loss at every step, and of the watched steps their length and the part along the orbits."""
@@ -53,28 +52,6 @@ class Run:
     def drift(self) -> float:
         """Share of the path that ran along the gauge orbits, between 0 and 1."""
         return sum(self.drifts) / max(sum(self.lengths), 1e-300)
-
-
-# --- the task
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-# --- the demo
 
 
 def run(folder: Path, *, steps: int = 300, seed: int = 0) -> None:

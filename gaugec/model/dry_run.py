@@ -9,7 +9,7 @@ index beyond the end of a table) it does not see.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -40,15 +40,7 @@ def dry_run(
     fake = FakeTensorMode(shape_env=known, allow_non_fake_inputs=True, export=True)
     # what is kept of an operation for the next one of its kind costs more with symbols than the operation itself
     fake.cache_enabled = fake_input is None
-
-    def without_numbers(x: Any) -> Any:
-        if not isinstance(x, Tensor):
-            return x
-        return fake.from_tensor(x, static_shapes=True) if fake_input is None else fake_input(fake, x)
-
-    inputs, named = mapped(without_numbers, args, kwargs)
-    with _faked(model, fake), fake, compiling(), torch.enable_grad(), watched or contextlib.nullcontext():
-        model(*inputs, **named)
+    _run(model, args, kwargs, fake, fake_input or _same_sizes, (compiling(), watched or contextlib.nullcontext()))
     return known
 
 
@@ -58,14 +50,26 @@ def without_numbers(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, A
     Raises:
         Exception: whatever the forward raises, or asks that only numbers can answer.
     """
-    fake = FakeTensorMode(allow_non_fake_inputs=True)
+    return _run(model, args, kwargs, FakeTensorMode(allow_non_fake_inputs=True), _same_sizes)
 
-    def inside(x: Any) -> Any:
-        return fake.from_tensor(x, static_shapes=True) if isinstance(x, Tensor) else x
 
-    inputs, named = mapped(inside, args, kwargs)
-    with _faked(model, fake), fake, torch.enable_grad():
+def _run(
+    model: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    fake: Any,
+    fake_input: Callable[[Any, Tensor], Tensor],
+    around: Iterable[contextlib.AbstractContextManager[Any]] = (),
+) -> Any:
+    inputs, named = mapped(lambda x: fake_input(fake, x) if isinstance(x, Tensor) else x, args, kwargs)
+    with _faked(model, fake), fake, torch.enable_grad(), contextlib.ExitStack() as entered:
+        for each in around:
+            entered.enter_context(each)
         return model(*inputs, **named)
+
+
+def _same_sizes(fake: Any, x: Tensor) -> Any:
+    return fake.from_tensor(x, static_shapes=True)
 
 
 @contextlib.contextmanager
@@ -80,7 +84,7 @@ def _faked(model: nn.Module, fake: Any) -> Iterator[None]:
     before = [dict(table) for table in tables]
     try:
         for table in tables:
-            table.update({k: v if v is None else fake.from_tensor(v, static_shapes=True) for k, v in table.items()})
+            table.update({k: v if v is None else _same_sizes(fake, v) for k, v in table.items()})
         yield
     finally:
         for table, own in zip(tables, before):

@@ -1,5 +1,4 @@
-"""The memory in which tensors lie, of every layout: whether two share it, what was in it, marks on it, and a
-copy in other memory.
+"""The memory in which tensors lie, of every layout: who shares it, what was in it, a mark on it, a copy elsewhere.
 
 A plain tensor has sizes, strides and one storage.  One that is sparse, compressed, nested or jagged is made of plain
 ones; of what is opaque (mkldnn) nobody says where it lies.

@@ -15,7 +15,7 @@ import string
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from gaugec.graph.builder import Builder, Ref
 from gaugec.graph.ir import Leaf, Opaque
@@ -23,13 +23,14 @@ from gaugec.graph.layers import HALF, axes, dropout, matmul
 from gaugec.operators import ATEN
 
 Row = Callable[..., "Ref | tuple[Ref, ...] | list[Ref]"]
+F = TypeVar("F", bound=Row)
 ROWS: dict[str, Row] = {}
 
 
-def row(*names: str) -> Callable[[Row], Row]:
+def row(*names: str) -> Callable[[F], F]:
     """Registers a lowering under ATen packet names."""
 
-    def register(function: Row) -> Row:
+    def register(function: F) -> F:
         for name in names:
             ROWS["aten." + name] = function
         return function
@@ -351,16 +352,12 @@ def _at_least(b: Builder, shape: tuple[int, ...], x: Ref, y: Any) -> Ref:
 
 @row("ne", "not_equal")
 def _unlike(b: Builder, shape: tuple[int, ...], x: Ref, y: Any) -> Ref:
-    return _apart(b, x, y)
-
-
-def _apart(b: Builder, x: Ref, y: Any) -> Ref:
     return b.add(_step(b, x, y, 1), _step(b, x, y, -1))
 
 
 @row("eq")
 def _alike(b: Builder, shape: tuple[int, ...], x: Ref, y: Any) -> Ref:
-    return _not(b, _apart(b, x, y))
+    return _not(b, _unlike(b, shape, x, y))
 
 
 @row("logical_not", "bitwise_not")

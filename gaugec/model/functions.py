@@ -45,7 +45,7 @@ class Ran:
         codes = {code for code in self.codes if code.co_freevars}
         if not codes:
             return []
-        found = [x for x in gc.get_objects() if type(x) is FunctionType and x.__code__ in codes]
+        found = [x for x in gc.get_referrers(*codes) if type(x) is FunctionType]
         return sorted(found, key=lambda f: (f.__module__ or "", f.__qualname__))
 
 

@@ -1,7 +1,8 @@
-"""The lowering table: ONE row per structural ATen operation (views, arithmetic, contractions, reductions).
+"""The lowering table: ONE row per structural ATen operation; here arithmetic, contractions, reductions.
 
 Functions, pointwise or along an axis, are not here: their rows are in `gaugec.operators.TABLE` and name their ATen
-operations there.  Layers have rows of their own (`gaugec.tracing.aten_layers`).
+operations there.  Views, what is chosen by a truth value, and layers have files of
+their own beside this one (`aten_views`, `aten_choices`, `aten_layers`).
 A row is a function of (builder, shape of the output, arguments...) in which tensors are `Ref`s.  An operation without
 a row becomes an opaque node, which blocks every gauge whose moved values meet it.
 
@@ -18,7 +19,6 @@ from functools import partial
 from typing import Any, TypeVar
 
 from gaugec.graph.builder import Builder, Ref
-from gaugec.graph.ir import Leaf, Opaque
 from gaugec.graph.layers import HALF, axes, dropout, matmul
 from gaugec.operators import ATEN
 
@@ -50,125 +50,6 @@ def number(value: Any) -> Fraction:
         return Fraction(value)
     quotient = Fraction(value).limit_denominator(1000)
     return quotient if float(quotient) == value else Fraction(repr(float(value)))
-
-
-# -- views -------------------------------------------------------------------------------------------------------
-@row("view", "_unsafe_view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "ravel", "view_as")
-def _view(b: Builder, shape: tuple[int, ...], x: Ref, *_: Any, **__: Any) -> Ref:
-    return b.reshape(x, shape)
-
-
-@row("alias", "clone", "contiguous", "lift_fresh_copy", "lift_fresh", "_assert_tensor_metadata")
-def _same(b: Builder, shape: tuple[int, ...], x: Ref, *_: Any, **__: Any) -> Ref:
-    return x
-
-
-@row("permute")
-def _permute(b: Builder, shape: tuple[int, ...], x: Ref, order: Sequence[int]) -> Ref:
-    return b.permute(x, order)
-
-
-@row("transpose", "swapaxes", "swapdims")
-def _transpose(b: Builder, shape: tuple[int, ...], x: Ref, i: int, j: int) -> Ref:
-    return b.transpose(x, i, j)
-
-
-@row("t", "numpy_T", "mT", "adjoint")
-def _t(b: Builder, shape: tuple[int, ...], x: Ref) -> Ref:
-    return b.transpose(x, -1, -2) if len(x.shape) > 1 else x
-
-
-@row("movedim", "moveaxis")
-def _movedim(b: Builder, shape: tuple[int, ...], x: Ref, source: Any, target: Any) -> Ref:
-    rank = len(x.shape)
-    sources = [i % rank for i in ([source] if isinstance(source, int) else source)]
-    targets = [i % rank for i in ([target] if isinstance(target, int) else target)]
-    order: list[int | None] = [None] * rank
-    for s, t in zip(sources, targets, strict=True):
-        order[t] = s
-    rest = iter(i for i in range(rank) if i not in sources)
-    return b.permute(x, [next(rest) if i is None else i for i in order])
-
-
-@row("expand", "broadcast_to", "expand_as")
-def _expand(b: Builder, shape: tuple[int, ...], x: Ref, *_: Any, **__: Any) -> Ref:
-    return b.expand(x, shape)
-
-
-@row("slice")
-def _slice(
-    b: Builder, shape: tuple[int, ...], x: Ref, dim: int = 0, start: Any = None, end: Any = None, step: int = 1
-) -> Ref:
-    size = x.shape[dim]
-    first, last, stride = slice(start, end, step).indices(size)
-    return b.slice(x, dim, first, max(0, -(-(last - first) // stride)), stride)
-
-
-@row("narrow")
-def _narrow(b: Builder, shape: tuple[int, ...], x: Ref, dim: int, start: int, length: int) -> Ref:
-    return b.slice(x, dim, start % x.shape[dim], length)
-
-
-@row("select")
-def _select(b: Builder, shape: tuple[int, ...], x: Ref, dim: int, index: int) -> Ref:
-    return b.select(x, dim, index)
-
-
-@row("unbind")
-def _unbind(b: Builder, shape: Any, x: Ref, dim: int = 0) -> list[Ref]:
-    return [b.select(x, dim, i) for i in range(x.shape[dim])]
-
-
-@row("split", "split_with_sizes", "chunk", "tensor_split")
-def _split(b: Builder, shape: Any, x: Ref, sizes: Any, dim: int = 0) -> list[Ref]:
-    lengths = [s[dim % len(x.shape)] for s in shape]
-    return b.split(x, dim, lengths)
-
-
-@row("flip")
-def _flip(b: Builder, shape: tuple[int, ...], x: Ref, dims: Sequence[int]) -> Ref:
-    for dim in dims:
-        n = x.shape[dim]
-        if n > 1:
-            x = b.slice(x, dim, n - 1, n, -1)
-    return x
-
-
-@row("roll")
-def _roll(b: Builder, shape: tuple[int, ...], x: Ref, shifts: Any, dims: Any = ()) -> Ref:
-    pairs = [(shifts, dims)] if isinstance(shifts, int) else list(zip(shifts, dims))
-    if not dims and dims != 0:
-        return b.opaque("aten.roll of all axes", [x], shape)
-    for shift, dim in ((s, d[0] if isinstance(d, (list, tuple)) else d) for s, d in pairs):
-        n = x.shape[dim]
-        if shift % n:
-            x = b.cat([b.slice(x, dim, n - shift % n, shift % n), b.slice(x, dim, 0, n - shift % n)], dim)
-    return x
-
-
-@row("repeat")
-def _repeat(b: Builder, shape: tuple[int, ...], x: Ref, times: Sequence[int]) -> Ref:
-    return b.repeat(x, times)
-
-
-@row("repeat_interleave")
-def _repeat_interleave(b: Builder, shape: tuple[int, ...], x: Ref, times: Any, dim: Any = None, **_: Any) -> Ref:
-    if not isinstance(times, int) or dim is None:
-        return b.opaque("aten.repeat_interleave with a tensor", [x], shape)
-    return b.repeat_each(x, dim, times)
-
-
-@row("cat", "concat", "concatenate")
-def _cat(b: Builder, shape: tuple[int, ...], xs: Sequence[Ref], dim: int = 0) -> Ref:
-    parts = [x for x in xs if not (len(x.shape) == 1 and x.shape[0] == 0)]
-    return b.cat(parts, dim) if len(parts) > 1 else parts[0]
-
-
-@row("stack")
-def _stack(b: Builder, shape: tuple[int, ...], xs: Sequence[Ref], dim: int = 0) -> Ref:
-    axis = dim % (len(xs[0].shape) + 1)
-    parts = [b.unsqueeze(x, axis) for x in xs]
-    return b.cat(parts, axis) if len(parts) > 1 else parts[0]
 
 
 # -- arithmetic --------------------------------------------------------------------------------------------------
@@ -308,96 +189,6 @@ def _dropout(b: Builder, shape: Any, x: Ref, p: Any, train: Any = True) -> Any:
         return (x, b.opaque("dropout mask", [], x.shape)) if several else x
     result = dropout(b, x)
     return (result, b.opaque("dropout mask", [], x.shape)) if several else result
-
-
-# -- truth values, as 0 and 1 ------------------------------------------------------------------------------------
-def _difference(b: Builder, x: Ref, y: Any, sign: int) -> Ref:
-    """sign * (x - y)"""
-    one = Fraction(sign)
-    return b.add(x, y, coefficients=[one, -one]) if isinstance(y, Ref) else b.add(
-        x, coefficients=[one], constant=-one * number(y)
-    )
-
-
-def _step(b: Builder, x: Ref, y: Any, sign: int) -> Ref:
-    """1 where x > y (sign 1) or x < y (sign -1), else 0."""
-    if not isinstance(y, Ref) and not number(y):
-        return b.map("step", x if sign == 1 else b.mul(x, coefficient=Fraction(-1)))
-    return b.map("step", _difference(b, x, y, sign))
-
-
-def _not(b: Builder, x: Ref) -> Ref:
-    return b.add(x, coefficients=[Fraction(-1)], constant=Fraction(1))
-
-
-@row("gt", "greater")
-def _greater(b: Builder, shape: tuple[int, ...], x: Ref, y: Any) -> Ref:
-    return _step(b, x, y, 1)
-
-
-@row("lt", "less")
-def _less(b: Builder, shape: tuple[int, ...], x: Ref, y: Any) -> Ref:
-    return _step(b, x, y, -1)
-
-
-@row("le", "less_equal")
-def _at_most(b: Builder, shape: tuple[int, ...], x: Ref, y: Any) -> Ref:
-    return _not(b, _step(b, x, y, 1))
-
-
-@row("ge", "greater_equal")
-def _at_least(b: Builder, shape: tuple[int, ...], x: Ref, y: Any) -> Ref:
-    return _not(b, _step(b, x, y, -1))
-
-
-@row("ne", "not_equal")
-def _unlike(b: Builder, shape: tuple[int, ...], x: Ref, y: Any) -> Ref:
-    return b.add(_step(b, x, y, 1), _step(b, x, y, -1))
-
-
-@row("eq")
-def _alike(b: Builder, shape: tuple[int, ...], x: Ref, y: Any) -> Ref:
-    return _not(b, _unlike(b, shape, x, y))
-
-
-@row("logical_not", "bitwise_not")
-def _negated(b: Builder, shape: tuple[int, ...], x: Ref) -> Ref:
-    return _not(b, x) if _known(b, x) else b.opaque(b.source, [x], shape)
-
-
-@row("logical_and", "bitwise_and")
-def _both(b: Builder, shape: tuple[int, ...], x: Ref, y: Any) -> Ref:
-    refs = [v for v in (x, y) if isinstance(v, Ref)]
-    return b.mul(*refs) if len(refs) == 2 and all(_known(b, v) for v in refs) else b.opaque(b.source, refs, shape)
-
-
-def _known(b: Builder, x: Ref) -> bool:
-    """Is a value a truth value that is made of comparisons, and of nothing unknown?"""
-    return b.truth and x.node in b.boolean and b.nodes[x.node].type not in (Leaf, Opaque)
-
-
-# -- choosing ----------------------------------------------------------------------------------------------------
-@row("where")
-def _where(b: Builder, shape: tuple[int, ...], condition: Ref, x: Any, y: Any) -> Ref:
-    if b.nodes[condition.node].type in (Leaf, Opaque):
-        yes = b.opaque("condition", [condition], condition.shape)
-        no = b.opaque("condition, negated", [condition], condition.shape)
-    else:
-        yes, no = condition, _not(b, condition)
-    return b.add(_chosen(b, yes, x), _chosen(b, no, y))
-
-
-def _chosen(b: Builder, mask: Ref, value: Any) -> Ref:
-    if isinstance(value, Ref):
-        return b.mul(value, mask)
-    if isinstance(value, float) and not math.isfinite(value):
-        return b.opaque(f"{value} where chosen", [mask], mask.shape)
-    return b.mul(mask, coefficient=number(value))
-
-
-@row("masked_fill")
-def _masked_fill(b: Builder, shape: tuple[int, ...], x: Ref, mask: Ref, value: Any) -> Any:
-    return _where(b, shape, mask, value, x)
 
 
 # -- contractions ------------------------------------------------------------------------------------------------

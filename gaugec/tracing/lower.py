@@ -28,7 +28,7 @@ from gaugec.model.interfaces import hooked, leaves, storage
 from gaugec.model.memory import parts, share_memory
 from gaugec.model.source_files import home
 from gaugec.operators import aten_kind
-from gaugec.tracing import aten_layers  # noqa: F401  (it registers its rows)
+from gaugec.tracing import aten_choices, aten_layers, aten_views  # noqa: F401  (they register their rows)
 from gaugec.tracing.aten import lowering
 from gaugec.tracing.reads import Settings
 from gaugec.tracing.regions import carriers, packet

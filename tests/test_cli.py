@@ -40,6 +40,7 @@ class Net(torch.nn.Module):
 def relu(): return Net(torch.relu), (torch.randn(4, 5),)
 def gelu(): return Net(torch.nn.functional.gelu), (torch.randn(4, 5),)
 def with_kwargs(): return Net(torch.relu), (), {"x": torch.randn(4, 5)}
+def on_meta(): return Net(torch.relu).to("meta"), (torch.randn(4, 5, device="meta"),)
 def broken(): raise ValueError("no weights here\\nnor there")
 def wrong(): return Net(torch.relu)
 def shuffled(): return (torch.randn(4, 5),), Net(torch.relu)
@@ -157,6 +158,25 @@ def test_compile_then_report(folder: Path, factory: str) -> None:
     assert "unit_scale" in result.stdout
     result = call("report", "net.py", "--recheck", "--spec", "sound.gauge")
     assert result.exit_code == 0, result.output
+
+
+def test_a_twin_is_looked_at_in_place_of_a_large_model(folder: Path) -> None:
+    large, says = "models_of_test:on_meta", "witnessed and gradient checked on a twin of 56 parameters"
+    result = call("compile", "sound.gauge", large, "-o", "net.py", "--twin", "models_of_test:relu")
+    assert result.exit_code == 0, result.output
+    assert says in call("report", "net.py").stdout
+    again = ("report", "net.py", "--recheck", "--spec", "sound.gauge", large)
+    assert call(*again, "--twin", "models_of_test:relu").exit_code == 0
+    assert call(*again).exit_code == 1, "a file that was compiled with a twin is checked again with one"
+
+
+def test_what_is_no_twin_is_refused(folder: Path) -> None:
+    result = call("compile", "sound.gauge", "models_of_test:on_meta", "-o", "net.py", "--twin", "models_of_test:gelu")
+    assert result.exit_code == 1
+    assert "the twin is another structure: a value is" in result.stderr
+    assert not (folder / "net.py").exists()
+    result = call("report", "models_of_test.py", "--recheck", "--twin", "models_of_test:relu")
+    assert (result.exit_code, "--loss and --twin are for a MODEL." in result.stderr) == (2, True), result.output
 
 
 def test_recheck_refuses_a_file_made_from_another_spec(folder: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from runtime.test_equivariance import groups, moved, train
+from runtime.test_equivariance import groups, train
 from torch import nn
 
 import gaugec
@@ -107,7 +107,7 @@ def test_a_hundred_steps_from_two_gauge_copies(case: Any) -> None:
     start, compiled, data, _ = case
     model = copy.deepcopy(start)
     element = compiled.random_element(torch.Generator().manual_seed(1))
-    other = moved(model, compiled, element)
+    other = handmade.moved(model, compiled, element)
     changed = {b.parameter for site in compiled.sites for b in site.bindings}
     before, after = dict(model.named_parameters()), dict(other.named_parameters())
     for name in changed:
@@ -137,7 +137,7 @@ def test_a_saved_file_is_the_same_gauge(case: Any, tmp_path: Any) -> None:
 def test_the_steps_have_no_vertical_part(case: Any) -> None:
     start, compiled, data, _ = case
     element = compiled.random_element(torch.Generator().manual_seed(4))
-    model = moved(copy.deepcopy(start), compiled, element)
+    model = handmade.moved(copy.deepcopy(start), compiled, element)
     optimizer = DDCAdamW(groups(model), compiled, weight_decay=0.1, frame_every=1)
     for step in range(5):
         before = {name: p.detach().clone() for name, p in model.named_parameters()}

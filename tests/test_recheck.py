@@ -20,6 +20,7 @@ from click.testing import CliRunner, Result
 from clocks import TICK, Clock
 from torch import nn
 from torch.nn import functional as F
+from unit_scale import unit_scale
 
 import gaugec
 from gaugec import limits
@@ -38,19 +39,7 @@ from gaugec.runtime.report import report as in_words
 from gaugec.runtime.seal import sealed
 from gaugec.tracing.trace import trace
 
-SPEC = """
-gauge unit_scale(n, d, e, f):
-    "A ReLU unit's scale may move from what writes it to what reads it."
-    given  x[n, d]
-    param  W1[f, d], b1[f]?, W2[e, f]
-    model  y = relu(x @ W1.T + b1) @ W2.T
-    for every c in positive(f):
-        W1 -> diag(c) @ W1
-        b1 -> c * b1
-        W2 -> W2 @ diag(1/c)
-    keeps  y
-    fix    rownorm(W1) == colnorm(W2)
-"""
+SPEC = unit_scale()
 
 MODELS = """
 import torch

@@ -11,6 +11,7 @@ import torch
 from match.models import BATCH, UNITS, WIDTH, Net, audit, counts, mlp, spec_file
 from torch import Tensor, nn
 from torch.nn import functional as F
+from unit_scale import unit_scale
 
 import gaugec
 from gaugec.runtime import DDCAdamW
@@ -18,20 +19,9 @@ from gaugec.runtime.telemetry import vertical_part
 
 pytestmark = pytest.mark.usefixtures("double")
 
-RELU2 = """op relu2(x) = max(x, 0)**2
-
-gauge relu2_rescale(n, d, e, f):
-    "A squared-ReLU unit may be scaled on the way in and unscaled, squared, on the way out."
-    given  x[n, d]
-    param  W1[f, d], b1[f]?, W2[e, f]
-    model  y = relu2(x @ W1.T + b1) @ W2.T
-    for every c in positive(f):
-        W1 -> diag(c) @ W1
-        b1 -> c * b1
-        W2 -> W2 @ diag(1/c**2)
-    keeps  y
-    fix    rownorm(W1) == colnorm(W2)
-"""
+RELU2 = unit_scale(
+    "relu2_rescale", op="relu2(x) = max(x, 0)**2", unit="relu2(x @ W1.T + b1)", read="1/c**2"
+)
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from match.models import BATCH, UNITS, WIDTH, Net, audit, counts, mlp, spec_file
 from match.training import apart
 from torch import Tensor, nn
 from torch.nn import functional as F
+from unit_scale import unit_scale
 
 import gaugec
 from gaugec.laws.functions import found, same
@@ -96,34 +97,13 @@ def test_the_laws_of_a_step() -> None:
     assert found(BY_NAME["sign"].definition).parity == -1
 
 
-PRELU = """op low(x) = x - max(x, 0)
-
-gauge prelu_rescale(n, d, e, f):
-    "A unit with a slope of its own below zero may be scaled on the way in and unscaled on the way out."
-    given  x[n, d], slope[f]
-    param  W1[f, d], b1[f]?, W2[e, f]
-    model  y = (relu(x @ W1.T + b1) + slope * low(x @ W1.T + b1)) @ W2.T
-    for every c in positive(f):
-        W1 -> diag(c) @ W1
-        b1 -> c * b1
-        W2 -> W2 @ diag(1/c)
-    keeps  y
-    fix    rownorm(W1) == colnorm(W2)
-"""
-CBRT = """op cbrt(x) = max(x, 0)**(1/3)
-
-gauge cbrt_rescale(n, d, e, f):
-    "The cube root of a ReLU takes the cube root of a scale."
-    given  x[n, d]
-    param  W1[f, d], b1[f]?, W2[e, f]
-    model  y = cbrt(x @ W1.T + b1) @ W2.T
-    for every c in positive(f):
-        W1 -> diag(c**3) @ W1
-        b1 -> c**3 * b1
-        W2 -> W2 @ diag(1/c)
-    keeps  y
-    fix    rownorm(W1) == colnorm(W2)
-"""
+PRELU = unit_scale(
+    "prelu_rescale",
+    op="low(x) = x - max(x, 0)",
+    given="x[n, d], slope[f]",
+    unit="(relu(x @ W1.T + b1) + slope * low(x @ W1.T + b1))",
+)
+CBRT = unit_scale("cbrt_rescale", op="cbrt(x) = max(x, 0)**(1/3)", unit="cbrt(x @ W1.T + b1)", write="c**3")
 
 
 class Sloped(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any
@@ -276,3 +277,13 @@ def tokens(step: int) -> Tensor:
 def numbers(step: int) -> tuple[Tensor, Tensor]:
     g = torch.Generator().manual_seed(step)
     return torch.randn(16, 7, generator=g, dtype=torch.float64), torch.randn(16, 5, generator=g, dtype=torch.float64)
+
+
+def moved(model: nn.Module, gauge: Gauge, element: Any) -> nn.Module:
+    """A copy of the model, at the parameters to which an element moves."""
+    other = copy.deepcopy(model)
+    values = gauge.act(dict(other.named_parameters()), element)
+    with torch.no_grad():
+        for name, p in other.named_parameters():
+            p.copy_(values[name])
+    return other

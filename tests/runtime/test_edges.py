@@ -33,15 +33,6 @@ def numbers(model: nn.Module, seed: int) -> tuple[Tensor, Tensor]:
     )
 
 
-def moved(model: nn.Module, gauge: Gauge, element: Any) -> nn.Module:
-    other = copy.deepcopy(model)
-    values = gauge.act(dict(other.named_parameters()), element)
-    with torch.no_grad():
-        for name, p in other.named_parameters():
-            p.copy_(values[name])
-    return other
-
-
 def scaled(gauge: Gauge, scale: Callable[[int], float]) -> dict[str, dict[str, Tensor]]:
     """An element with these scales, unit by unit; what is no scale stays."""
     return {
@@ -87,7 +78,7 @@ def test_far_copies_stay_copies(power: int, frame_every: int) -> None:
     """Scales up to 10^11 in either direction, no clamp: θ and gθ end at copies of each other."""
     model, gauge = mlp(sizes=(7, 6, 4, 5))
     element = scaled(gauge, lambda i: 10.0 ** (power * (-1) ** i))
-    other = moved(model, gauge, element)
+    other = handmade.moved(model, gauge, element)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         optimizers = [
@@ -103,7 +94,7 @@ def test_far_copies_stay_copies(power: int, frame_every: int) -> None:
 
 def test_a_scale_beyond_all_numbers_is_said_and_held() -> None:
     model, gauge = mlp()
-    other = moved(model, gauge, scaled(gauge, lambda i: 1e14 if i == 2 else 1.0))
+    other = handmade.moved(model, gauge, scaled(gauge, lambda i: 1e14 if i == 2 else 1.0))
     text = (
         "units with a zero norm, or a scale beyond 1e12, have no canonical form; they are stepped as they are "
         r"\(place.gauge: number in parameters\): 0.0.relu_rescale: 1 in maps.0.weight, maps.0.bias, maps.1.weight"
@@ -170,7 +161,7 @@ def test_the_dead_of_two_copies_are_held_alike() -> None:
     """θ and gθ, a unit of each pruned for some steps and then given back: still copies at the end."""
     model, gauge = mlp()
     element = scaled(gauge, lambda i: 10.0 ** (i - 3))
-    other = moved(model, gauge, element)
+    other = handmade.moved(model, gauge, element)
     for each in (model, other):
         optimizer = DDCAdamW(each.named_parameters(), gauge, lr=1e-2, weight_decay=0.1)
         with warnings.catch_warnings():

@@ -37,15 +37,6 @@ def groups(model: nn.Module) -> list[dict[str, Any]]:
     return [{"params": pairs[::2], "lr": 3e-3}, {"params": pairs[1::2], "lr": 1e-3}]
 
 
-def moved(model: nn.Module, gauge: Gauge, element: Any) -> nn.Module:
-    other = copy.deepcopy(model)
-    values = gauge.act(dict(other.named_parameters()), element)
-    with torch.no_grad():
-        for name, p in other.named_parameters():
-            p.copy_(values[name])
-    return other
-
-
 def train(model: nn.Module, optimizer: torch.optim.Optimizer, data: Any, steps: int) -> Tensor:
     losses = []
     for step in range(steps):
@@ -61,7 +52,7 @@ def train(model: nn.Module, optimizer: torch.optim.Optimizer, data: Any, steps: 
 def test_two_runs_stay_copies_of_each_other(case: str) -> None:
     model, gauge, data = build(case)
     element = gauge.random_element(torch.Generator().manual_seed(1))
-    other, plain_one = moved(model, gauge, element), copy.deepcopy(model)
+    other, plain_one = handmade.moved(model, gauge, element), copy.deepcopy(model)
     plain_two = copy.deepcopy(other)
     ours = [
         train(each, DDCAdamW(groups(each), gauge, weight_decay=0.1, frame_every=10), data, 100)
@@ -80,7 +71,7 @@ def test_two_runs_stay_copies_of_each_other(case: str) -> None:
 
 def test_without_pooling_rotations_show() -> None:
     model, gauge, data = build("llama")
-    other = moved(model, gauge, gauge.random_element(torch.Generator().manual_seed(1)))
+    other = handmade.moved(model, gauge, gauge.random_element(torch.Generator().manual_seed(1)))
     ours = [train(each, DDCAdamW(groups(each), gauge, pooling=False), data, 30) for each in (model, other)]
     assert ((ours[0] - ours[1]).abs() / ours[0].abs()).max() > 1e-6
 
@@ -181,7 +172,7 @@ def test_act_is_an_action_and_leaves_the_loss_alone(case: str) -> None:
     same = gauge.act(params, gauge.identity())
     assert all(torch.allclose(same[name], params[name], rtol=1e-15, atol=1e-15) for name in params)
     one, two = (gauge.random_element(torch.Generator().manual_seed(seed)) for seed in (1, 2))
-    assert torch.allclose(moved(model, gauge, one)(*data(0)), model(*data(0)), rtol=1e-12)
+    assert torch.allclose(handmade.moved(model, gauge, one)(*data(0)), model(*data(0)), rtol=1e-12)
     for key, component, _ in gauge.places():
         for name, (kind, _, _) in component.elements.items():
             g, h = one[key][name], two[key][name]

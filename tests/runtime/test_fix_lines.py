@@ -10,6 +10,7 @@ import warnings
 
 import pytest
 import torch
+from unit_scale import unit_scale
 
 from gaugec.errors import GaugeError
 from gaugec.language.check import check
@@ -18,18 +19,6 @@ from gaugec.language.parse import parse
 from gaugec.runtime import DDCAdamW, Gauge
 from runtime import handmade
 
-SPEC = """gauge unit_scale(n, d, e, f):
-    "A rectified unit is linear in its scale."
-    given  x[n, d]
-    param  W1[f, d], b1[f], W2[e, f]
-    model  y = relu(x @ W1.T + b1) @ W2.T
-    for every c in positive(f):
-        W1 -> diag(c) @ W1
-        b1 -> c * b1
-        W2 -> W2 @ diag(1/c)
-    keeps  y
-    fix    {}
-"""
 SIZES = (7, 6, 5)
 PLACE = 11, 5  # of the fix line
 
@@ -37,7 +26,7 @@ PLACE = 11, 5  # of the fix line
 @functools.cache
 def compiled(fix: str) -> Gauge:
     """Two layers under this fix line."""
-    (own,) = check(parse(SPEC.format(fix), "test.gauge")).gauges
+    (own,) = check(parse(unit_scale(bias="b1[f]", fix=fix), "test.gauge")).gauges
     (site,) = handmade.mlp_sites(SIZES)
     site = dataclasses.replace(site, gauge=own.name, fix=lower_fixes(own))
     return Gauge(handmade.source(handmade.MLP(SIZES), [site]))

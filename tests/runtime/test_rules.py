@@ -12,7 +12,8 @@ from torch import Tensor
 
 from gaugec.runtime.optimizer import GaugeOptimizer
 from gaugec.runtime.rules.rule import Averaging, Number, Settings, State, UpdateRule
-from runtime.test_equivariance import build, moved, train
+from runtime import handmade
+from runtime.test_equivariance import build, train
 
 
 def numbers(group: Settings, step: int) -> Sequence[float]:
@@ -53,7 +54,7 @@ class Heavy(GaugeOptimizer):
 def test_two_runs_of_another_rule_stay_copies(case: str) -> None:
     model, gauge, data = build(case)
     element = gauge.random_element(torch.Generator().manual_seed(1))
-    other, start = moved(model, gauge, element), copy.deepcopy(model)
+    other, start = handmade.moved(model, gauge, element), copy.deepcopy(model)
     ours = [train(each, Heavy(each.named_parameters(), gauge, 1e-2, 0.9), data, 20) for each in (model, other)]
     assert ((ours[0] - ours[1]).abs() / ours[0].abs()).max() < 1e-12
     assert any(not torch.equal(p, q) for p, q in zip(model.parameters(), start.parameters()))

@@ -16,6 +16,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from unit_scale import unit_scale
 
 import gaugec
 from gaugec.model.functions import listening
@@ -28,18 +29,6 @@ from runtime import handmade
 
 TEMPERATURE = 0.5
 UNREAD = 1.0
-SPEC = """
-gauge unit_scale(n, d, e, f):
-    given  x[n, d]
-    param  W1[f, d], b1[f]?, W2[e, f]
-    model  y = relu(x @ W1.T + b1) @ W2.T
-    for every c in positive(f):
-        W1 -> diag(c) @ W1
-        b1 -> c * b1
-        W2 -> W2 @ diag(1/c)
-    keeps  y
-    fix    rownorm(W1) == colnorm(W2)
-"""
 
 
 @dataclasses.dataclass
@@ -94,7 +83,7 @@ def inputs(rows: int = 4) -> Tensor:
 @pytest.fixture(scope="module")
 def spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("settings") / "unit.gauge"
-    path.write_text(SPEC)
+    path.write_text(unit_scale())
     return path
 
 

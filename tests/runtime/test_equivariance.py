@@ -14,11 +14,18 @@ from gaugec.runtime import DDCAdamW, Gauge
 from gaugec.runtime.telemetry import drift, vertical_part
 from runtime import handmade
 
+
+class Shallow(handmade.Shape):
+    """One layer: what two have in common is seen on the other Llama."""
+
+    layers = 1
+
+
 CASES: dict[str, tuple[Callable[[], nn.Module], Callable[[], list[Any]], Callable[[int], tuple[Tensor, ...]]]] = {
     "llama": (handmade.Llama, handmade.llama_sites, lambda step: (handmade.tokens(step),)),
     "gemma gains": (
-        lambda: handmade.Llama(plus=1.0),
-        lambda: handmade.llama_sites(plus=1.0),
+        lambda: handmade.Llama(Shallow, plus=1.0),
+        lambda: handmade.llama_sites(Shallow, plus=1.0),
         lambda step: (handmade.tokens(step),),
     ),
     "mlp": (handmade.MLP, handmade.mlp_sites, handmade.numbers),

@@ -1,17 +1,22 @@
-"""What surrounds a compilation: gradients on, no inference mode, and new tensors on the CPU, whatever the caller set.
+"""What surrounds a compilation, and what surrounds every run of the guest's code in it.
 
-The caller's default device is the guest's: its forward may make tensors there.
+A compilation: gradients on, no inference mode, and new tensors on the CPU, whatever the caller set.  A run: as in the
+caller's training, and unheard.  The caller's default device is the guest's: its forward may make tensors there.
 
-What this module does not do: modes of modules are `gaugec.model.run`'s; autocast is left as it is.
+What this module does not do: autocast is left as it is, and what a run writes is put back by `gaugec.model.preserve`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import io
+import logging
+import warnings
 from collections.abc import Iterator
 from contextvars import ContextVar
 
 import torch
+from torch import nn
 
 _CALLERS: ContextVar[torch.device | None] = ContextVar("gaugec_callers_device", default=None)
 
@@ -28,14 +33,50 @@ def ordinary() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def as_the_caller() -> Iterator[None]:
-    """Inside, new tensors lie where they do for the caller of a compilation."""
-    device = _CALLERS.get()
-    if device is None or device.type == "cpu":
+def as_trained(model: nn.Module, *, moved: bool = False) -> Iterator[None]:
+    """Inside, the model runs as it does in its training: in those modes, with gradients, tensors where its caller has
+    them; and nothing that it prints, logs or warns of is heard.
+
+    moved: it is a copy on the CPU, where its new tensors lie too.
+    """
+    now, wanted = torch.get_default_device(), torch.device("cpu") if moved else _CALLERS.get()
+    tensors = contextlib.nullcontext() if wanted in (None, now) else wanted
+    with _trained_modes(model), _quiet(), tensors, torch.enable_grad():
         yield
-    else:
-        with torch.device(device):
+
+
+@contextlib.contextmanager
+def _trained_modes(model: nn.Module) -> Iterator[None]:
+    """Modules in the modes in which they are trained, and back.
+
+    Of a model in train mode every module keeps its own: a stage in eval mode stays there.  A model in eval mode, as it
+    comes from a checkpoint, is what its `train()` makes of it.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    if not model.training:
+        model.train()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps what torch and the guest log, warn of and print from the reader: what matters is in the error.
+
+    An export that fails prints its graph; and what a forward prints would be printed as often as it is called here.
+    """
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    unread = io.StringIO()
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(unread), contextlib.redirect_stderr(unread):
+            warnings.simplefilter("ignore")
             yield
+    finally:
+        logging.disable(before)
 
 
-__all__ = ["as_the_caller", "ordinary"]
+__all__ = ["as_trained", "ordinary"]

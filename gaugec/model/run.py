@@ -1,19 +1,15 @@
-"""Running a model quietly, in the modes in which it is trained, at sizes that tell its axes apart."""
+"""Running a model once, to see whether it takes its inputs and what it does, at sizes that tell its axes apart."""
 
 from __future__ import annotations
 
 import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from gaugec.model.context import as_the_caller
+from gaugec.model.context import as_trained
 from gaugec.model.dry_run import dry_run
 from gaugec.model.inputs import Inputs, axes_of, resized
 from gaugec.model.preserve import preserved
@@ -40,46 +36,12 @@ def several(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     return here
 
 
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keeps what torch and the forward log, warn of and print from the reader: what matters is in the error.
-
-    An export that fails prints its graph; and what a forward prints would be printed as often as it is called here.
-    """
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    unread = io.StringIO()
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(unread), contextlib.redirect_stderr(unread):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
-
-
-@contextlib.contextmanager
-def trained_modes(model: nn.Module) -> Iterator[None]:
-    """Modules in the modes in which they are trained, and back.
-
-    Of a model in train mode every module keeps its own: a stage in eval mode stays there.  A model in eval mode, as it
-    comes from a checkpoint, is what its `train()` makes of it.
-    """
-    modes = [(module, module.training) for module in model.modules()]
-    if not model.training:
-        model.train()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-
-
 def runs(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, numbers: bool = True) -> bool:
     """Does the forward take inputs of these shapes?  Without numbers it costs no memory, and sees less.
 
     What the forward writes stays written: see `gaugec.model.preserve`.
     """
-    with trained_modes(model), quiet(), as_the_caller(), torch.no_grad(), torch.random.fork_rng(devices=[]):
+    with as_trained(model), torch.no_grad(), torch.random.fork_rng(devices=[]):
         try:
             _once(model, args, kwargs, numbers, None)
             return True
@@ -99,7 +61,7 @@ def recorded(
         TooMuchWork: it was stopped.
     """
     recorder = Recorder(model, tuple(axes_of(args, kwargs).values()), limit)
-    with trained_modes(model), quiet(), as_the_caller(), torch.enable_grad(), torch.random.fork_rng(devices=[]):
+    with as_trained(model), torch.random.fork_rng(devices=[]):
         try:
             _once(model, args, kwargs, numbers, recorder)
         except Exception:

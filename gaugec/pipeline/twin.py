@@ -17,9 +17,9 @@ from typing import Any
 from gaugec.errors import MatchError, first_line
 from gaugec.graph.ir import Along, Graph, Leaf, Map, Node, Opaque, Sum
 from gaugec.model.backwards import own_backwards
+from gaugec.model.context import as_trained
 from gaugec.model.guest import Model
 from gaugec.model.preserve import preserved
-from gaugec.model.run import quiet, trained_modes
 from gaugec.sites import Site
 from gaugec.tracing.trace import Trace
 
@@ -116,7 +116,7 @@ def _values(graph: Graph) -> list[Row]:
 
 def _backwards(subject: Subject) -> list[Row]:
     try:
-        with preserved(subject.model, parameters=False), trained_modes(subject.model), quiet():
+        with preserved(subject.model, parameters=False), as_trained(subject.model):
             return list(own_backwards(subject.model, subject.args, subject.kwargs))
     except Exception as error:
         raise MatchError(f"the model cannot be compared with a twin: {first_line(error)[:200]}") from error

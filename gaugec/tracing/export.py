@@ -1,6 +1,6 @@
 """Exporting a model: `torch.export` in the modes in which it is trained, with nothing in the program that writes.
 
-What is in eval mode has no dropout nodes, and a batch norm reads its buffers (`gaugec.model.run.trained_modes`).  What
+What is in eval mode has no dropout nodes, and a batch norm reads its buffers (`gaugec.model.context.as_trained`).  What
 writes in place is decomposed with an empty table, so that linear, attention and einsum stay whole.
 
 What this module does not do: it reads no operation (see `gaugec.tracing.lower`); what makes an export unfit for a proof
@@ -17,11 +17,10 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from gaugec.errors import MatchError, printable
-from gaugec.model.context import as_the_caller
+from gaugec.model.context import as_trained
 from gaugec.model.interfaces import OpOverload
 from gaugec.model.memory import kind, plain
 from gaugec.model.preserve import preserved
-from gaugec.model.run import quiet, trained_modes
 from gaugec.tracing.attributes import nothing_left_on
 from gaugec.tracing.hidden import no_hidden_gradients, no_shared_constants
 from gaugec.tracing.left_behind import Place
@@ -59,7 +58,7 @@ def exported(
         MatchError: it cannot be exported, or what is exported is not the function that is trained.
     """
     _names_are_no_code(model)
-    with trained_modes(model), quiet(), as_the_caller(), torch.enable_grad():
+    with as_trained(model):
         try:
             with preserved(model, parameters=False), nothing_left_on(model, weights):
                 program = torch.export.export(model, args, kwargs, strict=False)

@@ -21,12 +21,11 @@ from torch import nn
 from torch.export import Dim
 
 from gaugec.model.axes import Bundle, changed, said
-from gaugec.model.context import as_the_caller
+from gaugec.model.context import as_trained
 from gaugec.model.dry_run import dry_run
 from gaugec.model.inputs import Axis, Inputs, alike, axes_of, copied, numbers_of, resized
 from gaugec.model.interfaces import DimDynamic, StatelessSymbolicContext, leaves, tree_map
 from gaugec.model.preserve import preserved
-from gaugec.model.run import quiet, trained_modes
 from gaugec.model.source_files import TORCH_FOLDER
 
 SMALL = range(2, 18)
@@ -87,7 +86,7 @@ def turning_points(
     if not bundles:
         return [], True
     for ask in (_asked, _asked_of_an_export):
-        with trained_modes(model), quiet(), as_the_caller(), preserved(model, parameters=False):
+        with as_trained(model), preserved(model, parameters=False):
             try:
                 guards, sizes = ask(model, args, kwargs, bundles)
             except Exception:

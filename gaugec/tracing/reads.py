@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from gaugec.model.run import trained_modes
+from gaugec.model.context import as_trained
 from gaugec.model.source_files import home
 from gaugec.runtime.assumed import ENVIRONMENT
 from gaugec.runtime.holders import TABLES, Holder, attributes, holders, is_setting, lookup, registered
@@ -65,7 +65,7 @@ class Reads:
 
     def __init__(self, model: nn.Module) -> None:
         self.model, self.evaluated, self.complete = model, not model.training, False
-        with trained_modes(model):
+        with as_trained(model):
             self.holders = list(holders(model))
             self.before = {key: told(value) for key, value in self._values()}
         self.classes = {type(module).__module__ for module in model.modules()}

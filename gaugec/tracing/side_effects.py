@@ -23,7 +23,7 @@ from torch.nn.parameter import is_lazy
 
 from gaugec.errors import MatchError, first_line
 from gaugec.model.calls import Difference, called, gradients, other_values, same_tensor, unheard
-from gaugec.model.context import as_the_caller
+from gaugec.model.context import as_trained
 from gaugec.model.dice import TorchDice, dice_kept, other_dice
 from gaugec.model.functions import listening
 from gaugec.model.inputs import copied
@@ -31,7 +31,6 @@ from gaugec.model.interfaces import writes
 from gaugec.model.memory import put_back, values
 from gaugec.model.preserve import small
 from gaugec.model.reachable import Reachable
-from gaugec.model.run import quiet, trained_modes
 from gaugec.tracing.left_behind import LeftBehind, Place
 from gaugec.tracing.numbers import no_numbers_of_parameters, shared_memory
 from gaugec.tracing.reads import Reads
@@ -222,7 +221,7 @@ class _Watcher:
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
         """As in training, and nothing is left of it but what calls leave."""
-        with trained_modes(self.model), quiet(), as_the_caller(), dice_kept(self.model), torch.enable_grad():
+        with as_trained(self.model), dice_kept(self.model):
             yield
 
     @contextlib.contextmanager

@@ -25,11 +25,11 @@ import torch
 from torch import Tensor, nn
 
 from gaugec.errors import MatchError, first_line
+from gaugec.model.context import as_trained
 from gaugec.model.inputs import LARGE, LARGER, copied, elements, mapped
 from gaugec.model.interfaces import after_accumulation, unheard
 from gaugec.model.memory import changeable, copied_model
 from gaugec.model.preserve import small
-from gaugec.model.run import trained_modes
 from gaugec.sites import Site
 from gaugec.witness.elements import element, move
 from gaugec.witness.neutral import Neutral, wide
@@ -100,7 +100,7 @@ def covariance(
     most = LARGER * elements(*inputs[0]) + LARGE
     near = [x for x in inputs if elements(*x) <= most]
     places = near[:2] + near[2:][-4:]  # the example, the second shape, and the last: of one row, or far away
-    with trained_modes(model):
+    with as_trained(model, moved=True):
         point = _Point(model, sites, names, loss, still)
         coarsest = point.in_float64(places)
         hooked = point.in_its_own_type(places[0], coarsest)

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gaugec.model.context import as_trained
 from gaugec.model.interfaces import leaves
 from gaugec.model.memory import plain
 from gaugec.model.preserve import preserved
@@ -69,7 +70,7 @@ def run(
     """
     parameters = {names[name]: p for name, p in model.named_parameters() if names[name] in values}
     own = [(p, p.grad) for p in parameters.values()]
-    with preserved(model), torch.enable_grad():
+    with preserved(model), as_trained(model, moved=neutral is not None):
         with torch.no_grad():
             for name, p in parameters.items():
                 p.copy_(values[name])
@@ -97,7 +98,7 @@ def _run(
     if loss is not None:
         outputs[0] = cross_entropy(outputs[0])
     torch.manual_seed(2)
-    weighted = [(x * torch.randn(x.shape).to(x)).sum() for x in outputs if x.requires_grad]
+    weighted = [(x * torch.randn(x.shape, device="cpu").to(x)).sum() for x in outputs if x.requires_grad]
     gradients: dict[float, Values] = {}
     without = set(parameters)
     eps = max((torch.finfo(p.dtype).eps for p in parameters.values()), default=0.0)

@@ -67,6 +67,22 @@ def bundles(here: Inputs, takes: Takes) -> list[Bundle]:
     return found
 
 
+def together(
+    here: Inputs, change: Mapping[Bundle, int], takes: Takes
+) -> tuple[dict[Bundle, int], list[dict[Bundle, int]]]:
+    """As many of these changes as the model takes at once, and the rest, each by itself."""
+    whole: dict[Bundle, int] = {}
+    alone: list[dict[Bundle, int]] = []
+    if len(change) < 2 or takes(resized(*here, changed(change))):
+        return dict(change), alone
+    for bundle, new in change.items():
+        if takes(resized(*here, changed({**whole, bundle: new}))):
+            whole[bundle] = new
+        else:
+            alone.append({bundle: new})
+    return whole, alone
+
+
 def _together(axes: list[Axis], n: int, here: Inputs, takes: Takes, number: int) -> Iterator[Bundle]:
     """Groups of axes of one size none of which changes alone."""
     if len(axes) < 2:
@@ -113,4 +129,4 @@ def _divisors(n: int) -> list[int]:
     return [d for d in range(n // 2, 1, -1) if n % d == 0]
 
 
-__all__ = ["Bundle", "changed", "bundles", "said"]
+__all__ = ["Bundle", "Takes", "bundles", "changed", "said", "together"]

@@ -9,14 +9,14 @@ index beyond the end of a table) it does not see.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from gaugec.model.inputs import mapped
-from gaugec.model.interfaces import FakeTensorMode, ShapeEnv, compiling
+from gaugec.model.interfaces import FakeTensorMode, ShapeEnv, compiling, leaves
 
 
 def dry_run(
@@ -25,11 +25,13 @@ def dry_run(
     kwargs: dict[str, Any],
     fake_input: Callable[[Any, Tensor], Tensor] | None = None,
     watched: contextlib.AbstractContextManager[Any] | None = None,
+    backward: bool = False,
 ) -> Any:
     """Calls the forward once; the model's parameters and buffers stay as they are.
 
     fake_input: (mode, example input) -> a fake tensor of it, say with symbolic sizes; as it is by default.
-    watched: is entered around the call, where the parameters are fakes (`gaugec.model.recording`).
+    watched: is entered around the call, where the parameters are fakes (`gaugec.model.recording`).  backward: the way
+    of training is taken, unwatched, and its backward runs too.
 
     Returns: the `ShapeEnv`, with what the forward asked of symbolic sizes.
 
@@ -37,10 +39,11 @@ def dry_run(
         Exception: whatever the forward raises, or asks that only numbers can answer.
     """
     known = ShapeEnv()
-    fake = FakeTensorMode(shape_env=known, allow_non_fake_inputs=True, export=True)
+    fake = FakeTensorMode(shape_env=known, allow_non_fake_inputs=True, export=not backward)
     # what is kept of an operation for the next one of its kind costs more with symbols than the operation itself
     fake.cache_enabled = fake_input is None
-    _run(model, args, kwargs, fake, fake_input or _same_sizes, (compiling(), watched or contextlib.nullcontext()))
+    way = () if backward else (compiling(), watched or contextlib.nullcontext())
+    _run(model, args, kwargs, fake, fake_input or _same_sizes, way, backward=backward)
     return known
 
 
@@ -60,12 +63,17 @@ def _run(
     fake: Any,
     fake_input: Callable[[Any, Tensor], Tensor],
     around: Iterable[contextlib.AbstractContextManager[Any]] = (),
+    backward: bool = False,
 ) -> Any:
     inputs, named = mapped(lambda x: fake_input(fake, x) if isinstance(x, Tensor) else x, args, kwargs)
     with _faked(model, fake), fake, torch.enable_grad(), contextlib.ExitStack() as entered:
         for each in around:
             entered.enter_context(each)
-        return model(*inputs, **named)
+        made = model(*inputs, **named)
+        if backward:
+            returned = leaves(dict(made) if isinstance(made, Mapping) else made)
+            torch.autograd.backward([x.sum() for x in returned if isinstance(x, Tensor) and x.requires_grad])
+        return made
 
 
 def _same_sizes(fake: Any, x: Tensor) -> Any:

@@ -39,9 +39,10 @@ def several(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
 def runs(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, numbers: bool = True) -> bool:
     """Does the forward take inputs of these shapes?  Without numbers it costs no memory, and sees less.
 
-    What the forward writes stays written: see `gaugec.model.preserve`.
+    With gradients, without which a forward could hang no hook on a tensor.  What it writes stays written: see
+    `gaugec.model.preserve`.
     """
-    with as_trained(model), torch.no_grad(), torch.random.fork_rng(devices=[]):
+    with as_trained(model), torch.random.fork_rng(devices=[]):
         try:
             _once(model, args, kwargs, numbers, None)
             return True

@@ -50,8 +50,9 @@ def checked(
         refusals += [_refused(left[number], reason) for number in measured.dead]
         left = [site for number, site in enumerate(left) if number not in measured.dead]
         measured = _witnessed(traced, left)
-    inputs = ((tuple(args), dict(kwargs)), *traced.others)
-    gradient = covariance(model, inputs, left, traced.names, traced.loss, traced.blocked)
+    places = ((tuple(args), dict(kwargs)), *traced.gradients.inputs)
+    by_hand = traced.gradients.python
+    gradient = covariance(model, places, left, traced.names, traced.loss, traced.blocked, by_hand=by_hand)
     reason = "the gradient of {} is not that in a copy of the model: a hook of autograd changes it"
     for site in left:
         hooked = [binding.parameter for binding in site.bindings if binding.parameter in gradient.hooked]

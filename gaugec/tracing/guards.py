@@ -10,6 +10,7 @@ What this module does not do: it compares nothing; and what the forward asks of 
 
 from __future__ import annotations
 
+import functools
 import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +27,7 @@ from gaugec.model.dry_run import dry_run
 from gaugec.model.inputs import Axis, Inputs, alike, axes_of, copied, numbers_of, resized
 from gaugec.model.interfaces import DimDynamic, StatelessSymbolicContext, leaves, tree_map
 from gaugec.model.preserve import preserved
-from gaugec.model.source_files import TORCH_FOLDER
+from gaugec.model.source_files import TORCH_FOLDER, is_guest
 
 SMALL = range(2, 18)
 FARTHEST = 1024
@@ -80,12 +81,21 @@ class _Guard:
 
 
 def turning_points(
-    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], bundles: Sequence[Bundle]
+    model: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    bundles: Sequence[Bundle],
+    *,
+    backward: bool = False,
 ) -> tuple[list[Turn], bool]:
-    """Changes of sizes that break what the forward asked, and whether all that it asked could be seen."""
+    """Changes of sizes that break what the forward asked, and whether all that it asked could be seen.
+
+    backward: what the backward asked counts, too, but not what torch asks in it.
+    """
     if not bundles:
         return [], True
-    for ask in (_asked, _asked_of_an_export):
+    ways = (functools.partial(_asked, backward=True),) if backward else (_asked, _asked_of_an_export)
+    for ask in ways:
         with as_trained(model), preserved(model, parameters=False):
             try:
                 guards, sizes = ask(model, args, kwargs, bundles)
@@ -97,7 +107,7 @@ def turning_points(
 
 
 def _asked(
-    model: nn.Module, args: Any, kwargs: Any, bundles: Sequence[Bundle]
+    model: nn.Module, args: Any, kwargs: Any, bundles: Sequence[Bundle], backward: bool = False
 ) -> tuple[list[_Guard], dict[Any, Bundle]]:
     """What a forward asks of the sizes of its inputs, and the symbols of these sizes."""
     owner = {axis: bundle for bundle in bundles for axis in bundle.axes}
@@ -115,8 +125,8 @@ def _asked(
                 sizes[size.node.expr] = bundle
         return made
 
-    guards = dry_run(model, args, kwargs, symbolic).guards
-    return _sorted(guards), sizes
+    guards = dry_run(model, args, kwargs, symbolic, backward=backward).guards
+    return _sorted([g for g in guards if is_guest(_file(g))] if backward else guards), sizes
 
 
 def _asked_of_an_export(
@@ -146,10 +156,13 @@ def _asked_of_an_export(
 def _sorted(guards: list[Any]) -> list[_Guard]:
     found: dict[str, _Guard] = {}
     for guard in guards:
-        frame = guard.sloc.framework_loc
-        own = not str(getattr(frame, "filename", "")).startswith(_KERNELS)
-        found.setdefault(str(guard.expr), _Guard(guard.expr, own))
+        found.setdefault(str(guard.expr), _Guard(guard.expr, not _file(guard).startswith(_KERNELS)))
     return [guard for _, guard in sorted(found.items())]
+
+
+def _file(guard: Any) -> str:
+    """The source file that asks."""
+    return str(getattr(guard.sloc.framework_loc, "filename", ""))
 
 
 def _dynamic(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], axes: Mapping[Axis, Bundle]) -> Any:

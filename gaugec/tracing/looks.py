@@ -19,13 +19,14 @@ from torch import nn
 from gaugec.errors import MatchError
 from gaugec.graph.check import check
 from gaugec.graph.ir import Graph
-from gaugec.model.axes import Bundle, bundles, changed, said
+from gaugec.model.axes import bundles, changed, said, together
 from gaugec.model.inputs import Axis, Inputs, alike, axes_of, resized
 from gaugec.model.preserve import preserved
 from gaugec.model.recording import Recording, TooMuchWork, Work, explained, foretold
 from gaugec.model.run import recorded, runs
 from gaugec.tracing.compare import departure, settled
 from gaugec.tracing.export import exported
+from gaugec.tracing.gradient_looks import gradient_looks
 from gaugec.tracing.guards import FARTHEST, Turn, turning_points
 from gaugec.tracing.left_behind import Place
 from gaugec.tracing.lower import Trace, lower_program
@@ -39,7 +40,8 @@ class Looks:
     """Everything that one model is looked at, beside its first trace: other inputs, and what the graph is beside them.
 
     graph: the first trace's, in which what depends on a size has become opaque.  others: inputs at which it ran, in
-    numbers.  free: the axes that had another size with the same graph.  weights: see `gaugec.tracing.left_behind`.
+    numbers, by the names of their sizes.  free: the axes that had another size with the same graph.  weights: see
+    `gaugec.tracing.left_behind`.
     """
 
     def __init__(
@@ -47,7 +49,7 @@ class Looks:
     ) -> None:
         self.model, self.here, self.loss, self.first, self.weights = model, here, loss, first, weights
         self.graph = first.graph
-        self.others: list[Inputs] = []
+        self.others: list[tuple[str, Inputs]] = []
         self.free: set[Axis] = set()
         self.numbers = not any(p.is_meta for p in model.parameters())
         self.base = self._recorded(here, self.numbers, _FREELY)
@@ -73,11 +75,16 @@ class Looks:
         self._where_it_turns()
         self._at_one_row()
         self._in_numbers()
-        free = alike(*self.here, self.free)
-        others = tuple(self.others)
-        return replace(self.first, graph=check(self.graph, "tracing"), second=self._note(), others=others, free=free)
+        gradients = gradient_looks(self.model, self.here, self.bundles, self.others, self._takes)
+        return replace(
+            self.first,
+            graph=check(self.graph, "tracing"),
+            second=self._note(gradients.note),
+            gradients=gradients,
+            free=alike(*self.here, self.free),
+        )
 
-    def _note(self) -> str:
+    def _note(self, gradients: str) -> str:
         fixed = sorted({n for axis, n in axes_of(*self.here).items() if axis not in self.free})
         parts = [f"same graph with input sizes {'; '.join(self.same)}" if self.same else ""]
         parts.append(f"in numbers {', '.join(self.in_numbers)}" if self.in_numbers else "")
@@ -87,14 +94,14 @@ class Looks:
             parts.append(f"fixed sizes {', '.join(map(str, fixed))}")
         parts.append(f"not looked at {', '.join(self.left_out)}" if self.left_out else "")
         parts.append("" if self.all_seen else "what the forward asks of other sizes could not be seen")
-        return "; ".join(part for part in parts if part)
+        return "; ".join(part for part in (*parts, gradients) if part)
 
     def _far_and_near(self) -> None:
         """Looks at all bundles at their far sizes, at those that do not run together one by one; then near."""
-        near, near_alone = self._taken_together({bundle: bundle.near for bundle in self.bundles if bundle.near})
+        near, near_alone = together(self.here, {b: b.near for b in self.bundles if b.near}, self._takes)
         if near:  # it costs little, and foretells what the far ones take
             self.close = self._recorded(resized(*self.here, changed(near)), self.numbers)
-        change, alone = self._taken_together({bundle: bundle.far for bundle in self.bundles})
+        change, alone = together(self.here, {b: b.far for b in self.bundles}, self._takes)
         for far in ([change] if change else []) + alone:
             inputs = resized(*self.here, changed(far))
             if self._look(said(far), inputs):
@@ -102,19 +109,6 @@ class Looks:
                 self.far = self.far or inputs
         for change in ([near] if near else []) + near_alone:
             self._look(said(change), resized(*self.here, changed(change)))
-
-    def _taken_together(self, change: dict[Bundle, int]) -> tuple[dict[Bundle, int], list[dict[Bundle, int]]]:
-        """As many of these changes as the model takes at once, and the rest."""
-        together: dict[Bundle, int] = {}
-        alone: list[dict[Bundle, int]] = []
-        if len(change) < 2 or self._takes(resized(*self.here, changed(change))):
-            return change, alone
-        for bundle, new in change.items():
-            if self._takes(resized(*self.here, changed({**together, bundle: new}))):
-                together[bundle] = new
-            else:
-                alone.append({bundle: new})
-        return together, alone
 
     def _where_it_turns(self) -> None:
         """Looks at sizes that break what the forward asked of its sizes, and asks again there."""
@@ -162,7 +156,7 @@ class Looks:
             if not self._affordable(inputs):
                 self.left_out.append(f"{name} in numbers (it would take {self._foretold(inputs)})")
             elif self._takes(inputs):
-                self.others.append(inputs)
+                self.others.append((name, inputs))
                 self.in_numbers.append(name)
 
     # --- one look
@@ -204,7 +198,7 @@ class Looks:
                 numbers = False  # no other numbers are expected so near
         self.same += [name] if name else []
         if numbers:
-            self.others.append(inputs)
+            self.others.append((_sizes(self.here, inputs), inputs))
         return True
 
     def _explained(self, here: Recording, numbers: bool) -> bool:
@@ -253,6 +247,12 @@ class Looks:
 
 def _shapes(inputs: Inputs) -> tuple[tuple[Axis, int], ...]:
     return tuple(axes_of(*inputs).items())
+
+
+def _sizes(here: Inputs, there: Inputs) -> str:
+    """What sizes have changed, for people."""
+    pairs = zip(axes_of(*here).values(), axes_of(*there).values(), strict=True)
+    return ", ".join(dict.fromkeys(f"{old}->{new}" for old, new in pairs if old != new))
 
 
 def _compared(graph: Graph, first: Trace, second: Trace) -> Graph:

@@ -23,13 +23,13 @@ from gaugec.graph.fuse import fuse
 from gaugec.graph.ir import Graph
 from gaugec.graph.layers import cross_entropy
 from gaugec.laws.functions import recognise
-from gaugec.model.inputs import Inputs
 from gaugec.model.interfaces import hooked, leaves, storage
 from gaugec.model.memory import parts, share_memory
 from gaugec.model.source_files import home
 from gaugec.operators import aten_kind
 from gaugec.tracing import aten_choices, aten_layers, aten_views  # noqa: F401  (they register their rows)
 from gaugec.tracing.aten import lowering
+from gaugec.tracing.gradient_looks import GradientLooks
 from gaugec.tracing.reads import Settings
 from gaugec.tracing.regions import carriers, packet
 
@@ -40,10 +40,10 @@ class Trace:
 
     program: the exported program (for the numeric witness).  leaves: canonical parameter name -> leaf id.
     names: every parameter name -> its canonical name (tied parameters share one).  blocked: canonical name -> why a
-    gauge may never move it.  second: a note on the other traces, others: the inputs of these.  frozen: parameters that
-    are not trained.  free: the input axes that were resized with the same graph, each as the number of the tensor (in
-    the order of `gaugec.model.inputs.tensors_of`) and the axis; every other one is fixed.  settings: what the forward
-    read beside its tensors.
+    gauge may never move it.  second: a note on the other traces.  gradients: where the gradient is to be looked at.
+    frozen: parameters that are not trained.  free: the input axes that were resized with the same graph, each as the
+    number of the tensor (in the order of `gaugec.model.inputs.tensors_of`) and the axis; every other one is fixed.
+    settings: what the forward read beside its tensors.
     """
 
     program: torch.export.ExportedProgram
@@ -56,7 +56,7 @@ class Trace:
     kinds: tuple[str, ...]
     second: str = ""
     frozen: frozenset[str] = frozenset()
-    others: tuple[Inputs, ...] = ()
+    gradients: GradientLooks = field(default_factory=GradientLooks)
     free: frozenset[tuple[int, int]] = frozenset()
     settings: Settings = field(default_factory=Settings)
 

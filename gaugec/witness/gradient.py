@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from gaugec.errors import MatchError, first_line
 from gaugec.model.context import as_trained
-from gaugec.model.inputs import LARGE, LARGER, copied, elements, mapped
+from gaugec.model.inputs import copied, mapped
 from gaugec.model.interfaces import after_accumulation, unheard
 from gaugec.model.memory import changeable, copied_model
 from gaugec.model.preserve import small
@@ -75,16 +75,19 @@ class Gradient:
 
 def covariance(
     model: nn.Module,
-    inputs: Sequence[Data],
+    places: Sequence[Data],
     sites: Sequence[Site],
     names: Mapping[str, str],
     loss: str | None,
     still: Collection[str] = (),
+    *,
+    by_hand: bool = False,
 ) -> Gradient:
     """Holds the model's own gradients at two gauge copies against each other.
 
-    inputs: those of the example, then others that the model takes; some of them, that are not much larger.
-    names: of every parameter the canonical one.  still: parameters that are left at their values.
+    places: the inputs of the example, then others that the model takes.  names: of every parameter the canonical one.
+    still: parameters that are left at their values.  by_hand: the backward is not autograd's alone: losses of every
+    size, and the model itself, are looked at in all places.
 
     The model is afterwards as it was, to the bit.
 
@@ -97,18 +100,16 @@ def covariance(
     if not small(model):
         return Gradient(why=_unseen(model))
     later = [name for name, p in model.named_parameters() if after_accumulation(p)]
-    most = LARGER * elements(*inputs[0]) + LARGE
-    near = [x for x in inputs if elements(*x) <= most]
-    places = near[:2] + near[2:][-4:]  # the example, the second shape, and the last: of one row, or far away
     with as_trained(model, moved=True):
         point = _Point(model, sites, names, loss, still)
-        coarsest = point.in_float64(places)
-        hooked = point.in_its_own_type(places[0], coarsest)
+        coarsest = point.in_float64(places, thorough=by_hand)
+        own = places if by_hand else places[:1]
+        hooked = {name for place in own for name in point.in_its_own_type(place, coarsest)}
     why = [f"the gradient of {name} is not finite where it was looked at" for name in sorted(point.blind)]
     why += [f"a hook runs after the gradient of {name} is accumulated" for name in later]
     coarse = any(p.dtype.itemsize < 4 for p in model.parameters() if wide(p.dtype))
     rounded = {gauge: str(kind).removeprefix("torch.") for gauge, kind in point.rounded.items() if not coarse}
-    return Gradient(hooked, rounded, why[0] if why else "")
+    return Gradient(frozenset(hooked), rounded, why[0] if why else "")
 
 
 def _unseen(model: nn.Module) -> str:
@@ -164,8 +165,8 @@ class _Point:
         self.rounded: dict[str, torch.dtype] = {}
         self.gauges = tuple(dict.fromkeys(site.gauge for site in sites))
 
-    def in_float64(self, places: Sequence[Data]) -> torch.dtype:
-        """Compares a copy in float64 at several inputs.
+    def in_float64(self, places: Sequence[Data], thorough: bool) -> torch.dtype:
+        """Compares a copy in float64 at several inputs; thorough: for losses of every size at each.
 
         Returns: the floating type of the fewest digits that a value passes through.
         """
@@ -175,7 +176,7 @@ class _Point:
             for p in twin.parameters():
                 p.requires_grad_(p.is_floating_point())
             for number, place in enumerate(places):
-                data, sizes = mapped(_double, *place), SIZES if not number else SIZES[:1]
+                data, sizes = mapped(_double, *place), SIZES if thorough or not number else SIZES[:1]
                 subject = _Subject(twin, data, self.names, self.loss, sizes, _rounding(torch.float64), neutral)
                 before = subject.at(self.theta)
                 self._reached(before)

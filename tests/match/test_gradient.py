@@ -222,3 +222,66 @@ def test_a_loss_alone_and_its_rounding(kind: torch.dtype, inside: bool) -> None:
         assert [site.verdict for site in sites] == ["proved", "proved"]
     with pytest.raises(gaugec.MatchError, match=OTHER + "under relu_rescale it is off by"):
         gaugec.compile("relu_mlp", Loss(kind, inside, lambda g, w: g * (1 + 0.01 * w.norm())), (X, targets))
+
+
+# --- backwards that are another one at other sizes
+class Sized(nn.Module):
+    """Its units pass a backward in Python, or a hook on a tensor that knows the size."""
+
+    def __init__(self, rule: Callable[[Tensor], Tensor], hook: bool = False) -> None:
+        super().__init__()
+        self.a, self.b, self.rule, self.hook = nn.Linear(7, 11), nn.Linear(11, 5), rule, hook
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.a(x)
+        if self.hook:
+            y.register_hook(self.rule)
+        else:
+            y = Through.apply(y, self.a.weight, lambda g, w: self.rule(g))
+        return self.b(torch.relu(y))
+
+
+SIZED: dict[str, Callable[[Tensor], Tensor]] = {
+    "in large batches": lambda g: g.sign() if g.shape[0] > 40 else g,
+    "at one size": lambda g: g.sign() if g.shape[0] == 17 else g,
+    "at multiples": lambda g: g.sign() if g.shape[0] % 32 == 0 else g,
+    "behind another branch": lambda g: g.sign() if g.shape[0] > 40 and g.numel() < 660 else g,
+    "by a plain number": lambda g: g.sign() if int(g.shape[0]) > 40 else g,
+    "large, and in single alone": lambda g: g.sign() if g.shape[0] > 40 and g.dtype == torch.float32 else g,
+    "large, for a small loss": lambda g: g.sign() if g.shape[0] > 40 and g.abs().max() < 1e-6 else g,
+}
+
+
+@pytest.mark.parametrize("rule", SIZED.values(), ids=SIZED.keys())
+def test_a_backward_at_other_sizes(rule: Callable[[Tensor], Tensor]) -> None:
+    with pytest.raises(gaugec.MatchError, match=re.escape(OTHER + "under relu_rescale it is off by")):
+        gaugec.compile("relu_mlp", Sized(rule), (X,))
+
+
+def test_a_hook_at_other_sizes() -> None:
+    with pytest.raises(gaugec.MatchError, match=re.escape(OTHER + "under relu_rescale it is off by")):
+        gaugec.compile("relu_mlp", Sized(SIZED["at one size"], hook=True), (X,))
+
+
+def test_at_which_sizes_a_backward_in_python_was_looked_at_is_said() -> None:
+    looked = "Python runs in the backward: gradient looked at with sizes 3->6; 3->1; 3->67; 3->128"
+    made = gaugec.compile("relu_mlp", Sized(lambda g: 2 * g), (X,))
+    assert len(made.sites) == 1 and f"{looked}\n" in made.report()
+    made = gaugec.compile("relu_mlp", Sized(lambda g: 2 * g if len(g) != 5000 else g.sign()), (X,))
+    unseen = "; 3->1024; 3->67; 3->128, and what the backward asks of others could not be seen\n"
+    assert len(made.sites) == 1 and unseen in made.report()
+
+
+def test_a_backward_that_takes_no_large_size() -> None:
+    def few(g: Tensor) -> Tensor:
+        if len(g) > 50:
+            raise ValueError("too many rows")
+        return g
+
+    made = gaugec.compile("relu_mlp", Sized(few), (X,))
+    assert len(made.sites) == 1 and "not at 3->64; 3->1024; 3->67; 3->128" in made.report()
+
+
+def test_of_autograd_alone_no_sizes_are_said() -> None:
+    model = nn.Sequential(nn.Linear(7, 11), nn.ReLU(), nn.Linear(11, 5))
+    assert "backward" not in gaugec.compile("relu_mlp", model, (X,)).report()

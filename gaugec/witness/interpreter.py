@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.fx import Interpreter, Node
 
-from gaugec.model.interfaces import leaves, tree_map
+from gaugec.model.interfaces import leaves
 from gaugec.operators import aten_kind
 
 
@@ -22,7 +22,7 @@ class _Neutral(Interpreter):
         kind = aten_kind(name)
         if kind == "check":
             return None
-        args, kwargs = tree_map(_here, (args, kwargs))
+        args, kwargs = tuple(map(_here, args)), {name: _here(x) for name, x in kwargs.items()}
         if kind == "cast" and _floating(args[0]) and all(map(_is_neutral, (*args[1:], kwargs.get("dtype")))):
             return args[0]
         if _is_float(kwargs.get("dtype")):

@@ -80,6 +80,8 @@ def _scaled(side: Term, norms: Norms) -> Term:
     if not isinstance(side, tuple):
         return side
     head, *operands = side
+    if head == "pow" and Fraction(operands[1]) > 0 and (base := _scaled(operands[0], norms)) == 0:
+        return base
     if head == "norm":
         if operands[0] not in norms:
             return 0  # an optional parameter that this model lacks

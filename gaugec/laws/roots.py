@@ -32,6 +32,8 @@ def root(left: Term, right: Term) -> tuple[Term, tuple[str, ...]]:
     Raises:
         Unsolved: there is none, there are several, or it was not found within the limits of the proof.
     """
+    if not _scaled(left) and not _scaled(right):
+        raise Unsolved("this fix has no positive solution for the scale, it must have one")
     plain = _size(left) + _size(right) <= _PLAIN
     try:
         found = _monomial(left, right) if plain else None
@@ -46,6 +48,11 @@ def root(left: Term, right: Term) -> tuple[Term, tuple[str, ...]]:
 
 def _size(term: Term) -> int:
     return 1 + sum(map(_size, term[1:])) if isinstance(term, tuple) else 1
+
+
+def _scaled(term: Term) -> bool:
+    """Is the scale in it?"""
+    return any(map(_scaled, term[1:])) if isinstance(term, tuple) else term == "s"
 
 
 def _power(term: Term) -> Fraction | None:

@@ -18,6 +18,7 @@ from gaugec.codegen.plan import plan
 from gaugec.errors import GaugeError
 from gaugec.groups import GROUPS
 from gaugec.language.tree import Binary, Call, Expr, Fix, Name, Number
+from gaugec.laws import oracle
 from gaugec.runtime import Gauge
 from gaugec.sites import Move, Site
 from runtime import handmade
@@ -125,6 +126,18 @@ def test_fixes_are_solved(fix: Fix, moves: Any, roles: tuple[str, ...], text: st
 def test_fixes_that_cannot_be_solved_are_refused(made: Fix | Site | None, message: str) -> None:
     with pytest.raises(GaugeError, match=message):
         derive([made if isinstance(made, Site) else scaled(made)])
+
+
+def test_a_fix_whose_sides_are_one_power_asks_no_other_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even where a side is a constant, or where the model lacks a parameter."""
+
+    def asked(*_: object) -> None:
+        raise AssertionError("asked")
+
+    monkeypatch.setattr(oracle, "ask", asked)
+    both = Binary("+", power(Name("W1"), 2), power(Name("b"), 2))
+    for fix in (Fix(W1, W2), Fix(W1, one()), Fix(both, one()), Fix(both, power(W2, 2))):
+        assert derive([scaled(fix)])
 
 
 def test_tangents_and_pulls() -> None:

@@ -24,9 +24,12 @@ _CALLERS: ContextVar[torch.device | None] = ContextVar("gaugec_callers_device", 
 @contextlib.contextmanager
 def ordinary() -> Iterator[None]:
     """Inside, gaugec computes as if nothing was set; afterwards everything is as it was."""
-    token = _CALLERS.set(torch.get_default_device())
+    callers = torch.get_default_device()
+    token = _CALLERS.set(callers)
+    # a mode of the device, even of the CPU, is asked at every call of torch
+    device = contextlib.nullcontext() if callers.type == "cpu" else torch.device("cpu")
     try:
-        with torch.inference_mode(False), torch.enable_grad(), torch.device("cpu"):
+        with torch.inference_mode(False), torch.enable_grad(), device:
             yield
     finally:
         _CALLERS.reset(token)

@@ -56,6 +56,9 @@ compiling = private("torch._export.utils", "_compiling_state_context")
 """A forward that is entered here believes that it is exported."""
 OpOverload = private("torch._ops", "OpOverload")
 """One operation of an exported graph, with its schema."""
+_tracing = private("torch.fx", "config")
+uncompiled = private("torch.fx._lazy_graph_module", "_use_lazy_graph_module")
+"""uncompiled(True): a graph module that is made inside is written as Python, and compiled, when it is called."""
 backward_task = private("torch._C", "_current_graph_task_id")
 """The number of the backward that runs, -1 where none does."""
 
@@ -79,6 +82,17 @@ def writes(x: torch.Tensor) -> int:
 def after_accumulation(x: torch.Tensor) -> Any:
     """The hooks that run after a parameter's gradient is accumulated, or None."""
     return x._post_accumulate_grad_hooks
+
+
+@contextlib.contextmanager
+def without_lines() -> Iterator[None]:
+    """The nodes of a graph that is traced inside do not say from which line of source they come."""
+    before = _tracing.do_not_emit_stack_traces
+    _tracing.do_not_emit_stack_traces = True
+    try:
+        yield
+    finally:
+        _tracing.do_not_emit_stack_traces = before
 
 
 @contextlib.contextmanager

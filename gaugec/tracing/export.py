@@ -18,7 +18,7 @@ from torch.nn.parameter import is_lazy
 
 from gaugec.errors import MatchError, printable
 from gaugec.model.context import as_trained
-from gaugec.model.interfaces import OpOverload
+from gaugec.model.interfaces import OpOverload, uncompiled
 from gaugec.model.memory import kind, plain
 from gaugec.model.preserve import preserved
 from gaugec.tracing.attributes import nothing_left_on
@@ -58,7 +58,8 @@ def exported(
         MatchError: it cannot be exported, or what is exported is not the function that is trained.
     """
     _names_are_no_code(model)
-    with as_trained(model):
+    # the graph is read, and its code never run: a quarter of the time goes into writing and compiling it
+    with as_trained(model), uncompiled(True):
         try:
             with preserved(model, parameters=False), nothing_left_on(model, weights):
                 program = torch.export.export(model, args, kwargs, strict=False)

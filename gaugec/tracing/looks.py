@@ -21,6 +21,7 @@ from gaugec.graph.check import check
 from gaugec.graph.ir import Graph
 from gaugec.model.axes import bundles, changed, said, together
 from gaugec.model.inputs import Axis, Inputs, alike, axes_of, resized
+from gaugec.model.interfaces import without_lines
 from gaugec.model.preserve import preserved
 from gaugec.model.recording import Recording, TooMuchWork, Work, explained, foretold
 from gaugec.model.run import recorded, runs
@@ -188,7 +189,9 @@ class Looks:
                     return False
                 self.exports += 1
                 try:
-                    other = lower_program(self.model, exported(self.model, *inputs, self.weights), self.loss)
+                    with without_lines():  # the first trace's are shown
+                        program = exported(self.model, *inputs, self.weights)
+                    other = lower_program(self.model, program, self.loss)
                 except MatchError:
                     if here is not None:
                         raise

@@ -14,7 +14,7 @@ from fractions import Fraction
 from typing import Any
 
 from gaugec import limits
-from gaugec.graph.ir import Along, Concatenation, Contraction, Leaf, Map, Node, Opaque, Sum
+from gaugec.graph.ir import Along, Concatenation, Contraction, Leaf, Map, Node, OneHot, Opaque, Sum
 from gaugec.graph.spaces import Inexpressible, Space, Variable, align, regroup
 from gaugec.operators import Attributes
 
@@ -64,6 +64,7 @@ class Builder:
         self.symbolic = symbolic
         self.nodes: list[RawNode] = []
         self.boolean: set[int] = set()
+        self.values: dict[int, tuple[int, ...]] = {}  # of nodes that hold integers which the code wrote down
         self.truth = False  # is what is made next a truth value?
         self.place = ""
         self.source = ""
@@ -96,6 +97,21 @@ class Builder:
         """An operation about which nothing is known: its output may depend on everything."""
         refs = [self._fresh(ref) for ref in operands]
         return self._add(RawNode(Opaque, _axes(shape), tuple(shape), refs, own={"reason": reason}))
+
+    def one_hot(self, numbers: Ref, size: int) -> Ref:
+        """1 where a new last axis of `size` is at the number that the other axes hold, else 0."""
+        ref = self._fresh(numbers)
+        whole = ref.index == tuple((0, ((1, v),)) for axis in ref.axes for v in axis)
+        own = {"values": self.values.get(ref.node) if whole else None}
+        if own["values"] is not None:
+            own["values"] = tuple(n % size for n in own["values"])
+        axes = (*ref.axes, *_axes([size]))
+        return self._add(RawNode(OneHot, axes, (*ref.shape, size), [ref], own=own))
+
+    def spread(self, ref: Ref, axis: int) -> bool:
+        """Is the value the same all along an axis, because a view spread it?"""
+        read = {v for _, terms in ref.index for _, v in terms}
+        return bool(ref.axes[axis]) and not read.intersection(ref.axes[axis])
 
     def einsum(
         self, operands: Sequence[Ref], labels: Sequence[str], out: str, coefficient: Fraction = Fraction(1)

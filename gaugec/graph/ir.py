@@ -4,7 +4,7 @@ A graph is a tuple of nodes in topological order.  Every node is a function of n
 form"): views (reshape, permute, expand, slice, select, split, chunk) have vanished into the *index* with which an
 operand is read, so a reader of the graph sees only arithmetic.  `Graph` is immutable; `gaugec.graph.builder` makes it.
 
-A node is one of seven types.  Each says beside its indices only what makes it one of its type: what it computes
+A node is one of eight types.  Each says beside its indices only what makes it one of its type: what it computes
 (`own`), which variables it binds (`binds`) and how it reads on paper (`formula`).  What compares is what a node is; its
 `source`, its `line` and an opaque node's `reason` are there for people and take no part in equality, hashing or keys.
 
@@ -297,6 +297,30 @@ class Concatenation(Node):
     def size(self, operand: int, variable: int) -> int:
         """How many values a variable takes where operand `operand` is read: a piece has its own length."""
         return self.pieces[operand][1] if variable == self.joined else self.sizes[variable]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneHot(Node):
+    """1 where the last axis is at the number that operand 0 holds, else 0: a lookup by index is a sum with it.
+
+    Operand 0 is read at the modes of the other axes, its `rows`.  `values`: the numbers, row-major, where the model's
+    code wrote them down: nodes of equal numbers are one value, whatever tensor held them.
+    """
+
+    word: ClassVar[str] = "one-hot"
+
+    values: tuple[int, ...] | None = None
+
+    @property
+    def rows(self) -> int:
+        """How many of the modes, the first ones, say which number is meant; the others are digits of the last axis."""
+        return sum(mode.axis < len(self.shape) - 1 for mode in self.modes)
+
+    def key(self, operands: Sequence[object]) -> tuple[object, ...]:
+        """Known numbers are the same in whatever tensor they are."""
+        if self.values is None:
+            return super().key(operands)
+        return (self.word, self.own, self.shape, tuple((mode.variable, mode.size) for mode in self.modes))
 
 
 @dataclass(frozen=True, kw_only=True)

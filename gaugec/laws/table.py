@@ -163,6 +163,18 @@ def _delta() -> bool:
     return all(zero(sum(delta(i, j) * values[j] for j in range(4)) - values[i]) for i in range(4))
 
 
+def _one_hot() -> bool:
+    """A row of a one-hot is delta[i, .] for some i: on all rows of four entries."""
+    delta, f = sympy.KroneckerDelta, sympy.Function("f")
+    values, n = sympy.symbols("x0:4"), range(4)
+    once = all(zero(delta(i, j) * delta(i, k) - delta(i, j) * delta(j, k)) for i in n for j in n for k in n)
+
+    def picked(i: int, of: Callable[[Any], Any]) -> Any:
+        return sum(delta(i, j) * of(values[j]) for j in n)
+
+    return once and all(zero(f(picked(i, lambda x: x)) - picked(i, f)) for i in n)
+
+
 def _size() -> bool:
     n, i = sympy.Symbol("n", integer=True, positive=True), sympy.Symbol("i", integer=True)
     f = sympy.Symbol("f")
@@ -181,6 +193,7 @@ class Law:
 _GENERAL: dict[str, Law] = {
     "distribute": Law("(a + b)(c + d) = ac + ad + bc + bd", _distribute),
     "delta": Law("sum over j of delta[i,j] f[j] = f[i]", _delta),
+    "one-hot": Law("O[i,j] O[i,k] = O[i,j] delta[j,k] and f(O x) = O f(x)", _one_hot),
     "size": Law("sum over i = 1..n of f = n f", _size),
     "orthogonality": Law("R'R = RR' = 1", _orthogonal),
     "inverse": Law("T^-1 T = T T^-1 = 1", _inverse),

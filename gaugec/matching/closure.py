@@ -22,6 +22,8 @@ from gaugec.laws.meanings import alike
 from gaugec.matching.flow import played, step
 from gaugec.matching.pattern import Pattern
 from gaugec.matching.states import (
+    ANOTHER_LOOKUP,
+    LOOKED_UP,
     Blocked,
     Context,
     Demand,
@@ -50,6 +52,7 @@ class Owner(Protocol):
     labels: Mapping[int, str]
     depends: dict[int, bool]
     noisy: frozenset[int]
+    chosen: dict[int, int]
 
 
 @dataclass
@@ -101,7 +104,7 @@ class Closure:
         self.graph = matcher.graph
         row = GROUPS[pattern.statement.group]
         self.context = Context(
-            pattern.kind, row.paired, row.keeps_ones, group, copies, matcher.depends, matcher.noisy
+            pattern.kind, row.paired, row.keeps_ones, group, copies, matcher.depends, matcher.noisy, matcher.chosen
         )
         self.lengths = {d: e.length for b in bound for d, e in b.digits.items()}
         self.alive = group | copies
@@ -255,7 +258,7 @@ class Closure:
                 raise Demote(digit, "a value that must move with it does not have it", node, _PARTNER)
         named = list(self.pattern.movements)
         roles = [named[number] for tag in wanted for number in _roles_in(tag)]
-        leaf, digits = self._trace_back(node, access, dict(demand.variables))
+        leaf, digits = self._trace_back(node, access, demand)
         if leaf in self.matcher.blocked:
             raise Blocked(f"{self.matcher.labels[leaf]} cannot be moved: {self.matcher.blocked[leaf]}", node)
         if any(b.leaf == leaf and not _disjoint(b.digits, digits) for b in self.bound):
@@ -273,12 +276,12 @@ class Closure:
                 return
         raise Blocked(f"{self.matcher.labels[leaf]} must move, and the formula has no role left for it", node, _STEP)
 
-    def _trace_back(
-        self, node: Node, access: Access, variables: Mapping[Number, Spot]
-    ) -> tuple[int, dict[Number, Extent]]:
+    def _trace_back(self, node: Node, access: Access, demand: Demand) -> tuple[int, dict[Number, Extent]]:
         """Follows an operand back to the parameter from which its digits come."""
         pieced: set[Number] = set()
-        lengths = dict(self.lengths)
+        variables, lengths, lookups = dict(demand.variables), dict(self.lengths), list(demand.mine.lookups)
+        if lookups:
+            lengths |= {d: e.length for d, e in demand.mine.digits.items()}
         for hop in range(1000):
             source = self.graph[access.node]
             places = _places(access, variables, lengths)
@@ -294,10 +297,29 @@ class Closure:
                 self._none_missing(pieced - set(places), node)
                 if source.kind != "param":
                     raise Blocked("a value that must move is not made by a parameter", node, _PARTNER)
+                if lookups:
+                    raise Blocked(ANOTHER_LOOKUP, node, LOOKED_UP)
                 return source.id, places
-            node, access = source, self._further(source, places)
             variables = {d: Spot(source.modes[e.position].variable, e.start, e.step) for d, e in places.items()}
+            chooser = self._chooser(source, variables)
+            if chooser is None:
+                node, access = source, self._further(source, places)
+                continue
+            if not lookups or self.matcher.chosen[chooser.node] != lookups.pop():
+                raise Blocked(ANOTHER_LOOKUP, source, LOOKED_UP)
+            entry = chooser.variables[-1]
+            ((digit, _),) = ((d, s) for d, s in variables.items() if s.variable == chooser.variables[0])
+            node, access = source, next(a for a in source.operands if a is not chooser and entry in a.variables)
+            variables[digit], lengths[digit] = Spot(entry), self.lengths[digit]
         raise Blocked("a value that must move is too far from its parameter", node)
+
+    def _chooser(self, source: Node, variables: Mapping[Number, Spot]) -> Access | None:
+        """What picks the entries of the moved axis, where a value is a lookup along it."""
+        inner = {s.variable for d, s in variables.items() if d in self.context.group}
+        picks = [a for a in source.operands if a.node in self.matcher.chosen and inner & set(a.variables)]
+        if not picks or all(inner & set(a.variables) for a in source.operands):
+            return None
+        return picks[0] if len(picks) == 1 and len(picks[0].variables) == 2 else None
 
     def _none_missing(self, missing: Set[Number], node: Node) -> None:
         """Raises Demote for the first digit that a value which must move does not have."""

@@ -17,6 +17,8 @@ from typing import Any
 from gaugec.graph.ir import Along, Concatenation, Contraction, Map, Node, Sum
 from gaugec.laws.meanings import degree, forgets_shift
 from gaugec.matching.states import (
+    ANOTHER_LOOKUP,
+    LOOKED_UP,
     ORDER,
     Blocked,
     Context,
@@ -148,13 +150,47 @@ def _shifted(node: Contraction, moved: list[Seen], context: Context) -> Outcome:
         if spot.variable in node.summed or _elsewhere(node, seen, spot.variable):
             raise Blocked("the axis along which the shift is constant is weighted or summed", node, _SUM["shift"])
     digits = _out(node, seen, context)
+    return _applied(node, seen, replace(seen.state, digits=digits), context)
+
+
+def _applied(node: Contraction, seen: Seen, state: State, context: Context) -> Outcome:
+    """The value where a parameter is a weight of what is summed; one that is looked up may be seen as a part of it."""
     weighed = bool(set(node.operands[seen.operand].variables) & set(node.summed))
-    state = replace(seen.state, digits=digits)
-    return Outcome(state, ("apply", seen.state.tag) if weighed and _is_role(seen.state) else None)
+    if not weighed or not _is_role(seen.state):
+        return Outcome(state)
+    looked_up = all(a.node in context.chosen for i, a in enumerate(node.operands) if i != seen.operand)
+    return Outcome(state, ("apply", seen.state.tag), otherwise=(None,) if looked_up else ())
+
+
+def _looked_up(node: Contraction, seen: Seen, acting: Mapping[Number, int], context: Context) -> Outcome | None:
+    """The value where the moved axis itself is looked up by index; None where it is not."""
+    choosers = [
+        access
+        for i, access in enumerate(node.operands)
+        if i != seen.operand and access.node in context.chosen and set(access.variables) & set(acting.values())
+    ]
+    if not choosers or not set(acting.values()) <= set(node.summed):
+        return None
+    if context.kind != "scale":
+        raise Blocked("the moved axis is looked up by index", node, ORDER)
+    rows = [v for v in choosers[0].variables if v not in acting.values()]
+    places = {mode.variable: i for i, mode in enumerate(node.modes)}
+    ((digit, entry), *more) = acting.items()
+    spot, length = seen.variables[digit], seen.state.digits[digit].length
+    whole = spot == Spot(entry) and length == node.sizes[entry] and choosers[0].index[-1].plain == entry
+    others = {i for i, a in enumerate(node.operands) if entry in a.variables}
+    if len(choosers) > 1 or more or not whole or len(rows) != 1 or rows[0] not in places or len(others) != 2:
+        raise Blocked("not supported: the moved axis is looked up by more than one row of indices", node, LOOKED_UP)
+    still = replace(seen, variables={d: s for d, s in seen.variables.items() if d != digit})
+    digits = {**_out(node, still, context), digit: Extent(places[rows[0]], 0, node.sizes[rows[0]])}
+    lookups = (*seen.state.lookups, context.chosen[choosers[0].node])
+    return _applied(node, seen, replace(seen.state, digits=digits, lookups=lookups), context)
 
 
 def _read_once(node: Contraction, seen: Seen, context: Context) -> Outcome | Demand:
     acting = {d: s.variable for d, s in seen.variables.items() if d in context.group}
+    if acting and (found := _looked_up(node, seen, acting, context)) is not None:
+        return found
     summed = [d for d, v in acting.items() if v in node.summed]
     if summed and not seen.partial:
         for digit in acting:
@@ -181,8 +217,9 @@ def _read_once(node: Contraction, seen: Seen, context: Context) -> Outcome | Dem
         if context.paired and not any(context.depends[node.operands[i].node] for i in others):
             zone = True
         elif context.kind == "scale":
-            # a dropout mask on the axis leaves a scale alone, and is no gate of the formula
-            gates = [node.operands[i].node for i in others if node.operands[i].node not in context.noise]
+            # a dropout mask on the axis leaves a scale alone, and is no gate of the formula; nor is what chooses a row
+            quiet = context.noise | context.chosen.keys()
+            gates = [node.operands[i].node for i in others if node.operands[i].node not in quiet]
             gate = gate or bool(gates)
             # what no parameter reaches (the mask of a pruned weight) may stand there whatever the formula, and so may
             # any unmoved factor of a parameter itself: it only says how the parameter is written
@@ -195,11 +232,11 @@ def _read_once(node: Contraction, seen: Seen, context: Context) -> Outcome | Dem
                 "diag(w) R = R diag(w) only where w is constant",
             )
     state = replace(seen.state, digits=_out(node, seen, context), zone=zone)
-    plain: Key | None = ("apply", seen.state.tag) if weighed and _is_role(seen.state) else None
+    applied = _applied(node, seen, state, context)
     if gate:
         key = ("weigh" if weighed else "gate", played(seen.state))
-        return Outcome(state, key, otherwise=(plain,) if masked else ())
-    return Outcome(state, plain)
+        return Outcome(state, key, otherwise=(applied.key,) if masked else ())
+    return applied
 
 
 def _is_role(state: State) -> bool:
@@ -222,6 +259,8 @@ def _met(node: Contraction, moved: list[Seen], context: Context) -> Outcome:
     first = moved[0]
     acting = {d: s.variable for d, s in first.variables.items() if d in context.group}
     for other in moved[1:]:
+        if other.state.lookups != first.state.lookups:
+            raise Blocked(ANOTHER_LOOKUP, node, LOOKED_UP)
         for digit, spot in first.variables.items():
             if digit in context.group | context.copies and other.variables.get(digit) != spot:
                 if digit in context.copies:
@@ -274,6 +313,8 @@ def _sum(node: Sum, moved: list[Seen], context: Context) -> Outcome | Demand:
     digits = [_out(node, s, context) for s in moved]
     one = moved[0].state
     for s, d in zip(moved[1:], digits[1:]):
+        if s.state.lookups != one.lookups:
+            raise Blocked(ANOTHER_LOOKUP, node, LOOKED_UP)
         if (
             _alive(d, context) != _alive(digits[0], context)
             or s.state.exponent != one.exponent
@@ -351,7 +392,12 @@ def _concatenation(node: Concatenation, moved: list[Seen], context: Context) -> 
     along = node.joined
     one = moved[0].state
     for s in moved:
-        if s.state.tag != one.tag or s.state.exponent != one.exponent or s.state.dual != one.dual:
+        if (s.state.tag, s.state.exponent, s.state.dual, s.state.lookups) != (
+            one.tag,
+            one.exponent,
+            one.dual,
+            one.lookups,
+        ):
             raise Blocked("values that move differently are joined", node, ORDER)
     across = [s for s in moved if along in {spot.variable for spot in s.variables.values()}]
     if (across or any(s.partial for s in moved)) and not context.paired:

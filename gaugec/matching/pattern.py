@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from gaugec.graph.ir import Graph, Leaf, Sum
+from gaugec.graph.ir import Graph, Leaf, OneHot, Sum
 from gaugec.graph.statement import Movement, Statement
 from gaugec.groups import GROUPS
 from gaugec.matching.flow import step
@@ -112,6 +112,11 @@ def dependence(graph: Graph) -> dict[int, bool]:
 def noise(graph: Graph) -> frozenset[int]:
     """The leaves that are drawn anew in every forward: dropout masks."""
     return frozenset(node.id for node in graph if isinstance(node, Leaf) and node.random)
+
+
+def chosen(graph: Graph) -> dict[int, int]:
+    """One-hot node id -> the first node of the same value: lookups by one are lookups by the other."""
+    return {node.id: graph.firsts[node.id] for node in graph if isinstance(node, OneHot)}
 
 
 def _ancestors(graph: Graph, roots: Sequence[int]) -> set[int]:

@@ -18,7 +18,7 @@ from fractions import Fraction
 from gaugec.graph.ir import Graph, Leaf, Node
 from gaugec.graph.statement import Digit, Region
 from gaugec.matching.closure import LEAVES, Bound, Closure, fits, ranges
-from gaugec.matching.pattern import Pattern, dependence, noise
+from gaugec.matching.pattern import Pattern, chosen, dependence, noise
 from gaugec.matching.states import Blocked, Demote, Extent, Number, Refine, State
 
 
@@ -80,11 +80,13 @@ class Matcher:
     labels: Mapping[int, str]
     depends: dict[int, bool] = field(default_factory=dict)
     noisy: frozenset[int] = frozenset()
+    chosen: dict[int, int] = field(default_factory=dict)
     cuts: dict[int, set[tuple[int, int]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.depends = dependence(self.graph)
         self.noisy = noise(self.graph)
+        self.chosen = chosen(self.graph)
         for space, start, length in self.graph.cuts:
             self.cuts.setdefault(space, set()).add((start, length))
         for node in self.graph:

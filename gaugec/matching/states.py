@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 from gaugec.graph.ir import Access, Ix, Node
 
 ORDER = "the element acts on the whole axis in one order; a part, a flip or a permutation of it is another axis"
+LOOKED_UP = "(c x)[i] = c[i] x[i]: what meets the entries that an index i picks must be picked by the same indices"
+ANOTHER_LOOKUP = "the moved axis was looked up by index, and what it meets was not, or by other indices"
 Key = tuple[object, ...]
 Number = tuple[int, ...]  # a digit of the moved axis; (2, 0) and (2, 1) are what (2,) was split into
 
@@ -71,6 +73,7 @@ class State:
 
     digits: digit number -> its place in this value.  tag: the value of the formula that it plays.
     exponent: of a scale.  dual: of a rotation.  zone: inside a rotary embedding that is spelled out.
+    lookups: by which indices the moved axis was looked up, one after the other: its entry j moves as entry index[j] did.
     """
 
     digits: Mapping[Number, Extent]
@@ -78,6 +81,7 @@ class State:
     exponent: Fraction = Fraction(1)
     dual: bool = False
     zone: bool = False
+    lookups: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,7 @@ class Context:
     keeps_ones: rotations leave the vector of ones, so that sums along their axis are kept.
     group: digits along which the element acts.  copies: digits each value of which has an element of its own.
     depends: node id -> does it depend on any parameter.  noise: nodes that are dropout masks.
+    chosen: one-hot node id -> the first node of the same value.
     """
 
     kind: str
@@ -119,6 +124,7 @@ class Context:
     copies: frozenset[Number]
     depends: Mapping[int, bool]
     noise: frozenset[int] = frozenset()
+    chosen: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

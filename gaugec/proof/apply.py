@@ -14,11 +14,26 @@ from gaugec.laws import pointwise
 from gaugec.operators import spelled
 from gaugec.proof.algebra import Algebra
 from gaugec.proof.domains import applied, divided_by, rooted
-from gaugec.proof.terms import Factors, Number, Polynomial, Undecided, number
+from gaugec.proof.terms import (
+    Factors,
+    Index,
+    Monomial,
+    Number,
+    Polynomial,
+    Undecided,
+    number,
+    plain,
+    substituted,
+    variable,
+)
 
 
 def apply(algebra: Algebra, node: Map, parts: tuple[Polynomial, ...]) -> Polynomial:
     """A pointwise function of polynomials, after its laws have done what they can."""
+    found = looked_up(algebra, parts[0]) if len(parts) == 1 else None
+    if found is not None:
+        row, entry, inner = found
+        return algebra.product([monomial(algebra, {row: 1}), apply(algebra, node, (inner,))], summed=(entry,))
     attributes = dict(node.attributes)
     # an `op` line may have any free name ("log"): what has a definition of its own is that, and no built-in of its name
     name = node.function if "definition" not in attributes else ""
@@ -59,6 +74,52 @@ def apply(algebra: Algebra, node: Map, parts: tuple[Polynomial, ...]) -> Polynom
     if poly and (even := pointwise.parity(meaning)) and poly[min(poly)] < 0 and algebra.allow("parity"):
         sign, poly = even, algebra.add((-1, poly))
     return algebra.add((sign, plain_function(algebra, node.function, frozen, (poly,))))
+
+
+def looked_up(
+    algebra: Algebra, poly: Polynomial
+) -> tuple[tuple[int, tuple[Index, ...]], int, Polynomial] | None:
+    """A polynomial that is all looked up by one row of a one-hot: the row at a new variable, it, and what stands there.
+
+    Every term must have the row, and its entry must be summed over all that there are: then the polynomial is what
+    stands at one entry, and so is a function of it.
+    """
+    choices: set[tuple[int, tuple[Index, ...]]] | None = None
+    for mono in poly:
+        own = set(_rows(algebra, mono))
+        choices = own if choices is None else choices & own
+        if not choices:
+            return None
+    if not choices or not algebra.allow("one-hot"):
+        return None
+    symbol, rows = min(choices)
+    entry = algebra.fresh(algebra.symbols[symbol].extent)
+    inner: Polynomial = {}
+    for mono, coefficient in poly.items():
+        opened, sums = algebra.released(mono)
+        old = list(sums)[-1 - _rows(algebra, mono)[symbol, rows]]
+        factors: Factors = {}
+        for s, ixs, e in opened:
+            if s == symbol and ixs == (*rows, variable(old)):
+                continue
+            at = (s, tuple(substituted(ix, {old: variable(entry)}) for ix in ixs))
+            factors[at] = factors.get(at, 0) + e
+        algebra.collect(inner, coefficient, factors, {v: n for v, n in sums.items() if v != old})
+    return (symbol, (*rows, variable(entry))), entry, inner
+
+
+def _rows(algebra: Algebra, mono: Monomial) -> dict[tuple[int, tuple[Index, ...]], int]:
+    """The rows of one-hots in a term whose one entry runs, summed, over all there are; and the label of the entry."""
+    found: dict[tuple[int, tuple[Index, ...]], int] = {}
+    for s, ixs, e in mono[0]:
+        row = algebra.symbols[s]
+        if row.kind != "one-hot" or e != 1 or len(ixs) != row.reads + 1:
+            continue
+        label = plain(ixs[-1])
+        free = all(v >= 0 for ix in ixs[:-1] for _, v in ix[1])
+        if label is not None and label < 0 and mono[1][-1 - label] == row.extent and free:
+            found[s, ixs[:-1]] = label
+    return found
 
 
 def power(algebra: Algebra, poly: Polynomial, exponent: Fraction) -> Polynomial:

@@ -15,7 +15,7 @@ from fractions import Fraction
 from typing import Protocol
 
 from gaugec import limits
-from gaugec.graph.ir import Along, Concatenation, Contraction, Graph, Ix, Leaf, Map, Node, Sum
+from gaugec.graph.ir import Along, Concatenation, Contraction, Graph, Ix, Leaf, Map, Node, OneHot, Sum
 from gaugec.operators import BY_NAME, Operator
 from gaugec.proof.algebra import Algebra
 from gaugec.proof.apply import apply, common_positive, monomial
@@ -171,7 +171,10 @@ class Evaluator:
         alias = "" if leaf else f"the value of {name} in {first.place}"
         if not self.graph.symbolic:
             alias = _ALIASES.get(first.title if leaf else "", "a divisor")
-        return self.algebra.atom(self.algebra.symbol(("node", first.id), Symbol("node", name, alias=alias)), ixs)
+        row = Symbol("node", name, alias=alias)
+        if isinstance(first, OneHot):
+            row = Symbol("one-hot", "one-hot", reads=first.rows, extent=first.shape[-1])
+        return self.algebra.atom(self.algebra.symbol(("node", first.id), row), ixs)
 
     def _given(self, world: World, node: Node, ixs: tuple[Index, ...]) -> Polynomial:
         whole = all(

@@ -96,6 +96,26 @@ def _delta_rule(algebra: Algebra, factors: Factors, bound: dict[int, int]) -> li
     return None
 
 
+def _one_hot_rule(algebra: Algebra, factors: Factors, bound: dict[int, int]) -> list[Raw] | None:
+    """Two entries of one row are both 1 only where they are one entry."""
+    rows: dict[object, tuple[int, tuple[Index, ...]]] = {}
+    for key, e in factors.items():
+        row = algebra.symbols[key[0]]
+        if row.kind != "one-hot" or not isinstance(e, int) or e < 1:
+            continue
+        if e > 1 and algebra.allow("one-hot"):
+            return [(1, {**factors, key: 1}, bound)]
+        other = rows.setdefault((key[0], key[1][: row.reads]), key)
+        if other != key and algebra.allow("one-hot"):
+            out = _without(factors, key)
+            for i, j in zip(other[1][row.reads :], key[1][row.reads :], strict=True):
+                if i != j:
+                    delta = (algebra.delta_, (min(i, j), max(i, j)))
+                    out[delta] = out.get(delta, 0) + 1
+            return [(1, out, bound)]
+    return None
+
+
 def _size_rule(algebra: Algebra, factors: Factors, bound: dict[int, int]) -> list[Raw] | None:
     if not bound:
         return None
@@ -235,6 +255,13 @@ def along_rules(row: Operator) -> Iterator[Rule]:
 _ELEMENT = frozenset({"element"})
 ORDER: tuple[Rule, ...] = (
     Rule("delta", "sum over j of delta[i,j] f[j] is f[i]", ("delta",), frozenset({"delta"}), _delta_rule),
+    Rule(
+        "one-hot",
+        "a lookup by index is a sum with O, and O[i,j] O[i,k] = O[i,j] delta[j,k]: f(O x) = O f(x) element by element",
+        ("one-hot",),
+        frozenset({"one-hot"}),
+        _one_hot_rule,
+    ),
     Rule(
         "orthogonality",
         "R'R = 1 = RR', where the summed index occurs in those two only",

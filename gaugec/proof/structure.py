@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import replace
 from fractions import Fraction
 
-from gaugec.graph.ir import Graph, Map, Sum
+from gaugec.graph.ir import Graph, Map, OneHot, Sum
 from gaugec.graph.statement import Region
 
 EPS = Fraction(1, 100)
@@ -35,6 +35,8 @@ def structure(
         numbers[at] = len(numbers)
         same = numbers.get(graph.firsts[at], -1)
         own = node.key([numbers[a.node] for a in node.operands]) if opened else [mode.size for mode in node.modes]
+        if isinstance(node, OneHot):
+            own = [node.word, node.rows, own]
         lines.append(f"{closed} {same} {own!r}")
     moved_ = sorted((numbers.get(r.leaf, -1), repr(replace(r, leaf=0))) for r in regions)
     text = "\n".join([*lines, repr([numbers[id] for id in kept]), repr(moved_), repr(more), repr(graph.symbolic)])

@@ -7,7 +7,7 @@ and a softmax), so that no law about them needs to be believed.  See `gaugec.tra
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -23,24 +23,50 @@ def _embedding(b: Builder, shape: tuple[int, ...], w: Ref, ids: Ref, *_: Any, **
 
 
 def _lookup(b: Builder, table: Ref, ids: Ref) -> Ref:
-    chosen = b.opaque("one-hot", [ids], (*ids.shape, table.shape[0]))
-    where = axes(len(ids.shape))
-    rest = axes(len(table.shape) - 1, after=len(where))
-    return b.einsum([chosen, table], [where + "n", "n" + rest], where + rest)
+    return _looked_up(b, table, {0: ids})
+
+
+def _looked_up(b: Builder, x: Ref, ids: Mapping[int, Ref]) -> Ref:
+    """x at the numbers that stand for some of its axes; tensors of numbers are broadcast against each other.
+
+    Their axes stand where the axes were which they replace, or in front where these are not side by side.
+    """
+    letters = axes(len(x.shape))
+    rank = max(len(ref.shape) for ref in ids.values())
+    named = axes(rank, after=len(letters))
+    chosen = [b.one_hot(ref, x.shape[axis]) for axis, ref in ids.items()]
+    labels = [named[rank - len(ref.shape) :] + letters[axis] for axis, ref in ids.items()]
+    places = sorted(ids)
+    first = places[0] if places[-1] - places[0] == len(places) - 1 else 0
+    kept = [letter for axis, letter in enumerate(letters) if axis not in ids]
+    return b.einsum([*chosen, x], [*labels, letters], "".join((*kept[:first], *named, *kept[first:])))
 
 
 @row("index")
 def _index(b: Builder, shape: tuple[int, ...], x: Ref, indices: Sequence[Any]) -> Ref:
-    tensors = [i for i in indices if i is not None]
-    if len(indices) == 1 and len(tensors) == 1 and len(shape) == len(tensors[0].shape) + len(x.shape) - 1:
-        return _lookup(b, x, tensors[0])
-    return b.opaque("aten.index", [x, *tensors], shape)
+    ids = {axis: ref for axis, ref in enumerate(indices) if ref is not None}
+    if any(ref.node in b.boolean for ref in ids.values()):
+        return b.opaque("aten.index", [x, *ids.values()], shape)
+    made = _looked_up(b, x, ids)
+    return made if made.shape == shape else b.opaque("aten.index", [x, *ids.values()], shape)
 
 
 @row("index_select")
 def _index_select(b: Builder, shape: tuple[int, ...], x: Ref, dim: int, ids: Ref) -> Ref:
-    moved = b.transpose(x, 0, dim)
-    return b.transpose(_lookup(b, moved, ids), 0, dim)
+    return _looked_up(b, x, {dim % len(x.shape): b.reshape(ids, (shape[dim],))})
+
+
+@row("gather")
+def _gather(b: Builder, shape: tuple[int, ...], x: Ref, dim: int, ids: Ref, **_: Any) -> Ref:
+    dim %= len(shape)
+    letters, after = axes(len(shape)), axes(1, after=len(shape))
+    for axis, length in enumerate(shape):
+        x = x if axis == dim else b.slice(x, axis, 0, length)
+    live = [axis for axis in range(len(shape)) if axis == dim or not b.spread(ids, axis)]
+    numbers = Ref(ids.node, ids.index, tuple(ids.axes[i] for i in live), tuple(ids.shape[i] for i in live))
+    rows = "".join(after if axis == dim else letters[axis] for axis in live)
+    chosen = b.one_hot(numbers, x.shape[dim])
+    return b.einsum([chosen, x], [rows + letters[dim], letters], letters.replace(letters[dim], after))
 
 
 def _affine(b: Builder, x: Ref, gain: Any, bias: Any) -> Ref:

@@ -64,7 +64,6 @@ class Builder:
         self.symbolic = symbolic
         self.nodes: list[RawNode] = []
         self.boolean: set[int] = set()
-        self.values: dict[int, tuple[int, ...]] = {}  # of nodes that hold integers which the code wrote down
         self.truth = False  # is what is made next a truth value?
         self.place = ""
         self.source = ""
@@ -101,12 +100,7 @@ class Builder:
     def one_hot(self, numbers: Ref, size: int) -> Ref:
         """1 where a new last axis of `size` is at the number that the other axes hold, else 0."""
         ref = self._fresh(numbers)
-        whole = ref.index == tuple((0, ((1, v),)) for axis in ref.axes for v in axis)
-        own = {"values": self.values.get(ref.node) if whole else None}
-        if own["values"] is not None:
-            own["values"] = tuple(n % size for n in own["values"])
-        axes = (*ref.axes, *_axes([size]))
-        return self._add(RawNode(OneHot, axes, (*ref.shape, size), [ref], own=own))
+        return self._add(RawNode(OneHot, (*ref.axes, *_axes([size])), (*ref.shape, size), [ref]))
 
     def spread(self, ref: Ref, axis: int) -> bool:
         """Is the value the same all along an axis, because a view spread it?"""

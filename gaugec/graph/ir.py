@@ -303,24 +303,15 @@ class Concatenation(Node):
 class OneHot(Node):
     """1 where the last axis is at the number that operand 0 holds, else 0: a lookup by index is a sum with it.
 
-    Operand 0 is read at the modes of the other axes, its `rows`.  `values`: the numbers, row-major, where the model's
-    code wrote them down: nodes of equal numbers are one value, whatever tensor held them.
+    Operand 0 is read at the modes of the other axes.  What the numbers are is not known: they are data.
     """
 
     word: ClassVar[str] = "one-hot"
-
-    values: tuple[int, ...] | None = None
 
     @property
     def rows(self) -> int:
         """How many of the modes, the first ones, say which number is meant; the others are digits of the last axis."""
         return sum(mode.axis < len(self.shape) - 1 for mode in self.modes)
-
-    def key(self, operands: Sequence[object]) -> tuple[object, ...]:
-        """Known numbers are the same in whatever tensor they are."""
-        if self.values is None:
-            return super().key(operands)
-        return (self.word, self.own, self.shape, tuple((mode.variable, mode.size) for mode in self.modes))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,7 +25,6 @@ from gaugec.matching.states import (
     Demand,
     Demote,
     Extent,
-    Key,
     Number,
     Outcome,
     Seen,

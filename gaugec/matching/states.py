@@ -16,8 +16,8 @@ from fractions import Fraction
 from gaugec.graph.ir import Access, Ix, Node
 
 ORDER = "the element acts on the whole axis in one order; a part, a flip or a permutation of it is another axis"
-LOOKED_UP = "(c x)[i] = c[i] x[i]: what meets the entries that an index i picks must be picked by the same indices"
-ANOTHER_LOOKUP = "the moved axis was looked up by index, and what it meets was not, or by other indices"
+LOOKED_UP = "(c x)[i] = c[i] x[i]: what meets it must be looked up by the same tensor i of indices, along the same axis"
+ANOTHER_LOOKUP = "the moved axis is looked up by index, and what it meets is not, or by other indices"
 Key = tuple[object, ...]
 Number = tuple[int, ...]  # a digit of the moved axis; (2, 0) and (2, 1) are what (2,) was split into
 
@@ -73,7 +73,7 @@ class State:
 
     digits: digit number -> its place in this value.  tag: the value of the formula that it plays.
     exponent: of a scale.  dual: of a rotation.  zone: inside a rotary embedding that is spelled out.
-    lookups: by which indices the moved axis was looked up, one after the other: its entry j moves as entry index[j] did.
+    lookups: by which indices the moved axis was looked up, one after the other: entry j moves as entry index[j] did.
     """
 
     digits: Mapping[Number, Extent]

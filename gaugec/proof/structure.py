@@ -34,9 +34,11 @@ def structure(
             continue
         numbers[at] = len(numbers)
         same = numbers.get(graph.firsts[at], -1)
-        own = node.key([numbers[a.node] for a in node.operands]) if opened else [mode.size for mode in node.modes]
-        if isinstance(node, OneHot):
-            own = [node.word, node.rows, own]
+        own: object = [mode.size for mode in node.modes]
+        if opened:
+            own = node.key([numbers[a.node] for a in node.operands])
+        elif isinstance(node, OneHot):  # what it is, is known where its numbers are not
+            own = (node.word, node.rows, own)
         lines.append(f"{closed} {same} {own!r}")
     moved_ = sorted((numbers.get(r.leaf, -1), repr(replace(r, leaf=0))) for r in regions)
     text = "\n".join([*lines, repr([numbers[id] for id in kept]), repr(moved_), repr(more), repr(graph.symbolic)])

@@ -46,7 +46,8 @@ class Symbol:
     kind: "node", "one-hot", "element", "delta", "size", "function", "base" (what a pow stands on).
     name: how reports call it.  data: for functions the argument polynomials, over slots 0.. and dummies DUMMY...
     `reads`: how many of the leading indices say where a function along an axis is read, or which row of a one-hot is.
-    extent: length of the summed axis (group elements, softmax, what a one-hot picks from).  alias: how side conditions call it, where its name is that of one layer of many.
+    extent: length of the summed axis (group elements, softmax, what a one-hot picks from).  alias: how side conditions
+    call it, where its name is that of one layer of many.
     """
 
     kind: str

@@ -10,7 +10,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 from gaugec.graph.check import checked
-from gaugec.graph.ir import Access, Along, Concatenation, Contraction, Graph, Ix, Leaf, Map, Node, OneHot, Opaque, Sum
+from gaugec.graph.ir import Access, Along, Concatenation, Contraction, Graph, Ix, Leaf, Map, Node, Opaque, Sum
 
 RESIZED = "(what it reads depends on the size of an input)"
 
@@ -40,12 +40,6 @@ def settled(graph: Graph, first: Graph, second: Graph) -> Graph:
                     return True
         return node.shape == other.shape and _pieces(node) != _pieces(other)
 
-    def told(known: Node, one: Node, two: Node) -> Node:
-        """A list that follows the size of an input is no number of the model's."""
-        follows = isinstance(one, OneHot) and isinstance(two, OneHot) and one.values != two.values
-        return replace(known, values=None) if isinstance(known, OneHot) and follows else known
-
-    graph = replace(graph, nodes=tuple(map(told, graph, first, second)))
     nodes = tuple(
         _opaque(known, first) if not isinstance(known, Leaf | Opaque) and differs(one, two) else known
         for known, one, two in zip(graph, first, second, strict=True)

@@ -92,22 +92,7 @@ class _Program:
             ref = self.leaves[name]
         if value.dtype == torch.bool:
             b.boolean.add(ref.node)
-        if (numbers := self.written_down(node)) is not None:
-            b.values[ref.node] = numbers
         return ref
-
-    def written_down(self, node: torch.fx.Node) -> tuple[int, ...] | None:
-        """The integers of a tensor that the forward made of Python's numbers, as an index by a list does.
-
-        Such a list is a setting, or stands in the code; what a tensor of the model's own holds may change in training.
-        """
-        constant = self.program.constants.get(self.program.graph_signature.inputs_to_lifted_tensor_constants.get(node.name, ""))
-        made = all(packet(user) == "aten.lift_fresh_copy" for user in node.users)
-        if not isinstance(constant, torch.Tensor) or not made or constant.is_floating_point() or constant.is_meta:
-            return None
-        if constant.dtype == torch.bool or constant.numel() > _NUMBERS:
-            return None
-        return tuple(int(n) for n in constant.flatten().tolist())
 
     def call(self, node: torch.fx.Node) -> Any:
         b, name = self.builder, packet(node)
@@ -183,9 +168,6 @@ class _Program:
         refs = [x for x in leaves(args, kwargs) if isinstance(x, Ref)]
         made = [self.builder.opaque(name, refs, s) for s in (shape if isinstance(shape, list) else [shape])]
         return made if isinstance(shape, list) else made[0]
-
-
-_NUMBERS = 1 << 16  # of a list that is held against others
 
 
 def _rounded(value: Any, dtype: torch.dtype) -> bool:

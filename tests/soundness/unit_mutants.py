@@ -184,6 +184,22 @@ add(
     method("forward", lambda m, x: m.down(torch.relu(F.linear(x, m.up.weight[ORDER], m.up.bias)))),
     "mixed",
 )
+for name, reader, expects in (
+    ("both sides picked by one buffer", lambda m: m.down.weight[:, m.p], "sound"),
+    ("both sides picked, by two orders", lambda m: m.down.weight[:, m.p.flip(0)], "broken"),
+    ("both sides picked, the reader once more", lambda m: m.down.weight[:, m.p][:, m.p], "broken"),
+):
+    add(
+        "permute",
+        P,
+        name,
+        method(
+            "forward",
+            lambda m, x, reader=reader: F.linear(torch.relu(m.up(x))[:, m.p], reader(m), m.down.bias),
+            p=lambda: torch.tensor(ORDER),
+        ),
+        expects,
+    )
 add(
     "permute", T, "tokens and units exchanged and flattened", reads(14, lambda m, h: h.transpose(1, 2).reshape(h.shape))
 )

@@ -92,14 +92,14 @@ METADATA: dict[str, Any] = {
         ("dropout", (5, 8, 42)), ("dropout", (5, 8, 42)), ("dropout", (5, 8, 42)), ("dropout", (5, 8, 42)),
         ("dropout", (5, 6, 8, 8)), ("dropout", (5, 6, 8, 8)), ("dropout", (5, 6, 8, 8)),
     ],
-    "graph_sha256": "eba116ea8adb24dabc01e3d2bd2412ad6544f001e6e8c71fb7fde0aedd3835cb",
+    "graph_sha256": "35a41207c1ea5979248cc8af1e34675534f3127c9b2acfb8b9e96803617898d6",
     "graph_trail": [
         (1, "3523"), (3, "eeaeecd89f45eeaec63c99c2"),
         (
             1,
             (
-                "e6ba1e380839b6b20fd32f2dbfbfcb39b639b68f8a2fbcb3b96ed16e5fc692641ad4f9eafb6842344aff1803e7dcde74fa"
-                "6064daa1"
+                "e6ba1edc6a39b669b2d32f2dbfbfcb39b639b68fc8cb08c86a0bdab3c8cb73c86a26a86e5fc692641ad4f9eafb6842344a"
+                "ff1803e7dcde74fa6064daa1"
             ),
         ),
         (2, "1cf91ad4f9eafb6842c713633e2d3b0e1d1cf91ad4f9eafb6842344aff1803e7dcde74fa6064da92"),

@@ -179,14 +179,14 @@ METADATA: dict[str, Any] = {
     "loss": "cross_entropy",
     "traced": "same graph with input sizes 5->8, 8->75; 5->6, 8->9; in numbers 5->1, 8->1",
     "inputs": [("model.rotary_emb.inv_freq", (5,)), ("input_ids", (5, 8)), ("targets", (5, 8))],
-    "graph_sha256": "9d3ffdd0914cca762657c727f89c9349a8045b0ade93637d5af9e9602e05d7ae",
+    "graph_sha256": "a1cc8b037b6ad51557b670b85f929bd92effcfb8ebeb78d2e4467e98087b3e60",
     "graph_trail": [
         (1, "b9"), (3, "ce920bbf4786cf8f9d"),
         (
             1,
             (
-                "39fcda1ef6d7b426342f92925db426b426cba1fecb0004ae95a3225ee20381e41bc85808f88ea7b75a8e770853dcb3421d"
-                "307b58c4388f7e19ae"
+                "39fcda1eea96b426342f92925db426b426cbd2e7d3d2a1253600d2e75bd2a14640a3225ee20381e41bc85808f88ea7b75a"
+                "8e770853dcb3421d307b58c4388f7e19ae"
             ),
         ),
         (2, "d98daba7a34052851c884c6479c858081f8ea7b75a8e770853dcb3421d307b58c4388f7e19a4"),

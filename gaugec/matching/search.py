@@ -119,7 +119,7 @@ class Matcher:
                         break
                     tried.append(found)
                 if tried:
-                    misses.append(max(tried, key=lambda r: (r.progress, r.passed)))
+                    misses.append(max(tried, key=lambda r: r.progress))
         sharing: dict[int, list[Candidate]] = {}
         for candidate in candidates:
             for moved in {b.leaf for b in candidate.bound}:

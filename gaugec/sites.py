@@ -135,6 +135,7 @@ class Refusal:
     parameter: from which the search began, and what else would have moved; parameters: their names alone.
     reason, operation, place: what ended it and where.  outputs: a moved value would have left the model.
     near: some readers of the moved value were found, so that this is a site but for one obstacle.
+    tied: a weight that two modules share would have moved.
     axis: which axis of which parameter was followed.  law: what would have to hold.  line: of source code, if known.
     """
 
@@ -150,6 +151,7 @@ class Refusal:
     axis: str = ""
     law: str = ""
     line: str = ""
+    tied: bool = False
 
     def __bool__(self) -> bool:
         return False

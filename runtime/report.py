@@ -87,6 +87,8 @@ def _origin(whole: Mapping[str, Any]) -> Iterator[str]:
     yield f"  spec   {whole['spec_file']}, sha256 {whole['spec_sha256']}"
     yield f"  model  {_count(len(whole['parameters']), 'parameter')}, graph sha256 {whole['graph_sha256']}"
     yield f"         {whole['traced']}"
+    moved, entries = whole["gauged"]
+    yield f"         gauges move {moved:,} of {entries:,} entries, {100 * moved / max(entries, 1):.1f} %"
     if whole["loss"]:
         yield f'         loss="{whole["loss"]}": output 0 is logits that reach it and nothing else'
     yield from (f"  {reason}" for reason in whole["unchecked"]["why"])

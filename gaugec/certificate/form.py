@@ -67,6 +67,7 @@ _FORM: dict[str, Any] = {
     ],
     "sites": [{"gauge": str, "index": str, "place": str, "structure": str, "layout": int, "parameters": _TEXTS}],
     "refused": _TEXTS,
+    "gauged": (int, int),
     "ungauged": {str: str},
     "parameters": {str: _SHAPE},
     "tied": {str: str},

@@ -49,6 +49,7 @@ def make(
     parameters: Mapping[str, tuple[int, ...]],
     tied: Mapping[str, str],
     refused: Sequence[str],
+    gauged: tuple[int, int],
     ungauged: Mapping[str, str],
     unchecked: Mapping[str, Any],
     witness: Mapping[str, Any],
@@ -58,6 +59,7 @@ def make(
     """The certificate of one compilation; `file_sha256` is blank until the file is sealed.
 
     theorems: of every gauge its `gauge`, `verdict`, `conditions`, `steps`, and whether it was `sampled`.
+    gauged: how many entries of parameters the sites move, and how many there are.
     unchecked: `what` every site was not checked by, in words, and `why` for each.
     """
     layouts: list[dict[str, Any]] = []
@@ -100,6 +102,7 @@ def make(
             "layouts": layouts,
             "sites": placed,
             "refused": list(refused),
+            "gauged": gauged,
             "ungauged": dict(ungauged),
             "parameters": dict(parameters),
             "tied": dict(tied),

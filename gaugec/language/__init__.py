@@ -6,8 +6,8 @@ lark is used inside this package and nowhere else.
 
 from __future__ import annotations
 
-from gaugec.language.load import load, shipped
-from gaugec.language.printer import show, show_action, show_fix, show_number, show_shape
+from gaugec.language.load import AUTO, NAME, load, shipped, shipped_text, topics
+from gaugec.language.printer import show, show_action, show_architecture, show_fix, show_number, show_shape
 from gaugec.language.tree import (
     Action,
     Architecture,
@@ -34,10 +34,15 @@ from gaugec.language.tree import (
 )
 
 __all__ = [
+    "AUTO",
+    "NAME",
     "load",
     "shipped",
+    "shipped_text",
+    "topics",
     "show",
     "show_action",
+    "show_architecture",
     "show_fix",
     "show_number",
     "show_shape",

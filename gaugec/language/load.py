@@ -1,6 +1,7 @@
 """Files -> Spec: find a spec by name or path, follow its `use` lines, hash what was read.
 
-`use … from norms` looks for norms.gauge beside the file that says so, then among the specs that ship.  A `use` line
+`use … from norms` looks for norms.gauge beside the file that says so, then among the specs that ship: gauges by topic
+in `specs/`, one file an architecture in `specs/architectures/`.  "auto" is every gauge that ships.  A `use` line
 holds a plain name, and a link beside a spec is followed only to a `.gauge` file in the same folder, so a spec cannot
 make anyone open a file elsewhere, and no error can show a line of one.
 """
@@ -28,11 +29,14 @@ MAX_CHAIN = 20  # architectures that use architectures
 MAX_FILES = 30  # that one spec reads
 MAX_GAUGES = 100  # of one spec
 SUFFIX = ".gauge"
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+AUTO = "auto"
+"""The spec of every gauge that ships, each optional: what a model has is found out."""
+_ARCHITECTURES = "architectures"  # the folder of the shipped ones
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
 def load(spec: str | os.PathLike[str]) -> t.Spec:
-    """Load a spec: the name of one that ships ("llama"), or a path ("my/model.gauge").
+    """Load a spec: the name of one that ships ("llama"), "auto" for every gauge that ships, or a path ("my.gauge").
 
     Returns the checked gauges in the order of the text.  Raises SpecError for anything that is wrong with the spec, and
     TypeError for an argument that is neither text nor path.
@@ -40,13 +44,32 @@ def load(spec: str | os.PathLike[str]) -> t.Spec:
     path = os.fspath(spec)
     if not isinstance(path, str):
         raise TypeError(f"a spec is a str or a path of str, not {type(spec).__name__}")
+    if spec == AUTO:
+        return _Loader().auto()
     return _Loader().spec(_find(path, plain=isinstance(spec, str)))
 
 
+def topics() -> tuple[str, ...]:
+    """Return the names of the shipped files of gauges, sorted."""
+    return tuple(sorted(name for name, (folder, _) in _places().items() if not folder))
+
+
 def shipped() -> tuple[str, ...]:
-    """Return the names of the specs that ship, sorted."""
-    names = (item.name for item in shipped_folder().iterdir())
-    return tuple(sorted(name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX)))
+    """Return the names of the specs that ship, topics and architectures, sorted."""
+    return tuple(sorted(_places()))
+
+
+def shipped_text(name: str) -> str:
+    """Return the text of a spec that ships; KeyError where none is called so."""
+    return _places()[name][1].read_text(encoding="utf-8")
+
+
+def _places() -> dict[str, tuple[str, Traversable]]:
+    """Where every shipped spec is: by its name, the folder below `specs/` and the file."""
+    top = shipped_folder()
+    folders = (("", top), (_ARCHITECTURES + "/", top.joinpath(_ARCHITECTURES)))
+    found = ((folder, item) for folder, where in folders for item in where.iterdir() if item.name.endswith(SUFFIX))
+    return {item.name.removesuffix(SUFFIX): (folder, item) for folder, item in found}
 
 
 @dataclass(frozen=True)
@@ -68,13 +91,14 @@ def shipped_folder() -> Traversable:
 
 
 def _shipped(name: str) -> _Source | None:
-    if name not in shipped():
+    if name not in _places():
         return None
-    return _Source(f"gaugec/specs/{name}{SUFFIX}", shipped_folder().joinpath(name + SUFFIX), None, name)
+    folder, where = _places()[name]
+    return _Source(f"gaugec/specs/{folder}{name}{SUFFIX}", where, None, name)
 
 
 def _find(text: str, plain: bool) -> _Source:
-    if plain and _NAME.fullmatch(text):
+    if plain and NAME.fullmatch(text):
         found = _shipped(text)
         if found:
             return found
@@ -94,7 +118,7 @@ def _find(text: str, plain: bool) -> _Source:
         raise SpecError(f"'{shown}' is a folder, not a spec", help=f"give the path of a {SUFFIX} file")
     if is_other:
         raise SpecError(f"'{shown}' is a pipe or a device, not a spec", help=f"give the path of a {SUFFIX} file")
-    if plain and _NAME.fullmatch(text):
+    if plain and NAME.fullmatch(text):
         raise SpecError(f"there is no shipped spec '{shown}'", help=nearest(text, shipped(), "shipped specs"))
     raise SpecError(f"there is no file '{shown}'", help="a shipped spec is named without a path, as in load('llama')")
 
@@ -114,6 +138,12 @@ class _Loader:
         name = architecture.name if architecture else source.stem
         doc = architecture.doc if architecture else ""
         return t.Spec(name, doc, entries, self.digest.hexdigest())
+
+    def auto(self) -> t.Spec:
+        """Every gauge of every shipped topic, each optional."""
+        sources = filter(None, map(_shipped, topics()))
+        entries = tuple(t.Entry(gauge, required=False) for each in sources for gauge in self._file(each, None).gauges)
+        return t.Spec(AUTO, "Every gauge that ships, wherever it holds.", entries, self.digest.hexdigest())
 
     def _file(self, source: _Source, asked: Span | None) -> t.File:
         if source.key in self.files:

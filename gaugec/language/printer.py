@@ -5,7 +5,9 @@ For every expression that the parser made, parsing what is shown gives an equal 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
+from pathlib import PurePath
 
 from gaugec.language import tree as t
 
@@ -31,6 +33,16 @@ def show_action(action: t.Action) -> str:
 def show_fix(fix: t.Fix) -> str:
     """Return `left == right`."""
     return f"{show(fix.left)} == {show(fix.right)}"
+
+
+def show_architecture(name: str, doc: str, entries: Sequence[t.Entry]) -> str:
+    """Return the file of an architecture that uses these gauges, each from the file that its text stands in."""
+    sources: dict[str, list[str]] = {}
+    for entry in entries:
+        sources.setdefault(PurePath(entry.gauge.span.file).stem, []).append(entry.gauge.name)
+    lines = [f"architecture {name}:", f'    "{doc}"']
+    lines += [f"    use {', '.join(gauges)} from {source}" for source, gauges in sources.items()]
+    return "\n".join(lines) + "\n"
 
 
 def show_number(value: Fraction) -> str:

@@ -27,6 +27,7 @@ from gaugec.pipeline.assumed import assumed
 from gaugec.pipeline.checked import Checked, checked
 from gaugec.pipeline.compiled import CompiledGauge
 from gaugec.pipeline.find import Finder
+from gaugec.pipeline.gauged import gauged
 from gaugec.pipeline.twin import Subject, same_sites, same_structure, subject_of
 from gaugec.pipeline.verify import Verification, verify
 from gaugec.proof.theorem import Theorem
@@ -120,6 +121,7 @@ def build(
         parameters=traced.shapes,
         tied={name: canonical for name, canonical in traced.names.items() if name != canonical},
         refused=[str(refused) for refused in refusals],
+        gauged=gauged(sites, traced.shapes),
         ungauged={name: _why(name, refusals, traced) for name in finder.ungauged(sites)},
         unchecked={"what": sites[0].unchecked if sites else "", "why": list(looked.why)},
         witness={
@@ -132,7 +134,8 @@ def build(
         torch=TORCH,
     )
     source = sealed(emit(plan(sites, derive(sites), traced.shapes), certificate, type(model).__name__))
-    return CompiledGauge(source, tuple(sites), tuple(refusals), verification, looked.measured, traced)
+    made = (tuple(sites), tuple(refusals), verification, looked.measured, traced)
+    return CompiledGauge(source, *made, loaded, type(model).__name__)
 
 
 def _found(finder: Finder, loaded: Spec, verification: Verification) -> tuple[list[Site], list[Refusal]]:
@@ -148,7 +151,7 @@ def _found(finder: Finder, loaded: Spec, verification: Verification) -> tuple[li
             cure = "; it would hold if the model returned its loss alone, as `model(...).loss`"
             if len(more) > len(found):
                 refused = [replace(r, note=r.note + cure) if r.outputs else r for r in refused]
-        if entry.required and not found:
+        if entry.required and not found and not any(refusal.tied for refusal in refused):
             raise _no_site(entry.gauge, refused, finder.traced)
         sites += found
         refusals += refused

@@ -5,6 +5,9 @@ What this module does not do: it compiles nothing; see `gaugec.pipeline.compile`
 
 from __future__ import annotations
 
+from gaugec.errors import printable
+from gaugec.language import NAME, show_architecture
+from gaugec.language.tree import Spec
 from gaugec.pipeline.verify import Verification
 from gaugec.runtime.gauge import Gauge
 from gaugec.runtime.report import Known
@@ -30,18 +33,34 @@ class CompiledGauge(Gauge):
         verification: Verification,
         measured: Witness,
         traced: Trace,
+        spec: Spec,
+        model: str,
     ) -> None:
         super().__init__(source)
         self.sites = sites
         self.refusals = refusals
         self.verification = verification
         self.measured = measured
-        self._traced = traced
+        self._traced, self._spec, self._model = traced, spec, model
 
     def witness(self, seed: int = 0) -> Witness:
         """Runs the numeric check again with other random parameters and elements (float64, casts neutralised)."""
         runner = Runner(self._traced.program, self._traced.names, self._traced.loss, seed)
         return witness(runner, self._traced.shapes, self.sites, seed=seed)
+
+    def architecture(self, name: str) -> str:
+        """The architecture file that the sites amount to: the gauges of the spec that have one, all required.
+
+        Raises:
+            ValueError: no gauge has a site, or the name is none of the language.
+        """
+        found = {site.gauge for site in self.sites}
+        used = [entry for entry in self._spec.entries if entry.gauge.name in found]
+        if not used:
+            raise ValueError("no gauge has a site: there is nothing that an architecture could use")
+        if not NAME.fullmatch(name):
+            raise ValueError(f"{printable(name)!r} is no name of an architecture: a letter, then letters, digits and _")
+        return show_architecture(name, f"The gauges of {self._model}.", used)
 
     def known(self) -> Known:
         """What a report may say beside the certificate."""

@@ -144,6 +144,7 @@ class Finder:
             self._axis(miss.leaf, miss.axis, miss.span),
             miss.law,
             node.line if node is not None else "",
+            bool(note),
         )
 
     def _axis(self, leaf: int, axis: int, span: tuple[int, int] | None = None) -> str:

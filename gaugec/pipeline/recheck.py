@@ -21,7 +21,7 @@ from gaugec.certificate.read import Compiled, NotCompiled, read
 from gaugec.certificate.write import TOLERATED, departure, fingerprint, restated
 from gaugec.errors import GaugeError, SpecError, printable
 from gaugec.graph.ir import Leaf
-from gaugec.language import load, shipped
+from gaugec.language import AUTO, load, shipped
 from gaugec.language.tree import Spec
 from gaugec.model.context import ordinary
 from gaugec.model.guest import TORCH, Model
@@ -139,7 +139,7 @@ def _text(file: Compiled) -> Check:
 def _spec(file: Compiled, spec: str | Path | Spec | None) -> tuple[Check, Spec | None]:
     if spec is None:
         spec = file.metadata["spec_file"]
-        if spec not in shipped():  # a path that a stranger may have written: it is not opened
+        if spec not in (AUTO, *shipped()):  # a path that a stranger may have written: it is not opened
             where = f"the certificate names {_short(str(spec))}, which is no spec that ships"
             return Check("spec", "not done", f"{where}; say where it is with --spec"), None
     try:

@@ -19,7 +19,7 @@ from fuzz.batch import failures, outcomes
 from fuzz.gauges import DOCS, NAMES, NUMBERS, gauge
 from fuzz.hostile import SPECS
 from gaugec.language import shipped
-from gaugec.language.load import shipped_folder
+from gaugec.language import shipped_text
 
 LIMIT = 1.0
 WORDS = (
@@ -81,7 +81,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the first case")
     parser.add_argument("--case", help="KIND:SEED, print the text of one case")
     options = parser.parse_args()
-    texts = [(shipped_folder() / f"{name}.gauge").read_text(encoding="utf-8") for name in shipped()]
+    texts = [shipped_text(name) for name in shipped()]
     if options.case:
         kind, _, seed = options.case.rpartition(":")
         print(case(kind, int(seed), texts))

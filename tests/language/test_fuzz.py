@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from gaugec.errors import SpecError
 from gaugec.language.check import check
-from gaugec.language.load import shipped, shipped_folder
+from gaugec.language import shipped, shipped_text
 from gaugec.language.parse import parse
 
-TEXTS = [(shipped_folder() / f"{name}.gauge").read_text(encoding="utf-8") for name in shipped()]
+TEXTS = [shipped_text(name) for name in shipped()]
 PIECES = (
     "gauge given param each model for every in keeps fix op architecture use from optional approximate "
     "W x n d k R orthogonal positive torus relu max diag outer ones inv rope rms_norm cross_entropy eps "

@@ -12,7 +12,7 @@ from gaugec.groups import GROUPS
 from gaugec.language import show, show_action, show_shape
 from gaugec.language import tree as t
 from gaugec.language.check import check
-from gaugec.language.load import shipped, shipped_folder
+from gaugec.language import shipped, shipped_text
 from gaugec.language.parse import parse
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -165,7 +165,7 @@ def _ones(expr: t.Expr) -> list[t.Name]:
 # --- where gauges come from ----------------------------------------------------------------------------------------
 def shipped_gauges() -> dict[str, t.Gauge]:
     """Every gauge of every shipped spec, and those that the documents show, by name; equal ones once."""
-    texts = {f"{name}.gauge": (shipped_folder() / f"{name}.gauge").read_text(encoding="utf-8") for name in shipped()}
+    texts = {f"{name}.gauge": shipped_text(name) for name in shipped()}
     for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
         for number, block in enumerate(path.read_text(encoding="utf-8").split("```")[1::2]):
             if re.search(r"^gauge \w+\(.*\):", block, re.MULTILINE):

@@ -11,10 +11,9 @@ from __future__ import annotations
 import errno
 import importlib
 import io
-import math
+import json
 import os
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,10 +23,13 @@ import click
 from rich.text import Text
 
 import gaugec
+from gaugec.arguments import FilePath, Seconds, SpecName, Target, made_by, named, telling
 from gaugec.errors import first_line, printable
+from gaugec.runtime.certificate import unfolded
 from gaugec.runtime.report import proved_once
 from gaugec.runtime.report import report as in_words
-from gaugec.screen import console, show_recheck, show_sites, show_verification, working
+from gaugec.runtime.seal import intact
+from gaugec.screen import complain, console, show_recheck, show_sites, show_stages, show_verification, working
 
 REFUSED = 1
 MISUSED = 2
@@ -40,7 +42,7 @@ def _refusals() -> Iterator[None]:
     try:
         yield
     except gaugec.GaugeError as error:
-        _complain(str(error))
+        complain(str(error))
         sys.exit(REFUSED)
 
 
@@ -55,18 +57,18 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            _complain("gaugec: interrupted")
+            complain("gaugec: interrupted")
             sys.exit(INTERRUPTED)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise  # click's own affair
         except OSError as error:
             if error.errno == errno.EPIPE:
                 raise  # which click knows too
-            _complain(f"gaugec: {error.strerror or error}")
+            complain(f"gaugec: {error.strerror or error}")
             _discard(sys.stdout)
             sys.exit(MISUSED)
         except Exception as error:
-            _complain(
+            complain(
                 f"gaugec: {type(error).__name__}: {first_line(error)}\n"
                 "This is a defect of gaugec: please report it, with the input. From Python it shows where."
             )
@@ -79,74 +81,6 @@ def _discard(stream: Any) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     except (OSError, ValueError):  # a stream without a file
         pass
-
-
-def _complain(message: str) -> None:
-    console(stderr=True).print(Text(message))
-
-
-# --- arguments
-
-
-class SpecName(click.ParamType[str]):
-    """A shipped spec's name or the path of a `.gauge` file; naming one that does not exist is misuse."""
-
-    name = "spec"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return `value` when it names a spec that exists."""
-        if value not in shipped() and not Path(value).is_file():
-            try:
-                gaugec.load(value)
-            except gaugec.SpecError as error:
-                self.fail(f"{error.message}; {error.help}", param, ctx)
-        return str(value)
-
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
-        """Offer the shipped names."""
-        return [click.shell_completion.CompletionItem(name) for name in shipped() if name.startswith(incomplete)]
-
-
-class Seconds(click.ParamType[float]):
-    """A time limit: a positive number."""
-
-    name = "seconds"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return `value` as a number of seconds."""
-        try:
-            seconds = float(value)
-        except ValueError:
-            self.fail(f"{value!r} is not a number of seconds.", param, ctx)
-        if not seconds > 0 or math.isinf(seconds):
-            self.fail(f"{value} is not a positive number of seconds.", param, ctx)
-        return seconds
-
-
-class FilePath(click.Path):
-    """A path to a file; one that no file system can have is misuse, not a traceback."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return `value` as click.Path does."""
-        try:
-            return super().convert(value, param, ctx)
-        except ValueError as error:
-            self.fail(f"{value!r} is no path: {error}", param, ctx)
-
-
-def shipped() -> tuple[str, ...]:
-    """Return the names of the specs inside the package, sorted."""
-    names: tuple[str, ...] = importlib.import_module("gaugec.language").shipped()
-    return names
-
-
-def _made_by(name: str) -> Any:
-    """What the factory gives that MODEL names; a click.UsageError says what is wrong with it."""
-    guest = importlib.import_module("gaugec.model.guest")  # torch, which `verify` does without
-    try:
-        return guest.made_by(name)
-    except guest.FactoryError as error:
-        raise click.UsageError(error.message) from None
 
 
 # --- commands
@@ -163,7 +97,7 @@ def list_() -> None:
     """Show the specs that the package ships."""
     out = console()
     with _refusals():
-        specs = [gaugec.load(name) for name in shipped()]
+        specs = [gaugec.load(name) for name in named()]
     width = max(len(spec.name) for spec in specs)
     for spec in specs:
         gauges = ", ".join(entry.gauge.name for entry in spec.entries)
@@ -176,58 +110,99 @@ def list_() -> None:
 @click.argument("specs", metavar="SPEC...", nargs=-1, required=True, type=SpecName())
 @click.option("--explain", is_flag=True, help="Show the steps of every proof.")
 @click.option("--limit", type=Seconds(), default=20.0, show_default=True, help="Seconds that one proof may take.")
-def verify(specs: tuple[str, ...], explain: bool, limit: float) -> None:
+@telling
+def verify(
+    specs: tuple[str, ...], explain: bool, limit: float, quiet: bool, verbose: bool, as_json: bool
+) -> None:
     """Prove every gauge of the specs; no model is needed. Exits with 1 when one is refused, or not decided in time."""
     failed = False
+    told: list[Any] = []
     for name in specs:
         try:
-            with working(f"proving {name}"):
-                start = time.perf_counter()
+            with working(f"proving {name}", quiet) as progress:
                 result = gaugec.verify(name, limit=limit)
-                seconds = time.perf_counter() - start
         except gaugec.GaugeError as error:
-            _complain(str(error))
+            complain(str(error))
             failed = True
             continue
-        show_verification(console(), name, result, seconds, explain)
+        if as_json:
+            told.append(_proofs(name, result))
+        elif not quiet or not result.ok:
+            show_verification(console(), name, result, progress.total, explain or verbose)
         failed = failed or not result.ok
+    if as_json:
+        _print_json(told)
     sys.exit(REFUSED if failed else 0)
+
+
+def _proofs(name: str, result: Any) -> dict[str, Any]:
+    """The theorems of one spec, for a program to read."""
+    fields = ("name", "verdict", "reason", "conditions", "steps", "seconds")
+    return {"spec": name, "ok": result.ok, "gauges": [{f: getattr(t, f) for f in fields} for t in result.theorems]}
+
+
+def _print_json(what: Any) -> None:
+    click.echo(json.dumps(what, indent=2, default=str))
 
 
 @main.command("compile")
 @click.argument("spec", type=SpecName())
 @click.argument("model")
-@click.option("-o", "--output", required=True, type=FilePath(dir_okay=False), help="The PyTorch module to write.")
+@click.option("-o", "--output", type=FilePath(dir_okay=False), help="The PyTorch module to write; - is stdout.")
+@click.option("--spec", "architecture", type=FilePath(dir_okay=False), help="The architecture file to write of it.")
+@click.option("--force", is_flag=True, help="Replace a file that is there.")
 @click.option("--explain", is_flag=True, help="Show every site, proof, refusal, and way.")
 @click.option("--loss", type=click.Choice(["cross_entropy"]), help="What the model's output 0 reaches, and it alone.")
 @click.option("--limit", type=Seconds(), default=20.0, show_default=True, help="Seconds that one proof may take.")
 @click.option("--twin", metavar="MODEL", help="A small model of the same structure, to be looked at in numbers.")
+@click.option("--debug", is_flag=True, help="Show the traceback of a factory or a model that fails.")
+@telling
 def compile_(
-    spec: str, model: str, output: str, explain: bool, loss: str | None, limit: float, twin: str | None
+    spec: str,
+    model: str,
+    output: str | None,
+    architecture: str | None,
+    force: bool,
+    explain: bool,
+    loss: str | None,
+    limit: float,
+    twin: str | None,
+    debug: bool,
+    quiet: bool,
+    verbose: bool,
+    as_json: bool,
 ) -> None:
     """Find the SPEC's gauges in MODEL and write the PyTorch module of frames and projectors.
 
-    MODEL is package.module:factory; the factory returns (model, args) or (model, args, kwargs), the example inputs that
-    the model is traced with. The model may live on the meta device.
+    SPEC is a name of `gaugec list`, a path, or `auto`: every gauge that ships, wherever it holds. MODEL is
+    package.module:factory or file.py:factory; the factory returns (model, args) or (model, args, kwargs), the example
+    inputs that the model is traced with. The model may live on the meta device.
     """
-    with _refusals(), working(f"compiling {spec}"):
-        work = _made_by(model)
-        start = time.perf_counter()
-        small = tuple(_made_by(twin)) if twin else None
+    code = Target(output, force, lambda path: intact(Path(path).read_text(encoding="utf-8", errors="replace")))
+    text = Target(architecture, force, lambda path: False)
+    with _refusals(), working(f"compiling {spec}", quiet) as progress:
+        work = made_by(model, debug=debug)
+        small = tuple(made_by(twin, debug=debug)) if twin else None
         compiled = gaugec.compile(spec, *work, loss=loss, limit=limit, twin=small)
-        seconds = time.perf_counter() - start
+    if architecture is not None:
+        try:
+            text.write(compiled.architecture("model" if architecture == "-" else Path(architecture).stem))
+        except ValueError as error:
+            raise click.UsageError(f"--spec: {error}") from None
+    code.write(compiled.source)
+    if as_json:
+        _print_json({"file": output, "seconds": progress.seconds, **unfolded(compiled.metadata)})
+    if as_json or quiet or "-" in (output, architecture):
+        return
     out = console()
-    try:
-        compiled.save(output)
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        _complain(f"gaugec: cannot write {output}: {getattr(error, 'strerror', None) or error}")
-        sys.exit(MISUSED)
-    if explain:
-        out.print(Text(compiled.report(explain=True)))
+    if explain or verbose:
+        out.print(Text(compiled.report(explain=explain)))
     else:
         show_sites(out, compiled.metadata)
+    if verbose:
+        show_stages(out, progress)
     counts = proved_once(len(compiled.sites), len(compiled.metadata["structures"]))
-    out.print(f"{output}: {counts}, {seconds:.1f} s")
+    out.print(f"{output or 'nothing written, as there is no -o'}: {counts}, {progress.total:.1f} s")
 
 
 @main.command()
@@ -239,6 +214,7 @@ def compile_(
 @click.option("--loss", type=click.Choice(["cross_entropy"]), help="As for compile; the file is not believed.")
 @click.option("--limit", type=Seconds(), help="Seconds that one proof may take, 20 unless given.")
 @click.option("--twin", metavar="MODEL", help="As for compile, where the file was compiled with one.")
+@telling
 def report(
     file: str,
     model: str | None,
@@ -248,6 +224,9 @@ def report(
     loss: str | None,
     limit: float | None,
     twin: str | None,
+    quiet: bool,
+    verbose: bool,
+    as_json: bool,
 ) -> None:
     """Say what a compiled file holds, without running it.
 
@@ -263,20 +242,26 @@ def report(
     try:
         compiled = importlib.import_module("gaugec.certificate.read").read(file)
     except gaugec.GaugeError as error:
-        _complain(f"gaugec: {error}")
+        complain(f"gaugec: {error}")
         sys.exit(MISUSED)
     if not recheck:
-        lines = in_words(compiled.metadata, compiled.components, explain=explain).split("\n")
-        console().print(Text("\n".join(map(printable, lines))))
+        if as_json:
+            _print_json({"intact": compiled.intact, **unfolded(compiled.metadata)})
+        elif not quiet:
+            lines = in_words(compiled.metadata, compiled.components, explain=explain or verbose).split("\n")
+            console().print(Text("\n".join(map(printable, lines))))
         if not compiled.intact:
-            _complain(f"gaugec: {file} was changed after it was compiled; what it says may not be what it does")
+            complain(f"gaugec: {file} was changed after it was compiled; what it says may not be what it does")
             sys.exit(REFUSED)
         return
-    with _refusals(), working(f"checking {file} again"):
-        work = _made_by(model) if model else None
-        small = tuple(_made_by(twin)) if twin else None
+    with _refusals(), working(f"checking {file} again", quiet):
+        work = made_by(model) if model else None
+        small = tuple(made_by(twin)) if twin else None
         result = gaugec.recheck(file, *(work or ()), loss=loss, spec=spec, limit=limit, twin=small)
-    show_recheck(console(), result)
+    if as_json:
+        _print_json({"file": file, "ok": result.ok, "notes": result.notes, "checks": [vars(c) for c in result.checks]})
+    elif not quiet or not result.ok:
+        show_recheck(console(), result)
     sys.exit(0 if result.ok else REFUSED)
 
 
@@ -290,12 +275,12 @@ def demo(out: str, steps: int, seed: int) -> None:
         importlib.import_module("transformers")
         importlib.import_module("matplotlib")
     except ImportError as error:
-        _complain(f"gaugec: the demo needs {error.name}: pip install 'gaugec[demo]'")
+        complain(f"gaugec: the demo needs {error.name}: pip install 'gaugec[demo]'")
         sys.exit(MISUSED)
     try:
         Path(out).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        _complain(f"gaugec: cannot write to {out}: {error.strerror or error}")
+        complain(f"gaugec: cannot write to {out}: {error.strerror or error}")
         sys.exit(MISUSED)
     with _refusals():
         importlib.import_module("gaugec.demo.run").run(Path(out), steps=steps, seed=seed)

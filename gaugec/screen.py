@@ -5,13 +5,17 @@ Plain lines in a pipe and under NO_COLOR; colour and a spinner on a terminal. No
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from rich.console import Console
+from rich.live import Live
+from rich.spinner import Spinner
 from rich.text import Text
 
+from gaugec.progress import Progress, heard
 from gaugec.runtime.report import overview
 
 _STYLES = {"proved": "green", "approximate": "yellow", "refused": "red"}
@@ -20,18 +24,42 @@ _FOUND = {"ok": "green", "differs": "red", "not done": "yellow"}
 
 def console(*, stderr: bool = False) -> Console:
     """Return a console that neither wraps nor colours what it does not understand."""
-    return Console(highlight=False, soft_wrap=True, stderr=stderr)
+    plain = bool(os.environ.get("NO_COLOR"))  # rich would still send the escape codes of bold and dim
+    return Console(highlight=False, soft_wrap=True, stderr=stderr, color_system=None if plain else "auto")
+
+
+def complain(message: str) -> None:
+    """Print a message on stderr."""
+    console(stderr=True).print(Text(message))
+
+
+class _Line:
+    """What the work is at, how long it has been at it, and how long in all; drawn anew at every look."""
+
+    def __init__(self, what: str, progress: Progress) -> None:
+        self.what, self.progress = what, progress
+
+    def __rich__(self) -> Text:
+        now = f": {self.progress.now}" if self.progress.now else ""
+        return Text(f"{self.what}{now}  {self.progress.elapsed:.0f} s of {self.progress.total:.0f} s")
 
 
 @contextmanager
-def working(what: str) -> Iterator[None]:
-    """Show a spinner on a terminal while something takes its time; nothing in a pipe."""
-    screen = console(stderr=True)
-    if screen.is_terminal:
-        with screen.status(what):
-            yield
-    else:
-        yield
+def working(what: str, quiet: bool = False) -> Iterator[Progress]:
+    """Show on a terminal what the work is at while it takes its time; nothing in a pipe."""
+    screen, progress = console(stderr=True), Progress()
+    with heard(progress), ExitStack() as stack:
+        if screen.is_terminal and not quiet:
+            spinner = Spinner("dots", _Line(what, progress))
+            stack.enter_context(Live(spinner, console=screen, refresh_per_second=8, transient=True))
+        yield progress
+
+
+def show_stages(out: Console, progress: Progress) -> None:
+    """Print how long each stage took."""
+    width = max(map(len, progress.seconds), default=0)
+    for name, seconds in progress.seconds.items():
+        out.print(Text(f"  {name.ljust(width)}  {seconds:5.1f} s", "dim"))
 
 
 def count(number: int, noun: str) -> str:

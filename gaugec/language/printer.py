@@ -39,7 +39,8 @@ def show_architecture(name: str, doc: str, entries: Sequence[t.Entry]) -> str:
     """Return the file of an architecture that uses these gauges, each from the file that its text stands in."""
     sources: dict[str, list[str]] = {}
     for entry in entries:
-        sources.setdefault(PurePath(entry.gauge.span.file).stem, []).append(entry.gauge.name)
+        file = entry.gauge.span.file if entry.gauge.span else ""
+        sources.setdefault(PurePath(file).stem, []).append(entry.gauge.name)
     lines = [f"architecture {name}:", f'    "{doc}"']
     lines += [f"    use {', '.join(gauges)} from {source}" for source, gauges in sources.items()]
     return "\n".join(lines) + "\n"

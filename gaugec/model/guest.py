@@ -6,7 +6,11 @@ What this module does not do: it runs no model (see `gaugec.model.run`).
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
@@ -33,26 +37,30 @@ class FactoryError(GaugeError):
 
 
 def made_by(name: str) -> Workload:
-    """Calls package.module:factory and checks what it returns.
+    """Calls package.module:factory, or file.py:factory, and checks what it returns.
 
-    The current folder is importable, as it is for `python -m`.
+    The current folder is importable, as it is for `python -m`; for a file its own folder is too.
 
     Raises:
         FactoryError: the name is none, the factory fails, whatever it raises, or returns something else.
     """
-    module_name, _, attribute = name.partition(":")
+    module_name, _, attribute = name.rpartition(":")
     if not (module_name and attribute):
-        raise FactoryError(f"MODEL {name!r} should read package.module:factory.")
-    sys.path.insert(0, "")
+        raise FactoryError(f"MODEL {name!r} should read package.module:factory or file.py:factory.")
+    is_file = module_name.endswith(".py")
+    sys.path.insert(0, str(Path(module_name).resolve().parent) if is_file else "")
     try:
-        factory: Any = importlib.import_module(module_name)
+        factory: Any = _of_file(Path(module_name)) if is_file else importlib.import_module(module_name)
         for part in attribute.split("."):
             factory = getattr(factory, part)
         made = factory()
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # SystemExit, and whatever a stranger's factory raises
-        raise FactoryError(f"{name} raised {type(error).__name__}: {first_line(error)}") from None
+        where = traceback.extract_tb(error.__traceback__)[1:]  # the first frame is this one
+        own = [frame for frame in where if not frame.filename.startswith("<")]
+        at = f" ({Path(own[-1].filename).name}:{own[-1].lineno}: {own[-1].line})" if own else ""
+        raise FactoryError(f"{name} raised {type(error).__name__}: {first_line(error)}{at}") from error
     if not isinstance(made, tuple) or len(made) not in (2, 3):
         raise FactoryError(f"{name} returned a {type(made).__name__}; {_WANT}.")
     model, args, kwargs = (*made, {})[:3]
@@ -61,3 +69,16 @@ def made_by(name: str) -> Workload:
     if not isinstance(args, tuple | list) or not isinstance(kwargs, dict):
         raise FactoryError(f"{name}: args should be a tuple and kwargs a dict; {_WANT}.")
     return Workload(model, tuple(args), kwargs)
+
+
+def _of_file(path: Path) -> ModuleType:
+    """The module that a file is, called by its stem where no other module is."""
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules.setdefault(path.stem, module)  # what pickles or inspects a class of it looks there
+    spec.loader.exec_module(module)
+    return module

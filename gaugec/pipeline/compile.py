@@ -30,6 +30,7 @@ from gaugec.pipeline.find import Finder
 from gaugec.pipeline.gauged import gauged
 from gaugec.pipeline.twin import Subject, same_sites, same_structure, subject_of
 from gaugec.pipeline.verify import Verification, verify
+from gaugec.progress import counted, stage
 from gaugec.proof.theorem import Theorem
 from gaugec.runtime.seal import sealed
 from gaugec.sites import Refusal, Site
@@ -72,7 +73,8 @@ def _compile(
     twin: Model | tuple[Any, ...] | None,
 ) -> CompiledGauge:
     loaded = spec if isinstance(spec, Spec) else load(str(spec))
-    verification = verify(loaded)
+    with stage("proving the spec"):
+        verification = verify(loaded)
     for entry, theorem, accepted in zip(loaded.entries, verification.theorems, verification.accepted):
         if not accepted:
             raise _unproved(entry, theorem)
@@ -80,7 +82,8 @@ def _compile(
     with preserved(model):
         if isinstance(args, tuple | list) and isinstance(kwargs, Mapping | None):
             args, kwargs = outside_inference(tuple(args), dict(kwargs or {}))
-        traced = trace(model, args, kwargs, loss=loss)
+        with stage("tracing"):
+            traced = trace(model, args, kwargs, loss=loss)
         return build(loaded, spec_file, verification, traced, model, args, kwargs, twin)
 
 
@@ -100,8 +103,10 @@ def build(
         MatchError: a required gauge has no site, or the witness contradicts a proof.
     """
     finder = Finder(traced)
-    sites, refusals = _found(finder, loaded, verification)
-    looked = checked(model, args, kwargs or {}, traced, sites)
+    with stage("finding sites"):
+        sites, refusals = _found(finder, loaded, verification)
+    with stage("looking at them in numbers"):
+        looked = checked(model, args, kwargs or {}, traced, sites)
     if twin is not None:
         large = Subject(model, tuple(args), dict(kwargs or {}), traced)
         looked = _on_the_twin(looked, large, twin, loaded, verification)
@@ -109,6 +114,23 @@ def build(
     for entry in loaded.entries if looked.refusals else ():
         if entry.required and not any(site.gauge == entry.gauge.name for site in sites):
             raise _no_site(entry.gauge, [r for r in refusals if r.gauge == entry.gauge.name], traced)
+    with stage("writing"):
+        return _written(loaded, spec_file, verification, traced, model, args, kwargs, finder, looked, refusals)
+
+
+def _written(
+    loaded: Spec,
+    spec_file: str,
+    verification: Verification,
+    traced: Trace,
+    model: Model,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any] | None,
+    finder: Finder,
+    looked: Checked,
+    refusals: Sequence[Refusal],
+) -> CompiledGauge:
+    sites = list(looked.sites)
     certificate = write.make(
         spec=loaded.name,
         spec_file=spec_file,
@@ -143,7 +165,7 @@ def _found(finder: Finder, loaded: Spec, verification: Verification) -> tuple[li
     refusals: list[Refusal] = []
     alone = _loss_alone(finder.traced)
     of_loss: Finder | None = None
-    for entry, theorem in zip(loaded.entries, verification.theorems):
+    for entry, theorem in counted(list(zip(loaded.entries, verification.theorems))):
         found, refused = finder.sites(entry, theorem)
         if alone is not None and any(refusal.outputs for refusal in refused):
             of_loss = of_loss or Finder(alone)

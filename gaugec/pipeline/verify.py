@@ -21,6 +21,7 @@ from gaugec.language.lower import all_dims, lower, term
 from gaugec.language.tree import Entry, Gauge, Operator, Spec
 from gaugec.laws import functions
 from gaugec.pipeline.repair import repair
+from gaugec.progress import counted
 from gaugec.proof.prove import Theorem, prove_statement
 from gaugec.proof.structure import eps_nodes
 from gaugec.sampling.sample import sample
@@ -69,7 +70,7 @@ def verify(spec: str | Path | Spec, *, limit: float | None = None) -> Verificati
     loaded = spec if isinstance(spec, Spec) else load(str(spec))
     operators = dict.fromkeys(operator for entry in loaded.entries for operator in entry.gauge.operators)
     with limits.each(limit):
-        theorems = tuple(_theorem(entry) for entry in loaded.entries)
+        theorems = tuple(_theorem(entry) for entry in counted(loaded.entries))
         laws = tuple((operator.name, _laws(operator)) for operator in operators)
     accepted = tuple(_accepted(entry, theorem) for entry, theorem in zip(loaded.entries, theorems))
     return Verification(loaded.name, theorems, accepted, laws)

@@ -18,8 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from fuzz.batch import failures, outcomes
 from fuzz.gauges import DOCS, NAMES, NUMBERS, gauge
 from fuzz.hostile import SPECS
-from gaugec.language import shipped
-from gaugec.language import shipped_text
+from gaugec.language import shipped, shipped_text
 
 LIMIT = 1.0
 WORDS = (

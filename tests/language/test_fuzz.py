@@ -6,8 +6,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gaugec.errors import SpecError
-from gaugec.language.check import check
 from gaugec.language import shipped, shipped_text
+from gaugec.language.check import check
 from gaugec.language.parse import parse
 
 TEXTS = [shipped_text(name) for name in shipped()]

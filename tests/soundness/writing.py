@@ -9,10 +9,9 @@ from pathlib import Path
 
 from gaugec.errors import SpecError
 from gaugec.groups import GROUPS
-from gaugec.language import show, show_action, show_shape
+from gaugec.language import shipped, shipped_text, show, show_action, show_shape
 from gaugec.language import tree as t
 from gaugec.language.check import check
-from gaugec.language import shipped, shipped_text
 from gaugec.language.parse import parse
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -6,6 +6,7 @@ What this module does not do: it traces nothing (see `gaugec.tracing.trace`).
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
@@ -26,25 +27,56 @@ def settled(graph: Graph, first: Graph, second: Graph) -> Graph:
     if any(m != 1 and n == 1 for one, two in zip(first, second) for m, n in zip(one.shape, two.shape)):
         return graph
 
+    kept: dict[int, list[int]] = {}  # which modes of a node the other one has too
+
     def differs(node: Node, other: Node) -> bool:
-        if node.binds != other.binds or len(node.modes) != len(other.modes):
+        names = _renamed(node, other, first, second, kept)
+        known = {} if names is None else names
+        left = [(i, known.get(m.variable, m.variable)) for i, m in enumerate(node.modes)]
+        kept[node.id] = [i for i, name in left if name is not None]
+        if names is None or [n for v in node.binds if (n := known.get(v, v)) is not None] != list(other.binds):
             return True
-        if [m.variable for m in node.modes] != [m.variable for m in other.modes]:
+        if [name for _, name in left if name is not None] != [m.variable for m in other.modes]:
             return True
-        for one, two in zip(node.operands, other.operands, strict=True):
-            here, there = first[one.node].modes, second[two.node].modes
-            if len(here) != len(there):
-                return True
-            for a, b, m, n in zip(one.index, two.index, here, there, strict=True):
-                if a.variables != b.variables or (m.size == n.size and a != b):
-                    return True
         return node.shape == other.shape and _pieces(node) != _pieces(other)
 
     nodes = tuple(
-        _opaque(known, first) if not isinstance(known, Leaf | Opaque) and differs(one, two) else known
+        _opaque(known, first) if differs(one, two) and not isinstance(known, Leaf | Opaque) else known
         for known, one, two in zip(graph, first, second, strict=True)
     )
     return checked(replace(graph, nodes=nodes), "settling")
+
+
+def _renamed(
+    node: Node, other: Node, first: Graph, second: Graph, kept: Mapping[int, Sequence[int]]
+) -> dict[int, int | None] | None:
+    """By what variables of the other node those of this one are called; None where they read other elements.
+
+    A variable that runs over a part of a resized axis (all tokens but the last) has no name where that part has come
+    to length 1: there it is a constant, and a mode of it is none.
+    """
+    names: dict[int, int | None] = {}
+    for one, two in zip(node.operands, other.operands, strict=True):
+        modes = kept[one.node]
+        if len(modes) != len(second[two.node].modes):
+            return None
+        there = dict(zip(modes, zip(two.index, second[two.node].modes, strict=True), strict=True))
+        for i, (a, m) in enumerate(zip(one.index, first[one.node].modes, strict=True)):
+            b, n = there.get(i, (Ix(), None))
+            if n is not None and m.size == n.size and (a.offset, _strides(a)) != (b.offset, _strides(b)):
+                return None
+            gone = not b.terms and (n is None or n.size < m.size)
+            if not gone and len(a.terms) != len(b.terms):
+                return None
+            for variable, name in zip(a.variables, [None] * len(a.terms) if gone else b.variables, strict=True):
+                if names.setdefault(variable, name) != name:
+                    return None
+    called = [name for name in names.values() if name is not None]
+    return names if len(set(called)) == len(called) else None
+
+
+def _strides(ix: Ix) -> list[int]:
+    return [stride for stride, _ in ix.terms]
 
 
 def _opaque(node: Node, graph: Graph) -> Node:

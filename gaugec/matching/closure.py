@@ -403,6 +403,7 @@ def _unexpected(key: Key, node: Node) -> str:
         "gate": "the moved value is multiplied by values that vary along its axis",
         "weigh": "the moved value is mixed with weights that vary along its axis",
         "apply": "the moved parameter is applied to data",
+        "forget": "the shift is forgotten",
         "add": "another value is added to the moved one",
         "contract": "the moved axis is contracted",
         "product": "moved values are multiplied together",

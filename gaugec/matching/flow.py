@@ -373,7 +373,7 @@ def _along(node: Along, moved: list[Seen], context: Context) -> Outcome:
             raise Blocked(f"{name} is not taken along the axis of the shift", node, _FORGETS.format(f=name))
         if not forgets_shift(node.function):
             raise Blocked(f"{name} has no law that forgets a shift", node, _FORGETS.format(f=name))
-        return Outcome(None, ("along", node.function, seen.state.tag))
+        return Outcome(None, ("forget", seen.state.tag))  # one law, whichever function of the formula has it
     if acting & set(node.bound) or context.kind == "rotate":
         raise Blocked(f"{name} mixes or bends the moved axis", node, _BENT[context.kind].format(f=name))
     n = degree(node.function, node.attributes)

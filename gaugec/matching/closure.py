@@ -66,12 +66,14 @@ class Bound:
     shift_by: Fraction | None = None
 
 
-def fits(pattern: Pattern, role: str, leaf: Node, axis: int) -> bool:
+def fits(pattern: Pattern, role: str, leaf: Node, axis: int, copied: Set[int]) -> bool:
     """Has the leaf axes beside the acting one exactly when the role has?  (A vector plays a vector.)
 
-    One that has them with length 1 (the sizes of a weight norm) plays either.
+    copied: modes along which there are copies: a vector of each.  One that has axes with length 1 (the sizes of a
+    weight norm) plays either.
     """
-    beside, matrix = any(mode.axis != axis for mode in leaf.modes), len(pattern.statement.axes[role]) > 1
+    beside = any(mode.axis != axis for position, mode in enumerate(leaf.modes) if position not in copied)
+    matrix = len(pattern.statement.axes[role]) > 1
     return beside == matrix or (matrix and len(leaf.shape) > 1)
 
 
@@ -266,8 +268,10 @@ class Closure:
         free = [r for r in roles if r in self.pattern.statement.each or all(b.role != r for b in self.bound)]
         for role in free:
             movement = self.pattern.movements[role]
-            axis = self.graph[leaf].modes[next(iter(digits.values())).position].axis
-            if not fits(self.pattern, role, self.graph[leaf], axis):
+            place = next(e for d, e in digits.items() if d in self.context.group)
+            axis = self.graph[leaf].modes[place.position].axis
+            copied = {e.position for d, e in digits.items() if d in self.context.copies}
+            if not fits(self.pattern, role, self.graph[leaf], axis, copied):
                 continue
             needed = -demand.mine.exponent if demand.kind == "contract" else demand.mine.exponent
             made = not isinstance(self.graph[access.node], Leaf)

@@ -21,6 +21,8 @@ from gaugec.matching.closure import LEAVES, Bound, Closure, fits, ranges
 from gaugec.matching.pattern import Pattern, chosen, dependence, noise
 from gaugec.matching.states import Blocked, Demote, Extent, Number, Refine, State
 
+_BESIDE = 500  # digits of axes beside the acting one are numbered behind its own
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -102,19 +104,20 @@ class Matcher:
         """Every candidate site, in the order of the parameters, and the misses on the way."""
         candidates: list[Candidate] = []
         misses: list[Miss] = []
-        taken: set[tuple[object, ...]] = set()
+        taken: dict[tuple[object, ...], int] = {}
         for leaf in self.graph.leaves("param"):
             for axis, digits in self._seeds(leaf):
                 tried: list[Miss] = []
                 for pattern in all_patterns:
-                    found = self._grow(pattern, leaf, axis, digits)
+                    found = self._spread(pattern, leaf, axis, digits)
                     if isinstance(found, Miss):
                         found = replace(found, span=_part(leaf, digits))
                     if isinstance(found, Candidate):
-                        mark = _mark(found)
-                        if mark not in taken:
-                            taken.add(mark)
+                        at = taken.setdefault(_mark(found), len(candidates))
+                        if at == len(candidates):
                             candidates.append(found)
+                        elif _count(found) < _count(candidates[at]):
+                            candidates[at] = found
                         tried = []
                         break
                     tried.append(found)
@@ -139,14 +142,44 @@ class Matcher:
                     yield axis, {**whole, (n,): Extent(p, start, length)}
 
     # -- growing one site -------------------------------------------------------------------------------------
-    def _grow(self, pattern: Pattern, leaf: Node, axis: int, digits: dict[Number, Extent]) -> Candidate | Miss:
+    def _spread(self, pattern: Pattern, leaf: Node, axis: int, digits: dict[Number, Extent]) -> Candidate | Miss:
+        """A site with as many copies as it has: each expert, each head that has an axis of its own."""
+        copies: dict[Number, Extent] = {}
+        for position in self._beside(leaf, axis):
+            wider = {**copies, (_BESIDE, position): Extent(position, 0, leaf.modes[position].size)}
+            found = self._grow(pattern, leaf, axis, digits, wider)
+            if isinstance(found, Candidate) and (_BESIDE, position) in found.copies:
+                copies = wider
+        return self._grow(pattern, leaf, axis, digits, copies)
+
+    def _beside(self, leaf: Node, axis: int) -> list[int]:
+        """The modes off the axis that every reader of a parameter keeps: nothing is summed over them."""
+        reads = [(user, a) for id in self.graph.users[leaf.id] for user in (self.graph[id],) for a in user.operands]
+        mine = [(user, access.index) for user, access in reads if access.node == leaf.id]
+        return [
+            position
+            for position, mode in enumerate(leaf.modes)
+            if mode.axis != axis
+            and mode.size > 1
+            and all(index[position].terms and not set(index[position].variables) & set(u.binds) for u, index in mine)
+        ]
+
+    def _grow(
+        self,
+        pattern: Pattern,
+        leaf: Node,
+        axis: int,
+        digits: dict[Number, Extent],
+        beside: Mapping[Number, Extent] | None = None,
+    ) -> Candidate | Miss:
         role = pattern.roles[0]
-        group, copies = {d for d, e in digits.items() if e.length > 1}, set[Number]()
+        group, copies = {d for d, e in digits.items() if e.length > 1}, set(beside or ())
+        digits = {**digits, **(beside or {})}
         if not group:
             return Miss(leaf.id, axis, "its axis has a single element", None, -1)
         progress = 0
         bound = [Bound(leaf.id, role, dict(digits))]
-        if not fits(pattern, role, leaf, axis):
+        if not fits(pattern, role, leaf, axis, {e.position for e in (beside or {}).values()}):
             return Miss(leaf.id, axis, f"its axes are not those of {role}", None, -1)
         if leaf.id in self.blocked:
             return Miss(leaf.id, axis, self.blocked[leaf.id], None, 0)
@@ -240,12 +273,20 @@ def _part(leaf: Node, digits: Mapping[Number, Extent]) -> tuple[int, int] | None
     return parts[0] if parts else None
 
 
+def _count(found: Candidate) -> int:
+    """How many copies a candidate has."""
+    return math.prod(found.sizes[digit] for digit in found.copies)
+
+
 def _mark(found: Candidate) -> tuple[object, ...]:
-    """What a candidate moves, however it was found (queries from keys or keys from queries)."""
+    """What a candidate moves, however it was found: queries from keys or keys from queries, and scales from whichever
+    axis, for each entry has one of its own along copies and group alike."""
     marks: list[tuple[object, ...]] = []
+    whole = (*found.group, *found.copies)
+    parted = (whole,) if found.pattern.kind == "scale" else (found.group, found.copies)
     for bound in found.bound:
         places = {d: (e.position, e.start, e.length, e.step) for d, e in bound.digits.items()}
-        parts = (tuple(sorted(places[d] for d in part if d in places)) for part in (found.group, found.copies))
+        parts = (tuple(sorted(places[d] for d in part if d in places)) for part in parted)
         marks.append((bound.leaf, *parts))
     return tuple(sorted(marks))
 

@@ -65,9 +65,10 @@ def compiled(loss: Loss) -> gaugec.pipeline.compiled.CompiledGauge:
     return gaugec.compile("head", Tagger(loss), (torch.randint(0, CLASSES, (4, 8)),))
 
 
-@pytest.mark.parametrize(
-    "loss", [flat, ignored, picked, indexed, likelihood, divergence, probability, classes_first], ids=lambda f: f.__name__
-)
+LOSSES = [flat, ignored, picked, indexed, likelihood, divergence, probability, classes_first]
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda f: f.__name__)
 def test_logits_may_shift_under_every_spelling_of_the_loss(loss: Loss) -> None:
     (site,) = compiled(loss).sites
     assert (site.gauge, site.verdict, site.width) == ("logit_shift", "proved", 10)

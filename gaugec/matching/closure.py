@@ -309,21 +309,23 @@ class Closure:
             if chooser is None:
                 node, access = source, self._further(source, places)
                 continue
-            if not lookups or self.matcher.chosen[chooser.node] != lookups.pop():
+            (digit,) = (d for d, s in variables.items() if s.variable == chooser.variables[-2] and d in self.alive)
+            if not lookups or (digit, self.matcher.chosen[chooser.node]) != lookups.pop():
                 raise Blocked(ANOTHER_LOOKUP, source, LOOKED_UP)
             entry = chooser.variables[-1]
-            ((digit, _),) = ((d, s) for d, s in variables.items() if s.variable == chooser.variables[0])
             node, access = source, next(a for a in source.operands if a is not chooser and entry in a.variables)
             variables[digit], lengths[digit] = Spot(entry), self.lengths[digit]
         raise Blocked("a value that must move is too far from its parameter", node)
 
     def _chooser(self, source: Node, variables: Mapping[Number, Spot]) -> Access | None:
-        """What picks the entries of the moved axis, where a value is a lookup along it."""
-        inner = {s.variable for d, s in variables.items() if d in self.context.group}
+        """What picks the entries along a digit that takes part, where a value is a lookup along it."""
+        inner = {s.variable for d, s in variables.items() if d in self.alive}
         picks = [a for a in source.operands if a.node in self.matcher.chosen and inner & set(a.variables)]
-        if not picks or all(inner & set(a.variables) for a in source.operands):
+        if len(picks) != 1 or len(picks[0].variables) < 2:
             return None
-        return picks[0] if len(picks) == 1 and len(picks[0].variables) == 2 else None
+        row, entry = picks[0].variables[-2:]
+        made = [a for a in source.operands if a is not picks[0] and entry in a.variables]
+        return picks[0] if row in inner and len(made) == 1 and row not in made[0].variables else None
 
     def _none_missing(self, missing: Set[Number], node: Node) -> None:
         """Raises Demote for the first digit that a value which must move does not have."""

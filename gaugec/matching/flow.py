@@ -161,35 +161,44 @@ def _applied(node: Contraction, seen: Seen, state: State, context: Context) -> O
     return Outcome(state, ("apply", seen.state.tag), otherwise=(None,) if looked_up else ())
 
 
-def _looked_up(node: Contraction, seen: Seen, acting: Mapping[Number, int], context: Context) -> Outcome | None:
-    """The value where the moved axis itself is looked up by index; None where it is not."""
-    choosers = [
-        access
-        for i, access in enumerate(node.operands)
-        if i != seen.operand and access.node in context.chosen and set(access.variables) & set(acting.values())
-    ]
-    if not choosers or not set(acting.values()) <= set(node.summed):
+def _looked_up(node: Contraction, seen: Seen, context: Context) -> Outcome | None:
+    """The value where a digit that takes part is looked up by index; None where none is.
+
+    Along the group only a scale can be looked up, by one row of indices; copies can be under every group: entry j then
+    moves by the element of the copy that index[j] names.  Of several rows the digit is followed along the innermost:
+    whether the others agree the proof decides.
+    """
+    others = [a for i, a in enumerate(node.operands) if i != seen.operand]
+    choosers = [a for a in others if a.node in context.chosen]
+    summed = {d: s.variable for d, s in seen.variables.items() if s.variable in node.summed}
+    picked = {d: v for d, v in summed.items() if any(v in a.variables for a in choosers)} if choosers else {}
+    picked = {d: v for d, v in picked.items() if d in context.group | context.copies}
+    acting = {d: s.variable for d, s in seen.variables.items() if d in context.group}
+    if not picked or (picked.keys() & acting.keys() and not acting.keys() <= summed.keys()):
         return None
-    if context.kind != "scale":
+    if context.kind != "scale" and picked.keys() & acting.keys():
         raise Blocked("the moved axis is looked up by index", node, ORDER)
-    rows = [v for v in choosers[0].variables if v not in acting.values()]
+    ((digit, entry), *more) = picked.items()
+    chooser = next(a for a in choosers if entry in a.variables)
+    rows = [v for v in chooser.variables if v != entry]
     places = {mode.variable: i for i, mode in enumerate(node.modes)}
-    ((digit, entry), *more) = acting.items()
     spot, length = seen.variables[digit], seen.state.digits[digit].length
-    whole = spot == Spot(entry) and length == node.sizes[entry] and choosers[0].index[-1].plain == entry
-    others = {i for i, a in enumerate(node.operands) if entry in a.variables}
-    if len(choosers) > 1 or more or not whole or len(rows) != 1 or rows[0] not in places or len(others) != 2:
+    whole = spot == Spot(entry) and length == node.sizes[entry] and chooser.index[-1].plain == entry
+    readers = {i for i, a in enumerate(node.operands) if entry in a.variables}
+    busy = digit in context.copies and any(v in node.summed or _elsewhere(node, seen, v) for v in acting.values())
+    several = len(rows) != 1 if digit in context.group else not rows
+    if more or not whole or several or not set(rows) <= places.keys() or len(readers) != 2 or busy:
         raise Blocked("not supported: the moved axis is looked up by more than one row of indices", node, LOOKED_UP)
     still = replace(seen, variables={d: s for d, s in seen.variables.items() if d != digit})
-    digits = {**_out(node, still, context), digit: Extent(places[rows[0]], 0, node.sizes[rows[0]])}
-    lookups = (*seen.state.lookups, context.chosen[choosers[0].node])
+    digits = {**_out(node, still, context), digit: Extent(places[rows[-1]], 0, node.sizes[rows[-1]])}
+    lookups = (*seen.state.lookups, (digit, context.chosen[chooser.node]))
     return _applied(node, seen, replace(seen.state, digits=digits, lookups=lookups), context)
 
 
 def _read_once(node: Contraction, seen: Seen, context: Context) -> Outcome | Demand:
-    acting = {d: s.variable for d, s in seen.variables.items() if d in context.group}
-    if acting and (found := _looked_up(node, seen, acting, context)) is not None:
+    if (found := _looked_up(node, seen, context)) is not None:
         return found
+    acting = {d: s.variable for d, s in seen.variables.items() if d in context.group}
     summed = [d for d, v in acting.items() if v in node.summed]
     if summed and not seen.partial:
         for digit in acting:

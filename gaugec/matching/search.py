@@ -153,7 +153,7 @@ class Matcher:
         return self._grow(pattern, leaf, axis, digits, copies)
 
     def _beside(self, leaf: Node, axis: int) -> list[int]:
-        """The modes off the axis that every reader of a parameter keeps: nothing is summed over them."""
+        """The modes off the axis that every reader of a parameter keeps: they are summed over by a lookup at most."""
         reads = [(user, a) for id in self.graph.users[leaf.id] for user in (self.graph[id],) for a in user.operands]
         mine = [(user, access.index) for user, access in reads if access.node == leaf.id]
         return [
@@ -161,8 +161,13 @@ class Matcher:
             for position, mode in enumerate(leaf.modes)
             if mode.axis != axis
             and mode.size > 1
-            and all(index[position].terms and not set(index[position].variables) & set(u.binds) for u, index in mine)
+            and all(index[position].terms and self._keeps(user, index[position].variables) for user, index in mine)
         ]
+
+    def _keeps(self, node: Node, variables: Sequence[int]) -> bool:
+        """Does a node bind none of the variables, but where it looks up by index along one?"""
+        chosen = {v for a in node.operands if a.node in self.chosen for v in a.variables}
+        return not set(variables) & set(node.binds) - chosen
 
     def _grow(
         self,

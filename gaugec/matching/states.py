@@ -73,7 +73,7 @@ class State:
 
     digits: digit number -> its place in this value.  tag: the value of the formula that it plays.
     exponent: of a scale.  dual: of a rotation.  zone: inside a rotary embedding that is spelled out.
-    lookups: by which indices the moved axis was looked up, one after the other: entry j moves as entry index[j] did.
+    lookups: which digit was looked up by which indices, one after the other: entry j moves as entry index[j] did.
     """
 
     digits: Mapping[Number, Extent]
@@ -81,7 +81,7 @@ class State:
     exponent: Fraction = Fraction(1)
     dual: bool = False
     zone: bool = False
-    lookups: tuple[int, ...] = ()
+    lookups: tuple[tuple[Number, int], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -78,3 +78,33 @@ def test_a_bias_that_experts_share_holds_them_together() -> None:
     (site,) = compiled.sites
     assert (site.gauge, site.copies, site.size) == ("relu_rescale", 1, UNITS)
     assert apart(compiled, model, x) < 1e-12
+
+
+class Chosen(nn.Module):
+    """Each token goes through the two experts that a router picks, each with a scale of its own units."""
+
+    def __init__(self, other: int = 0) -> None:
+        super().__init__()
+        self.up, self.bias = drawn(EXPERTS, UNITS, WIDTH), drawn(EXPERTS, UNITS)
+        self.down, self.router, self.other = drawn(EXPERTS, WIDTH, UNITS), drawn(EXPERTS, WIDTH), other
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights, picked = torch.softmax(x @ self.router.T, -1).topk(2, -1)
+        into = picked.reshape(-1)
+        out = (into + self.other) % EXPERTS if self.other else into
+        h = torch.bmm(self.up[into], x.repeat_interleave(2, 0)[..., None]).squeeze(-1) + self.bias[into]
+        y = torch.bmm(self.down[out], torch.relu(h)[..., None]).squeeze(-1) * weights.reshape(-1, 1)
+        return y.view(-1, 2, WIDTH).sum(1)
+
+
+def test_experts_that_are_looked_up_have_their_own_elements() -> None:
+    compiled, x = found(model := Chosen(), 5)
+    (site,) = (s for s in compiled.sites if s.gauge == "relu_rescale")
+    assert (site.copies, site.size, site.verdict) == (EXPERTS, UNITS, "proved")
+    assert [b.parameter for b in site.bindings] == ["up", "bias", "down"]
+    assert apart(compiled, model, x) < 1e-12
+
+
+def test_units_of_one_expert_read_by_another_are_no_site() -> None:
+    compiled, _ = found(Chosen(other=1), 5)
+    assert not [s for s in compiled.sites if s.gauge == "relu_rescale"]

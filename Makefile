@@ -1,4 +1,4 @@
-# make demo | test | fuzz | soundness | lint | bench. Each first makes .venv from nothing but Python 3.11 or later, and
+# make demo | test | fuzz | soundness | architectures | lint | bench. Each first makes .venv from nothing but Python 3.11 or later, and
 # renews it when the sources changed. VENV=path uses an environment that is already made, as it is: gaugec[test] must be
 # installed there.
 SHELL := bash
@@ -20,7 +20,7 @@ SOURCES := pyproject.toml constraints.txt $(shell find gaugec runtime specs -typ
 # Checks run in an empty folder: what they import is the installed package, never this checkout.
 APART = unset PYTHONPATH; empty=$$(mktemp -d); trap 'rm -rf "$$empty"' EXIT; cd "$$empty";
 
-.PHONY: help demo test fuzz soundness lint bench clean
+.PHONY: help demo test fuzz soundness architectures lint bench clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /make \1\t/'
@@ -38,6 +38,10 @@ fuzz: $(READY) ## random and hostile input for ten minutes; ARGS="--minutes 60"
 soundness: $(READY) ## what is accepted against what is true: half an hour; ARGS="--random 1000"
 	@$(APART) export OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1}
 	PYTHONPATH="$(CURDIR)/tests" "$(BIN)/python" -m soundness $(ARGS)
+
+architectures: $(READY) ## docs/architectures.md: every architecture compiled and checked; ARGS="gpt2 --specs"
+	@$(APART) export OMP_NUM_THREADS=1
+	PYTHONPATH="$(CURDIR)/tests" "$(BIN)/python" -m architectures $(ARGS)
 
 lint: $(READY) ## ruff, the import contracts, mypy
 	@"$(BIN)/ruff" check -q .

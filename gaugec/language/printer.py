@@ -37,12 +37,13 @@ def show_fix(fix: t.Fix) -> str:
 
 def show_architecture(name: str, doc: str, entries: Sequence[t.Entry]) -> str:
     """Return the file of an architecture that uses these gauges, each from the file that its text stands in."""
-    sources: dict[str, list[str]] = {}
+    sources: dict[tuple[str, bool], list[str]] = {}
     for entry in entries:
         file = entry.gauge.span.file if entry.gauge.span else ""
-        sources.setdefault(PurePath(file).stem, []).append(entry.gauge.name)
+        sources.setdefault((PurePath(file).stem, entry.required), []).append(entry.gauge.name)
     lines = [f"architecture {name}:", f'    "{doc}"']
-    lines += [f"    use {', '.join(gauges)} from {source}" for source, gauges in sources.items()]
+    for (source, required), gauges in sources.items():
+        lines.append(f"    use {', '.join(gauges)} from {source}" + ("" if required else " optional"))
     return "\n".join(lines) + "\n"
 
 

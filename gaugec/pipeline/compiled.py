@@ -5,6 +5,8 @@ What this module does not do: it compiles nothing; see `gaugec.pipeline.compile`
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from gaugec.errors import printable
 from gaugec.language import NAME, show_architecture
 from gaugec.language.tree import Spec
@@ -55,7 +57,7 @@ class CompiledGauge(Gauge):
             ValueError: no gauge has a site, or the name is none of the language.
         """
         found = {site.gauge for site in self.sites}
-        used = [entry for entry in self._spec.entries if entry.gauge.name in found]
+        used = [replace(entry, required=True) for entry in self._spec.entries if entry.gauge.name in found]
         if not used:
             raise ValueError("no gauge has a site: there is nothing that an architecture could use")
         if not NAME.fullmatch(name):

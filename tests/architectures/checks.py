@@ -6,15 +6,18 @@ What this module does not do: it makes no row; see `tests/architectures/rows.py`
 from __future__ import annotations
 
 import random
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from match.test_renaming import plain, rename_model
 
 import gaugec
 from architectures import build
 from architectures.least import LEAST
-from architectures.rows import SHIPPED, Row, architecture
+from architectures.proved import proved_once
+from architectures.rows import SHIPPED, Row, architecture, look
 from architectures.training import STEPS, apart
 
 EXACT = 1e-10
@@ -54,3 +57,17 @@ def problems(row: Row, compiled: Any) -> list[str]:
     if (distance := apart(compiled, build(name))) > EXACT:
         wrong.append(f"{name}: {distance:.0e} apart after {STEPS} steps")
     return wrong
+
+
+def examined(name: str, specs: bool, rows: bool) -> tuple[Row, list[str]]:
+    """The row of an architecture, and what is wrong with it.
+
+    specs: its file is written anew before it is checked.  rows: of what may be wrong only the number of sites is seen.
+    """
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    with proved_once():
+        row, compiled = look(name)
+        if specs and compiled is not None:
+            (SHIPPED / f"{name}.gauge").write_text(architecture(name, compiled), encoding="utf-8")
+        return row, fewer(row) if rows else problems(row, compiled)

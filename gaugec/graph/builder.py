@@ -325,9 +325,6 @@ class Builder:
         ref = self._fresh(ref)
         digits = list(ref.axes[axis])
         shape = tuple(length if i == axis else n for i, n in enumerate(ref.shape))
-        inner = 1
-        for variable in digits[1:]:
-            inner *= variable.size
         if length == 1 and digits:
             rest = start
             lins: dict[Variable, Lin] = {}
@@ -335,16 +332,20 @@ class Builder:
                 lins[variable] = (rest % variable.size, ())
                 rest //= variable.size
             return self._substitute(ref, axis, (), lins, shape)
-        if len(digits) > 1 and not (step == 1 and start % inner == 0 and length % inner == 0):
+        parts = _digitwise([v.size for v in digits], start, length, step)
+        if parts is None:
             return self.opaque(f"{self.source} (a slice across the digits of an axis)", [ref], shape)
-        first = digits[0]
-        begin, count = (start // inner, length // inner) if len(digits) > 1 else (start, length)
-        first.space.find().cuts.add((begin, count, step))
-        if count == 1:
-            return self._substitute(ref, axis, tuple(digits[1:]), {first: (begin, ())}, shape)
-        counter = Variable(Space(count))
-        lin: Lin = (begin, ((step, counter),))
-        return self._substitute(ref, axis, (counter, *digits[1:]), {first: lin}, shape)
+        left: list[Variable] = []
+        lins = {}
+        for variable, (begin, count, every) in zip(digits, parts, strict=True):
+            if (begin, count, every) == (0, variable.size, 1):
+                left.append(variable)
+                continue
+            variable.space.find().cuts.add((begin, count, every))
+            counter = Variable(Space(count))
+            lins[variable] = (begin, ((every, counter),) if count > 1 else ())
+            left += [counter] if count > 1 else []
+        return self._substitute(ref, axis, tuple(left), lins, shape)
 
     def select(self, ref: Ref, axis: int, position: int) -> Ref:
         """One element of an axis, which goes away."""
@@ -389,6 +390,25 @@ class Builder:
 
 def _axes(shape: Sequence[int]) -> Axes:
     return tuple((Variable(Space(n)),) if n != 1 else () for n in shape)
+
+
+def _digitwise(
+    sizes: Sequence[int], start: int, length: int, step: int
+) -> list[tuple[int, int, int]] | None:
+    """A slice (start, length, step) of an axis as one of each of its digits; None where it is none of digits.
+
+    It takes one value of an inner digit (every second of pairs), or a run of it that goes on in the next outer one.
+    """
+    if len(sizes) < 2:
+        return [(start, length, step)] if sizes else None
+    *outer, n = sizes
+    if step % n == 0:
+        more, own = _digitwise(outer, start // n, length, step // n), (start % n, 1, 1)
+    elif step > 0 and n % step == 0 and start % n < step and length % (n // step) == 0:
+        more, own = _digitwise(outer, start // n, length // (n // step), 1), (start % n, n // step, step)
+    else:
+        return None
+    return None if more is None else [*more, own]
 
 
 def _spread(stride: int, digits: Sequence[Variable]) -> list[tuple[int, Variable]]:

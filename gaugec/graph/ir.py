@@ -382,11 +382,16 @@ class Graph:
 
     @cached_property
     def piecewise(self) -> tuple[bool, ...]:
-        """For every node whether it is a concatenation, or made of one element by element."""
+        """For every node whether its entries are known to be those of others: of the parts that a concatenation joins,
+        or of one value that is spread along an axis; or whether it is made of such a node element by element."""
         made: list[bool] = []
         for node in self.nodes:
             passes = isinstance(node, Map | Sum) or (isinstance(node, Contraction) and not node.summed)
-            made.append(isinstance(node, Concatenation) or (passes and any(made[a.node] for a in node.operands)))
+            read = {v for a in node.operands for v in a.variables}
+            spread = any(mode.variable not in read for mode in node.modes)
+            made.append(
+                isinstance(node, Concatenation) or (passes and (spread or any(made[a.node] for a in node.operands)))
+            )
         return tuple(made)
 
     def leaves(self, kind: str) -> tuple[Leaf, ...]:

@@ -333,15 +333,22 @@ class Closure:
             raise Demote(digit, "a value that must move with it does not have it", node, _PARTNER)
 
     def _whole_again(self, access: Access, source: Node, places: dict[Number, Extent], node: Node) -> None:
-        """Where a piece of a rotary axis is read, the digit is the whole axis."""
+        """Where a piece of a rotary axis is read, the digit is the whole axis, or the digits are."""
         operand = list(node.operands).index(access)
         taken = {e.position for d, e in places.items() if d not in self.context.group}
         for position, (ix, mode) in enumerate(zip(access.index, source.modes)):
             low, high = node.span(operand, ix)
-            for digit in sorted(self.context.group):
-                mine = digit not in places or places[digit].position == position
-                if mine and high - low + 1 < mode.size == self.lengths[digit] and position not in taken:
-                    places[digit] = Extent(position, 0, mode.size)
+            group = sorted(self.context.group)
+            mine = [d for d in group if d not in places or places[d].position == position]
+            if high - low + 1 == mode.size or position in taken:
+                continue
+            whole = [[d] for d in mine if self.lengths[d] == mode.size] or [mine]
+            if math.prod(self.lengths[d] for d in whole[0]) == mode.size:
+                for digits in whole:
+                    stride = mode.size
+                    for digit in digits:
+                        stride //= self.lengths[digit]
+                        places[digit] = Extent(position, 0, self.lengths[digit], stride)
 
     def _further(self, source: Node, places: Mapping[Number, Extent]) -> Access:
         """The one operand of a node from which its digits can come.

@@ -177,10 +177,13 @@ def _read_mode(
     if whole is not None:
         return whole, False
     live = {d: e for d, e in extents.items() if e.length > 1}
-    if ix.offset == base and len(live) == 1 and len(ix.terms) > 1:
+    if len(live) == 1 and len(ix.terms) > 1 and (context.paired or ix.offset == base):
         ((digit, extent),) = live.items()
         sizes = [node.size(operand, v) for _, v in ix.terms]
         strides = [extent.step * math.prod(sizes[i + 1 :]) for i in range(len(sizes))]
+        inner = math.prod(sizes[1:])
+        if context.paired and digit in context.group and extent.length % inner == 0:
+            sizes[0] = extent.length // inner  # a part of the outermost one may be read
         if math.prod(sizes) == extent.length and strides == [s for s, _ in ix.terms]:
             raise Refine(digit, sizes)
     pieces = _pieces(node, operand, ix, base, live, context) if context.paired else None
@@ -219,27 +222,29 @@ def _in_one(ix: Ix, covers: bool, extents: Mapping[Number, Extent]) -> dict[Numb
 def _pieces(
     node: Node, operand: int, ix: Ix, base: int, live: Mapping[Number, Extent], context: Context
 ) -> dict[Number, Spot] | None:
-    """A read that takes a piece of one rotary digit and the others whole; None where it is something else."""
+    """A read that takes pieces of rotary digits and the others whole; None where it is something else."""
     spots: dict[Number, Spot] = {}
-    piece: tuple[Extent, int] | None = None
+    reach = dict.fromkeys(live, 1)  # of a digit: how far what is read of it goes
     for stride, variable in ix.terms:
-        size = node.size(operand, variable)
         fitting = [d for d, e in live.items() if d not in spots and e.step <= stride < e.step * e.length]
         if len(fitting) != 1 or stride % live[fitting[0]].step:
             return None
         digit, e = fitting[0], live[fitting[0]]
         spots[digit] = Spot(variable)
-        if stride == e.step and size == e.length:
-            continue
-        if digit not in context.group or piece is not None:
-            return None
-        piece = (e, 1 + stride // e.step * (size - 1))
-    for digit in live.keys() - spots.keys():
-        if digit not in context.group or piece is not None:
-            return None
-        piece = (live[digit], 1)
-    if piece is None:
-        return None
-    e, reach = piece
+        reach[digit] = 1 + stride // e.step * (node.size(operand, variable) - 1)
     rest = ix.offset - base
-    return spots if rest >= 0 and rest % e.step == 0 and rest // e.step + reach <= e.length else None
+    for digit, e in sorted(live.items(), key=lambda item: -item[1].step):
+        start = rest // e.step
+        rest -= start * e.step
+        if start < 0 or start + reach[digit] > e.length:
+            return None
+        whole = digit in spots and reach[digit] == e.length == node.size(operand, spots[digit].variable)
+        if not whole and digit not in context.group:
+            return None
+    if rest:
+        return None
+    for stride, variable in ix.terms:
+        ((digit, every),) = ((d, stride // live[d].step) for d, spot in spots.items() if spot.variable == variable)
+        if every > 1 and live[digit].length % every == 0:
+            raise Refine(digit, (live[digit].length // every, every))
+    return spots

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from match.models import by_heads, join_heads, rope_halves, rope_pairs
+from match.models import angles, by_heads, join_heads, rope_halves, rope_pairs
 from soundness.model_bases import after, around, replace
 from soundness.mutant_registry import Change, add, method
 from torch import Tensor, nn
@@ -24,6 +24,25 @@ def sets(**attributes: Any) -> Change:
             setattr(model, name, value)
 
     return change
+
+
+def _full(x: Tensor, sign: float = -1.0, tile: bool = False) -> Tensor:
+    """Neighbours turned by tables of full length."""
+    a = angles(*x.shape[-2:])
+    a = a.repeat(1, 2) if tile else a.repeat_interleave(2, -1)
+    return x * a.cos() + torch.stack((sign * x[..., 1::2], x[..., ::2]), -1).flatten(-2) * a.sin()
+
+
+def _tiled(x: Tensor) -> Tensor:
+    return _full(x, tile=True)
+
+
+def _mirrored(x: Tensor) -> Tensor:
+    return _full(x, 1.0)
+
+
+def _part(x: Tensor) -> Tensor:
+    return torch.cat([_full(x[..., :4]), x[..., 4:]], -1)
 
 
 def kept(path: str, start: int, stop: int) -> Change:
@@ -73,6 +92,12 @@ for name, how in {
     "queries and keys permuted alike": ("permute", dict(on_q=lambda q: rope_halves(q)[..., [2, 0, 1, 5, 4, 3]],
                                                       on_k=lambda k: rope_halves(k)[..., [2, 0, 1, 5, 4, 3]])),
     "queries by neighbours, keys by halves": ("permute", dict(on_q=rope_pairs)),
+    "neighbours, each with an angle of its own": ("permute", dict(on_q=_tiled, on_k=_tiled)),
+    "neighbours by full tables, mirrored": ("permute", dict(on_q=_mirrored, on_k=_mirrored)),
+    "neighbours on a part, and the part exchanged": (
+        "permute", dict(on_q=_part, on_k=lambda k: _part(k.roll(2, -1)).roll(-2, -1))
+    ),
+    "neighbours on a part of both": ("sound rewrite", dict(on_q=_part, on_k=_part)),
     "every second coordinate of the values": (
         "strided slice", dict(on_v=lambda v: torch.cat([v[..., ::2], v[..., 1::2]], -1))
     ),

@@ -196,7 +196,13 @@ class Builder:
         return self._pointwise(RawNode(Sum, (), (), own=own), operands)
 
     def map(self, function: str, *operands: Ref, attributes: Attributes = ()) -> Ref:
-        """A pointwise function of the operands."""
+        """A pointwise function of the operands; of one value that a view spread, it is spread too."""
+        (ref, *more), shape = operands, operands[0].shape
+        wide = [] if more else [axis for axis in range(len(shape)) if self.spread(ref, axis)]
+        if wide:
+            for axis in wide:
+                ref = self.slice(ref, axis, 0, 1)
+            return self.expand(self.map(function, ref, attributes=attributes), shape)
         own = {"function": function, "attributes": attributes}
         return self._pointwise(RawNode(Map, (), (), own=own), operands)
 

@@ -360,6 +360,9 @@ class Closure:
             raise Blocked(f"a value that must move comes out of {source.title}", source, _PARTNER)
         inner = {source.modes[e.position].variable for d, e in places.items() if d in self.alive}
         choices = [a for a in source.operands if self.matcher.depends[a.node] and inner & set(a.variables)]
+        if isinstance(source, Contraction) and len(choices) > 1:  # a factor without the axis (one over its length) is none
+            group = {source.modes[e.position].variable for d, e in places.items() if d in self.context.group}
+            choices = [a for a in choices if group <= set(a.variables)]
         if isinstance(source, Contraction) and len(choices) != 1:
             raise Blocked("a value that must move is not made by one parameter", source, _PARTNER)
         if not choices:

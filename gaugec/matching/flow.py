@@ -50,6 +50,7 @@ _BENT = {
     "rotate": "{f}(R x) = R {f}(x): what acts on coordinates commutes with no rotation that mixes them",
     "shift": "{f}(x + a) = {f}(x) + a",
 }
+_LENGTH = "sum of (R x)[i]² = sum of x[i]² holds for the sum over the whole axis, of nothing but the squares"
 _ADDS = "g x + g y = g (x + y): what is added must move in the same way"
 _ONE = "sum over i of g[i] x[i] = g (sum of x[i]) needs one element for all i"
 _CUT = "L(g θ, v) has the gradient of L(θ, v), moved by g, where v, which has none, is the same at g θ and at θ"
@@ -85,6 +86,8 @@ def step(node: Node, states: Sequence[Sequence[State]], context: Context) -> lis
         raise Blocked("the gradient of the moved value is cut (a detach, or a region without gradients)", node, _CUT)
     if rule is None:
         raise Blocked(f"no rule is known for {node.title}", node, f"a row of the operator table for {node.title}")
+    if any(s.state.squared for s in seen):
+        return [_length(node, track, context) for track in _tracks(seen)]
     return [rule(node, track, context) for track in _tracks(seen)]
 
 
@@ -294,10 +297,29 @@ def _met(node: Contraction, moved: list[Seen], context: Context) -> Outcome:
         )
     if rest or len(moved) != 2:
         raise Blocked("more than two values meet along the moved axis", node, _MEETS["rotate"])
+    one, two = (node.operands[s.operand] for s in moved)
+    square = one == two and first.state == moved[1].state and not first.partial
+    if square and not set(acting.values()) & set(node.summed):
+        return Outcome(replace(first.state, digits=_out(node, first, context), squared=True))
     for digit, variable in acting.items():
         if variable not in node.summed:
             raise Demote(digit, "both factors keep it", node, "(R x)[i] (R y)[i] is no function of x[i] y[i]")
-    return Outcome(None, ("contract", *_tags(moved)))
+    return Outcome(None, ("contract", *_tags(moved)), otherwise=(None,) if square else ())
+
+
+def _length(node: Node, moved: list[Seen], context: Context) -> Outcome:
+    """The squared length of a value that turns, from its squared entries: it is kept, whatever the formula."""
+    seen = moved[0]
+    group = {d: s.variable for d, s in seen.variables.items() if d in context.group}
+    summed = set(node.summed) if isinstance(node, Contraction) else set()
+    others = [v for v in group.values() if _elsewhere(node, seen, v)]
+    if len(moved) > 1 or others or seen.partial or not summed & set(group.values()):
+        raise Blocked("the squares of a value that turns are read one by one", node, _LENGTH)
+    for digit, variable in group.items():
+        if variable not in summed:
+            raise Demote(digit, "it stays while the squares along the rest of the moved axis are summed", node, _ONE)
+    tag = played(seen.state)
+    return Outcome(None, ("contract", tag, tag), otherwise=(None,))
 
 
 # -- the other kinds ---------------------------------------------------------------------------------------------

@@ -74,6 +74,7 @@ class State:
     digits: digit number -> its place in this value.  tag: the value of the formula that it plays.
     exponent: of a scale.  dual: of a rotation.  zone: inside a rotary embedding that is spelled out.
     lookups: which digit was looked up by which indices, one after the other: entry j moves as entry index[j] did.
+    squared: each entry of what moves so, squared by itself: of what turns only their sum along the axis is known.
     """
 
     digits: Mapping[Number, Extent]
@@ -82,6 +83,7 @@ class State:
     dual: bool = False
     zone: bool = False
     lookups: tuple[tuple[Number, int], ...] = ()
+    squared: bool = False
 
 
 @dataclass(frozen=True)

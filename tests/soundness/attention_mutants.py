@@ -119,6 +119,12 @@ for name, how in {
     "values by their norm": (
         "choice by value", dict(on_v=lambda v: torch.where(v.norm(dim=-1, keepdim=True) > 1.5, v, 0))
     ),
+    "values of unit length in the four-norm": ("choice by value", dict(on_v=lambda v: v / v.norm(4, -1, keepdim=True))),
+    "values by their weighed length": (
+        "choice by value", dict(on_v=lambda v: v * (v * v * torch.arange(1.0, 7)).sum(-1, keepdim=True).rsqrt())
+    ),
+    "values of unit length over the tokens": ("choice by value", dict(on_v=lambda v: F.normalize(v, dim=-2))),
+    "queries of unit length": ("sound rewrite", dict(on_q=lambda q: F.normalize(rope_halves(q), dim=-1))),
     "queries scaled by position": (
         "sound rewrite", dict(on_q=lambda q: rope_halves(q) * torch.arange(1.0, 1 + q.shape[-2])[:, None])
     ),

@@ -1,4 +1,4 @@
-"""The shipped architectures: a few as they must be, whole; of all that their files and models go together.
+"""The shipped architectures: a few as they must be, whole; of all that their files, rows and models go together.
 
 `make architectures ARGS=--check` looks at all of them as the few are looked at here.
 """
@@ -15,7 +15,7 @@ from architectures import build, names
 from architectures.checks import problems
 from architectures.least import LEAST
 from architectures.proved import proved_once
-from architectures.rows import SHIPPED, look
+from architectures.rows import PAGE, SHIPPED, kept, look, page
 
 FEW = ["relu_mlp", "conv_bn", "mlp_mixer", "gpt2", "llama_tied", "encoder_post"]
 
@@ -26,10 +26,11 @@ def once() -> Iterator[None]:
         yield
 
 
-def test_each_has_a_model_a_file_and_a_least_number_of_sites() -> None:
+def test_each_has_a_model_a_file_a_row_and_a_least_number_of_sites() -> None:
     assert len(names()) >= 45
     assert sorted(path.stem for path in SHIPPED.glob("*.gauge")) == sorted(names())
-    assert names() == list(LEAST)
+    assert list(kept()) == names() == list(LEAST)
+    assert PAGE.read_text(encoding="utf-8") == page(kept().values())
 
 
 @pytest.mark.parametrize("name", names())
@@ -45,6 +46,7 @@ def test_every_file_only_names_gauges_of_the_topics(name: str) -> None:
 @pytest.mark.parametrize("name", FEW)
 def test_as_it_must_be(name: str) -> None:
     row, compiled = look(name)
+    assert kept()[name].startswith(row.text)
     assert problems(row, compiled) == []
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from match.test_renaming import plain, rename_model
+from torch import nn
 
 import gaugec
 from architectures import build
@@ -32,7 +33,7 @@ def sites(compiled: Any, names: Mapping[str, str]) -> list[Any]:
 def scrambled(name: str) -> tuple[Any, dict[str, str]]:
     """The model under other names, compiled by its own file; new parameter name -> old one."""
     case = build(name)
-    names = rename_model(case.model, random.Random(name))
+    names = rename_model(case.model, random.Random(name), (nn.ModuleList, nn.ModuleDict))
     made = gaugec.compile(str(SHIPPED / f"{name}.gauge"), case.model, case.args, case.kwargs, loss=case.loss)
     return made, {new: old for old, new in names.items()}
 

@@ -59,11 +59,23 @@ def loss_of(made: Any, loss: str | None) -> Tensor:
     return torch.stack([(x - y).square().mean() for x, y in zip(outputs, targets, strict=True)]).sum()
 
 
-def moved(model: nn.Module, gauge: Gauge) -> nn.Module:
-    """A copy of the model, moved by a random element of every gauge that is on."""
+def trained_element(model: nn.Module, gauge: Gauge) -> dict[str, dict[str, Tensor]]:
+    """A random element of every gauge that moves nothing frozen: the others are off, and stand still."""
+    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
     element = gauge.random_element(torch.Generator().manual_seed(1))
+    for key, component, names in gauge.places():
+        called = dict(zip(component.shapes, names, strict=True))
+        for each, slots in component.moves.items():
+            if any(called[slot] in frozen for slot in slots):
+                del element[key][each]
+    return element
+
+
+def moved(model: nn.Module, gauge: Gauge) -> nn.Module:
+    """A copy of the model, moved by a random element."""
     other = copy.deepcopy(model)
-    values: Mapping[str, Tensor] = gauge.act({n: p.detach() for n, p in model.named_parameters()}, element)
+    parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    values: Mapping[str, Tensor] = gauge.act(parameters, trained_element(model, gauge))
     other.load_state_dict({**other.state_dict(), **values})
     return other
 

@@ -81,13 +81,14 @@ def rename_spec(folder: Path, rng: random.Random) -> tuple[str, dict[str, str]]:
     return str(folder / f"{top}.gauge"), gauges
 
 
-def rename_model(model: nn.Module, rng: random.Random) -> dict[str, str]:
+def rename_model(model: nn.Module, rng: random.Random, lists: tuple[type[nn.Module], ...] = ()) -> dict[str, str]:
     """Gives every module, parameter, buffer and class another name, in place: old parameter name -> new one.
 
-    The forward still says `self.q_proj`: a property of the new class leads it to the new name.
+    The forward still says `self.q_proj`: a property of the new class leads it to the new name.  lists: the classes
+    whose modules keep the keys by which a forward picks from them.
     """
     by_identity = {id(p): name for name, p in model.named_parameters()}
-    for module in list(model.modules()):
+    for module in [module for module in model.modules() if not isinstance(module, lists)]:
         used = set(dir(module)) | set(module.__dict__)
         properties: dict[str, Any] = {}
         for table in (module._modules, module._parameters, module._buffers):

@@ -73,6 +73,11 @@ def named() -> tuple[str, ...]:
     return (language.AUTO, *language.shipped())
 
 
+def listed(outputs: str | None) -> list[str] | None:
+    """Names with commas between them."""
+    return [name.strip() for name in outputs.split(",")] if outputs is not None else None
+
+
 def made_by(name: str, *, debug: bool = False) -> Any:
     """What the factory gives that MODEL names; a click.UsageError says what is wrong with it."""
     guest = importlib.import_module("gaugec.model.guest")  # torch, which `verify` does without

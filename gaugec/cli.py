@@ -23,7 +23,7 @@ import click
 from rich.text import Text
 
 import gaugec
-from gaugec.arguments import FilePath, Seconds, SpecName, Target, made_by, named, telling
+from gaugec.arguments import FilePath, Seconds, SpecName, Target, listed, made_by, named, telling
 from gaugec.errors import first_line, printable
 from gaugec.runtime.certificate import unfolded
 from gaugec.runtime.report import proved_once
@@ -153,6 +153,7 @@ def _print_json(what: Any) -> None:
 @click.option("--force", is_flag=True, help="Replace a file that is there.")
 @click.option("--explain", is_flag=True, help="Show every site, proof, refusal, and way.")
 @click.option("--loss", type=click.Choice(["cross_entropy"]), help="What the model's output 0 reaches, and it alone.")
+@click.option("--outputs", metavar="NAME,...", help="Which outputs count in training; the others need not be kept.")
 @click.option("--limit", type=Seconds(), default=20.0, show_default=True, help="Seconds that one proof may take.")
 @click.option("--twin", metavar="MODEL", help="A small model of the same structure, to be looked at in numbers.")
 @click.option("--debug", is_flag=True, help="Show the traceback of a factory or a model that fails.")
@@ -165,6 +166,7 @@ def compile_(
     force: bool,
     explain: bool,
     loss: str | None,
+    outputs: str | None,
     limit: float,
     twin: str | None,
     debug: bool,
@@ -183,7 +185,7 @@ def compile_(
     with _refusals(), working(f"compiling {spec}", quiet) as progress:
         work = made_by(model, debug=debug)
         small = tuple(made_by(twin, debug=debug)) if twin else None
-        compiled = gaugec.compile(spec, *work, loss=loss, limit=limit, twin=small)
+        compiled = gaugec.compile(spec, *work, loss=loss, outputs=listed(outputs), limit=limit, twin=small)
     if architecture is not None:
         try:
             text.write(compiled.architecture("model" if architecture == "-" else Path(architecture).stem))
@@ -212,6 +214,7 @@ def compile_(
 @click.option("--recheck", is_flag=True, help="Check the file again: its text, its spec, the proofs; with MODEL, all.")
 @click.option("--spec", type=SpecName(), help="Where the spec is; one that ships is found.")
 @click.option("--loss", type=click.Choice(["cross_entropy"]), help="As for compile; the file is not believed.")
+@click.option("--outputs", metavar="NAME,...", help="As for compile; the file is not believed.")
 @click.option("--limit", type=Seconds(), help="Seconds that one proof may take, 20 unless given.")
 @click.option("--twin", metavar="MODEL", help="As for compile, where the file was compiled with one.")
 @telling
@@ -222,6 +225,7 @@ def report(
     recheck: bool,
     spec: str | None,
     loss: str | None,
+    outputs: str | None,
     limit: float | None,
     twin: str | None,
     quiet: bool,
@@ -233,10 +237,10 @@ def report(
     With --recheck nothing that it says is believed: the spec is proved again, and, where MODEL (package.module:factory)
     is given, traced, matched and compiled again; exits with 1 when anything differs.
     """
-    if (model or spec or loss or limit) and not recheck:
-        raise click.UsageError("MODEL, --spec, --loss and --limit are for --recheck.")
-    if (loss or twin) and not model:
-        raise click.UsageError("--loss and --twin are for a MODEL." if twin else "--loss is for a MODEL.")
+    if (model or spec or loss or outputs or limit) and not recheck:
+        raise click.UsageError("MODEL, --spec, --loss, --outputs and --limit are for --recheck.")
+    if (loss or outputs or twin) and not model:
+        raise click.UsageError("--loss, --outputs and --twin are for a MODEL.")
     if explain and recheck:
         raise click.UsageError("--explain is for what the file says, not for --recheck.")
     try:
@@ -257,7 +261,8 @@ def report(
     with _refusals(), working(f"checking {file} again", quiet):
         work = made_by(model) if model else None
         small = tuple(made_by(twin)) if twin else None
-        result = gaugec.recheck(file, *(work or ()), loss=loss, spec=spec, limit=limit, twin=small)
+        count = listed(outputs)
+        result = gaugec.recheck(file, *(work or ()), loss=loss, outputs=count, spec=spec, limit=limit, twin=small)
     if as_json:
         _print_json({"file": file, "ok": result.ok, "notes": result.notes, "checks": [vars(c) for c in result.checks]})
     elif not quiet or not result.ok:

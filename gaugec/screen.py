@@ -24,8 +24,18 @@ _FOUND = {"ok": "green", "differs": "red", "not done": "yellow"}
 
 def console(*, stderr: bool = False) -> Console:
     """Return a console that neither wraps nor colours what it does not understand."""
-    plain = bool(os.environ.get("NO_COLOR"))  # rich would still send the escape codes of bold and dim
-    return Console(highlight=False, soft_wrap=True, stderr=stderr, color_system=None if plain else "auto")
+    # rich would still send the escape codes of bold and dim, and of the cursor
+    return Console(
+        highlight=False,
+        soft_wrap=True,
+        stderr=stderr,
+        color_system=None if _plain() else "auto",
+        force_terminal=False if _plain() else None,
+    )
+
+
+def _plain() -> bool:
+    return bool(os.environ.get("NO_COLOR"))
 
 
 def complain(message: str) -> None:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TypeVar
 
+from torch import nn
+
 T = TypeVar("T")
 
 
@@ -32,3 +34,21 @@ def by_name(pairs: Iterable[tuple[str, T]]) -> dict[str, T]:
             raise ValueError(f"two parameters have the name {short}{also}")
         out[short], first[short] = thing, name
     return out
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model that wrappers of torch hold: modules of torch's own that keep one other as `.module` or `._orig_mod`.
+
+    A wrapper that somebody wrote is a model of its own: its forward may do more.
+    """
+    while type(model).__module__.partition(".")[0] == "torch":
+        held = dict(model.named_children())
+        inner = held.get("module", held.get("_orig_mod"))
+        if inner is None or len(held) != 1 or isinstance(model, nn.Sequential) or _has_own(model):
+            break
+        model = inner
+    return model
+
+
+def _has_own(model: nn.Module) -> bool:
+    return any(True for _ in (*model.parameters(recurse=False), *model.buffers(recurse=False)))

@@ -91,6 +91,9 @@ def _origin(whole: Mapping[str, Any]) -> Iterator[str]:
     yield f"         gauges move {moved:,} of {entries:,} entries, {100 * moved / max(entries, 1):.1f} %"
     if whole["loss"]:
         yield f'         loss="{whole["loss"]}": output 0 is logits that reach it and nothing else'
+    if whole["outputs"]:
+        yield f"         of what it returns, {', '.join(whole['outputs'])} alone counts"
+    yield from (f"         {how}" for how in whole["taken"])
     yield from (f"  {reason}" for reason in whole["unchecked"]["why"])
 
 

@@ -33,6 +33,8 @@ _FORM: dict[str, Any] = {
     "steps": _TEXTS,
     "theorems": [{"gauge": str, "verdict": str, "conditions": _TEXTS, "steps": [int], "sampled": bool}],
     "loss": str,
+    "outputs": _TEXTS,
+    "taken": _TEXTS,
     "traced": str,
     "inputs": [(str, _SHAPE)],
     "graph_sha256": str,

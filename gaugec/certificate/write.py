@@ -45,6 +45,8 @@ def make(
     graph: Graph,
     sites: Sequence[Site],
     loss: str | None,
+    outputs: Sequence[str],
+    taken: Sequence[str],
     traced: str,
     parameters: Mapping[str, tuple[int, ...]],
     tied: Mapping[str, str],
@@ -59,6 +61,7 @@ def make(
     """The certificate of one compilation; `file_sha256` is blank until the file is sealed.
 
     theorems: of every gauge its `gauge`, `verdict`, `conditions`, `steps`, and whether it was `sampled`.
+    outputs: which of them count, none for all.  taken: how what was given was understood, in words.
     gauged: how many entries of parameters the sites move, and how many there are.
     unchecked: `what` every site was not checked by, in words, and `why` for each.
     """
@@ -94,6 +97,8 @@ def make(
             "steps": [],
             "theorems": theorems,
             "loss": loss or "",
+            "outputs": list(outputs),
+            "taken": list(taken),
             "traced": traced,
             "inputs": [(node.name, node.shape) for node in graph.leaves("input")],
             "graph_sha256": fingerprint(graph),

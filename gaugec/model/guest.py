@@ -9,6 +9,7 @@ import importlib
 import importlib.util
 import sys
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -21,7 +22,7 @@ Model = torch.nn.Module
 TORCH = str(torch.__version__)
 """The release of torch that exports and runs it."""
 
-_WANT = "a factory returns (model, args) or (model, args, kwargs)"
+_WANT = "a factory returns (model, args), (model, args, kwargs) or (model, batch)"
 
 
 class Workload(NamedTuple):
@@ -66,9 +67,11 @@ def made_by(name: str) -> Workload:
     model, args, kwargs = (*made, {})[:3]
     if not isinstance(model, Model):
         raise FactoryError(f"{name} returned a {type(model).__name__} where the model should be; {_WANT}.")
-    if not isinstance(args, tuple | list) or not isinstance(kwargs, dict):
+    if isinstance(args, Mapping) and not kwargs:  # a tokenizer's batch: inputs by name
+        args, kwargs = (), dict(args)
+    if not isinstance(args, tuple | list) or not isinstance(kwargs, Mapping):
         raise FactoryError(f"{name}: args should be a tuple and kwargs a dict; {_WANT}.")
-    return Workload(model, tuple(args), kwargs)
+    return Workload(model, tuple(args), dict(kwargs))
 
 
 def _of_file(path: Path) -> ModuleType:

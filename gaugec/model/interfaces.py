@@ -40,6 +40,8 @@ tree_flatten = private("torch.utils._pytree", "tree_flatten")
 """Nested inputs -> (their leaves in order, how they were nested)."""
 tree_map = private("torch.utils._pytree", "tree_map")
 """(function, nested inputs) -> the same nesting with the function's values."""
+tree_unflatten = private("torch.utils._pytree", "tree_unflatten")
+"""(leaves in order, how they were nested) -> the nested values."""
 DispatchMode = private("torch.utils._python_dispatch", "TorchDispatchMode")
 """Sees every operation of ATen while it is entered."""
 StorageWeakRef = private("torch.multiprocessing.reductions", "StorageWeakRef")

@@ -1,6 +1,6 @@
 """Whose a file of code is: torch's, gaugec's, Python's own, of an installed package, or a user's.
 
-What this module does not do: it reads no file.
+What this module does not do: it reads no file, but for a line that people are shown.
 """
 
 from __future__ import annotations
@@ -8,8 +8,11 @@ from __future__ import annotations
 import functools
 import os
 import sysconfig
+import traceback
 
 import torch
+
+from gaugec.errors import printable
 
 TORCH_FOLDER = os.path.dirname(torch.__file__)
 _FOLDERS = {
@@ -37,4 +40,15 @@ def is_guest(file: str) -> bool:
     return home(file) in ("package", "user")
 
 
-__all__ = ["TORCH_FOLDER", "home", "is_guest"]
+def line_of(error: BaseException) -> str:
+    """`file.py:12: code`: the innermost line of a guest where an exception, or what it came from, was raised; or ""."""
+    seen: BaseException | None = error
+    while seen is not None:
+        frames = [f for f in traceback.extract_tb(seen.__traceback__) if is_guest(f.filename) and f.filename[:1] != "<"]
+        if frames:
+            return printable(f"{os.path.basename(frames[-1].filename)}:{frames[-1].lineno}: {frames[-1].line}"[:200])
+        seen = seen.__cause__ or seen.__context__
+    return ""
+
+
+__all__ = ["TORCH_FOLDER", "home", "is_guest", "line_of"]

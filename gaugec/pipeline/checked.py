@@ -52,7 +52,7 @@ def checked(
         measured = _witnessed(traced, left)
     places = ((tuple(args), dict(kwargs)), *traced.gradients.inputs)
     by_hand = traced.gradients.python
-    gradient = covariance(model, places, left, traced.names, traced.loss, traced.blocked, by_hand=by_hand)
+    gradient = covariance(model, places, left, traced.names, traced.counted, traced.blocked, by_hand=by_hand)
     reason = "the gradient of {} is not that in a copy of the model: a hook of autograd changes it"
     for site in left:
         hooked = [binding.parameter for binding in site.bindings if binding.parameter in gradient.hooked]
@@ -78,7 +78,7 @@ def _witnessed(traced: Trace, sites: Sequence[Site]) -> Witness:
     Raises:
         MatchError: an output changed that must not, or the control did not change it.
     """
-    measured = witness(Runner(traced.program, traced.names, traced.loss), traced.shapes, sites)
+    measured = witness(Runner(traced.program, traced.names, traced.counted), traced.shapes, sites)
     if measured.error > 1e-10:
         worst = max(measured.by_gauge, key=lambda pair: pair[1], default=("", 0.0))
         raise MatchError(

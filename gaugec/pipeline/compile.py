@@ -5,7 +5,7 @@ What this module does not do: it decides nothing by itself; each stage is a stra
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from gaugec.model.context import ordinary
 from gaugec.model.guest import TORCH, Model
 from gaugec.model.inputs import outside_inference
 from gaugec.model.preserve import preserved
+from gaugec.model.taken import Taken, taken
 from gaugec.pipeline.assumed import assumed
 from gaugec.pipeline.checked import Checked, checked
 from gaugec.pipeline.compiled import CompiledGauge
@@ -40,36 +41,41 @@ from gaugec.tracing.trace import Trace, trace
 def compile(
     spec: str | Path | Spec,
     model: Model,
-    args: Sequence[Any] = (),
+    args: Sequence[Any] | Mapping[str, Any] = (),
     kwargs: Mapping[str, Any] | None = None,
     *,
     loss: str | None = None,
+    outputs: str | int | Sequence[str | int] | None = None,
     limit: float | None = None,
     twin: Model | tuple[Any, ...] | None = None,
 ) -> CompiledGauge:
     """Compiles a spec against a model and its example inputs; see the README.
 
-    `loss="cross_entropy"` says that output 0 is logits that reach a softmax cross-entropy over the last axis and
-    nothing else.  The model may live on the meta device.  The model is not changed.  `limit`: the seconds that each
+    The inputs are a tuple and a dict, or a mapping by name alone (a tokenizer's batch).  `outputs`: what counts in
+    training of what the model returns, by name or index ("loss", ["logits"], 0): the others need not be kept; all by
+    default.  `loss="cross_entropy"` says that the first that counts is logits that reach a softmax cross-entropy over
+    the last axis and nothing else.  What DistributedDataParallel, DataParallel or torch.compile wrap is compiled in
+    their place; a cache that the model's config has on is off where the caller does not say.
+
+    The model may live on the meta device.  The model is not changed.  `limit`: the seconds that each
     proof may take, 20 unless given; what takes longer is not decided, and refused.  `twin`: a small model of the same
     structure, or (model, args) or (model, args, kwargs), in which what this one is too large for is looked at.
 
     Raises:
         SpecError: the spec cannot be read.  ProofError: a gauge of it is not proved.
-        MatchError: the model cannot be traced, a required gauge has no site, the witness contradicts a proof, or the
-            twin is none.
+        MatchError: the model fails, or cannot be traced, a required gauge has no site, the witness contradicts a proof,
+            or the twin is none.
         ValueError: the limit is not a positive number.
     """
     with limits.each(limit), ordinary():
-        return _compile(spec, model, args, kwargs, loss, twin)
+        return _compile(spec, taken(model, args, kwargs), loss, outputs, twin)
 
 
 def _compile(
     spec: str | Path | Spec,
-    model: Model,
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any] | None,
+    given: Taken,
     loss: str | None,
+    outputs: object,
     twin: Model | tuple[Any, ...] | None,
 ) -> CompiledGauge:
     loaded = spec if isinstance(spec, Spec) else load(str(spec))
@@ -79,12 +85,13 @@ def _compile(
         if not accepted:
             raise _unproved(entry, theorem)
     spec_file = loaded.name if isinstance(spec, Spec) else str(spec)
+    model, args, kwargs, _ = given
     with preserved(model):
         if isinstance(args, tuple | list) and isinstance(kwargs, Mapping | None):
             args, kwargs = outside_inference(tuple(args), dict(kwargs or {}))
         with stage("tracing"):
-            traced = trace(model, args, kwargs, loss=loss)
-        return build(loaded, spec_file, verification, traced, model, args, kwargs, twin)
+            traced = trace(model, args, kwargs, loss=loss, outputs=outputs)
+        return build(loaded, spec_file, verification, traced, Taken(model, args, kwargs, given.told), twin)
 
 
 def build(
@@ -92,9 +99,7 @@ def build(
     spec_file: str,
     verification: Verification,
     traced: Trace,
-    model: Model,
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any] | None,
+    given: Taken,
     twin: Model | tuple[Any, ...] | None = None,
 ) -> CompiledGauge:
     """The second half of `compile`: an accepted spec and a traced model to a compiled gauge.
@@ -103,6 +108,7 @@ def build(
         MatchError: a required gauge has no site, or the witness contradicts a proof.
     """
     finder = Finder(traced)
+    model, args, kwargs, _ = given
     with stage("finding sites"):
         sites, refusals = _found(finder, loaded, verification)
     with stage("looking at them in numbers"):
@@ -115,22 +121,19 @@ def build(
         if entry.required and not any(site.gauge == entry.gauge.name for site in sites):
             raise _no_site(entry.gauge, [r for r in refusals if r.gauge == entry.gauge.name], traced)
     with stage("writing"):
-        return _written(loaded, spec_file, verification, traced, model, args, kwargs, finder, looked, refusals)
+        return _written(loaded, spec_file, verification, given, finder, looked, refusals)
 
 
 def _written(
     loaded: Spec,
     spec_file: str,
     verification: Verification,
-    traced: Trace,
-    model: Model,
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any] | None,
+    given: Taken,
     finder: Finder,
     looked: Checked,
     refusals: Sequence[Refusal],
 ) -> CompiledGauge:
-    sites = list(looked.sites)
+    sites, traced, model = list(looked.sites), finder.traced, given.model
     certificate = write.make(
         spec=loaded.name,
         spec_file=spec_file,
@@ -139,6 +142,8 @@ def _written(
         graph=traced.graph,
         sites=sites,
         loss=traced.loss,
+        outputs=[str(name) for name in traced.counted.names],
+        taken=given.told,
         traced=traced.second,
         parameters=traced.shapes,
         tied={name: canonical for name, canonical in traced.names.items() if name != canonical},
@@ -152,7 +157,7 @@ def _written(
             "controls": looked.measured.controls,
             "note": looked.measured.note,
         },
-        assumed=assumed(traced, model, args, kwargs or {}),
+        assumed=assumed(traced, model, given.args, given.kwargs or {}),
         torch=TORCH,
     )
     source = sealed(emit(plan(sites, derive(sites), traced.shapes), certificate, type(model).__name__))
@@ -170,8 +175,9 @@ def _found(finder: Finder, loaded: Spec, verification: Verification) -> tuple[li
         if alone is not None and any(refusal.outputs for refusal in refused):
             of_loss = of_loss or Finder(alone)
             more, _ = of_loss.sites(entry, theorem)
-            cure = "; it would hold if the model returned its loss alone, as `model(...).loss`"
             if len(more) > len(found):
+                name = finder.traced.returned.get(alone.graph.outputs[0], 0)
+                cure = f"; it would hold if the loss alone counted: outputs={name!r}"
                 refused = [replace(r, note=r.note + cure) if r.outputs else r for r in refused]
         if entry.required and not found and not any(refusal.tied for refusal in refused):
             raise _no_site(entry.gauge, refused, finder.traced)
@@ -197,7 +203,7 @@ def _on_the_twin(
     Raises:
         MatchError: the twin is another structure, or was not looked at itself; or what is wrong in it.
     """
-    small = subject_of(twin, large.args, large.kwargs, lambda *given: trace(*given, loss=large.traced.loss))
+    small = subject_of(twin, large.args, large.kwargs, _as(large.traced))
     with preserved(small.model):
         same_structure(large, small)
         sites, _ = _found(Finder(small.traced), loaded, verification)
@@ -210,6 +216,11 @@ def _on_the_twin(
     count = sum(p.numel() for p in small.model.parameters())
     what = f"witnessed and gradient checked on a twin of {count:,} parameters"
     return replace(looked, sites=tuple(replace(site, unchecked=what) for site in looked.sites))
+
+
+def _as(large: Trace) -> Callable[..., Trace]:
+    """Traces what counts in a large model, in its twin."""
+    return lambda *given: trace(*given, loss=large.loss, outputs=large.counted.names or None)
 
 
 def stated(theorems: Sequence[Theorem]) -> list[dict[str, Any]]:

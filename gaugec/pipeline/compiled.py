@@ -47,7 +47,7 @@ class CompiledGauge(Gauge):
 
     def witness(self, seed: int = 0) -> Witness:
         """Runs the numeric check again with other random parameters and elements (float64, casts neutralised)."""
-        runner = Runner(self._traced.program, self._traced.names, self._traced.loss, seed)
+        runner = Runner(self._traced.program, self._traced.names, self._traced.counted, seed)
         return witness(runner, self._traced.shapes, self.sites, seed=seed)
 
     def architecture(self, name: str) -> str:

@@ -25,7 +25,9 @@ from gaugec.language import AUTO, load, shipped
 from gaugec.language.tree import Spec
 from gaugec.model.context import ordinary
 from gaugec.model.guest import TORCH, Model
+from gaugec.model.outputs import Counted, counted
 from gaugec.model.preserve import preserved
+from gaugec.model.taken import Taken, taken
 from gaugec.pipeline.assumed import assumed
 from gaugec.pipeline.compile import build, stated
 from gaugec.pipeline.compiled import CompiledGauge
@@ -76,19 +78,20 @@ class Recheck:
 def recheck(
     path: str | Path,
     model: Model | None = None,
-    args: Sequence[Any] = (),
+    args: Sequence[Any] | Mapping[str, Any] = (),
     kwargs: Mapping[str, Any] | None = None,
     *,
     loss: str | None = None,
+    outputs: str | int | Sequence[str | int] | None = None,
     spec: str | Path | Spec | None = None,
     limit: float | None = None,
     twin: Model | tuple[Any, ...] | None = None,
 ) -> Recheck:
     """Checks a compiled file again, from its spec and, where it is given, from the model and its example inputs.
 
-    `loss`: as for `compile`; that of the certificate is not believed, so of a model that was compiled with one it must
-    be said.  `spec`: where it is; a spec that ships is found by the name in the certificate, and no path that stands
-    there is opened.  Proofs are made anew: what this process remembered of earlier ones is forgotten first.
+    `loss`, `outputs`: as for `compile`; those of the certificate are not believed, so of a model that was compiled with
+    them they must be said.  `spec`: where it is; a spec that ships is found by the name in the certificate, and no path
+    that stands there is opened.  Proofs are made anew: what this process remembered of earlier ones is forgotten first.
 
     `limit`: the seconds that each proof may take, 20 unless given; what was proved in more must be given more here.
     `twin`: as for `compile`, where the file was compiled with one.
@@ -97,16 +100,15 @@ def recheck(
         NotCompiled: the file is no compiled gauge with a certificate.
         ValueError: the limit is not a positive number.
     """
-    with limits.each(limit), ordinary(), preserved(model):
-        return _recheck(str(path), model, args, kwargs, loss, spec, twin)
+    given = taken(model, args, kwargs)
+    with limits.each(limit), ordinary(), preserved(given.model):
+        return _recheck(str(path), given, counted(outputs, loss), spec, twin)
 
 
 def _recheck(
     path: str,
-    model: Model | None,
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any] | None,
-    loss: str | None,
+    given: Taken,
+    count: Counted,
     spec: str | Path | Spec | None,
     twin: Model | tuple[Any, ...] | None,
 ) -> Recheck:
@@ -118,14 +120,18 @@ def _recheck(
     found, loaded = _spec(file, spec)
     verified, verification = _theorems(file, loaded)
     checks += [found, verified]
+    model, args, kwargs, _ = given
     if model is None:
         notes.append("the model was not looked at: only with it are the sites proved again, and the code written again")
         return Recheck(printable(path), tuple(checks), tuple(notes))
     if file.metadata["torch"] != TORCH:
         notes.append(f"compiled with torch {printable(file.metadata['torch'])}, this is {TORCH}")
-    followed, traced = _model(file, model, args, kwargs, loss)
+    followed, traced = _model(file, given, count)
     checks += [followed, _assumed(file, traced, model, args, kwargs)]
-    checks += _compiled(file, loaded, verification, traced, model, args, kwargs, twin)
+    checks += _compiled(file, loaded, verification, traced, given, twin)
+    if list(given.told) != file.metadata["taken"]:
+        then, now = ("; ".join(told) or "as it was given" for told in (file.metadata["taken"], given.told))
+        notes.append(printable(f"how the model was taken then: {then}; now: {now}"))
     return Recheck(printable(path), tuple(checks), tuple(notes))
 
 
@@ -168,19 +174,13 @@ def _theorems(file: Compiled, loaded: Spec | None) -> tuple[Check, Verification 
 
 
 # --- the model -----------------------------------------------------------------------------------------------------
-def _model(
-    file: Compiled, model: Model, args: Sequence[Any], kwargs: Mapping[str, Any] | None, loss: str | None
-) -> tuple[Check, Trace | None]:
-    then = file.whole["loss"]
-    if loss is None and then:
-        word = printable(then)
-        advice = f'say loss="{word}", on the command line --loss, if that is what is trained'
-        return Check("model", "not done", f"the certificate says {word}, which only you can know: {advice}"), None
-    if loss is not None and loss != then:
-        word = f'loss="{printable(then)}"' if then else "no word on the loss"
-        return Check("model", "differs", f'the file was compiled with {word}, this recheck says loss="{loss}"'), None
+def _model(file: Compiled, given: Taken, count: Counted) -> tuple[Check, Trace | None]:
+    said = _said(file, count)
+    if said is not None:
+        return said, None
+    model, args, kwargs, _ = given
     try:
-        traced = trace(model, args, kwargs, loss=loss)
+        traced = trace(model, args, kwargs, loss=count.loss, outputs=count.names or None)
     except GaugeError as error:
         return Check("model", "differs", f"the model has changed: {printable(error.message)}"), None
     difference = _changed(file.whole, traced)
@@ -188,6 +188,25 @@ def _model(
         return Check("model", "differs", printable(f"the model has changed: {difference}")), traced
     same = f"the same graph, of {len(traced.shapes)} parameters and {len(traced.graph.nodes)} values"
     return Check("model", "ok", same), traced
+
+
+def _said(file: Compiled, count: Counted) -> Check | None:
+    """What the caller says of the loss and the outputs, against what was said at the compile; None where it is that."""
+    loss, then = count.loss, file.whole["loss"]
+    if loss is None and then:
+        word = printable(then)
+        advice = f'say loss="{word}", on the command line --loss, if that is what is trained'
+        return Check("model", "not done", f"the certificate says {word}, which only you can know: {advice}")
+    if loss is not None and loss != then:
+        word = f'loss="{printable(then)}"' if then else "no word on the loss"
+        return Check("model", "differs", f'the file was compiled with {word}, this recheck says loss="{loss}"')
+    had, has = (", ".join(map(str, names)) for names in (file.whole["outputs"], count.names))
+    if had and not has:
+        advice = f"say outputs={file.whole['outputs']!r}, on the command line --outputs, if nothing else is trained on"
+        return Check("model", "not done", printable(f"the certificate says that {had} alone counts: {advice}"))
+    if had != has:
+        return Check("model", "differs", printable(f"{had or 'all'} counted at the compile, {has} in this recheck"))
+    return None
 
 
 def _changed(whole: Mapping[str, Any], traced: Trace) -> str:
@@ -253,16 +272,14 @@ def _compiled(
     loaded: Spec | None,
     verification: Verification | None,
     traced: Trace | None,
-    model: Model,
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any] | None,
+    given: Taken,
     twin: Model | tuple[Any, ...] | None,
 ) -> list[Check]:
     if loaded is None or verification is None or traced is None:
         why = "the model" if traced is None else "the spec"
         return [Check(name, "not done", f"{why} is not there to compile") for name in ("sites", "code")]
     try:
-        made = build(loaded, file.metadata["spec_file"], verification, traced, model, args, kwargs, twin)
+        made = build(loaded, file.metadata["spec_file"], verification, traced, given, twin)
     except GaugeError as error:
         return [
             Check("sites", "differs", printable(error.message.split("\n")[0])),
@@ -297,7 +314,7 @@ def _with_all(whole: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _code(file: Compiled, made: CompiledGauge) -> Check:
     """The file against what the compiler writes now, apart from what may differ and what was compared by itself."""
-    apart = ("file_sha256", "spec_file", "spec_sha256", "graph_sha256", "graph_trail", "assumed", *TOLERATED)
+    apart = ("file_sha256", "spec_file", "spec_sha256", "graph_sha256", "graph_trail", "assumed", "taken", *TOLERATED)
     again = restated(made.source, {key: file.metadata[key] for key in apart})
     for number, (one, other) in enumerate(itertools.zip_longest(file.text.split("\n"), again.split("\n")), 1):
         if one != other:

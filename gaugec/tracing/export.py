@@ -14,17 +14,16 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.parameter import is_lazy
 
 from gaugec.errors import MatchError, printable
 from gaugec.model.context import as_trained
 from gaugec.model.interfaces import OpOverload, uncompiled
-from gaugec.model.memory import kind, plain
 from gaugec.model.preserve import preserved
 from gaugec.tracing.attributes import nothing_left_on
 from gaugec.tracing.hidden import no_hidden_gradients, no_shared_constants
 from gaugec.tracing.left_behind import Place
 from gaugec.tracing.regions import open_regions
+from gaugec.tracing.untraceable import untraceable
 
 
 def _names_are_no_code(model: nn.Module) -> None:
@@ -70,23 +69,7 @@ def exported(
         except MatchError:
             raise
         except Exception as error:
-            reason = str(error).strip().splitlines() or [type(error).__name__]
-            raise MatchError(
-                f"torch.export cannot trace the model: {reason[0][:300]}",
-                help=_odd(model)
-                or "the forward must be a static graph of tensors: no data-dependent branch, use_cache=False",
-            ) from error
-
-
-def _odd(model: nn.Module) -> str:
-    """A parameter or buffer that an export may not take, used or not; "" where there is none."""
-    for name, x in [*model.named_parameters(), *model.named_buffers()]:
-        if not is_lazy(x) and (not plain(x) or x.is_quantized):
-            return f"{name} is a {kind(x)} tensor, which an export may not take, used or not"
-    for name, module in model.named_modules():
-        if isinstance(module, torch.jit.ScriptModule):
-            return f"{name or 'the model'} is a script, which an export cannot read: give the module that it is made of"
-    return ""
+            raise untraceable(model, error) from error
 
 
 def _functional(program: torch.export.ExportedProgram) -> bool:

@@ -22,6 +22,7 @@ from gaugec.graph.ir import Graph
 from gaugec.model.axes import bundles, changed, said, together
 from gaugec.model.inputs import Axis, Inputs, alike, axes_of, resized
 from gaugec.model.interfaces import without_lines
+from gaugec.model.outputs import Counted
 from gaugec.model.preserve import preserved
 from gaugec.model.recording import Recording, TooMuchWork, Work, explained, foretold
 from gaugec.model.run import recorded, runs
@@ -46,9 +47,9 @@ class Looks:
     """
 
     def __init__(
-        self, model: nn.Module, here: Inputs, loss: str | None, first: Trace, weights: frozenset[Place]
+        self, model: nn.Module, here: Inputs, counted: Counted, first: Trace, weights: frozenset[Place]
     ) -> None:
-        self.model, self.here, self.loss, self.first, self.weights = model, here, loss, first, weights
+        self.model, self.here, self.counted, self.first, self.weights = model, here, counted, first, weights
         self.graph = first.graph
         self.others: list[tuple[str, Inputs]] = []
         self.free: set[Axis] = set()
@@ -64,7 +65,9 @@ class Looks:
         self.left_out: list[str] = []
         self.waiting: list[tuple[str, Inputs]] = []
         self.all_seen = True
-        self.bundles = bundles(here, self._takes)
+        with preserved(model, parameters=False):
+            self.traceable = self.numbers and runs(model, *here, numbers=False)
+        self.bundles = bundles(here, self._takes_traced)
 
     def all(self) -> Trace:
         """The first trace with all that was seen beside it.
@@ -191,7 +194,7 @@ class Looks:
                 try:
                     with without_lines():  # the first trace's are shown
                         program = exported(self.model, *inputs, self.weights)
-                    other = lower_program(self.model, program, self.loss)
+                    other = lower_program(self.model, program, self.counted)
                 except MatchError:
                     if here is not None:
                         raise
@@ -226,6 +229,21 @@ class Looks:
             return False
         with preserved(self.model, parameters=False):
             return runs(self.model, *inputs, numbers=self.numbers)
+
+    def _takes_traced(self, inputs: Inputs) -> bool:
+        """Does it run there, and in an export too?  A call may not read a mask of ones, whose sizes an export asks."""
+        if not self._takes(inputs):
+            return False
+        if not self.traceable:
+            return True
+        with preserved(self.model, parameters=False):
+            if runs(self.model, *inputs, numbers=False):
+                return True
+        before, after = axes_of(*self.here), axes_of(*inputs)
+        sizes = ", ".join(dict.fromkeys(str(n) for axis, n in before.items() if after[axis] != n))
+        apart = f"{sizes} changed in one input alone (it cannot be traced there)"
+        self.left_out += [apart] if apart not in self.left_out else []
+        return False
 
     def _recorded(self, inputs: Inputs, numbers: bool, limit: Work | None = None) -> Recording | None:
         with preserved(self.model, parameters=False):

@@ -9,6 +9,7 @@ import itertools
 import math
 import os
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,8 +24,9 @@ from gaugec.graph.fuse import fuse
 from gaugec.graph.ir import Graph
 from gaugec.graph.layers import cross_entropy
 from gaugec.laws.functions import recognise
-from gaugec.model.interfaces import hooked, leaves, storage
+from gaugec.model.interfaces import hooked, leaves, storage, tree_unflatten
 from gaugec.model.memory import parts, share_memory
+from gaugec.model.outputs import EVERY, Counted, Name, named
 from gaugec.model.source_files import home
 from gaugec.operators import aten_kind
 from gaugec.tracing import aten_choices, aten_layers, aten_views  # noqa: F401  (they register their rows)
@@ -39,6 +41,7 @@ class Trace:
     """A traced model.
 
     program: the exported program (for the numeric witness).  leaves: canonical parameter name -> leaf id.
+    counted: which outputs count.  returned: graph node -> the name of the output that it is.
     names: every parameter name -> its canonical name (tied parameters share one).  blocked: canonical name -> why a
     gauge may never move it.  second: a note on the other traces.  gradients: where the gradient is to be looked at.
     frozen: parameters that are not trained.  free: the input axes that were resized with the same graph, each as the
@@ -52,13 +55,19 @@ class Trace:
     names: dict[str, str]
     shapes: dict[str, tuple[int, ...]]
     blocked: dict[str, str]
-    loss: str | None
+    counted: Counted
     kinds: tuple[str, ...]
     second: str = ""
     frozen: frozenset[str] = frozenset()
     gradients: GradientLooks = field(default_factory=GradientLooks)
     free: frozenset[tuple[int, int]] = frozenset()
     settings: Settings = field(default_factory=Settings)
+    returned: Mapping[int, Name] = field(default_factory=dict)
+
+    @property
+    def loss(self) -> str | None:
+        """The word on the loss."""
+        return self.counted.loss
 
 
 class _Program:
@@ -223,14 +232,14 @@ def _shape(value: Any) -> Any:
     return None
 
 
-def lower_program(model: nn.Module, program: torch.export.ExportedProgram, loss: str | None) -> Trace:
+def lower_program(model: nn.Module, program: torch.export.ExportedProgram, counted: Counted = EVERY) -> Trace:
     """The tensor graph of an exported program of a model.
 
     Raises:
-        MatchError: it cannot be read, or `loss` finds no logits.
+        MatchError: it cannot be read, what should count is not there, or `loss` finds no logits.
     """
     try:
-        return _lowered(model, program, loss)
+        return _lowered(model, program, counted)
     except (MatchError, Malformed):
         raise
     except Exception as error:
@@ -240,7 +249,7 @@ def lower_program(model: nn.Module, program: torch.export.ExportedProgram, loss:
         ) from error
 
 
-def _lowered(model: nn.Module, program: torch.export.ExportedProgram, loss: str | None) -> Trace:
+def _lowered(model: nn.Module, program: torch.export.ExportedProgram, counted: Counted) -> Trace:
     lowering = _Program(model, program)
     signature = program.graph_signature
     kinds: list[str] = []
@@ -260,16 +269,13 @@ def _lowered(model: nn.Module, program: torch.export.ExportedProgram, loss: str 
             returned = node.args[0]
     buffers = [lowering.env[name] for name in signature.buffers_to_mutate]
     buffers += [lowering.env[name] for name in getattr(signature, "user_inputs_to_mutate", {})]
-    users = [
-        lowering.env[n.name]
-        for n in returned
-        if n is not None and hasattr(n, "name") and n.name in signature.user_outputs
-    ]
-    outputs = [ref for ref in users if isinstance(ref, Ref)]
-    if loss is not None:
-        own = returned[len(returned) - len(signature.user_outputs) :]  # buffers that were written come before them
-        first = own[0].meta.get("val") if own and isinstance(own[0], torch.fx.Node) else None
-        if not users or not isinstance(first, torch.Tensor) or not first.dtype.is_floating_point:
+    own = returned[len(returned) - len(signature.user_outputs) :]  # buffers that were written come before them
+    structure = program.call_spec.out_spec
+    count = [own[place] for place in counted.places(structure, len(own))]
+    outputs = _refs(lowering, count)
+    if counted.loss is not None:
+        first = count[0].meta.get("val") if count and isinstance(count[0], torch.fx.Node) else None
+        if not outputs or not isinstance(first, torch.Tensor) or not first.dtype.is_floating_point:
             raise MatchError('loss="cross_entropy" needs a first output of logits, a floating tensor')
         outputs = [_with_loss(lowering.builder, outputs), *outputs[1:]]
     written = [ref for ref in buffers if isinstance(ref, Ref)]
@@ -277,7 +283,16 @@ def _lowered(model: nn.Module, program: torch.export.ExportedProgram, loss: str 
     leaves = {name: numbers[ref.node] for name, ref in lowering.leaves.items() if ref.node in numbers}
     blocked = _aliased(model, lowering.names)
     frozen = frozenset(lowering.names[name] for name, p in model.named_parameters() if not p.requires_grad)
-    return Trace(program, graph, leaves, lowering.names, lowering.shapes, blocked, loss, tuple(kinds), frozen=frozen)
+    whole = named(tree_unflatten(list(own), structure))
+    returned = {numbers[r.node]: name for name, x in whole.items() for r in _refs(lowering, [x]) if r.node in numbers}
+    made = (program, graph, leaves, lowering.names, lowering.shapes, blocked, counted, tuple(kinds))
+    return Trace(*made, frozen=frozen, returned=returned)
+
+
+def _refs(lowering: _Program, returned: Sequence[Any]) -> list[Ref]:
+    """The values of the graph among what a program returns."""
+    values = [lowering.env[node.name] for node in leaves(returned) if isinstance(node, torch.fx.Node)]
+    return [ref for ref in values if isinstance(ref, Ref)]
 
 
 def _with_loss(b: Builder, outputs: list[Ref]) -> Ref:

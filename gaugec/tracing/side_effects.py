@@ -26,11 +26,12 @@ from gaugec.model.calls import Difference, called, gradients, other_values, same
 from gaugec.model.context import as_trained
 from gaugec.model.dice import TorchDice, dice_kept, other_dice
 from gaugec.model.functions import listening
-from gaugec.model.inputs import copied
+from gaugec.model.inputs import copied, tensors_of
 from gaugec.model.interfaces import writes
 from gaugec.model.memory import put_back, values
 from gaugec.model.preserve import small
 from gaugec.model.reachable import Reachable
+from gaugec.model.source_files import line_of
 from gaugec.tracing.left_behind import LeftBehind, Place
 from gaugec.tracing.numbers import no_numbers_of_parameters, shared_memory
 from gaugec.tracing.reads import Reads
@@ -65,13 +66,13 @@ class Watched:
 
 
 def watch(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], reads: Reads) -> Watched:
-    """Runs the forward.  A forward that cannot run here is let pass: the export will say why.
+    """Runs the forward.  One that cannot run here for want of numbers is let pass: the export will say why.
 
     What it writes stays written: see `gaugec.model.preserve`.  reads: watches its first call too.
 
     Raises:
-        MatchError: it leaves a tensor that depends on a parameter, it writes to a parameter, it keeps state, it draws
-            from random numbers that are not torch's, asks for the time or opens files.
+        MatchError: it fails; it leaves a tensor that depends on a parameter, it writes to a parameter, it keeps state,
+            it draws from random numbers that are not torch's, asks for the time or opens files.
     """
     if any(is_lazy(p) for p in model.parameters()):
         return Watched()
@@ -80,6 +81,7 @@ def watch(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], reads
         try:
             watcher.set_up()
         except Exception:
+            watcher.runs_by_itself()
             return Watched()
         try:
             watcher.look_around()
@@ -114,6 +116,20 @@ class _Watcher:
             made = self.model(*args, **kwargs)
             gradients(self.model, made)  # hooks, too, may set something up
         del made
+
+    def runs_by_itself(self) -> None:
+        """Raises MatchError where the forward fails, unwatched; without numbers it may still be traced."""
+        if any(x.is_meta for x in (*self.model.parameters(), *tensors_of(*self.here))):
+            return
+        try:
+            with self._again() as (args, kwargs):
+                self.model(*args, **kwargs)
+        except Exception as error:
+            at = line_of(error)
+            raise MatchError(
+                f"the model itself fails on these inputs: {_said(error)}{f' ({at})' if at else ''}",
+                help="call it with them, in train mode and without gaugec, and mend that first",
+            ) from error
 
     def look_around(self) -> None:
         """The second call: what the forward asks of the world, and all that it can reach."""

@@ -20,6 +20,7 @@ from gaugec.errors import MatchError
 from gaugec.model.functions import listening
 from gaugec.model.inputs import Inputs, tensors_of
 from gaugec.model.memory import kind, plain, share_memory
+from gaugec.model.outputs import counted
 from gaugec.model.run import several
 from gaugec.runtime.ranges import fold
 from gaugec.tracing.export import exported
@@ -31,25 +32,33 @@ from gaugec.tracing.side_effects import Watched, watch
 
 
 def trace(
-    model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any] | None = None, *, loss: str | None = None
+    model: nn.Module,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    loss: str | None = None,
+    outputs: object = None,
 ) -> Trace:
     """Traces a model, at more than one shape where its inputs allow it.
 
+    loss, outputs: as for `gaugec.compile`.
+
     Raises:
-        MatchError: export fails, the two traces differ, `loss` is unknown, or a parameter has an axis that export
-            cannot show.
+        MatchError: the model fails, export fails, the two traces differ, `loss` or `outputs` are unknown, or a
+            parameter has an axis that export cannot show.
     """
     _refuse_misuse(model, args, kwargs, loss)
+    count = counted(outputs, loss)
     _refuse_inputs(model, tuple(args), dict(kwargs or {}))
     here = several(model, tuple(args), dict(kwargs or {}))
     reads = Reads(model)
     watched = watch(model, *here, reads)
-    first = _beside(lower_program(model, _exported(model, here, reads, watched.weights), loss), watched)
+    first = _beside(lower_program(model, _exported(model, here, reads, watched.weights), count), watched)
     _all_seen(model, watched.written, first)
     watched.no_numbers_of_parameters()
     settings = reads.found()
     unknown = (*settings.unknown, *(f"that no loss reads {name}" for name in _named(watched.weights)))
-    looked = Looks(model, here, loss, first, watched.weights).all()
+    looked = Looks(model, here, count, first, watched.weights).all()
     return replace(looked, settings=replace(settings, unknown=unknown))
 
 

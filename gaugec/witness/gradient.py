@@ -29,6 +29,7 @@ from gaugec.model.context import as_trained
 from gaugec.model.inputs import copied, mapped
 from gaugec.model.interfaces import after_accumulation, unheard
 from gaugec.model.memory import changeable, copied_model
+from gaugec.model.outputs import Counted
 from gaugec.model.preserve import small
 from gaugec.sites import Site
 from gaugec.witness.elements import element, move
@@ -78,7 +79,7 @@ def covariance(
     places: Sequence[Data],
     sites: Sequence[Site],
     names: Mapping[str, str],
-    loss: str | None,
+    counted: Counted,
     still: Collection[str] = (),
     *,
     by_hand: bool = False,
@@ -101,7 +102,7 @@ def covariance(
         return Gradient(why=_unseen(model))
     later = [name for name, p in model.named_parameters() if after_accumulation(p)]
     with as_trained(model, moved=True):
-        point = _Point(model, sites, names, loss, still)
+        point = _Point(model, sites, names, counted, still)
         coarsest = point.in_float64(places, thorough=by_hand)
         own = places if by_hand else places[:1]
         hooked = {name for place in own for name in point.in_its_own_type(place, coarsest)}
@@ -127,13 +128,13 @@ class _Subject:
     model: nn.Module
     data: Data
     names: Mapping[str, str]
-    loss: str | None
+    counted: Counted
     sizes: Sequence[float]
     rounding: _Rounding
     neutral: Neutral | None = None
 
     def at(self, values: Mapping[str, Tensor]) -> Pass:
-        return run(self.model, values, self.names, self.data, self.loss, self.sizes, self.neutral)
+        return run(self.model, values, self.names, self.data, self.counted, self.sizes, self.neutral)
 
 
 class _Point:
@@ -148,10 +149,10 @@ class _Point:
         model: nn.Module,
         sites: Sequence[Site],
         names: Mapping[str, str],
-        loss: str | None,
+        counted: Counted,
         still: Collection[str],
     ) -> None:
-        self.model, self.names, self.loss = model, names, loss
+        self.model, self.names, self.counted = model, names, counted
         self.generator = torch.Generator().manual_seed(0)
         self.theta: Values = {}
         for name, p in model.named_parameters():
@@ -177,7 +178,7 @@ class _Point:
                 p.requires_grad_(p.is_floating_point())
             for number, place in enumerate(places):
                 data, sizes = mapped(_double, *place), SIZES if thorough or not number else SIZES[:1]
-                subject = _Subject(twin, data, self.names, self.loss, sizes, _rounding(torch.float64), neutral)
+                subject = _Subject(twin, data, self.names, self.counted, sizes, _rounding(torch.float64), neutral)
                 before = subject.at(self.theta)
                 self._reached(before)
                 self.compare(subject, before)
@@ -195,7 +196,7 @@ class _Point:
         rounding = _rounding(max(kinds, key=lambda kind: torch.finfo(kind).eps))
         # 16 bits with a short range know no other sizes than their own
         sizes = SIZES[:1] if torch.float16 in kinds else SIZES
-        own = _Subject(self.model, copied(*place), self.names, self.loss, sizes, rounding)
+        own = _Subject(self.model, copied(*place), self.names, self.counted, sizes, rounding)
         there = _moved(self.theta, self.pairs)
         with _refused("the model cannot take a training step"), unheard(self.model.parameters()):
             before, after = own.at(self.theta), own.at(there)

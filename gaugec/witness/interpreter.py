@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.fx import Interpreter, Node
 
 from gaugec.model.interfaces import leaves
+from gaugec.model.outputs import EVERY, Counted
 from gaugec.operators import aten_kind
 
 
@@ -61,9 +62,11 @@ class Runner:
     """Runs one exported program with parameters of the caller's choice; the same random numbers every time."""
 
     def __init__(
-        self, program: torch.export.ExportedProgram, names: Mapping[str, str], loss: str | None, seed: int = 0
+        self, program: torch.export.ExportedProgram, names: Mapping[str, str], counted: Counted = EVERY, seed: int = 0
     ) -> None:
-        self.program, self.names, self.loss = program, names, loss
+        self.program, self.names, self.loss = program, names, counted.loss
+        own = len(program.graph_signature.user_outputs)
+        self.places = counted.places(program.call_spec.out_spec, own)
         self.generator = torch.Generator().manual_seed(seed)
         signature = program.graph_signature
         self.fixed: dict[str, Any] = {}
@@ -97,7 +100,7 @@ class Runner:
         return made
 
     def run(self, parameters: Mapping[str, Tensor]) -> list[Tensor]:
-        """Every floating output (the loss in place of output 0 where one was named) and every buffer written."""
+        """Every buffer written, and every floating output that counts, with the loss in place of the first if it is named."""
         values = [
             parameters[self.parameter_of[node.name]] if node.name in self.parameter_of else self.fixed[node.name]
             for node in self.program.graph.nodes
@@ -108,9 +111,10 @@ class Runner:
             outputs = list(_Neutral(self.program.graph_module).run(*values))
             signature = self.program.graph_signature
             first = len(outputs) - len(signature.user_outputs)
-            if self.loss is not None:
-                outputs[first] = cross_entropy(outputs[first])
-        return [x for x in outputs if _floating(x)]
+        made = [outputs[first + place] for place in self.places]
+        if self.loss is not None:
+            made[0] = cross_entropy(made[0])
+        return [x for x in (*outputs[:first], *made) if _floating(x)]
 
 
 def _flat_inputs(program: torch.export.ExportedProgram) -> dict[str, Any]:

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from gaugec.model.context import as_trained
-from gaugec.model.interfaces import leaves
 from gaugec.model.memory import plain
+from gaugec.model.outputs import Counted
 from gaugec.model.preserve import preserved
 from gaugec.witness.interpreter import cross_entropy
 from gaugec.witness.neutral import Neutral
@@ -32,7 +32,7 @@ Values = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Pass:
-    """outputs: what is returned, then what is written to buffers, in float64.
+    """outputs: what is returned and counts, then what is written to buffers, in float64.
 
     gradients: by the size of the loss; of another size than 1 only where it is not proportional to that.  without: the
     parameters that no gradient reaches.  casts: see `gaugec.witness.neutral.Neutral`.
@@ -59,14 +59,14 @@ def run(
     values: Mapping[str, Tensor],
     names: Mapping[str, str],
     data: tuple[Any, Any],
-    loss: str | None,
+    counted: Counted,
     sizes: Sequence[float] = SIZES,
     neutral: Neutral | None = None,
 ) -> Pass:
     """Runs the model at these values of its parameters, by canonical names; it is afterwards as it was.
 
-    neutral: what makes its casts neutral.  Gradients are of a random combination of all outputs, the same every time,
-    and zeros where a parameter has none.
+    neutral: what makes its casts neutral.  Gradients are of a random combination of all outputs that count, the same
+    every time, and zeros where a parameter has none.
     """
     parameters = {names[name]: p for name, p in model.named_parameters() if names[name] in values}
     own = [(p, p.grad) for p in parameters.values()]
@@ -78,7 +78,7 @@ def run(
         torch.manual_seed(0)
         try:
             with neutral or contextlib.nullcontext():
-                seen = _run(model, parameters, data, loss, sizes)
+                seen = _run(model, parameters, data, counted, sizes)
             return replace(seen, casts=tuple(neutral.casts)) if neutral is not None else seen
         finally:
             for p, gradient in own:
@@ -89,13 +89,12 @@ def _run(
     model: nn.Module,
     parameters: Mapping[str, nn.Parameter],
     data: tuple[Any, Any],
-    loss: str | None,
+    counted: Counted,
     sizes: Sequence[float],
 ) -> Pass:
     made = model(*data[0], **data[1])
-    returned = leaves(dict(made) if isinstance(made, Mapping) else made)
-    outputs = [x for x in returned if isinstance(x, Tensor) and x.dtype.is_floating_point]
-    if loss is not None:
+    outputs = [x for x in counted.of(made) if isinstance(x, Tensor) and x.dtype.is_floating_point]
+    if counted.loss is not None:
         outputs[0] = cross_entropy(outputs[0])
     torch.manual_seed(2)
     weighted = [(x * torch.randn(x.shape, device="cpu").to(x)).sum() for x in outputs if x.requires_grad]

@@ -81,9 +81,9 @@ def test_an_export_that_is_not_decomposed_is_the_same_graph(name: str, monkeypat
         return asked[-1]
 
     monkeypatch.setattr(exporting, "_functional", record)
-    quick = lower_program(model, exporting.exported(model, (x,), {}), None)
+    quick = lower_program(model, exporting.exported(model, (x,), {}))
     monkeypatch.setattr(exporting, "_functional", lambda program: False)
-    slow = lower_program(model, exporting.exported(model, (x,), {}), None)
+    slow = lower_program(model, exporting.exported(model, (x,), {}))
     assert asked == [stays]
     assert quick.graph == slow.graph and quick.leaves == slow.leaves
 

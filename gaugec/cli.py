@@ -138,7 +138,10 @@ def verify(
 def _proofs(name: str, result: Any) -> dict[str, Any]:
     """The theorems of one spec, for a program to read."""
     fields = ("name", "verdict", "reason", "conditions", "steps", "seconds")
-    return {"spec": name, "ok": result.ok, "gauges": [{f: getattr(t, f) for f in fields} for t in result.theorems]}
+    gauges = [
+        {**{f: getattr(t, f) for f in fields}, "unmatched": why} for t, why in zip(result.theorems, result.unmatched)
+    ]
+    return {"spec": name, "ok": result.ok, "gauges": gauges}
 
 
 def _print_json(what: Any) -> None:

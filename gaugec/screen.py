@@ -19,6 +19,7 @@ from gaugec.progress import Progress, heard
 from gaugec.runtime.report import overview
 
 _STYLES = {"proved": "green", "approximate": "yellow", "refused": "red"}
+_LOUD = {"refused": "yellow", "no site": "dim"}
 _FOUND = {"ok": "green", "differs": "red", "not done": "yellow"}
 
 
@@ -89,10 +90,11 @@ def show_verification(out: Console, name: str, result: Any, seconds: float, expl
     out.print(Text(name, "bold"))
     for operator, found in result.operators:
         out.print(Text(f"  op {operator}: {'; '.join(found)}", "dim"))
-    for theorem in theorems:
+    for theorem, unmatched in zip(theorems, result.unmatched, strict=True):
         verdict = (theorem.verdict.ljust(width), _STYLES.get(theorem.verdict, "bold"))
         out.print(Text.assemble("  ", verdict, "  ", theorem.name, (f"  {theorem.seconds:.2f} s", "dim")))
-        details = list(_details(theorem, explain))
+        details = [f"not matched yet: {unmatched}"] if unmatched else []
+        details += _details(theorem, explain)
         if details:
             out.print(Text(indent(details, width + 4), "dim"))
     proved = sum(theorem.verdict == "proved" for theorem in theorems)
@@ -127,4 +129,4 @@ def show_recheck(out: Console, result: Any) -> None:
 def show_sites(out: Console, certificate: Mapping[str, Any]) -> None:
     """Print one line a gauge with its sites, then what was refused."""
     for line in overview(certificate):
-        out.print(Text(line, "yellow" if line.startswith("  refused:") else ""))
+        out.print(Text(line, _LOUD.get(line.strip().partition(":")[0], "")))

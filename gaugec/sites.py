@@ -135,7 +135,7 @@ class Refusal:
     parameter: from which the search began, and what else would have moved; parameters: their names alone.
     reason, operation, place: what ended it and where.  outputs: a moved value would have left the model.
     near: some readers of the moved value were found, so that this is a site but for one obstacle.
-    tied: a weight that two modules share would have moved.
+    tied: a weight that two modules share would have moved.  dead: nothing depends on it, at these inputs.
     axis: which axis of which parameter was followed.  law: what would have to hold.  line: of source code, if known.
     """
 
@@ -152,6 +152,7 @@ class Refusal:
     law: str = ""
     line: str = ""
     tied: bool = False
+    dead: bool = False
 
     def __bool__(self) -> bool:
         return False
@@ -164,4 +165,5 @@ class Refusal:
     def __str__(self) -> str:
         where = " at " + self.operation if self.operation and f"at {self.operation}" not in self.reason else ""
         where += f" in {self.place}" if self.place else ""
-        return f"{self.gauge} at {self.parameter}: {self.reason}{where}{self.note}"
+        at = f" at {self.parameter}" if self.parameter else ""
+        return f"{self.gauge}{at}: {self.reason}{where}{self.note}"

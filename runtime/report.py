@@ -60,7 +60,10 @@ def report(
 
 
 def overview(certificate: Mapping[str, Any]) -> list[str]:
-    """One line a gauge: its sites, their groups, how many copies of them, the verdicts; then what was refused."""
+    """One line a gauge: its sites, their groups, how many copies of them, the verdicts; then what was refused.
+
+    A gauge without a site is one line: the refusal that came nearest.  Those of which nothing came near share one.
+    """
     whole = unfolded(certificate)
     found: dict[str, list[dict[str, Any]]] = {}
     for site in whole["sites"]:
@@ -73,7 +76,14 @@ def overview(certificate: Mapping[str, Any]) -> list[str]:
         copies = sum(whole["layouts"][site["layout"]]["copies"] for site in sites)
         shared = f" in {copies} copies" if copies > len(sites) else ""
         lines.append(f"  {gauge.ljust(width)}  {_count(len(sites), 'site')}{shared} of {groups}, {verdicts}")
-    return [*lines, *(f"  refused: {refusal}" for refusal in certificate["refused"])]
+    refused: dict[str, list[str]] = {}
+    for refusal in certificate["refused"]:
+        refused.setdefault(refusal.partition(" at ")[0].partition(":")[0], []).append(refusal)
+    for gauge, refusals in refused.items():
+        shown = refusals if gauge in found else refusals[:1]
+        lines += [f"  {'refused' if gauge in found else 'no site'}: {refusal}" for refusal in shown]
+    nowhere = [t["gauge"] for t in whole["theorems"] if t["gauge"] not in found and t["gauge"] not in refused]
+    return [*lines, *([f"  no site: {', '.join(nowhere)}"] if nowhere else [])]
 
 
 def proved_once(sites: int, structures: int) -> str:

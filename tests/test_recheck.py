@@ -280,7 +280,7 @@ def edits() -> list[tuple[str, str, str, str, str]]:
         ("site", '"up.weight", "up.bias", "down', '"up.bias", "up.bias", "down', "sites",
          "parameters[0] is `'up.bias'`"),
         ("role", '"exponent": "-1"', '"exponent": "2"', "sites", "layout, bindings[2], exponent is `'2'`"),
-        ("ungauged", '"ungauged": {"down.bias": "no gauge of the spec holds there"}', '"ungauged": {}', "code", "line"),
+        ("ungauged", '"ungauged": {', '"ungauged": {"nothing": "no gauge", ', "code", "line"),
         ("comment", "# fix rownorm", "# fixes rownorm", "code", "line"),
         ("a line more", "\nCOMPONENTS = ", "\nprint(1)\nCOMPONENTS = ", "code", "is `print(1)`"),
     ]  # fmt: skip

@@ -166,6 +166,10 @@ def unexpected_token(text: str, file: str, kind: str, start: int, end: int, acce
             return SpecError(message, here, "leave the brackets out")
         if complete and kind == "NAME" and re.match(r"\s*->", text[end : end + 80]):
             return SpecError("an action stands outside of a 'for every' line", here, _LINE["for"])
+        if before.clause == "model" and kind == "NAME" and "\n" in text[before.end : start]:
+            if re.match(r"\s*=(?!=)", text[end : end + 80]):
+                message = "every line of the model begins with the word 'model'"
+                return SpecError(message, here, f"write `model {found} = …`")
         if "PLUS" in accepts and kind in ("NAME", "NUMBER", "LPAR") and "\n" not in text[before.end : start]:
             message = f"two values stand side by side: {quote(before.token)} and {quote(found)}"
             return SpecError(message, here, "write '*' or '@' between them")

@@ -152,18 +152,19 @@ class Closure:
             for user in self.graph.users[id]:
                 heapq.heappush(pending, user)
         if first is not None:
-            first.near = bool(self.kept) and self._complete()
+            self._judge(first)
             raise first
         try:
             self._closed()
         except Blocked as error:
-            error.near = bool(self.kept) and self._complete()
+            self._judge(error)
             raise
         return self
 
-    def _complete(self) -> bool:
-        """Is every role played?"""
-        return {b.role for b in self.bound} >= set(self.pattern.roles)
+    def _judge(self, error: Blocked) -> None:
+        """How near a miss is: is every role played, and was a value kept too?"""
+        error.whole = {b.role for b in self.bound} >= set(self.pattern.roles)
+        error.near = bool(self.kept) and error.whole
 
     def _step(self, node: Node) -> list[Outcome | Demand]:
         states = [self.states.get(a.node, []) for a in node.operands]
@@ -187,7 +188,7 @@ class Closure:
         outcomes = [replace(o, key=self._formula_s(o)) for o in outcomes]
         for outcome in outcomes:
             if outcome.key is not None and outcome.key not in self.pattern.keys:
-                raise Blocked(_unexpected(outcome.key, node), node, _STEP)
+                raise self._no_such_step(outcome.key, node, self._playing(node))
             if outcome.key is not None:
                 self.steps.add(outcome.key)
         moving = [
@@ -200,6 +201,22 @@ class Closure:
             raise Blocked("not supported: one value in which a part is kept and a part moves", node)
         self.states[node.id] = moving
         return False
+
+    def _playing(self, node: Node) -> set[object]:
+        """The values of the formula that the operands of a node play."""
+        return {played(state) for access in node.operands for state in self.states.get(access.node, [])}
+
+    def _no_such_step(self, key: Key, node: Node, playing: Set[object]) -> Blocked:
+        """The refusal of a step, with those that the formula has there.
+
+        It is stray where what is multiplied with itself was only just applied: so every norm reads every matrix.
+        """
+        there = sorted((k for k in self.pattern.keys if any(part in playing for part in k[1:])), key=repr)
+        steps = list(dict.fromkeys(_STEPS[str(k[0])].format(_function(k)) for k in there))
+        expected = f"there it has {' or '.join(steps)}" if steps else "there it ends"
+        error = Blocked(_unexpected(key, node), node, f"the formula of the gauge has no such step: {expected}")
+        error.stray = key[0] == "product" and key[0] not in {k[0] for k in there} and all(map(_first, playing))
+        return error
 
     def _formula_s(self, outcome: Outcome) -> Key | None:
         """The formula's own step where it applies the same function to the same value, however that is spelled."""
@@ -253,7 +270,7 @@ class Closure:
                 others.remove(mine)
                 wanted.extend(others)
         if not wanted:
-            raise Blocked(_unexpected((demand.kind, mine), node), node, _STEP)
+            raise self._no_such_step((demand.kind, mine), node, {mine})
         access = node.operands[demand.operand]
         for digit, spot in demand.variables.items():
             if spot.variable not in access.variables and digit in self.alive:
@@ -414,6 +431,32 @@ def _roles_in(tag: object) -> list[int]:
     return []
 
 
+_STEPS = {
+    "apply": "a parameter that is applied to data",
+    "map": "{} of it",
+    "along": "{} of it",
+    "gate": "a product with values that stay",
+    "weigh": "weights that stay, along its axis",
+    "forget": "a function that forgets the shift",
+    "add": "a sum with another moved value",
+    "contract": "a contraction with what undoes it",
+    "product": "a product with another moved value",
+    "sum": "a sum along its axis",
+}
+
+
+def _first(tag: object) -> bool:
+    """Is a value of the formula a parameter, or what comes of applying it?"""
+    return isinstance(tag, tuple) and (tag[0] == "role" or (tag[0] == "apply" and _first(tag[1])))
+
+
+def _function(key: Key) -> object:
+    """The function of a step that applies one, as a spec writes it."""
+    if key[0] == "map":
+        return spelled(key[1], key[2])  # type: ignore[arg-type]
+    return key[1] if len(key) > 1 else key[0]
+
+
 def _unexpected(key: Key, node: Node) -> str:
     words = {
         "gate": "the moved value is multiplied by values that vary along its axis",
@@ -425,6 +468,5 @@ def _unexpected(key: Key, node: Node) -> str:
         "product": "moved values are multiplied together",
         "sum": "the moved axis is summed",
     }
-    name = spelled(key[1], key[2]) if key[0] == "map" else key[1] if len(key) > 1 else key[0]  # type: ignore[arg-type]
-    what = words.get(str(key[0]), f"the moved value passes {name}")
+    what = words.get(str(key[0]), f"the moved value passes {_function(key)}")
     return f"{what} at {node.source or node.word}, where the formula has no such step"

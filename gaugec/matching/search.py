@@ -46,7 +46,9 @@ class Miss:
     """Why a parameter's axis is no site: falsy, with its reason.
 
     leaf, axis: where the search began; span: the part of that axis, as (start, length), or None for all of it; node:
-    where it ended; law: what would have to hold there; progress, passed: how far it came (for choosing what to show).
+    where it ended; law: what would have to hold there; progress, steps, passed: how far it came, in bound parameters,
+    steps of the formula, and values of the model; stray: it only met a step that the formula has nowhere
+    near; whole: every role was played.
     """
 
     leaf: int
@@ -58,6 +60,9 @@ class Miss:
     law: str = ""
     span: tuple[int, int] | None = None
     passed: int = 0
+    steps: int = 0
+    stray: bool = False
+    whole: bool = False
 
     def __bool__(self) -> bool:
         return False
@@ -66,6 +71,12 @@ class Miss:
     def leaves(self) -> bool:
         """Would a moved value have left the model?"""
         return self.reason == LEAVES
+
+    @property
+    def far(self) -> tuple[object, ...]:
+        """How far it came; the larger, the farther."""
+        left = self.leaves and self.whole
+        return self.near, left, not self.stray, self.steps, self.passed, not self.leaves, self.progress
 
     @property
     def near(self) -> bool:
@@ -224,12 +235,15 @@ class Matcher:
                         progress,
                         _roles(bound),
                         error.law,
+                        None,
+                        len(closure.states),
+                        len(closure.steps),
                     )
             except Blocked as error:
                 node = error.node.id if error.node is not None else None
                 progress = max(progress, len(bound)) + (10 if error.near else 0)
-                passed = len(closure.states)
-                return Miss(leaf.id, axis, str(error), node, progress, _roles(bound), error.law, None, passed)
+                came = (None, len(closure.states), len(closure.steps), error.stray, error.whole)
+                return Miss(leaf.id, axis, str(error), node, progress, _roles(bound), error.law, *came)
         return Miss(leaf.id, axis, "the search for a closed site did not end", node, progress, _roles(bound))
 
     def _cut(self, moved: frozenset[int], kept: frozenset[int]) -> frozenset[int]:

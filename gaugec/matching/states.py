@@ -28,7 +28,7 @@ class Blocked(Exception):
     def __init__(self, message: str, node: Node | None = None, law: str = "") -> None:
         super().__init__(message)
         self.node, self.law = node, law
-        self.near = False
+        self.near = self.stray = self.whole = False
 
 
 class Demote(Exception):

@@ -47,7 +47,7 @@ def checked(
     if measured.dead:
         # a site from which nothing reaches an output has nothing to prove, and its parameters nothing to learn
         reason = "no output depends on it, with these example inputs (do the tokens differ?)"
-        refusals += [_refused(left[number], reason) for number in measured.dead]
+        refusals += [replace(_refused(left[number], reason), dead=True) for number in measured.dead]
         left = [site for number, site in enumerate(left) if number not in measured.dead]
         measured = _witnessed(traced, left)
     places = ((tuple(args), dict(kwargs)), *traced.gradients.inputs)

@@ -149,7 +149,7 @@ def _written(
         tied={name: canonical for name, canonical in traced.names.items() if name != canonical},
         refused=[str(refused) for refused in refusals],
         gauged=gauged(sites, traced.shapes),
-        ungauged={name: _why(name, refusals, traced) for name in finder.ungauged(sites)},
+        ungauged={name: _why(name, refusals, finder) for name in finder.ungauged(sites)},
         unchecked={"what": sites[0].unchecked if sites else "", "why": list(looked.why)},
         witness={
             "error": f"{looked.measured.error:.1e}",
@@ -237,12 +237,14 @@ def stated(theorems: Sequence[Theorem]) -> list[dict[str, Any]]:
     ]
 
 
-def _why(name: str, refusals: Sequence[Refusal], traced: Trace) -> str:
-    """Why no gauge moves a parameter."""
+def _why(name: str, refusals: Sequence[Refusal], finder: Finder) -> str:
+    """Why no gauge moves a parameter: the refusal that came nearest."""
     for refusal in refusals:
         if refusal.near and name in refusal.parameters:
             return str(refusal)
-    return traced.blocked.get(name) or "no gauge of the spec holds there"
+    if name in finder.traced.blocked:
+        return finder.traced.blocked[name]
+    return str(finder.farthest[name][1]) if name in finder.farthest else "no gauge of the spec holds there"
 
 
 def largest(sites: Sequence[Site]) -> list[Site]:
@@ -271,6 +273,8 @@ def _unproved(entry: Entry, theorem: Theorem) -> ProofError:
 def _no_site(gauge: Gauge, refused: Sequence[Refusal], traced: Trace) -> MatchError:
     reasons = "".join("\n  " + refusal.explained().replace("\n", "\n  ") for refusal in refused[:3])
     advice = "mark its `use` line `optional` if the model need not have it"
+    if any(refusal.dead for refusal in refused):
+        advice = "give inputs that differ along every axis: tokens that are not all equal, a length of at least 2"
     if any(refusal.outputs for refusal in refused) and traced.loss is None:
         advice = 'if output 0 is logits that only reach a cross-entropy, say so with loss="cross_entropy"; or ' + advice
     return MatchError(f"{gauge.name} finds no site in the model{':' if reasons else ''}{reasons}", gauge.span, advice)

@@ -9,12 +9,11 @@ from collections.abc import Sequence
 
 from gaugec.errors import MatchError
 from gaugec.graph.ir import Node
-from gaugec.graph.statement import Movement, Statement
-from gaugec.language.lower import lower, lower_fixes
+from gaugec.language.lower import lower_fixes
 from gaugec.language.tree import Entry, Gauge
-from gaugec.matching.pattern import patterns
 from gaugec.matching.search import Candidate, Matcher, Miss, regions
 from gaugec.matching.site import make_site, pairings
+from gaugec.pipeline.followed import followed
 from gaugec.proof.prove import Theorem, prove_invariance
 from gaugec.sites import Refusal, Site
 from gaugec.tracing.trace import Trace
@@ -29,18 +28,6 @@ def _acting(leaf: Node, candidate: Candidate) -> int:
     """The axis of the first bound parameter along which the group acts."""
     digits = candidate.bound[0].digits
     return next(leaf.modes[e.position].axis for d, e in sorted(digits.items()) if d in candidate.group)
-
-
-def _movements(theorem: Theorem) -> dict[str, Movement]:
-    """The prover's movements as the matcher reads them; what it cannot follow is "general"."""
-    turned = {m.inverse for m in theorem.movements.values() if m.kind == "rotate"}
-    made: dict[str, Movement] = {}
-    for role, found in theorem.movements.items():
-        simple = found.coefficient == 1 and len(turned) <= 1
-        if found.kind != "none":
-            kind = found.kind if simple else "general"
-            made[role] = Movement(kind, found.axis, found.exponent, found.dual, found.shift_by)
-    return made
 
 
 class Finder:
@@ -60,16 +47,17 @@ class Finder:
         self.tied = {leaf: ", ".join(tied[name]) for leaf, name in self.names.items() if name in tied}
         blocked = {traced.leaves[name]: why for name, why in traced.blocked.items() if name in traced.leaves}
         self.matcher = Matcher(self.graph, blocked, self.labels)
-        self.near: dict[str, str] = {}
+        self.farthest: dict[str, tuple[tuple[object, ...], Refusal]] = {}
 
     def sites(self, entry: Entry, theorem: Theorem) -> tuple[list[Site], list[Refusal]]:
         """Every proved site of one gauge, and what came near."""
         gauge = entry.gauge
-        statement: Statement = lower(gauge)
-        all_patterns, why = patterns(statement, _movements(theorem))
+        all_patterns, why = followed(gauge, theorem)
+        if not all_patterns and not entry.required:
+            return [], [Refusal(gauge.name, "", f"proved, not matched yet: {why}", "", "", False, False)]
         if not all_patterns:
             raise MatchError(
-                f"{gauge.name} is proved, but not supported yet: {why}",
+                f"{gauge.name} is proved, but not matched yet: {why}",
                 gauge.span,
                 "mark it `optional`, or state it with whole axes",
             )
@@ -97,16 +85,28 @@ class Finder:
                 refusals.append(
                     Refusal(gauge.name, self.labels[leaf], reason, *where, False, True, moved, "", axis, law, kept.line)
                 )
-        near = [miss for miss in misses if miss.near]
+        near = [miss for miss in misses if miss.near and not miss.stray]
+        # of every parameter the search that came farthest
+        far: dict[int, Miss] = {}
+        for miss in sorted(misses, key=lambda r: r.far, reverse=True):
+            if miss.progress > 0:
+                far.setdefault(miss.leaf, miss)
+        for miss in far.values():
+            self._remember(miss, self._refusal(gauge, miss))
+        far = {leaf: miss for leaf, miss in far.items() if not miss.stray} or far
         if not near and not sites:
-            # nothing came near: of every parameter the search that came farthest, values that leave the model first
-            far: dict[int, Miss] = {}
-            for miss in sorted(misses, key=lambda r: (not r.leaves, -r.passed, -r.progress)):
-                if miss.progress > 0:
-                    far.setdefault(miss.leaf, miss)
             near = list(far.values())[:5]
+            leaving = next((miss for miss in far.values() if miss.leaves), None)
+            if leaving is not None and not any(miss.leaves for miss in near[:3]):
+                near[2:] = [leaving, *near[2:4]]  # for that there is a cure: a word on the loss
         refusals += [self._refusal(gauge, miss) for miss in near]
         return sites, list(dict.fromkeys(refusals))
+
+    def _remember(self, miss: Miss, refusal: Refusal) -> None:
+        """Of all gauges, the refusal that came farthest at every parameter that it would have moved."""
+        for name in dict.fromkeys((self.names[miss.leaf], *refusal.parameters)):
+            if name not in self.farthest or self.farthest[name][0] < miss.far:
+                self.farthest[name] = (miss.far, refusal)
 
     def _prove(self, candidate: Candidate) -> tuple[Theorem, tuple[str, int]]:
         moved = regions(self.graph, candidate)

@@ -20,6 +20,7 @@ from gaugec.language import load
 from gaugec.language.lower import all_dims, lower, term
 from gaugec.language.tree import Entry, Gauge, Operator, Spec
 from gaugec.laws import functions
+from gaugec.pipeline.followed import unmatched
 from gaugec.pipeline.repair import repair
 from gaugec.progress import counted
 from gaugec.proof.prove import Theorem, prove_statement
@@ -32,6 +33,7 @@ from gaugec.sampling.search import search
 class Verification:
     """Every theorem of a spec, in the order of its gauges.  `ok`: all of them may be used as the spec says.
 
+    unmatched: of every gauge, why no compile can have a site of it yet, or "".
     operators: of every operator that the spec defines, its name and the laws that were found and proved, in words.
     """
 
@@ -39,6 +41,7 @@ class Verification:
     theorems: tuple[Theorem, ...]
     accepted: tuple[bool, ...]
     operators: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    unmatched: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -50,8 +53,9 @@ class Verification:
 
     def __str__(self) -> str:
         lines = [f"{self.spec}:", *(f"  op {name}: {'; '.join(laws)}" for name, laws in self.operators)]
-        for theorem in self.theorems:
+        for theorem, why in zip(self.theorems, self.unmatched, strict=True):
             lines.append(f"  {theorem.name}: {theorem.verdict}" + (f" ({theorem.reason})" if theorem.reason else ""))
+            lines += [f"    not matched yet: {why}"] if why else []
             lines += [f"    if {condition}" for condition in theorem.conditions]
             lines += [f"    {line}" for line in theorem.evidence]
         return "\n".join(lines)
@@ -73,7 +77,8 @@ def verify(spec: str | Path | Spec, *, limit: float | None = None) -> Verificati
         theorems = tuple(_theorem(entry) for entry in counted(loaded.entries))
         laws = tuple((operator.name, _laws(operator)) for operator in operators)
     accepted = tuple(_accepted(entry, theorem) for entry, theorem in zip(loaded.entries, theorems))
-    return Verification(loaded.name, theorems, accepted, laws)
+    whys = (unmatched(e.gauge, t) if good else "" for e, t, good in zip(loaded.entries, theorems, accepted))
+    return Verification(loaded.name, theorems, accepted, laws, tuple(whys))
 
 
 def _accepted(entry: Entry, theorem: Theorem) -> bool:

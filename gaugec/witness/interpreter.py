@@ -100,7 +100,7 @@ class Runner:
         return made
 
     def run(self, parameters: Mapping[str, Tensor]) -> list[Tensor]:
-        """Every buffer written, and every floating output that counts, with the loss in place of the first if it is named."""
+        """Every buffer written, and every floating output that counts, with the loss in place of the first if named."""
         values = [
             parameters[self.parameter_of[node.name]] if node.name in self.parameter_of else self.fixed[node.name]
             for node in self.program.graph.nodes

@@ -26,7 +26,7 @@ def _together(spec: Spec) -> Verification:
     theorems = tuple(theorem for part in parts for theorem in part.theorems)
     accepted = tuple(each for part in parts for each in part.accepted)
     operators = tuple(dict.fromkeys(operator for part in parts for operator in part.operators))
-    return Verification(spec.name, theorems, accepted, operators)
+    return Verification(spec.name, theorems, accepted, operators, ("",) * len(theorems))
 
 
 @contextmanager

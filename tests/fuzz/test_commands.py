@@ -141,7 +141,7 @@ def call(*words: str) -> Result:
         ("compile wrong.gauge hostile_factories:good -o x.py", 1, "is refused"),
         ("compile typo.gauge hostile_factories:good -o x.py", 1, "typo.gauge:8:"),
         ("compile sound.gauge hostile_factories:good -o .", 2, "is a directory"),
-        ("compile sound.gauge hostile_factories:good", 2, "Missing option"),
+        ("compile sound.gauge hostile_factories:good", 0, "nothing written, as there is no -o: 1 site"),
         ("compile sound.gauge hostile_factories -o x.py", 2, "should read package.module:factory"),
         ("compile sound.gauge :f -o x.py", 2, "should read package.module:factory"),
         ("compile sound.gauge ..:f -o x.py", 2, "raised"),

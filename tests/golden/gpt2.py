@@ -85,7 +85,7 @@ METADATA: dict[str, Any] = {
         {"gauge": "value_rotation", "verdict": "proved", "conditions": [], "steps": [0, 1, 2], "sampled": True},
         {"gauge": "qk_rotation", "verdict": "proved", "conditions": [], "steps": [0, 1, 2], "sampled": True},
     ],
-    "loss": "",
+    "loss": "", "outputs": [], "taken": [],
     "traced": "same graph with input sizes 5->8, 8->21; 5->6, 8->9; in numbers 5->1, 8->1",
     "inputs": [
         ("input_ids", (5, 8)), ("dropout", (5, 8, 42)), ("dropout", (5, 8, 42)), ("dropout", (5, 8, 42)),
@@ -146,10 +146,17 @@ METADATA: dict[str, Any] = {
             ],
         },
     ],
-    "refused": [],
+    "refused": [], "gauged": (21546, 69132),
     "ungauged": {
-        "transformer.wte.weight": "no gauge of the spec holds there",
-        "transformer.wpe.weight": "no gauge of the spec holds there",
+        "transformer.wte.weight": (
+            "value_rotation at transformer.wte.weight (tied to lm_head.weight): the moved axis is looked up by inde"
+            "x at aten.embedding in transformer.wte; transformer.wte.weight and lm_head.weight are one tied weight,"
+            " and every use of it would move"
+        ),
+        "transformer.wpe.weight": (
+            "value_rotation at transformer.wpe.weight: transformer.wte.weight (tied to lm_head.weight) must move, a"
+            "nd the formula has no role left for it at aten.add in transformer"
+        ),
         "transformer.h.0.ln_{1..2}.weight": "no gauge of the spec holds there",
         "transformer.h.1.ln_{1..2}.weight": "no gauge of the spec holds there",
         "transformer.h.2.ln_{1..2}.weight": "no gauge of the spec holds there",
@@ -157,9 +164,20 @@ METADATA: dict[str, Any] = {
         "transformer.h.1.ln_{1..2}.bias": "no gauge of the spec holds there",
         "transformer.h.2.ln_{1..2}.bias": "no gauge of the spec holds there",
         "transformer.h.{0..2}.attn.c_proj.bias": "no gauge of the spec holds there",
-        "transformer.h.{0..2}.mlp.c_fc.weight": "no gauge of the spec holds there",
-        "transformer.h.{0..2}.mlp.c_fc.bias": "no gauge of the spec holds there",
-        "transformer.h.{0..2}.mlp.c_proj.weight": "no gauge of the spec holds there",
+        "transformer.h.{0..2}.mlp.c_fc.weight": (
+            "value_rotation at transformer.h.{0..2}.mlp.c_fc.weight, with transformer.h.{0..2}.mlp.c_fc.bias: (1/2)"
+            " * x * (tanh((3989422804014327/5000000000000000) * (x + (8943/200000) * x**3)) + 1) acts on each coord"
+            "inate by itself at aten.mul in transformer.h.{0..2}.mlp.act"
+        ),
+        "transformer.h.{0..2}.mlp.c_fc.bias": (
+            "value_rotation at transformer.h.{0..2}.mlp.c_fc.weight, with transformer.h.{0..2}.mlp.c_fc.bias: (1/2)"
+            " * x * (tanh((3989422804014327/5000000000000000) * (x + (8943/200000) * x**3)) + 1) acts on each coord"
+            "inate by itself at aten.mul in transformer.h.{0..2}.mlp.act"
+        ),
+        "transformer.h.{0..2}.mlp.c_proj.weight": (
+            "value_rotation at transformer.h.{0..2}.mlp.c_proj.weight: no axis is left on which one element acts: i"
+            "t is weighted by values that vary along it at aten.native_dropout in transformer.h.{0..2}.mlp.dropout"
+        ),
         "transformer.h.{0..2}.mlp.c_proj.bias": "no gauge of the spec holds there",
         "transformer.ln_f.weight": "no gauge of the spec holds there",
         "transformer.ln_f.bias": "no gauge of the spec holds there",

@@ -176,7 +176,7 @@ METADATA: dict[str, Any] = {
         {"gauge": "qk_rotation_rope", "verdict": "proved", "conditions": [], "steps": [0, 2, 4], "sampled": True},
         {"gauge": "logit_shift", "verdict": "proved", "conditions": [], "steps": [0, 5], "sampled": True},
     ],
-    "loss": "cross_entropy",
+    "loss": "cross_entropy", "outputs": [], "taken": [],
     "traced": "same graph with input sizes 5->8, 8->75; 5->6, 8->9; in numbers 5->1, 8->1",
     "inputs": [("model.rotary_emb.inv_freq", (5,)), ("input_ids", (5, 8)), ("targets", (5, 8))],
     "graph_sha256": "a1cc8b037b6ad51557b670b85f929bd92effcfb8ebeb78d2e4467e98087b3e60",
@@ -282,14 +282,14 @@ METADATA: dict[str, Any] = {
             "parameters": ["lm_head.weight"],
         },
     ],
-    "refused": [
-        (
+    "refused": [], "gauged": (51360, 54288),
+    "ungauged": {
+        "model.embed_tokens.weight": (
             "swiglu_rescale at model.embed_tokens.weight, with model.layers.0.self_attn.q_proj.weight: moved values"
             " are multiplied together at aten.pow, where the formula has no such step in model.layers.0.input_layer"
             "norm"
         ),
-    ],
-    "ungauged": {"model.embed_tokens.weight": "refused[0]"},
+    },
     "parameters": {
         "model.embed_tokens.weight": (61, 48), "lm_head.weight": (61, 48),
         "model.layers.{0..2}.self_attn.q_proj.weight": (60, 48),

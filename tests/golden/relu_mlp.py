@@ -90,7 +90,7 @@ METADATA: dict[str, Any] = {
         },
         {"gauge": "logit_shift", "verdict": "proved", "conditions": [], "steps": [0, 5], "sampled": True},
     ],
-    "loss": "",
+    "loss": "", "outputs": [], "taken": [],
     "traced": "same graph with input sizes 3->6; 3->4; in numbers 3->1; fixed sizes 7",
     "inputs": [("x", (3, 7))],
     "graph_sha256": "5f03cfb0b015c3c3eec5b2ba5d379ba61dcbdb61eb4232f442b72e95d0fd8be8",
@@ -125,7 +125,13 @@ METADATA: dict[str, Any] = {
         "logit_shift at maps.2.weight: the moved value is an output of the model at aten.linear in maps.2",
         "logit_shift at maps.{0..1}.weight: relu acts on each coordinate by itself at aten.relu",
     ],
-    "ungauged": {"maps.2.bias": "no gauge of the spec holds there"},
+    "gauged": (241, 246),
+    "ungauged": {
+        "maps.2.bias": (
+            "relu_rescale at maps.2.weight, with maps.2.bias: the moved value is an output of the model at aten.lin"
+            "ear in maps.2"
+        ),
+    },
     "parameters": {
         "maps.0.weight": (11, 7), "maps.0.bias": (11,), "maps.1.weight": (9, 11), "maps.1.bias": (9,),
         "maps.2.weight": (5, 9), "maps.2.bias": (5,),

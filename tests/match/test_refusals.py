@@ -161,3 +161,15 @@ def test_the_line_is_no_part_of_the_graph() -> None:
 
 
 assert Net  # the models are made of it
+
+
+# --- which refusals are shown
+def test_the_operation_that_blocks_comes_before_what_leaves_the_model(spec: str) -> None:
+    found = [r for r in refused(spec, mlp(act=F.gelu), torch.randn(BATCH, WIDTH)) if r.gauge == "relu_rescale"]
+    assert found[0].operation == "aten.gelu"
+
+
+def test_the_step_that_the_formula_has_there_is_said(spec: str) -> None:
+    every = refused(spec, mlp(act=torch.abs), torch.randn(BATCH, WIDTH))
+    (found,) = [r for r in every if r.operation == "aten.abs" and r.gauge == "relu_rescale"]
+    assert found.law == "the formula of the gauge has no such step: there it has relu of it"

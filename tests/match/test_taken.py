@@ -298,3 +298,12 @@ def test_what_cannot_be_exported_is_told_with_its_cure(model: nn.Module, given: 
 def test_a_cache_that_is_returned() -> None:
     with pytest.raises(gaugec.MatchError, match="the model takes or returns a cache: call it with use_cache=False"):
         gaugec.compile("llama", llama(), {"input_ids": IDS, "use_cache": True}, loss="cross_entropy")
+
+
+def test_inputs_that_do_not_differ_are_told() -> None:
+    with pytest.raises(gaugec.MatchError) as caught:
+        gaugec.compile("llama", llama(), {"input_ids": torch.ones_like(IDS)}, loss="cross_entropy")
+    assert "no output depends on it, with these example inputs" in str(caught.value)
+    assert str(caught.value).endswith(
+        "help: give inputs that differ along every axis: tokens that are not all equal, a length of at least 2"
+    )

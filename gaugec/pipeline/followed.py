@@ -1,0 +1,43 @@
+"""A proved gauge as the matcher reads it, or why it can follow none yet: then no model will have a site of it.
+
+What this module does not do: it looks at no model (see `gaugec.pipeline.find`).
+"""
+
+from __future__ import annotations
+
+from gaugec.graph.statement import Movement
+from gaugec.groups import GROUPS
+from gaugec.language.lower import lower
+from gaugec.language.tree import Gauge
+from gaugec.matching.pattern import Pattern, patterns
+from gaugec.proof.theorem import Theorem
+
+
+def followed(gauge: Gauge, theorem: Theorem) -> tuple[list[Pattern], str]:
+    """The patterns of a proved gauge, and why there are none, if so."""
+    statement = lower(gauge)
+    return patterns(statement, _movements(theorem))
+
+
+def unmatched(gauge: Gauge, theorem: Theorem) -> str:
+    """Why no compile can have a site of a proved gauge, or ""."""
+    made, why = followed(gauge, theorem)
+    if not made:
+        return why
+    row = GROUPS[lower(gauge).group]
+    return f"no optimizer is compiled for the group {row.name}: {row.missing}" if row.missing else ""
+
+
+def _movements(theorem: Theorem) -> dict[str, Movement]:
+    """The prover's movements as the matcher reads them; what it cannot follow is "general"."""
+    turned = {m.inverse for m in theorem.movements.values() if m.kind == "rotate"}
+    made: dict[str, Movement] = {}
+    for role, found in theorem.movements.items():
+        simple = found.coefficient == 1 and len(turned) <= 1
+        if found.kind != "none":
+            kind = found.kind if simple else "general"
+            made[role] = Movement(kind, found.axis, found.exponent, found.dual, found.shift_by)
+    return made
+
+
+__all__ = ["followed", "unmatched"]

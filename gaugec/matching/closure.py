@@ -209,14 +209,20 @@ class Closure:
     def _no_such_step(self, key: Key, node: Node, playing: Set[object]) -> Blocked:
         """The refusal of a step, with those that the formula has there.
 
-        It is stray where what is multiplied with itself was only just applied: so every norm reads every matrix.
+        It is stray where what the search began with is multiplied with itself: so a norm reads any matrix before it.
         """
         there = sorted((k for k in self.pattern.keys if any(part in playing for part in k[1:])), key=repr)
         steps = list(dict.fromkeys(_STEPS[str(k[0])].format(_function(k)) for k in there))
         expected = f"there it has {' or '.join(steps)}" if steps else "there it ends"
         error = Blocked(_unexpected(key, node), node, f"the formula of the gauge has no such step: {expected}")
-        error.stray = key[0] == "product" and key[0] not in {k[0] for k in there} and all(map(_first, playing))
+        elsewhere = key[0] == "product" and key[0] not in {k[0] for k in there}
+        error.stray = elsewhere and all(map(self._seed_s, playing))
         return error
+
+    def _seed_s(self, tag: object) -> bool:
+        """Is a value of the formula the parameter with which the search began, or what comes of applying it?"""
+        seed = ("role", list(self.pattern.movements).index(self.bound[0].role))
+        return tag in (seed, ("apply", seed))
 
     def _formula_s(self, outcome: Outcome) -> Key | None:
         """The formula's own step where it applies the same function to the same value, however that is spelled."""
@@ -377,7 +383,7 @@ class Closure:
             raise Blocked(f"a value that must move comes out of {source.title}", source, _PARTNER)
         inner = {source.modes[e.position].variable for d, e in places.items() if d in self.alive}
         choices = [a for a in source.operands if self.matcher.depends[a.node] and inner & set(a.variables)]
-        if isinstance(source, Contraction) and len(choices) > 1:  # a factor without the axis (one over its length) is none
+        if isinstance(source, Contraction) and len(choices) > 1:  # a factor without the axis is none
             group = {source.modes[e.position].variable for d, e in places.items() if d in self.context.group}
             choices = [a for a in choices if group <= set(a.variables)]
         if isinstance(source, Contraction) and len(choices) != 1:
@@ -443,11 +449,6 @@ _STEPS = {
     "product": "a product with another moved value",
     "sum": "a sum along its axis",
 }
-
-
-def _first(tag: object) -> bool:
-    """Is a value of the formula a parameter, or what comes of applying it?"""
-    return isinstance(tag, tuple) and (tag[0] == "role" or (tag[0] == "apply" and _first(tag[1])))
 
 
 def _function(key: Key) -> object:

@@ -6,6 +6,7 @@ Plain lines in a pipe and under NO_COLOR; colour and a spinner on a terminal. No
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -29,7 +30,7 @@ def console(*, stderr: bool = False) -> Console:
     return Console(
         highlight=False,
         soft_wrap=True,
-        stderr=stderr,
+        file=sys.stderr if stderr else sys.stdout,  # as it is now: what a model prints is kept away from both later
         color_system=None if _plain() else "auto",
         force_terminal=False if _plain() else None,
     )

@@ -34,6 +34,7 @@ from gaugec.runtime.told import MISSING, told, variable
 ALL = "what the forward reads: it does not run here by itself, and all settings that there are were taken"
 
 _OWN = frozenset(vars(nn.Module())) - {"training"}  # what every module has of its own
+_HOOKS = {name for name in _OWN if isinstance(vars(nn.Module())[name], dict)} - set(TABLES)
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size)
 _CONTAINERS = (dict, list, tuple, set, frozenset, deque)
 _MAPPINGS = ("os", "collections.abc", "_collections_abc")  # `get` and `in` end in `__getitem__`
@@ -79,8 +80,9 @@ class Reads:
     def _values(self) -> Iterator[tuple[tuple[int, str], Any]]:
         things = {id(holder.thing): holder.thing for holder in self.holders}
         for key, thing in things.items():
-            for name in attributes(thing) - (_OWN if _is_module(thing) else set()):
-                yield (key, name), lookup(thing, name)
+            for name in attributes(thing) | (_HOOKS if _is_module(thing) else set()):
+                if name not in _OWN or name in _HOOKS or not _is_module(thing):
+                    yield (key, name), lookup(thing, name)
 
     def __enter__(self) -> None:
         self.complete = False
@@ -308,7 +310,7 @@ def _recorded(name: str, value: Any) -> bool:
     """Is an attribute that was read a setting?  Of what every module has, only the hooks are."""
     if not name.isidentifier() or (name.startswith("__") and name.endswith("__")):
         return False
-    if name in _OWN and not (isinstance(value, dict) and name not in TABLES):
+    if name in _OWN and name not in _HOOKS:
         return False
     return is_setting(value)
 

@@ -50,8 +50,8 @@ def trace(
     _refuse_misuse(model, args, kwargs, loss)
     count = counted(outputs, loss)
     _refuse_inputs(model, tuple(args), dict(kwargs or {}))
+    reads = Reads(model)  # before anything runs: what a first call sets itself (a hook that it installs) is no setting
     here = several(model, tuple(args), dict(kwargs or {}))
-    reads = Reads(model)
     watched = watch(model, *here, reads)
     first = _beside(lower_program(model, _exported(model, here, reads, watched.weights), count), watched)
     _all_seen(model, watched.written, first)

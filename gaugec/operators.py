@@ -121,6 +121,7 @@ TABLE: tuple[Operator, ...] = (
     ),
     Operator("max", "", "along", along=("largest", "x"), aten=_aten("amax"), shift="passes", scale="passes"),
     Operator("min", "", "along", along=("smallest", "x"), aten=_aten("amin"), shift="passes", scale="passes"),
+    Operator("max_window", "", "along", along=("largest", "x"), scale="passes"),  # of those that its data leave in
     Operator("cross_entropy", "loss", "loss", along=("add", ("log", _SUM_EXP), ("mul", -1, "x")), shift="forgets"),
     Operator("rms_norm", "last_axis", "form"),
     Operator("layer_norm", "last_axis", "form"),

@@ -64,6 +64,7 @@ class Builder:
         self.symbolic = symbolic
         self.nodes: list[RawNode] = []
         self.boolean: set[int] = set()
+        self.joined: dict[int, tuple[int, list[Ref]]] = {}  # what was joined along which axis
         self.truth = False  # is what is made next a truth value?
         self.place = ""
         self.source = ""
@@ -101,6 +102,11 @@ class Builder:
         """1 where a new last axis of `size` is at the number that the other axes hold, else 0."""
         ref = self._fresh(numbers)
         return self._add(RawNode(OneHot, (*ref.axes, *_axes([size])), (*ref.shape, size), [ref]))
+
+    def zero(self, ref: Ref) -> bool:
+        """Is it a tensor of zeros?"""
+        node = self.nodes[ref.node]
+        return node.type is Contraction and node.own["coefficient"] == 0
 
     def spread(self, ref: Ref, axis: int) -> bool:
         """Is the value the same all along an axis, because a view spread it?"""
@@ -263,7 +269,28 @@ class Builder:
             return self.opaque(f"{self.source} ({error})", operands, shape)
         joined = Variable(Space(total))
         axes = tuple((joined,) if i == axis else a for i, a in enumerate(refs[0].axes))
-        return self._add(RawNode(Concatenation, axes, shape, refs, (joined,), tuple(pieces)))
+        made = self._add(RawNode(Concatenation, axes, shape, refs, (joined,), tuple(pieces)))
+        self.joined[made.node] = axis, list(operands)
+        return made
+
+    def parts(self, ref: Ref, axis: int) -> list[Ref]:
+        """The pieces of which a value was joined along an axis; the value itself where it was not, or is a view."""
+        along, pieces = self.joined.get(ref.node, (-1, []))
+        plain = [(0, ((1, v),)) for v in (v for a in ref.axes for v in a)]
+        return pieces if along == axis % len(ref.shape) and list(ref.index) == plain else [ref]
+
+    def written(self, ref: Ref, axis: int, start: int, new: Ref) -> Ref:
+        """A value in which `new` stands from `start` on along an axis, in place of what stood there."""
+        pieces: list[Ref] = []
+        at, end = 0, start + new.shape[axis]
+        for piece in self.parts(ref, axis):
+            size = piece.shape[axis]
+            pieces += [self.slice(piece, axis, 0, min(start - at, size))] if at < start else []
+            pieces += [new] if at <= start < at + size else []
+            low = max(end - at, 0)
+            pieces += [self.slice(piece, axis, low, size - low)] if low < size else []
+            at += size
+        return self.cat(pieces, axis)
 
     # -- views ------------------------------------------------------------------------------------------------
     def _fresh(self, ref: Ref) -> Ref:
@@ -352,6 +379,23 @@ class Builder:
             lins[variable] = (begin, ((every, counter),) if count > 1 else ())
             left += [counter] if count > 1 else []
         return self._substitute(ref, axis, tuple(left), lins, shape)
+
+    def windows(self, ref: Ref, axis: int, size: int, step: int) -> Ref:
+        """Every `step` entries of an axis a window of `size`, which may overlap, as a new last axis."""
+        axis %= len(ref.shape)
+        count = (ref.shape[axis] - size) // step + 1
+        ref = self._fresh(ref)
+        shape = (*(count if i == axis else n for i, n in enumerate(ref.shape)), size)
+        digits = ref.axes[axis]
+        if len(digits) != 1:
+            return self.opaque(f"{self.source} (a window across the digits of an axis)", [ref], shape)
+        starts = Variable(Space(count)) if count > 1 else None
+        within = Variable(Space(size)) if size > 1 else None
+        terms = [(s, v) for s, v in ((step, starts), (1, within)) if v is not None]
+        new = (starts,) if starts is not None else ()
+        made = self._substitute(ref, axis, new, {digits[0]: (0, tuple(terms))}, shape[:-1])
+        last = (within,) if within is not None else ()
+        return Ref(made.node, made.index, (*made.axes, last), shape)
 
     def select(self, ref: Ref, axis: int, position: int) -> Ref:
         """One element of an axis, which goes away."""

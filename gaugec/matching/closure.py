@@ -53,6 +53,8 @@ class Owner(Protocol):
     depends: dict[int, bool]
     noisy: frozenset[int]
     chosen: dict[int, int]
+    zeros: frozenset[int]
+    weights: frozenset[int]
 
 
 @dataclass
@@ -66,15 +68,15 @@ class Bound:
     shift_by: Fraction | None = None
 
 
-def fits(pattern: Pattern, role: str, leaf: Node, axis: int, copied: Set[int]) -> bool:
+def fits(pattern: Pattern, role: str, leaf: Node, axis: int, copied: Set[int], summed: bool = False) -> bool:
     """Has the leaf axes beside the acting one exactly when the role has?  (A vector plays a vector.)
 
     copied: modes along which there are copies: a vector of each.  One that has axes with length 1 (the sizes of a
-    weight norm) plays either.
+    weight norm) plays either; so does one that the moved value is itself `summed` against: a reader of width one.
     """
     beside = any(mode.axis != axis for position, mode in enumerate(leaf.modes) if position not in copied)
     matrix = len(pattern.statement.axes[role]) > 1
-    return beside == matrix or (matrix and len(leaf.shape) > 1)
+    return beside == matrix or (matrix and (summed or len(leaf.shape) > 1))
 
 
 def ranges(bound: Mapping[Number, Extent]) -> dict[int, tuple[int, int]]:
@@ -105,9 +107,8 @@ class Closure:
         self.matcher, self.pattern, self.bound = matcher, pattern, bound
         self.graph = matcher.graph
         row = GROUPS[pattern.statement.group]
-        self.context = Context(
-            pattern.kind, row.paired, row.keeps_ones, group, copies, matcher.depends, matcher.noisy, matcher.chosen
-        )
+        known = (matcher.depends, matcher.noisy, matcher.chosen, matcher.zeros)
+        self.context = Context(pattern.kind, row.paired, row.keeps_ones, group, copies, *known)
         self.lengths = {d: e.length for b in bound for d, e in b.digits.items()}
         self.alive = group | copies
         self.states: dict[int, list[State]] = {}
@@ -140,8 +141,9 @@ class Closure:
                 if not outcomes:
                     continue
                 for outcome in outcomes:
-                    if isinstance(outcome, Demand):
-                        self._bind(node, outcome)
+                    demand = outcome if isinstance(outcome, Demand) else self._instead(outcome)
+                    if demand is not None:
+                        self._bind(node, demand)
                         return None
                 if self._settle(node, [o for o in outcomes if isinstance(o, Outcome)]):
                     continue
@@ -267,14 +269,27 @@ class Closure:
         return not self._step(node)
 
     # -- binding ----------------------------------------------------------------------------------------------
-    def _bind(self, node: Node, demand: Demand) -> None:
-        mine = played(demand.mine)
+    def _instead(self, outcome: Outcome) -> Demand | None:
+        """What must move too where the formula multiplies by a moved value, and by no other."""
+        if outcome.instead is None or outcome.key in self.pattern.keys:
+            return None
+        return outcome.instead if self._wanted(outcome.instead) else None
+
+    def _wanted(self, demand: Demand) -> list[object]:
+        """The values of the formula that meet the moved one in such a step.
+
+        A formula's sum of products says the same of each of its products, where the model sums nothing."""
+        mine, kinds = played(demand.mine), {demand.kind, "contract" if demand.kind == "times" else demand.kind}
         wanted: list[object] = []
         for key in sorted(self.pattern.keys, key=repr):
-            if key[0] == demand.kind and mine in key[1:]:
+            if key[0] in kinds and mine in key[1:]:
                 others = list(key[1:])
                 others.remove(mine)
                 wanted.extend(others)
+        return wanted
+
+    def _bind(self, node: Node, demand: Demand) -> None:
+        mine, wanted = played(demand.mine), self._wanted(demand)
         if not wanted:
             raise self._no_such_step((demand.kind, mine), node, {mine})
         access = node.operands[demand.operand]
@@ -294,10 +309,11 @@ class Closure:
             place = next(e for d, e in digits.items() if d in self.context.group)
             axis = self.graph[leaf].modes[place.position].axis
             copied = {e.position for d, e in digits.items() if d in self.context.copies}
-            if not fits(self.pattern, role, self.graph[leaf], axis, copied):
-                continue
-            needed = -demand.mine.exponent if demand.kind == "contract" else demand.mine.exponent
             made = not isinstance(self.graph[access.node], Leaf)
+            summed = demand.kind == "contract" and not made
+            if not fits(self.pattern, role, self.graph[leaf], axis, copied, summed):
+                continue
+            needed = demand.mine.exponent if demand.kind == "add" else -demand.mine.exponent
             if self.pattern.kind != "scale" or movement.exponent == needed or made:
                 self.bound.append(Bound(leaf, role, digits))
                 return
@@ -386,6 +402,8 @@ class Closure:
         if isinstance(source, Contraction) and len(choices) > 1:  # a factor without the axis is none
             group = {source.modes[e.position].variable for d, e in places.items() if d in self.context.group}
             choices = [a for a in choices if group <= set(a.variables)]
+        if isinstance(source, Contraction) and len(choices) > 1:  # a gain, and the data that it multiplies
+            choices = [a for a in choices if a.node in self.matcher.weights]
         if isinstance(source, Contraction) and len(choices) != 1:
             raise Blocked("a value that must move is not made by one parameter", source, _PARTNER)
         if not choices:
@@ -466,6 +484,7 @@ def _unexpected(key: Key, node: Node) -> str:
         "forget": "the shift is forgotten",
         "add": "another value is added to the moved one",
         "contract": "the moved axis is contracted",
+        "times": "two moved values are multiplied to one that is kept",
         "product": "moved values are multiplied together",
         "sum": "the moved axis is summed",
     }

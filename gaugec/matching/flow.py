@@ -204,9 +204,14 @@ def _read_once(node: Contraction, seen: Seen, context: Context) -> Outcome | Dem
     acting = {d: s.variable for d, s in seen.variables.items() if d in context.group}
     summed = [d for d, v in acting.items() if v in node.summed]
     if summed and not seen.partial:
-        for digit in acting:
-            if digit not in summed:
+        for digit, variable in acting.items():
+            # the groups of a convolution; of rotary pairs there are copies, for the pairs are those of one axis
+            shared = context.kind == "scale" and not context.paired and _elsewhere(node, seen, variable)
+            if digit not in summed and not shared:
                 raise Demote(digit, "it stays while the rest of the moved axis is contracted", node, _ONE)
+        alone = _alone(node, seen, acting, context)
+        if alone is not None:
+            raise Demote(alone, "what meets the rest of the moved axis does not have it", node, _ONE)
         partner = _partner(node, seen, acting, context)
         if not any(_elsewhere(node, seen, v) for v in acting.values()):
             if context.keeps_ones:
@@ -246,7 +251,12 @@ def _read_once(node: Contraction, seen: Seen, context: Context) -> Outcome | Dem
     applied = _applied(node, seen, state, context)
     if gate:
         key = ("weigh" if weighed else "gate", played(seen.state))
-        return Outcome(state, key, otherwise=(applied.key,) if masked else ())
+        other = None if masked else _partner(node, seen, acting, context)
+        instead = None if other is None else Demand(other, _meets(node), seen.state, seen.variables)
+        return Outcome(state, key, otherwise=(applied.key,) if masked else (), instead=instead)
+    if applied.key is None and _is_role(seen.state) and len(node.operands) > 1:
+        # a parameter times data: where the axis that a weight sums over has length 1, that is all there is of the sum
+        return Outcome(state, ("apply", seen.state.tag), otherwise=(None,))
     return applied
 
 
@@ -256,14 +266,25 @@ def _is_role(state: State) -> bool:
 
 
 def _partner(node: Node, seen: Seen, acting: Mapping[Number, int], context: Context) -> int | None:
-    """The operand that is contracted with the moved axis and could move: it depends on parameters."""
-    found = [
-        i
-        for i, access in enumerate(node.operands)
-        if i != seen.operand and all(v in access.variables for v in acting.values()) and context.depends[access.node]
-    ]
-    others = {i for v in acting.values() for i in _elsewhere(node, seen, v)}
-    return found[0] if len(found) == 1 and others == set(found) else None
+    """The operand that meets the moved axis and could move: it depends on parameters, and masks apart it is alone."""
+    quiet = context.noise if context.kind == "scale" else frozenset()
+    others = {i for v in acting.values() for i in _elsewhere(node, seen, v) if node.operands[i].node not in quiet}
+    found = [i for i in others if all(v in node.operands[i].variables for v in acting.values())]
+    return found[0] if len(found) == len(others) == 1 and context.depends[node.operands[found[0]].node] else None
+
+
+def _alone(node: Node, seen: Seen, acting: Mapping[Number, int], context: Context) -> Number | None:
+    """A digit of the moved axis that only meets what cannot move, where another one meets what can."""
+    met = {
+        digit: any(context.depends[node.operands[i].node] for i in _elsewhere(node, seen, variable))
+        for digit, variable in acting.items()
+    }
+    return next((digit for digit, moves in met.items() if not moves), None) if any(met.values()) else None
+
+
+def _meets(node: Contraction) -> str:
+    """Are products of moved values summed, or is each a value of its own?"""
+    return "contract" if node.summed else "times"
 
 
 def _met(node: Contraction, moved: list[Seen], context: Context) -> Outcome:
@@ -283,9 +304,11 @@ def _met(node: Contraction, moved: list[Seen], context: Context) -> Outcome:
     rest = {i for v in acting.values() for i, a in enumerate(node.operands) if v in a.variables and i not in inside}
     if context.kind == "scale":
         exponent = sum((s.state.exponent for s in moved), Fraction(0))
+        tags, summed = _tags(moved), any(v in node.summed for v in acting.values())
         if exponent == 0:
-            return Outcome(None, ("contract", *_tags(moved)))
-        if any(v in node.summed for v in acting.values()):
+            # each product of a sum of them is kept as the sum is
+            return Outcome(None, (_meets(node), *tags), otherwise=() if node.summed else (("contract", *tags),))
+        if summed:
             raise Blocked("the scales do not cancel where the moved axis is summed", node, _SUM["scale"])
         if rest:
             raise Blocked(
@@ -293,7 +316,7 @@ def _met(node: Contraction, moved: list[Seen], context: Context) -> Outcome:
             )
         return Outcome(
             replace(first.state, digits=_out(node, first, context), exponent=exponent, tag=None),
-            ("product", *_tags(moved)),
+            ("product", *tags),
         )
     if rest or len(moved) != 2:
         raise Blocked("more than two values meet along the moved axis", node, _MEETS["rotate"])
@@ -335,7 +358,7 @@ def _sum(node: Sum, moved: list[Seen], context: Context) -> Outcome | Demand:
         raise Blocked(f"the constant {float(node.constant):g} is added to the moved value", node, _ADDS)
     inside = {s.operand for s in moved}
     for i, access in enumerate(node.operands):
-        if i not in inside:
+        if i not in inside and access.node not in context.zeros:
             seen = moved[0]
             if not context.depends[access.node]:
                 raise Blocked("a value that does not move is added to one that does", node, _ADDS)
@@ -417,7 +440,13 @@ def _along(node: Along, moved: list[Seen], context: Context) -> Outcome:
 
 
 def _concatenation(node: Concatenation, moved: list[Seen], context: Context) -> Outcome | Demand:
-    if len({s.operand for s in moved}) != len(node.operands):
+    inside = {s.operand for s in moved}
+    still = [access.node for i, access in enumerate(node.operands) if i not in inside]
+    if still and len(moved) == 1 and context.kind != "shift" and not context.paired:
+        part = _part(node, moved[0], context)
+        if part is not None:
+            return Outcome(part)
+    if any(id not in context.zeros for id in still) or (still and context.kind == "shift"):
         raise Blocked("a moved value is joined with one that does not move", node, ORDER)
     along = node.joined
     one = moved[0].state
@@ -445,6 +474,16 @@ def _concatenation(node: Concatenation, moved: list[Seen], context: Context) -> 
         digits[digit] = Extent(position, spot.start, length, spot.step)
     zone = any(s.state.zone or s.partial for s in moved) or bool(across)
     return Outcome(replace(one, digits=digits, zone=zone))
+
+
+def _part(node: Concatenation, seen: Seen, context: Context) -> State | None:
+    """The one piece that moves, along the axis that is joined: a part of a longer axis; None where it is another."""
+    across = [d for d, spot in sorted(seen.variables.items()) if spot.variable == node.joined]
+    if not set(across) & (context.group | context.copies) or seen.partial:
+        return None
+    digits, start = _out(node, seen, context), node.pieces[seen.operand][0]
+    first = digits[across[0]]
+    return replace(seen.state, digits={**digits, across[0]: replace(first, start=first.start + start)})
 
 
 _RULES: Mapping[type[Node], Callable[[Any, list[Seen], Context], Outcome | Demand]] = {

@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from gaugec.graph.ir import Graph, Leaf, OneHot, Sum
+from gaugec.graph.ir import Contraction, Graph, Leaf, OneHot, Sum
 from gaugec.graph.statement import Movement, Statement
 from gaugec.groups import GROUPS
 from gaugec.matching.flow import step
@@ -117,6 +117,21 @@ def noise(graph: Graph) -> frozenset[int]:
 def chosen(graph: Graph) -> dict[int, int]:
     """One-hot node id -> the first node of the same value: lookups by one are lookups by the other."""
     return {node.id: graph.firsts[node.id] for node in graph if isinstance(node, OneHot)}
+
+
+def zeros(graph: Graph) -> frozenset[int]:
+    """The nodes whose every entry is 0, which every scale and every rotation leaves as they are."""
+    return frozenset(node.id for node in graph if isinstance(node, Contraction) and node.coefficient == 0)
+
+
+def weights(graph: Graph) -> frozenset[int]:
+    """The nodes that are made of parameters and numbers alone: a gain, a gain plus one, no data."""
+    found: set[int] = set()
+    for node in graph:
+        own = isinstance(node, Leaf) and node.kind == "param"
+        if own or (node.operands and all(access.node in found for access in node.operands)):
+            found.add(node.id)
+    return frozenset(found)
 
 
 def _ancestors(graph: Graph, roots: Sequence[int]) -> set[int]:

@@ -15,10 +15,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
-from gaugec.graph.ir import Graph, Leaf, Node
+from gaugec.graph.ir import Graph, Node
 from gaugec.graph.statement import Digit, Region
+from gaugec.groups import GROUPS
 from gaugec.matching.closure import LEAVES, Bound, Closure, fits, ranges
-from gaugec.matching.pattern import Pattern, chosen, dependence, noise
+from gaugec.matching.pattern import Pattern, chosen, dependence, noise, weights, zeros
 from gaugec.matching.states import Blocked, Demote, Extent, Number, Refine, State
 
 _BESIDE = 500  # digits of axes beside the acting one are numbered behind its own
@@ -94,12 +95,16 @@ class Matcher:
     depends: dict[int, bool] = field(default_factory=dict)
     noisy: frozenset[int] = frozenset()
     chosen: dict[int, int] = field(default_factory=dict)
+    zeros: frozenset[int] = frozenset()
+    weights: frozenset[int] = frozenset()
     cuts: dict[int, set[tuple[int, int]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.depends = dependence(self.graph)
         self.noisy = noise(self.graph)
         self.chosen = chosen(self.graph)
+        self.zeros = zeros(self.graph)
+        self.weights = weights(self.graph)
         for space, start, length in self.graph.cuts:
             self.cuts.setdefault(space, set()).add((start, length))
         for node in self.graph:
@@ -218,7 +223,7 @@ class Matcher:
             except Demote as error:
                 digit = error.digit
                 node = error.node.id if error.node is not None else None
-                if digit in group and pattern.kind == "rotate":
+                if digit in group and (pattern.kind == "rotate" or GROUPS[pattern.statement.group].paired):
                     group.discard(digit)
                     copies.add(digit)
                 else:
@@ -266,7 +271,7 @@ class Matcher:
             seen.add(id)
             if id in touched or id in kept:
                 pending.extend(access.node for access in self.graph[id].operands)
-            elif not isinstance(self.graph[id], Leaf):
+            elif self.graph[id].operands:  # a leaf and a number are what they are
                 cut.add(id)
         return frozenset(cut)
 

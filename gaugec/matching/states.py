@@ -87,18 +87,6 @@ class State:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What a node does with moved operands: the state of its value (None: kept), the step it took (None: neutral).
-
-    otherwise: what the step is for a formula that has none of this key, where such a formula lets it pass all the same.
-    """
-
-    state: State | None
-    key: Key | None = None
-    otherwise: tuple[Key | None, ...] = ()
-
-
-@dataclass(frozen=True)
 class Demand:
     """Operand `operand` of the node must move too: as `partner` in the same step, along `variables`."""
 
@@ -109,6 +97,20 @@ class Demand:
 
 
 @dataclass(frozen=True)
+class Outcome:
+    """What a node does with moved operands: the state of its value (None: kept), the step it took (None: neutral).
+
+    otherwise: what the step is for a formula that has none of this key, where such a formula lets it pass all the same.
+    instead: what must move too for a formula that has not this step and multiplies two moved values.
+    """
+
+    state: State | None
+    key: Key | None = None
+    otherwise: tuple[Key | None, ...] = ()
+    instead: Demand | None = None
+
+
+@dataclass(frozen=True)
 class Context:
     """What stays the same during one flow.
 
@@ -116,7 +118,7 @@ class Context:
     keeps_ones: rotations leave the vector of ones, so that sums along their axis are kept.
     group: digits along which the element acts.  copies: digits each value of which has an element of its own.
     depends: node id -> does it depend on any parameter.  noise: nodes that are dropout masks.
-    chosen: one-hot node id -> the first node of the same value.
+    chosen: one-hot node id -> the first node of the same value.  zeros: nodes whose every entry is 0.
     """
 
     kind: str
@@ -127,6 +129,7 @@ class Context:
     depends: Mapping[int, bool]
     noise: frozenset[int] = frozenset()
     chosen: Mapping[int, int] = field(default_factory=dict)
+    zeros: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)

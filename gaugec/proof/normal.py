@@ -277,8 +277,8 @@ class Evaluator:
             raise
         reads = tuple(env[v] for v in node.bound if v in kept)
         poly, outside, factor = parts[0], Polynomial(), Factors()
-        if name in BY_NAME and len(node.bound) == 1:
-            poly, outside, factor = self._taken_out(BY_NAME[name], parts[0], dummies)
+        if name in BY_NAME and node.bound:
+            poly, outside, factor = self._taken_out(BY_NAME[name], parts[0], dummies, len(node.bound))
         frozen = tuple((k, repr(v)) for k, v in node.attributes)
         atom = algebra.function(name, frozen, (poly, *parts[1:]), dummies=dummies, reads=reads)
         return algebra.add(
@@ -286,10 +286,13 @@ class Evaluator:
         )
 
     def _taken_out(
-        self, row: Operator, poly: Polynomial, dummies: tuple[int, ...]
+        self, row: Operator, poly: Polynomial, dummies: tuple[int, ...], bound: int
     ) -> tuple[Polynomial, Polynomial, Factors]:
-        """What stays inside a function along dummies[0] by its proved laws, what is added outside, what is a factor."""
-        algebra, along = self.algebra, frozenset(dummies[:1])
+        """What stays inside a function by its proved laws, what is added outside, and what is a factor.
+
+        It acts along the first `bound` of the dummies, all at once.
+        """
+        algebra, along = self.algebra, frozenset(dummies[:bound])
         outside, factor, passes = Polynomial(), Factors(), row.shift == "passes"
         stays = {m: c for m, c in poly.items() if _contains(m, along)}
         if row.shift and len(stays) < len(poly) and (stays or not passes) and algebra.allow(f"{row.name} shift"):

@@ -226,6 +226,8 @@ class Evaluation:
             raise ValueError(f"{node.function} has no value")
         if operator.kind == "loss":
             return self._loss(node, env, operator.along)
+        if len(node.operands) > 1:
+            raise ValueError(f"what {node.function} makes of its data is not known")
         own = self._read(node, 0, env) if operator.keeps else None
         return self._reduced(operator.along, own, self._line(node, env))
 

@@ -1,8 +1,8 @@
 """The lowering table: ONE row per structural ATen operation; here arithmetic, contractions, reductions.
 
 Functions, pointwise or along an axis, are not here: their rows are in `gaugec.operators.TABLE` and name their ATen
-operations there.  Views, what is chosen by a truth value, and layers have files of
-their own beside this one (`aten_views`, `aten_choices`, `aten_layers`).
+operations there.  Views, what is chosen by a truth value, layers, and what moves
+along space have files of their own beside this one (`aten_views`, `aten_choices`, `aten_layers`, `aten_windows`).
 A row is a function of (builder, shape of the output, arguments...) in which tensors are `Ref`s.  An operation without
 a row becomes an opaque node, which blocks every gauge whose moved values meet it.
 
@@ -295,20 +295,22 @@ def _smaller(b: Builder, shape: tuple[int, ...], x: Ref, y: Ref) -> Ref:
 
 @row("max")
 def _max(b: Builder, shape: Any, x: Ref, *rest: Any, **options: Any) -> Any:
-    """Of two values, as torch also calls `maximum`; along an axis it returns places too, and is not known."""
-    return _of_two(b, "max", shape, x, *rest, **options)
+    """Of two values, as torch also calls `maximum`, or along an axis, with places of which nothing is known."""
+    return _extreme(b, "max", shape, x, *rest, **options)
 
 
 @row("min")
 def _min(b: Builder, shape: Any, x: Ref, *rest: Any, **options: Any) -> Any:
-    return _of_two(b, "min", shape, x, *rest, **options)
+    return _extreme(b, "min", shape, x, *rest, **options)
 
 
-def _of_two(b: Builder, function: str, shape: Any, x: Ref, *rest: Any, **options: Any) -> Any:
-    if len(rest) == 1 and isinstance(rest[0], Ref) and not options:
-        return b.map(function, x, rest[0])
-    made = [b.opaque(b.source, [x], s) for s in (shape if isinstance(shape, list) else [shape])]
-    return made if isinstance(shape, list) else made[0]
+def _extreme(b: Builder, function: str, shape: Any, x: Ref, dim: Any = None, keepdim: bool = False) -> Any:
+    if isinstance(dim, Ref):
+        return b.map(function, x, dim)
+    values = b.along(function, x, _positions(x, dim if dim is None else [dim]), keep=False)
+    if not isinstance(shape, list):
+        return b.reshape(values, shape)
+    return [b.reshape(values, shape[0]), b.opaque(b.source, [x], shape[1])]
 
 
 @row("var_mean")

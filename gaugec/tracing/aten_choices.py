@@ -88,7 +88,15 @@ def _where(b: Builder, shape: tuple[int, ...], condition: Ref, x: Any, y: Any) -
         no = b.opaque("condition, negated", [condition], condition.shape)
     else:
         yes, no = condition, _not(b, condition)
-    return b.add(_chosen(b, yes, x), _chosen(b, no, y))
+    terms = [_chosen(b, mask, value) for mask, value in ((yes, x), (no, y)) if not _zero(b, value)]
+    if not terms:
+        return b.scalar(Fraction(0), shape)
+    return b.expand(terms[0], shape) if len(terms) == 1 else b.add(*terms)
+
+
+def _zero(b: Builder, value: Any) -> bool:
+    """Is nothing chosen there?  (A scale and a rotation leave it, as they leave what is not there.)"""
+    return b.zero(value) if isinstance(value, Ref) else value == 0
 
 
 def _chosen(b: Builder, mask: Ref, value: Any) -> Ref:

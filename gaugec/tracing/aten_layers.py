@@ -1,4 +1,4 @@
-"""Rows of the lowering table for layers: embedding, norms, convolution, pooling, attention and losses.
+"""Rows of the lowering table for layers: embedding, norms, attention and losses.
 
 They are spelled out in the builder's few operations (a LayerNorm is means and a power, attention is two contractions
 and a softmax), so that no law about them needs to be believed.  See `gaugec.tracing.aten` for what a row is.
@@ -164,59 +164,6 @@ def _batch_norm_eval(b: Builder, shape: Any, x: Ref, *rest: Any, **_: Any) -> An
     shapes = shape if isinstance(shape, list) else [shape]
     made = tuple(b.opaque("batch norm", refs, s) for s in shapes)
     return made if isinstance(shape, list) else made[0]
-
-
-# -- windows -----------------------------------------------------------------------------------------------------
-def _window(b: Builder, kind: str, sizes: Sequence[Sequence[int]], settings: Any) -> Ref:
-    """The 0/1 (or averaging) tensor of a sliding window: a constant named by all that determines it."""
-    name = f"{kind}{[list(s) for s in sizes]}{settings}"
-    return b.leaf("constant", name, [n for group in sizes for n in group])
-
-
-@row("conv1d", "conv2d", "conv3d", "convolution")
-def _conv(b: Builder, shape: tuple[int, ...], x: Ref, w: Ref, bias: Any = None, *settings: Any) -> Ref:
-    space, kernel, out = x.shape[2:], w.shape[2:], shape[2:]
-    if b.source.startswith("aten.convolution"):
-        if settings[3]:
-            return b.opaque("aten.convolution, transposed", [v for v in (x, w, bias) if isinstance(v, Ref)], shape)
-        groups, numbers = settings[5], settings[:3]
-    else:
-        groups, numbers = (settings[3] if len(settings) > 3 else 1), settings[:3]
-    if len(x.shape) != len(w.shape):
-        return b.opaque("convolution without a batch", [v for v in (x, w, bias) if isinstance(v, Ref)], shape)
-    window = _window(b, "window", [space, kernel, out], [str(n) for n in numbers])
-    s, k, o = "opqr"[: len(space)], "ijkl"[: len(kernel)], "uvwx"[: len(out)]
-    if groups == 1:
-        y = b.einsum([x, w, window], ["nc" + s, "dc" + k, s + k + o], "nd" + o)
-    else:
-        parts = b.reshape(x, (x.shape[0], groups, x.shape[1] // groups, *space))
-        weights = b.reshape(w, (groups, w.shape[0] // groups, *w.shape[1:]))
-        y = b.einsum([parts, weights, window], ["ngc" + s, "gdc" + k, s + k + o], "ngd" + o)
-        y = b.reshape(y, shape)
-    return y if bias is None else b.add(y, b.reshape(bias, (w.shape[0], *(1,) * len(space))))
-
-
-@row("avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d")
-def _avg_pool(b: Builder, shape: tuple[int, ...], x: Ref, *settings: Any) -> Ref:
-    rank = int(b.source.split("pool")[1][0])
-    space, out = x.shape[-rank:], shape[-rank:]
-    window = _window(b, b.source, [space, out], [str(s) for s in settings])
-    lead = "abcd"[: len(x.shape) - rank]
-    s, o = "opqr"[:rank], "uvwx"[:rank]
-    return b.reshape(b.einsum([x, window], [lead + s, s + o], lead + o), shape)
-
-
-@row("max_pool1d", "max_pool2d", "max_pool3d")
-def _max_pool(b: Builder, shape: tuple[int, ...], x: Ref, *settings: Any) -> Ref:
-    rank = int(b.source.split("pool")[1][0])
-    lead = len(x.shape) - rank
-    space, out = list(x.shape[-rank:]), list(shape[-rank:])
-    # The maximum over a window is the maximum of x + penalty, with penalty 0 inside the window and -inf outside: no
-    # polynomial; it is kept as one function along space of x alone, read at the window's place.
-    parts = b.expand(b.reshape(x, (*x.shape, *(1,) * rank)), (*x.shape, *out))
-    window = _window(b, b.source, [space, out], [str(s) for s in settings])
-    axes = list(range(lead, lead + rank))
-    return b.reshape(b.along("max_window", parts, axes, keep=False, data=[window]), shape)
 
 
 # -- attention, losses ----------------------------------------------------------------------------------

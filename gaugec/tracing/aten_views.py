@@ -63,6 +63,53 @@ def _slice(
     return b.slice(x, dim, first, max(0, -(-(last - first) // stride)), stride)
 
 
+@row("slice_scatter")
+def _slice_scatter(
+    b: Builder,
+    shape: tuple[int, ...],
+    x: Ref,
+    new: Ref,
+    dim: int = 0,
+    start: Any = None,
+    end: Any = None,
+    step: int = 1,
+) -> Ref:
+    first, _, stride = slice(start, end, step).indices(shape[dim])
+    return b.written(x, dim % len(shape), first, new) if stride == 1 else b.opaque(b.source, [x, new], shape)
+
+
+@row("select_scatter")
+def _select_scatter(b: Builder, shape: tuple[int, ...], x: Ref, new: Ref, dim: int, index: int) -> Ref:
+    axis = dim % len(shape)
+    return b.written(x, axis, index % shape[axis], b.unsqueeze(new, axis))
+
+
+@row("copy")
+def _copy(b: Builder, shape: tuple[int, ...], x: Ref, new: Ref, *_: Any) -> Ref:
+    return b.expand(new, shape)
+
+
+@row("unfold")
+def _unfold(b: Builder, shape: tuple[int, ...], x: Ref, dim: int, size: int, step: int) -> Ref:
+    return b.windows(x, dim, size, step)
+
+
+@row("pixel_shuffle")
+def _pixel_shuffle(b: Builder, shape: tuple[int, ...], x: Ref, times: int) -> Ref:
+    *lead, c, h, w = x.shape
+    n = len(lead)
+    parts = b.reshape(x, (*lead, c // times**2, times, times, h, w))
+    return b.reshape(b.permute(parts, [*range(n), n, n + 3, n + 1, n + 4, n + 2]), shape)
+
+
+@row("pixel_unshuffle")
+def _pixel_unshuffle(b: Builder, shape: tuple[int, ...], x: Ref, times: int) -> Ref:
+    *lead, c, h, w = x.shape
+    n = len(lead)
+    parts = b.reshape(x, (*lead, c, h // times, times, w // times, times))
+    return b.reshape(b.permute(parts, [*range(n), n, n + 2, n + 4, n + 1, n + 3]), shape)
+
+
 @row("narrow")
 def _narrow(b: Builder, shape: tuple[int, ...], x: Ref, dim: int, start: int, length: int) -> Ref:
     return b.slice(x, dim, start % x.shape[dim], length)

@@ -29,7 +29,7 @@ from gaugec.model.memory import parts, share_memory
 from gaugec.model.outputs import EVERY, Counted, Name, named
 from gaugec.model.source_files import home
 from gaugec.operators import aten_kind
-from gaugec.tracing import aten_choices, aten_layers, aten_views  # noqa: F401  (they register their rows)
+from gaugec.tracing import aten_choices, aten_layers, aten_views, aten_windows  # noqa: F401  (they register rows)
 from gaugec.tracing.aten import lowering
 from gaugec.tracing.gradient_looks import GradientLooks
 from gaugec.tracing.reads import Settings

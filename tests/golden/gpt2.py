@@ -75,7 +75,7 @@ METADATA: dict[str, Any] = {
     "certificate": 2, "gaugec": "...", "torch": "...",
     "file_sha256": "0000000000000000000000000000000000000000000000000000000000000000",
     "spec": "gpt2", "spec_file": "gpt2.gauge",
-    "spec_sha256": "9e7c02352b7e19467b46d9a6fada29b7e8a96e7a2fe4ea58b6facdb2f44390ef",
+    "spec_sha256": "4bae0cfabfe07086ac1709635e835238dd7d990facd1ba384d69eedcbaf11f49",
     "steps": [
         "linearity: products distribute over sums",
         "orthogonality: R'R = 1 = RR', where the summed index occurs in those two only",

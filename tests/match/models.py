@@ -21,9 +21,10 @@ import gaugec
 BATCH, WIDTH, UNITS, OUT = 6, 11, 14, 9  # of the multilayer perceptrons
 EVERY_GAUGE = """architecture anything:
     "Every gauge that ships; none must be there."
-    use norm_gain from norms optional
-    use relu_rescale, swiglu_rescale from mlp optional
-    use value_rotation, qk_rotation_rope, qk_rotation from attention optional
+    use norm_gain, gain_relu from norms optional
+    use relu_rescale, swiglu_rescale, reglu_rescale from mlp optional
+    use layer_scale, gate_scale from gates optional
+    use value_rotation, qk_rotation_rope, qk_rotation, qk_gain, qk_gain_rope from attention optional
     use logit_shift from head optional
 """
 

@@ -69,7 +69,7 @@ def test_everything_that_a_reader_needs(spec: str) -> None:
 CASES = {
     "a constant is added": (lambda: mlp(lambda m, h: h + 1), "aten.add", "g x + g y = g (x + y)"),
     "summed away": (lambda: mlp(lambda m, h: h + h.sum(-1, keepdim=True)), "aten.sum", "holds for c = 1 only"),
-    "rolled": (lambda: mlp(lambda m, h: h + h.roll(1, -1)), "", "in one order"),
+    "rolled": (lambda: mlp(lambda m, h: h + h.roll(1, -1)), "", "what is added must move in the same way"),
     "returned": (lambda: mlp(after=lambda m, y, h: (y, h)), "aten.relu", "what leaves the site"),
     "unknown": (lambda: mlp(lambda m, h: h.cumsum(-1)), "aten.cumsum", "a row of the operator table for aten.cumsum"),
     "another step": (lambda: mlp(act=torch.abs), "aten.abs", "the formula of the gauge has no such step"),

@@ -74,7 +74,6 @@ def test_activations_that_bend(name: str, spec: str) -> None:
 PERMUTATION = torch.randperm(UNITS, generator=torch.Generator().manual_seed(1))
 BETWEEN: dict[str, Callable[[], tuple[Callable[..., Tensor], dict[str, Any]]]] = {
     "flipped": lambda: (lambda m, h: h.flip(-1), {}),
-    "rolled": lambda: (lambda m, h: h.roll(1, -1), {}),
     "rolled flat": lambda: (lambda m, h: h.roll(1), {}),
     "permuted by an index": lambda: (lambda m, h: h[:, PERMUTATION], {}),
     "permuted by index_select": lambda: (lambda m, h: h.index_select(-1, PERMUTATION), {}),

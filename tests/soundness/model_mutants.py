@@ -11,6 +11,7 @@ from soundness import (
     numberless_mutants,
     odd_mutants,
     real_mutants,
+    scale_mutants,
     setting_mutants,
     size_mutants,
     state_mutants,
@@ -19,8 +20,9 @@ from soundness import (
 from soundness.mutant_registry import KINDS, MORE_KINDS, MUTANTS, UNSEEN_KINDS, Mutant
 
 MODULES = (
-    unit_mutants, hostile_mutants, choice_mutants, attention_mutants, layer_mutants, real_mutants, setting_mutants,
-    mode_mutants, size_mutants, state_mutants, alias_mutants, gradient_mutants, numberless_mutants, odd_mutants,
+    unit_mutants, hostile_mutants, choice_mutants, attention_mutants, layer_mutants, real_mutants, scale_mutants,
+    setting_mutants, mode_mutants, size_mutants, state_mutants, alias_mutants, gradient_mutants, numberless_mutants,
+    odd_mutants,
 )  # fmt: skip
 
 __all__ = ["KINDS", "MODULES", "MORE_KINDS", "MUTANTS", "UNSEEN_KINDS", "Mutant"]

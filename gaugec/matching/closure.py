@@ -464,6 +464,7 @@ _STEPS = {
     "forget": "a function that forgets the shift",
     "add": "a sum with another moved value",
     "contract": "a contraction with what undoes it",
+    "times": "a product, entry by entry, with what undoes it",
     "product": "a product with another moved value",
     "sum": "a sum along its axis",
 }

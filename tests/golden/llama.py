@@ -161,7 +161,7 @@ METADATA: dict[str, Any] = {
     "certificate": 2, "gaugec": "...", "torch": "...",
     "file_sha256": "0000000000000000000000000000000000000000000000000000000000000000",
     "spec": "llama", "spec_file": "llama",
-    "spec_sha256": "e6c1b67489134cac93c20ab9a03aabbe7ba1c8604c1eb51abe7ea4f5aa4647bf",
+    "spec_sha256": "188fdf3d99c40632434bb39253d222cc7bcfbaa71179265f7e93303939a12bb4",
     "steps": [
         "linearity: products distribute over sums", "power of a product: (c x)^n = c^n x^n for c > 0",
         "delta: sum over j of delta[i,j] f[j] is f[i]",
@@ -285,9 +285,9 @@ METADATA: dict[str, Any] = {
     "refused": [], "gauged": (51360, 54288),
     "ungauged": {
         "model.embed_tokens.weight": (
-            "swiglu_rescale at model.embed_tokens.weight, with model.layers.0.self_attn.q_proj.weight: moved values"
-            " are multiplied together at aten.pow, where the formula has no such step in model.layers.0.input_layer"
-            "norm"
+            "swiglu_rescale at model.embed_tokens.weight, with model.layers.0.self_attn.q_proj.weight, model.layers"
+            ".0.self_attn.k_proj.weight, model.layers.0.self_attn.v_proj.weight: moved values are multiplied togeth"
+            "er at aten.pow, where the formula has no such step in model.layers.0.input_layernorm"
         ),
     },
     "parameters": {

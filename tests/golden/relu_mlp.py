@@ -22,8 +22,8 @@ from gaugec.runtime.layout import Tensors
 class Component0(Component, gauges=2, rows=6, couplings=1):
     """1 place: maps
 
-    relu_rescale_1: A ReLU unit may be scaled on the way in and unscaled on the way out.
-    relu_rescale_2: A ReLU unit may be scaled on the way in and unscaled on the way out.
+    relu_rescale_1: A ReLU unit may be scaled on the way in and unscaled on every way out.
+    relu_rescale_2: A ReLU unit may be scaled on the way in and unscaled on every way out.
     """
 
     shapes = {"maps.0": (11, 7), "maps.0.bias": (11,), "maps.1": (9, 11), "maps.1.bias": (9,), "maps.2": (5, 9)}
@@ -77,7 +77,7 @@ METADATA: dict[str, Any] = {
     "certificate": 2, "gaugec": "...", "torch": "...",
     "file_sha256": "0000000000000000000000000000000000000000000000000000000000000000",
     "spec": "relu_mlp", "spec_file": "relu_mlp",
-    "spec_sha256": "a262259f99be954be7d7a41e7a7690cbfac928280c7ac334886c7a9c1986ebeb",
+    "spec_sha256": "094930987f745b1fcc938b7e3b2fca22db4f58298d85e3abc0c7a805460c15e7",
     "steps": [
         "linearity: products distribute over sums", "delta: sum over j of delta[i,j] f[j] is f[i]",
         "degree: f(c x) = c^n f(x) for c > 0", "degree of relu is 1", "power of a product: (c x)^n = c^n x^n for c > 0",

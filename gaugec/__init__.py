@@ -17,17 +17,35 @@ if TYPE_CHECKING:
     from gaugec.errors import GaugeError, MatchError, ProofError, SpecError
     from gaugec.language import load
     from gaugec.pipeline.compile import compile
+    from gaugec.pipeline.compiled import CompiledGauge
     from gaugec.pipeline.recheck import recheck
     from gaugec.pipeline.verify import verify
+    from gaugec.proof.theorem import Theorem
+    from gaugec.sites import Site
 
 __version__ = VERSION
-__all__ = ["load", "verify", "compile", "recheck", "GaugeError", "SpecError", "ProofError", "MatchError"]
+__all__ = [
+    "load",
+    "verify",
+    "compile",
+    "recheck",
+    "CompiledGauge",
+    "Site",
+    "Theorem",
+    "GaugeError",
+    "SpecError",
+    "ProofError",
+    "MatchError",
+]
 
 _HOMES = {
     "load": "gaugec.language",
     "verify": "gaugec.pipeline.verify",  # which needs no torch
     "compile": "gaugec.pipeline.compile",
     "recheck": "gaugec.pipeline.recheck",
+    "CompiledGauge": "gaugec.pipeline.compiled",
+    "Site": "gaugec.sites",
+    "Theorem": "gaugec.proof.theorem",
     "GaugeError": "gaugec.errors",
     "SpecError": "gaugec.errors",
     "ProofError": "gaugec.errors",

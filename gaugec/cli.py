@@ -1,4 +1,4 @@
-"""The `gaugec` command: list, verify, compile, report, demo.
+"""The `gaugec` command: list, show, new, verify, compile, report, demo.
 
 Exit codes: 0 done, 1 refused (a wrong spec, a failed proof, a model where a declared gauge has no site), 2 misused
 (no such spec, a factory that fails, a file that cannot be written), 130 interrupted. Results go to stdout, errors to
@@ -29,7 +29,16 @@ from gaugec.runtime.certificate import unfolded
 from gaugec.runtime.report import proved_once
 from gaugec.runtime.report import report as in_words
 from gaugec.runtime.seal import intact
-from gaugec.screen import complain, console, show_recheck, show_sites, show_stages, show_verification, working
+from gaugec.screen import (
+    complain,
+    console,
+    show_recheck,
+    show_sites,
+    show_spec,
+    show_stages,
+    show_verification,
+    working,
+)
 
 REFUSED = 1
 MISUSED = 2
@@ -104,6 +113,43 @@ def list_() -> None:
         out.print(Text.assemble((spec.name.ljust(width), "bold"), "  ", spec.doc or gauges))
         if spec.doc:
             out.print(Text(" " * (width + 2) + gauges, "dim"))
+
+
+@main.command()
+@click.argument("spec")
+def show(spec: str) -> None:
+    """Show the text of a SPEC that ships: a gauge's file by topic, or an architecture."""
+    language = importlib.import_module("gaugec.language")
+    try:
+        text = language.shipped_text(spec)
+    except KeyError:
+        raise click.UsageError(f"no spec that ships is called {printable(spec)}: see `gaugec list`") from None
+    show_spec(console(), text)
+
+
+@main.command()
+@click.argument("name")
+@click.argument("model", required=False)
+@click.option("--loss", type=click.Choice(["cross_entropy"]), help="As for compile.")
+@click.option("--outputs", metavar="NAME,...", help="As for compile.")
+@click.option("--force", is_flag=True, help="Replace a file that is there.")
+def new(name: str, model: str | None, loss: str | None, outputs: str | None, force: bool) -> None:
+    """Write NAME.gauge, a commented spec to begin with; with MODEL, of the gauges that ship and that it has."""
+    language = importlib.import_module("gaugec.language")
+    if not language.NAME.fullmatch(name):
+        raise click.UsageError(f"{printable(name)} is no name of the language: a letter, then letters, digits and _")
+    target = Target(f"{name}{language.SUFFIX}", force, lambda path: False)
+    if model is None:
+        target.write(language.template(name))
+    else:
+        with _refusals(), working("compiling auto"):
+            compiled = gaugec.compile("auto", *made_by(model), loss=loss, outputs=listed(outputs))
+        try:
+            target.write(language.commented(name, compiled.architecture(name), model))
+        except ValueError as error:
+            complain(f"gaugec: {error}")
+            sys.exit(REFUSED)
+    console().print(Text(f"{target.path} is written: gaugec verify {target.path}"))
 
 
 @main.command()

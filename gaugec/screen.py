@@ -14,8 +14,10 @@ from typing import Any
 from rich.console import Console
 from rich.live import Live
 from rich.spinner import Spinner
+from rich.syntax import Syntax
 from rich.text import Text
 
+from gaugec.lexer import GaugeLexer
 from gaugec.progress import Progress, heard
 from gaugec.runtime.report import overview
 
@@ -113,6 +115,14 @@ def _details(theorem: Any, explain: bool) -> Iterator[str]:
         yield from map(str, theorem.steps)
         if theorem.sampled:
             yield f"sampled with exact numbers, {theorem.sampled} times"
+
+
+def show_spec(out: Console, text: str) -> None:
+    """Print a spec, in colour on a terminal."""
+    if out.is_terminal and out.color_system:
+        out.print(Syntax(text, GaugeLexer(), theme="ansi_dark", background_color="default"), end="")
+    else:
+        out.file.write(text)
 
 
 def show_recheck(out: Console, result: Any) -> None:

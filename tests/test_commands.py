@@ -10,10 +10,14 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from pygments.token import Error
 from rich.console import Console
 
 from gaugec import screen
 from gaugec.cli import main
+from gaugec.language import shipped, shipped_text
+from gaugec.language.messages import RESERVED
+from gaugec.lexer import GaugeLexer
 from gaugec.progress import Progress, counted, heard, stage
 from gaugec.runtime.seal import intact
 
@@ -255,3 +259,67 @@ def test_no_color_is_no_escape_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("NO_COLOR", "1")
     assert "\x1b" not in call("verify", "unit.gauge").output
+
+
+# --- new and show
+def test_a_new_spec_is_proved_as_it_stands(folder: Path) -> None:
+    result = call("new", "mine")
+    assert (result.exit_code, result.stdout) == (0, "mine.gauge is written: gaugec verify mine.gauge\n")
+    result = call("verify", "mine.gauge")
+    assert result.exit_code == 0, result.output
+    assert "2 of 2 gauges proved" in result.stdout
+    assert call("new", "mine").exit_code == 2, "it is there already"
+    assert call("new", "mine", "--force").exit_code == 0
+
+
+def test_a_new_spec_of_a_model(folder: Path) -> None:
+    assert call("new", "mine", MODEL).exit_code == 0
+    text = (folder / "mine.gauge").read_text()
+    assert text.startswith("# What `gaugec compile auto nets_of_test.py:relu` found; ")
+    assert text.endswith('architecture mine:\n    "The gauges of Net."\n    use relu_rescale from mlp\n')
+    assert call("compile", "mine.gauge", MODEL).exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["2nd", "a-b", "../up", "a.gauge", ""])
+def test_a_name_that_is_none(name: str) -> None:
+    result = call("new", name)
+    assert result.exit_code == 2
+    assert last(result.stderr) == f"Error: {name} is no name of the language: a letter, then letters, digits and _"
+
+
+@pytest.mark.parametrize("name", ["llama", "mlp"])
+def test_show_prints_what_ships(name: str) -> None:
+
+    assert call("show", name).stdout == shipped_text(name)
+
+
+def test_show_knows_only_what_ships() -> None:
+    result = call("show", "unit.gauge")
+    assert result.exit_code == 2
+    assert last(result.stderr) == "Error: no spec that ships is called unit.gauge: see `gaugec list`"
+
+
+def test_a_terminal_gets_colour_and_the_same_text() -> None:
+
+    shown = io.StringIO()
+    screen.show_spec(Console(file=shown, force_terminal=True, color_system="standard", width=200), shipped_text("mlp"))
+    text = shown.getvalue()
+    assert "\x1b[" in text
+    plain = "\n".join(line.rstrip() for line in re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines())
+    assert plain.strip() == shipped_text("mlp").strip()
+
+
+def test_the_lexer_knows_every_shipped_text() -> None:
+
+
+    for name in shipped():
+        tokens = list(GaugeLexer(stripnl=False, ensurenl=False).get_tokens(shipped_text(name)))
+        assert "".join(text for _, text in tokens) == shipped_text(name)
+        assert [text for kind, text in tokens if kind is Error] == []
+
+
+def test_the_grammar_of_the_editor_has_the_words_of_the_language() -> None:
+
+    grammar = json.loads((Path(__file__).parents[1] / "docs/editors/gauge.tmLanguage.json").read_text())
+    text = json.dumps(grammar)
+    assert [word for word in RESERVED if word not in text] == []

@@ -1,0 +1,29 @@
+"""The scripts in `examples/` run, and go on where they ended."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import torch
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"example_{name}", EXAMPLES / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_training_goes_on_where_it_ended(tmp_path: Path) -> None:
+    train = script("train")
+    whole = train.run(tmp_path / "whole", 6)
+    train.run(tmp_path / "parts", 4)
+    assert train.run(tmp_path / "parts", 2) == whole
+    one, two = (torch.load(tmp_path / name / "checkpoint.pt", weights_only=True) for name in ("whole", "parts"))
+    assert one["step"] == two["step"] == 6
+    assert all(torch.equal(x, two["model"][name]) for name, x in one["model"].items())

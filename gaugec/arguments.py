@@ -67,6 +67,29 @@ class FilePath(click.Path):
             self.fail(f"{value!r} is no path: {error}", param, ctx)
 
 
+class NewSpec(click.ParamType[str]):
+    """The name of a spec that is to be written; one that it cannot have is misuse."""
+
+    name = "name"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return `value` where a spec can be called so."""
+        if why := importlib.import_module("gaugec.language").unfit(value):
+            self.fail(why, param, ctx)
+        return str(value)
+
+
+class NewSpecFile(FilePath):
+    """The path of a spec that is to be written, called by the stem of the file; "-" is stdout."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return `value` where a spec in that file can have its name."""
+        path = super().convert(value, param, ctx)
+        if path != "-":
+            NewSpec().convert(Path(path).stem, param, ctx)
+        return path
+
+
 def named() -> tuple[str, ...]:
     """Return the names that need no path: "auto", and the specs inside the package, sorted."""
     language = importlib.import_module("gaugec.language")
@@ -108,6 +131,8 @@ class Target:
             raise click.UsageError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from None
         if not folder:
             raise click.UsageError(f"cannot write {path}: there is no folder {where.parent}")
+        if where.is_dir():
+            raise click.UsageError(f"cannot write {path}: it is a folder")
         if not os.access(where if there else where.parent, os.W_OK):
             raise click.UsageError(f"cannot write {path}: permission denied")
         if there and not force and where.is_file() and not ours(path):

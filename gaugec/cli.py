@@ -23,7 +23,18 @@ import click
 from rich.text import Text
 
 import gaugec
-from gaugec.arguments import FilePath, Seconds, SpecName, Target, listed, made_by, named, telling
+from gaugec.arguments import (
+    FilePath,
+    NewSpec,
+    NewSpecFile,
+    Seconds,
+    SpecName,
+    Target,
+    listed,
+    made_by,
+    named,
+    telling,
+)
 from gaugec.errors import first_line, printable
 from gaugec.runtime.certificate import unfolded
 from gaugec.runtime.report import proved_once
@@ -116,40 +127,45 @@ def list_() -> None:
 
 
 @main.command()
-@click.argument("spec")
-def show(spec: str) -> None:
-    """Show the text of a SPEC that ships: a gauge's file by topic, or an architecture."""
-    language = importlib.import_module("gaugec.language")
+@click.argument("name")
+def show(name: str) -> None:
+    """Show the text of a spec that ships: the gauges of a topic, or an architecture."""
     try:
-        text = language.shipped_text(spec)
-    except KeyError:
-        raise click.UsageError(f"no spec that ships is called {printable(spec)}: see `gaugec list`") from None
+        text = importlib.import_module("gaugec.language").shipped_text(name)
+    except gaugec.SpecError as error:
+        raise click.UsageError(f"{error.message}; {error.help}") from None
     show_spec(console(), text)
 
 
 @main.command()
-@click.argument("name")
+@click.argument("name", type=NewSpec())
 @click.argument("model", required=False)
 @click.option("--loss", type=click.Choice(["cross_entropy"]), help="As for compile.")
 @click.option("--outputs", metavar="NAME,...", help="As for compile.")
 @click.option("--force", is_flag=True, help="Replace a file that is there.")
-def new(name: str, model: str | None, loss: str | None, outputs: str | None, force: bool) -> None:
+@click.option("--debug", is_flag=True, help="Show the traceback of a factory or a model that fails.")
+def new(name: str, model: str | None, loss: str | None, outputs: str | None, force: bool, debug: bool) -> None:
     """Write NAME.gauge, a commented spec to begin with; with MODEL, of the gauges that ship and that it has."""
+    if (loss or outputs or debug) and not model:
+        raise click.UsageError("--loss, --outputs and --debug are for a MODEL.")
     language = importlib.import_module("gaugec.language")
-    if not language.NAME.fullmatch(name):
-        raise click.UsageError(f"{printable(name)} is no name of the language: a letter, then letters, digits and _")
     target = Target(f"{name}{language.SUFFIX}", force, lambda path: False)
     if model is None:
         target.write(language.template(name))
     else:
         with _refusals(), working("compiling auto"):
-            compiled = gaugec.compile("auto", *made_by(model), loss=loss, outputs=listed(outputs))
-        try:
-            target.write(language.commented(name, compiled.architecture(name), model))
-        except ValueError as error:
-            complain(f"gaugec: {error}")
-            sys.exit(REFUSED)
+            compiled = gaugec.compile("auto", *made_by(model, debug=debug), loss=loss, outputs=listed(outputs))
+        target.write(language.commented(name, _architecture(compiled, name), model))
     console().print(Text(f"{target.path} is written: gaugec verify {target.path}"))
+
+
+def _architecture(compiled: Any, name: str) -> str:
+    """The architecture file of what was compiled; where no gauge has a site there is none, and that is a refusal."""
+    try:
+        return str(compiled.architecture(name))
+    except ValueError as error:
+        complain(f"gaugec: {error}")
+        sys.exit(REFUSED)
 
 
 @main.command()
@@ -198,7 +214,7 @@ def _print_json(what: Any) -> None:
 @click.argument("spec", type=SpecName())
 @click.argument("model")
 @click.option("-o", "--output", type=FilePath(dir_okay=False), help="The PyTorch module to write; - is stdout.")
-@click.option("--spec", "architecture", type=FilePath(dir_okay=False), help="The architecture file to write of it.")
+@click.option("--spec", "architecture", type=NewSpecFile(dir_okay=False), help="The architecture file to write of it.")
 @click.option("--force", is_flag=True, help="Replace a file that is there.")
 @click.option("--explain", is_flag=True, help="Show every site, proof, refusal, and way.")
 @click.option("--loss", type=click.Choice(["cross_entropy"]), help="What the model's output 0 reaches, and it alone.")
@@ -229,6 +245,8 @@ def compile_(
     package.module:factory or file.py:factory; the factory returns (model, args) or (model, args, kwargs), the example
     inputs that the model is traced with. The model may live on the meta device.
     """
+    if [output, architecture, "-" if as_json else None].count("-") > 1:
+        raise click.UsageError("-o -, --spec - and --json are for stdout: one of them can have it.")
     code = Target(output, force, lambda path: intact(Path(path).read_text(encoding="utf-8", errors="replace")))
     text = Target(architecture, force, lambda path: False)
     with _refusals(), working(f"compiling {spec}", quiet) as progress:
@@ -236,10 +254,7 @@ def compile_(
         small = tuple(made_by(twin, debug=debug)) if twin else None
         compiled = gaugec.compile(spec, *work, loss=loss, outputs=listed(outputs), limit=limit, twin=small)
     if architecture is not None:
-        try:
-            text.write(compiled.architecture("model" if architecture == "-" else Path(architecture).stem))
-        except ValueError as error:
-            raise click.UsageError(f"--spec: {error}") from None
+        text.write(_architecture(compiled, "found" if architecture == "-" else Path(architecture).stem))
     code.write(compiled.source)
     if as_json:
         _print_json({"file": output, "seconds": progress.seconds, **unfolded(compiled.metadata)})

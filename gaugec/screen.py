@@ -5,6 +5,7 @@ Plain lines in a pipe and under NO_COLOR; colour and a spinner on a terminal. No
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,10 +15,8 @@ from typing import Any
 from rich.console import Console
 from rich.live import Live
 from rich.spinner import Spinner
-from rich.syntax import Syntax
 from rich.text import Text
 
-from gaugec.lexer import GaugeLexer
 from gaugec.progress import Progress, heard
 from gaugec.runtime.report import overview
 
@@ -118,9 +117,11 @@ def _details(theorem: Any, explain: bool) -> Iterator[str]:
 
 
 def show_spec(out: Console, text: str) -> None:
-    """Print a spec, in colour on a terminal."""
+    """Print a spec to the letter, in colour on a terminal."""
     if out.is_terminal and out.color_system:
-        out.print(Syntax(text, GaugeLexer(), theme="ansi_dark", background_color="default"), end="")
+        lexer = importlib.import_module("gaugec.lexer").GaugeLexer(stripnl=False)
+        syntax = importlib.import_module("rich.syntax").Syntax("", lexer, theme="ansi_dark", background_color="default")
+        out.print(syntax.highlight(text), end="")  # not the Syntax, which crops and fills lines to the terminal's width
     else:
         out.file.write(text)
 

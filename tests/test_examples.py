@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 from pathlib import Path
 from types import ModuleType
 
@@ -22,6 +23,8 @@ def script(name: str) -> ModuleType:
 def test_training_goes_on_where_it_ended(tmp_path: Path) -> None:
     train = script("train")
     whole = train.run(tmp_path / "whole", 6)
+    (tmp_path / "parts").mkdir()
+    shutil.copy(tmp_path / "whole" / "gauge.py", tmp_path / "parts")  # compiled once
     train.run(tmp_path / "parts", 4)
     assert train.run(tmp_path / "parts", 2) == whole
     one, two = (torch.load(tmp_path / name / "checkpoint.pt", weights_only=True) for name in ("whole", "parts"))

@@ -6,9 +6,9 @@ lark is used inside this package and nowhere else.
 
 from __future__ import annotations
 
-from gaugec.language.load import AUTO, NAME, SUFFIX, load, shipped, shipped_text, topics
+from gaugec.language.load import AUTO, SUFFIX, load, shipped, shipped_text, topics
 from gaugec.language.printer import show, show_action, show_architecture, show_fix, show_number, show_shape
-from gaugec.language.template import commented, template
+from gaugec.language.template import commented, template, unfit
 from gaugec.language.tree import (
     Action,
     Architecture,
@@ -36,7 +36,6 @@ from gaugec.language.tree import (
 
 __all__ = [
     "AUTO",
-    "NAME",
     "SUFFIX",
     "load",
     "shipped",
@@ -50,6 +49,7 @@ __all__ = [
     "show_shape",
     "commented",
     "template",
+    "unfit",
     "Action",
     "Architecture",
     "Binary",

@@ -22,6 +22,7 @@ from gaugec.language import tree as t
 from gaugec.language.check import check
 from gaugec.language.messages import count
 from gaugec.language.parse import MAX_WORDS, parse
+from gaugec.language.printer import show_architecture
 from gaugec.language.shapes import nearest
 
 MAX_BYTES = 1_000_000
@@ -60,8 +61,18 @@ def shipped() -> tuple[str, ...]:
 
 
 def shipped_text(name: str) -> str:
-    """Return the text of a spec that ships; KeyError where none is called so."""
-    return _places()[name][1].read_text(encoding="utf-8")
+    """Return the text of a spec that ships, or of the architecture that "auto" stands for.
+
+    Raises SpecError where none is called so.
+    """
+    if name == AUTO:
+        spec = load(AUTO)
+        return show_architecture(AUTO, spec.doc, spec.entries)
+    places = _places()
+    if name not in places:
+        help = nearest(name, (AUTO, *places), "shipped specs")
+        raise SpecError(f"there is no shipped spec '{printable(name)}'", help=help)
+    return places[name][1].read_text(encoding="utf-8")
 
 
 def _places() -> dict[str, tuple[str, Traversable]]:

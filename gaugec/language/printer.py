@@ -37,13 +37,14 @@ def show_fix(fix: t.Fix) -> str:
 
 def show_architecture(name: str, doc: str, entries: Sequence[t.Entry]) -> str:
     """Return the file of an architecture that uses these gauges, each from the file that its text stands in."""
-    sources: dict[tuple[str, bool], list[str]] = {}
+    sources: dict[tuple[str, str], list[str]] = {}
     for entry in entries:
         file = entry.gauge.span.file if entry.gauge.span else ""
-        sources.setdefault((PurePath(file).stem, entry.required), []).append(entry.gauge.name)
+        allowed = ("" if entry.required else " optional") + (" approximate" if entry.approximate else "")
+        sources.setdefault((PurePath(file).stem, allowed), []).append(entry.gauge.name)
     lines = [f"architecture {name}:", f'    "{doc}"']
-    for (source, required), gauges in sources.items():
-        lines.append(f"    use {', '.join(gauges)} from {source}" + ("" if required else " optional"))
+    for (source, allowed), gauges in sources.items():
+        lines.append(f"    use {', '.join(gauges)} from {source}{allowed}")
     return "\n".join(lines) + "\n"
 
 

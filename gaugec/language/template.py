@@ -1,9 +1,13 @@
-"""What `gaugec new` begins a spec with: a gauge that is proved as it stands, with a comment on every line.
+"""What a new spec may be called, and what `gaugec new` begins it with: a gauge that is proved as it stands.
 
 What this module does not do: it looks at no model (an architecture is written from what `auto` finds).
 """
 
 from __future__ import annotations
+
+from gaugec.errors import printable
+from gaugec.language.load import NAME, topics
+from gaugec.language.messages import RESERVED
 
 _TEXT = """\
 # {name}: what may be changed in the parameters without changing what is computed.
@@ -11,7 +15,7 @@ _TEXT = """\
 #   gaugec compile {name}.gauge mymodel.py:factory    finds it in a model, and writes the optimizer's module
 # docs/language.md has all words; `gaugec list` and `gaugec show NAME` show the gauges that ship.
 
-gauge unit_scale(n, d, e, f):                   # the sizes that are spoken of, as small letters
+gauge {name}_rescale(n, d, e, f):                  # the sizes that are spoken of, as small letters
     "A ReLU unit may be scaled on the way in and unscaled on the way out."
 
     given  x[n, d]                              # what the gauge does not move: inputs, targets, masks
@@ -29,23 +33,35 @@ gauge unit_scale(n, d, e, f):                   # the sizes that are spoken of, 
 
 architecture {name}:
     "What this file is for, in a sentence."
-    use unit_scale                              # of this file
+    use {name}_rescale                          # of this file
     use norm_gain from norms optional           # of a file that ships; `optional`: a model need not have it
 """
 
 
+def unfit(name: str) -> str | None:
+    """Why a new spec, and the architecture in it, cannot be called so; None where it can."""
+    if not NAME.fullmatch(name):
+        return f"'{printable(name)}' is no name of the language: a letter, then letters, digits and _"
+    if name in RESERVED:
+        return f"'{name}' is a word of the language and cannot be a name"
+    if name in topics():
+        return f"'{name}' is a file of gauges that ships: `use … from {name}` would find this one in its place"
+    return None
+
+
 def template(name: str) -> str:
-    """The text of a new spec."""
+    """The text of a new spec; `name` is not unfit."""
     return _TEXT.format(name=name)
 
 
 def commented(name: str, architecture: str, model: str) -> str:
-    """The text of an architecture that was found in a model, with what may be done with it."""
+    """The text of an architecture file that was found in a model, with what may be done with it."""
     return (
-        f"# What `gaugec compile auto {model}` found; every gauge is required, `optional` behind a line allows its "
-        f"absence.\n#   gaugec compile {name}.gauge {model} -o {name}_gauge.py\n"
-        "# Gauges of your own may stand above the architecture: docs/language.md, `gaugec new NAME`.\n\n" + architecture
+        f"# The gauges that ship and that were found in {printable(model)}.\n"
+        "# Each is required; `optional` at the end of a line lets a model lack what the line names.\n"
+        f"#   gaugec compile {name}.gauge {printable(model)} -o {name}_gauge.py\n"
+        "# Gauges of your own may stand above the architecture: docs/language.md, `gaugec new`.\n\n" + architecture
     )
 
 
-__all__ = ["commented", "template"]
+__all__ = ["commented", "template", "unfit"]

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from gaugec.errors import printable
-from gaugec.language import NAME, show_architecture
+from gaugec.language import show_architecture, unfit
 from gaugec.language.tree import Spec
 from gaugec.pipeline.verify import Verification
 from gaugec.runtime.gauge import Gauge
@@ -54,14 +53,14 @@ class CompiledGauge(Gauge):
         """The architecture file that the sites amount to: the gauges of the spec that have one, all required.
 
         Raises:
-            ValueError: no gauge has a site, or the name is none of the language.
+            ValueError: no gauge has a site, or no spec can be called so.
         """
         found = {site.gauge for site in self.sites}
         used = [replace(entry, required=True) for entry in self._spec.entries if entry.gauge.name in found]
         if not used:
             raise ValueError("no gauge has a site: there is nothing that an architecture could use")
-        if not NAME.fullmatch(name):
-            raise ValueError(f"{printable(name)!r} is no name of an architecture: a letter, then letters, digits and _")
+        if why := unfit(name):
+            raise ValueError(why)
         return show_architecture(name, f"The gauges of {self._model}.", used)
 
     def known(self) -> Known:

@@ -15,7 +15,7 @@ from typing import Any
 
 from gaugec import limits
 from gaugec.graph.ir import Along, Concatenation, Contraction, Leaf, Map, Node, OneHot, Opaque, Sum
-from gaugec.graph.spaces import Inexpressible, Space, Variable, align, regroup
+from gaugec.graph.spaces import Inexpressible, Space, Variable, align, leaves, regroup
 from gaugec.operators import Attributes
 
 Lin = tuple[int, tuple[tuple[int, Variable], ...]]
@@ -110,8 +110,8 @@ class Builder:
 
     def spread(self, ref: Ref, axis: int) -> bool:
         """Is the value the same all along an axis, because a view spread it?"""
-        read = {v for _, terms in ref.index for _, v in terms}
-        return bool(ref.axes[axis]) and not read.intersection(ref.axes[axis])
+        read = {leaf for _, terms in ref.index for _, v in terms for leaf in v.leaves()}
+        return bool(ref.axes[axis]) and not read.intersection(leaves(ref.axes[axis]))
 
     def einsum(
         self, operands: Sequence[Ref], labels: Sequence[str], out: str, coefficient: Fraction = Fraction(1)

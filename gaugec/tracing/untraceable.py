@@ -20,7 +20,7 @@ _CURES = (
         "`if`, and keep .item(), int(), float() and bool() of tensors out of the forward",
     ),
     (
-        (".item()", "aten._local_scalar_dense", "unbacked symint", "PendingUnbackedSymbolNotFound"),
+        (".item()", "_local_scalar_dense", "unbacked symint", "PendingUnbackedSymbolNotFound"),
         "a number is taken out of a tensor with .item() or .tolist(): keep it a tensor, or compute it in front of the "
         "model and pass it",
     ),

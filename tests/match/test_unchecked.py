@@ -95,4 +95,4 @@ def test_logits_beside_the_loss_and_the_cure() -> None:
     given = (torch.randn(3, 7), torch.tensor([0, 1, 4]))
     (refusal,) = (r for r in gaugec.compile("relu_mlp", Labelled(), given).refusals if r.gauge == "logit_shift")
     assert str(refusal).startswith("logit_shift at b.weight: the moved value is an output of the model")
-    assert str(refusal).endswith("; it would hold if the model returned its loss alone, as `model(...).loss`")
+    assert str(refusal).endswith("; it would hold if the loss alone counted: outputs=0")

@@ -80,6 +80,18 @@ class _Guard:
     own: bool
 
 
+@dataclass(frozen=True)
+class Asked:
+    """All that a forward asked of the sizes of its inputs in one run, and the symbols of these sizes."""
+
+    guards: list[_Guard]
+    sizes: dict[Any, Bundle]
+
+    def same(self, change: Mapping[Bundle, int]) -> bool:
+        """Does all of it hold after a change of sizes, so that the forward would go the same way?"""
+        return all(_holds(guard.relation, self.sizes, change) is True for guard in self.guards)
+
+
 def turning_points(
     model: nn.Module,
     args: tuple[Any, ...],
@@ -92,24 +104,40 @@ def turning_points(
 
     backward: what the backward asked counts, too, but not what torch asks in it.
     """
-    if not bundles:
-        return [], True
-    ways = (functools.partial(_asked, backward=True),) if backward else (_asked, _asked_of_an_export)
-    for ask in ways:
-        with as_trained(model), preserved(model, parameters=False):
-            try:
-                guards, sizes = ask(model, args, kwargs, bundles)
-            except Exception:
-                continue
-        return _points(guards, sizes), True
+    here = (args, kwargs)
+    run = asked(model, here, bundles, backward=backward)
+    return turns_of(run if run is not None or backward else asked_of_an_export(model, here, bundles), bundles)
+
+
+def turns_of(found: Asked | None, bundles: Sequence[Bundle]) -> tuple[list[Turn], bool]:
+    """Changes of sizes that break what was asked, and whether all of it could be seen."""
+    if found is not None:
+        return _points(found.guards, found.sizes), True
     # it wants to know its sizes as numbers: it is looked at where most branches lie behind
     return [Turn(((bundle, far),), guess=True) for bundle in bundles for far in FAR if far != bundle.size], False
 
 
-def _asked(
-    model: nn.Module, args: Any, kwargs: Any, bundles: Sequence[Bundle], backward: bool = False
-) -> tuple[list[_Guard], dict[Any, Bundle]]:
-    """What a forward asks of the sizes of its inputs, and the symbols of these sizes."""
+def asked(model: nn.Module, here: Inputs, bundles: Sequence[Bundle], *, backward: bool = False) -> Asked | None:
+    """What a forward asks of the sizes of its inputs; None where it wants to know one as a number."""
+    return _tried(functools.partial(_asked, backward=backward), model, here, bundles)
+
+
+def asked_of_an_export(model: nn.Module, here: Inputs, bundles: Sequence[Bundle]) -> Asked | None:
+    """The same by an export: slower, but it knows the numbers in a model's own tensors."""
+    return _tried(_asked_of_an_export, model, here, bundles)
+
+
+def _tried(ask: Callable[..., Asked], model: nn.Module, here: Inputs, bundles: Sequence[Bundle]) -> Asked | None:
+    if not bundles:
+        return Asked([], {})
+    with as_trained(model), preserved(model, parameters=False):
+        try:
+            return ask(model, *here, bundles)
+        except Exception:
+            return None
+
+
+def _asked(model: nn.Module, args: Any, kwargs: Any, bundles: Sequence[Bundle], backward: bool = False) -> Asked:
     owner = {axis: bundle for bundle in bundles for axis in bundle.axes}
     numbers = numbers_of(args, kwargs)
     sizes: dict[Any, Bundle] = {}
@@ -126,13 +154,10 @@ def _asked(
         return made
 
     guards = dry_run(model, args, kwargs, symbolic, backward=backward).guards
-    return _sorted([g for g in guards if is_guest(_file(g))] if backward else guards), sizes
+    return Asked(_sorted([g for g in guards if is_guest(_file(g))] if backward else guards), sizes)
 
 
-def _asked_of_an_export(
-    model: nn.Module, args: Any, kwargs: Any, bundles: Sequence[Bundle]
-) -> tuple[list[_Guard], dict[Any, Bundle]]:
-    """The same by an export: slower, but it knows the numbers in a model's own tensors."""
+def _asked_of_an_export(model: nn.Module, args: Any, kwargs: Any, bundles: Sequence[Bundle]) -> Asked:
     owner = {axis: bundle for bundle in bundles for own in bundle.axes for axis in alike(args, kwargs, [own])}
     # copies, because torch marks the very tensors that are given with free sizes
     args, kwargs = copied(args, kwargs)
@@ -150,7 +175,7 @@ def _asked_of_an_export(
             if isinstance(size, torch.SymInt) and (number, axis) in owner:
                 sizes.setdefault(size.node.expr, owner[number, axis])
                 guards += size.node.shape_env.guards
-    return _sorted(guards), sizes
+    return Asked(_sorted(guards), sizes)
 
 
 def _sorted(guards: list[Any]) -> list[_Guard]:
@@ -215,12 +240,18 @@ def _points(guards: list[_Guard], sizes: dict[Any, Bundle]) -> list[Turn]:
     return sorted(found, key=lambda turn: not turn.own)
 
 
-def _broken(relation: Any, sizes: dict[Any, Bundle], change: dict[Bundle, int]) -> bool:
+def _broken(relation: Any, sizes: Mapping[Any, Bundle], change: Mapping[Bundle, int]) -> bool:
     """Does a guard not hold after a change of sizes?"""
+    return _holds(relation, sizes, change) is False
+
+
+def _holds(relation: Any, sizes: Mapping[Any, Bundle], change: Mapping[Bundle, int]) -> bool | None:
+    """Does a guard hold after a change of sizes?  None where the forward has no value there."""
     try:
-        return bool(relation.subs({s: change.get(g, g.size) for s, g in sizes.items()}) == False)  # noqa: E712  (sympy's own truth)
+        holds = relation.subs({s: change.get(g, g.size) for s, g in sizes.items()})
     except Exception:
-        return False  # the forward has no value there
+        return None
+    return True if holds == True else False if holds == False else None  # noqa: E712  (sympy's own truth)
 
 
 def _together(guard: _Guard, sizes: dict[Any, Bundle], named: list[Bundle]) -> Turn | None:
@@ -255,4 +286,4 @@ def _candidates(guard: Any, here: int) -> list[int]:
     return sorted((n for n in found if 2 <= n <= LARGEST and n != here), key=lambda n: (abs(n - here), n))
 
 
-__all__ = ["FARTHEST", "Turn", "turning_points"]
+__all__ = ["FARTHEST", "Asked", "Turn", "asked", "asked_of_an_export", "turning_points", "turns_of"]

@@ -19,7 +19,7 @@ from torch import nn
 from gaugec.errors import MatchError
 from gaugec.graph.check import check
 from gaugec.graph.ir import Graph
-from gaugec.model.axes import bundles, changed, said, together
+from gaugec.model.axes import Bundle, bundles, changed, said, together
 from gaugec.model.inputs import Axis, Inputs, alike, axes_of, resized
 from gaugec.model.interfaces import without_lines
 from gaugec.model.outputs import Counted
@@ -29,7 +29,7 @@ from gaugec.model.run import recorded, runs
 from gaugec.tracing.compare import departure, settled
 from gaugec.tracing.export import exported
 from gaugec.tracing.gradient_looks import gradient_looks
-from gaugec.tracing.guards import FARTHEST, Turn, turning_points
+from gaugec.tracing.guards import FARTHEST, Asked, Turn, asked, asked_of_an_export, turns_of
 from gaugec.tracing.left_behind import Place
 from gaugec.tracing.lower import Trace, lower_program
 
@@ -65,9 +65,8 @@ class Looks:
         self.left_out: list[str] = []
         self.waiting: list[tuple[str, Inputs]] = []
         self.all_seen = True
-        with preserved(model, parameters=False):
-            self.traceable = self.numbers and runs(model, *here, numbers=False)
-        self.bundles = bundles(here, self._takes_traced)
+        self.asked: dict[tuple[Bundle, ...], Asked | None] = {}
+        self.bundles = self._bundles()
 
     def all(self) -> Trace:
         """The first trace with all that was seen beside it.
@@ -100,6 +99,29 @@ class Looks:
         parts.append("" if self.all_seen else "what the forward asks of other sizes could not be seen")
         return "; ".join(part for part in (*parts, gradients) if part)
 
+    def _bundles(self) -> list[Bundle]:
+        """The axes that may have other sizes, in calls and in an export, which goes the way of a run without numbers.
+
+        A call may not read a mask of ones, whose sizes an export asks.  What one run asked of the sizes says whether it
+        would go the same way at others; only where not is it run there.
+        """
+        found = bundles(self.here, self._takes)
+        if not self.numbers:
+            return found
+        run = self._asked(found)
+        if run is not None and all(run.same({b: n}) for b in found for n in (b.far, b.near) if n):
+            return found
+        with preserved(self.model, parameters=False):
+            traceable = runs(self.model, *self.here, numbers=False)
+        return bundles(self.here, self._takes_traced) if traceable else found
+
+    def _asked(self, found: list[Bundle]) -> Asked | None:
+        """What a run at the example's sizes asks of them; found once."""
+        key = tuple(found)
+        if key not in self.asked:
+            self.asked[key] = asked(self.model, self.here, found)
+        return self.asked[key]
+
     def _far_and_near(self) -> None:
         """Looks at all bundles at their far sizes, at those that do not run together one by one; then near."""
         near, near_alone = together(self.here, {b: b.near for b in self.bundles if b.near}, self._takes)
@@ -116,18 +138,18 @@ class Looks:
 
     def _where_it_turns(self) -> None:
         """Looks at sizes that break what the forward asked of its sizes, and asks again there."""
-        asked: list[tuple[str, Inputs]] = [("", self.here)]
-        for way, here in asked:  # it grows: what is asked behind a branch is seen only there
+        places: list[tuple[str, Inputs]] = [("", self.here)]
+        for way, here in places:  # it grows: what is asked behind a branch is seen only there
             sizes = axes_of(*here)
-            turns, all_of_it = turning_points(
-                self.model, *here, [replace(bundle, size=sizes[bundle.axes[0]]) for bundle in self.bundles]
-            )
+            there = [replace(bundle, size=sizes[bundle.axes[0]]) for bundle in self.bundles]
+            run = self._asked(there) if here is self.here else asked(self.model, here, there)
+            turns, all_of_it = turns_of(run or asked_of_an_export(self.model, here, there), there)
             self.all_seen = self.all_seen and all_of_it
             for turn in turns:
                 name = f"{way}, {turn}" if way else str(turn)
                 at = None if way and turn.guess else self._at_a_turn(turn, name, here)
                 if at is not None:
-                    asked.append((name, at))
+                    places.append((name, at))
 
     def _at_a_turn(self, turn: Turn, name: str, here: Inputs) -> Inputs | None:
         """Looks behind a turn; the inputs there, where more may be asked."""
@@ -231,11 +253,9 @@ class Looks:
             return runs(self.model, *inputs, numbers=self.numbers)
 
     def _takes_traced(self, inputs: Inputs) -> bool:
-        """Does it run there, and in an export too?  A call may not read a mask of ones, whose sizes an export asks."""
+        """Does it run there, and in an export too?"""
         if not self._takes(inputs):
             return False
-        if not self.traceable:
-            return True
         with preserved(self.model, parameters=False):
             if runs(self.model, *inputs, numbers=False):
                 return True

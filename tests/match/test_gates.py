@@ -27,7 +27,7 @@ def gates(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def gain(*shape: int) -> nn.Parameter:
-    return nn.Parameter(1 + 0.3 * torch.randn(*shape))
+    return nn.Parameter(1 + 0.3 * torch.randn(*shape, dtype=torch.float64))
 
 
 def block(run: Callable[..., Any], **parts: Any) -> Net:
@@ -111,12 +111,12 @@ NEAR: dict[str, tuple[Callable[..., Any], dict[str, Any], str]] = {
     ),
     "a gate that saturates": (
         lambda m, x: m.b(m.a(x) * torch.sigmoid(m.z(x))),
-        {"z": nn.Linear(WIDTH, UNITS)},
+        {"z": nn.Linear(WIDTH, UNITS, dtype=torch.float64)},
         "sigmoid has no law that lets a positive scale through",
     ),
     "a gate from what it gates": (
         lambda m, x: (lambda h: m.b(h * m.z(h)))(m.a(x)),
-        {"z": nn.Linear(UNITS, UNITS)},
+        {"z": nn.Linear(UNITS, UNITS, dtype=torch.float64)},
         "the moved axis is contracted at aten.linear, where the formula has no such step",
     ),
     "the square of one map": (

@@ -99,6 +99,7 @@ ALONG = {
     "log_softmax": {"log_softmax shift"},
     "max": {"max shift", "max scale"},
     "min": {"min shift", "min scale"},
+    "max_window": {"max_window scale"},
     "cross_entropy": {"cross_entropy shift"},
 }
 

@@ -178,6 +178,8 @@ def broken(own: t.Gauge) -> Iterator[tuple[str, t.Gauge]]:
     if own.element.group.startswith("positive"):
         inverse, square = t.Binary("/", one, name), t.Binary("**", name, t.Number(Fraction(2)))
         swaps = [(inverse, name), (name, inverse), (inverse, t.Binary("/", one, square)), (name, square)]
+        if len(own.actions) == 2:
+            swaps = []  # with no third one to hold it, either may be mended: another name for the same gauge
     for k, action in enumerate(own.actions):
         rest = own.actions[:k] + own.actions[k + 1 :]
         if rest:

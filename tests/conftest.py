@@ -1,4 +1,4 @@
-"""What every test may ask for: golden files.  What every test gets: limits that do not depend on the machine."""
+"""What every test may ask for: golden files, double precision.  What every test gets: limits that do not depend on the machine."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from clocks import TICK, Clock
 
 from gaugec import limits
@@ -47,3 +48,12 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
             pytest.fail(f"{name} differs from its golden file (--update-golden accepts):\n{shown}", pytrace=False)
 
     return check
+
+
+@pytest.fixture
+def double() -> Iterator[None]:
+    """Models are made in double precision, so that a change of the function cannot hide in rounding."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)

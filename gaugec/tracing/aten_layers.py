@@ -101,6 +101,7 @@ def _rms_norm(
     b: Builder, shape: tuple[int, ...], x: Ref, sizes: Sequence[int], gain: Any = None, eps: Any = None
 ) -> Ref:
     positions = list(range(len(x.shape) - len(sizes), len(x.shape)))
+    # where none is given, torch's own of float32: no law reads how large it is
     epsilon = number(eps) if eps is not None else Fraction(2) ** -23
     return _affine(b, over_root(b, x, positions, epsilon), gain, None)
 

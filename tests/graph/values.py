@@ -67,6 +67,11 @@ class Unknown(Exception):
     """A node of which the graph does not say what it computes."""
 
 
+def wide(value: Tensor) -> Tensor:
+    """In double precision: complex numbers (rotary pairs of some models) stay complex."""
+    return value.to(torch.complex128 if value.is_complex() else torch.float64)
+
+
 def _read(node: Node, operand: int, values: Values, order: Sequence[int]) -> Tensor:
     """An operand, with a dimension for each of the variables in `order`: of length 1 where it does not have it."""
     access: Access = node.operands[operand]
@@ -78,7 +83,7 @@ def _read(node: Node, operand: int, values: Values, order: Sequence[int]) -> Ten
             shape = [node.size(operand, variable) if v == variable else 1 for v in order]
             place = place + stride * torch.arange(node.size(operand, variable)).reshape(shape)
         places.append(place)
-    return (value[tuple(places)] if places else value.reshape((1,) * len(order))).to(torch.float64)
+    return wide(value[tuple(places)] if places else value.reshape((1,) * len(order)))
 
 
 def _made(node: Node, values: Values) -> Tensor:
@@ -88,17 +93,17 @@ def _made(node: Node, values: Values) -> Tensor:
         every = [*order, *node.summed]
         operands = [_read(node, i, values, every) for i in range(len(node.operands))]
         shape = [node.sizes[v] for v in every]
-        product = torch.tensor(float(node.coefficient), dtype=torch.float64).expand(shape)
         if operands:
             letters = [[i for i, n in enumerate(shape) if x.shape[i] == n] for x in operands]
+            kinds = {x.dtype for x in operands}
+            operands = [x.to(torch.complex128) for x in operands] if len(kinds) > 1 else operands
             small = [x.reshape([x.shape[i] for i in kept]) for x, kept in zip(operands, letters)]
             there = sorted({i for kept in letters for i in kept if i < len(order)})
             inputs = [item for pair in zip(small, letters) for item in pair]
             alone = math.prod(n for i, n in enumerate(shape) if i >= len(order) and not any(i in k for k in letters))
             total = torch.einsum(*inputs, there) * float(node.coefficient) * alone
-            wide = total.reshape([shape[i] if i in there else 1 for i in range(len(order))])
-            return wide.expand(shape[: len(order)])
-        return product.sum(dim=list(range(len(order), len(every)))) if node.summed else product
+            return total.reshape([shape[i] if i in there else 1 for i in range(len(order))])
+        return torch.tensor(float(node.coefficient * math.prod(shape[len(order) :])), dtype=torch.float64)
     if isinstance(node, Sum):
         total = torch.full((1,) * len(order), float(node.constant), dtype=torch.float64)
         for i, coefficient in enumerate(node.coefficients):
@@ -137,8 +142,9 @@ def _made(node: Node, values: Values) -> Tensor:
         return torch.cat(parts, along)
     if isinstance(node, OneHot):
         rows = node.rows
+        classes = math.prod(m.size for m in node.modes[rows:])
         picked = _read(node, 0, values, order[:rows]).long().expand([m.size for m in node.modes[:rows]])
-        hot = torch.nn.functional.one_hot(picked, math.prod(m.size for m in node.modes[rows:]))
+        hot = torch.nn.functional.one_hot(picked % classes, classes)  # -1 is the last one
         return hot.double().reshape([m.size for m in node.modes])
     raise Unknown(node.title)
 
@@ -151,7 +157,7 @@ def compute(node: Node, values: Values) -> Tensor:
     """
     if any(access.node not in values for access in node.operands):
         raise Unknown("what it reads")
-    return _made(node, values).expand([mode.size for mode in node.modes]).to(torch.float64)
+    return wide(_made(node, values).expand([mode.size for mode in node.modes]))
 
 
 def over_modes(node: Node, value: Tensor) -> Tensor:
@@ -274,7 +280,7 @@ def _compare(graph: Graph, of: Mapping[int, tuple[str, int]], run: Mapping[str, 
         if true is None:
             continue
         result.seen += 1
-        size = true.double().abs().nan_to_num(posinf=0).max().item() if true.numel() else 0.0
-        apart = (values[node.id] - true.double()).nan_to_num().abs().max().item() / (size or 1.0) if true.numel() else 0
+        size = wide(true).abs().nan_to_num(posinf=0).max().item() if true.numel() else 0.0
+        apart = (values[node.id] - wide(true)).abs().nan_to_num().max().item() / (size or 1.0) if true.numel() else 0
         if apart > result.worst:
             result.worst, result.where = apart, f"{node} ({node.source} at {node.place or 'the top'}: {node.line})"

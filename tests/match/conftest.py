@@ -27,15 +27,6 @@ def same_numbers() -> None:
     torch.manual_seed(0)
 
 
-@pytest.fixture
-def double() -> Iterator[None]:
-    """Models are made in double precision, so that a change of the function cannot hide in rounding."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(before)
-
-
 @pytest.fixture(scope="session")
 def spec(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The path of a spec with every gauge that ships, none of them required."""

@@ -54,7 +54,9 @@ NEAR: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "another border": (lambda h: h * (h > 0.1), "x * step(x - 1/10) has no law that lets a positive scale through"),
     "another value": (lambda h: torch.where(h > 0, h, 1), "has no law that lets a positive scale through"),
     "leaky": (lambda h: torch.where(h > 0, h, 0.1 * h), "where the formula has no such step"),
-    "another unit's sign": (lambda h: h * (h.roll(1, -1) > 0), "it reads the moved axis in another order or in part"),
+    "another unit's sign": (
+        lambda h: h * (h.roll(1, -1) > 0), "multiplied by values that vary along its axis at aten.mul"
+    ),
     "truth values added": (lambda h: h * ((h > 0) + (h > -1)), "the constant 1 is added to the moved value"),
     "capped": (lambda h: F.hardtanh(h, 0.0, 6.0), "clamp has no law that lets a positive scale through"),
 }

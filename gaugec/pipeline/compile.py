@@ -30,7 +30,7 @@ from gaugec.pipeline.compiled import CompiledGauge
 from gaugec.pipeline.find import Finder
 from gaugec.pipeline.gauged import gauged
 from gaugec.pipeline.twin import Subject, same_sites, same_structure, subject_of
-from gaugec.pipeline.verify import Verification, verify
+from gaugec.pipeline.verify import Verification, accepted, verify
 from gaugec.progress import counted, stage
 from gaugec.proof.theorem import Theorem
 from gaugec.runtime.seal import sealed
@@ -80,9 +80,9 @@ def _compile(
 ) -> CompiledGauge:
     loaded = spec if isinstance(spec, Spec) else load(str(spec))
     with stage("proving the spec"):
-        verification = verify(loaded)
-    for entry, theorem, accepted in zip(loaded.entries, verification.theorems, verification.accepted):
-        if not accepted:
+        verification = accepted(loaded)
+    for entry, theorem, good in zip(loaded.entries, verification.theorems, verification.accepted):
+        if not good:
             raise _unproved(entry, theorem)
     spec_file = loaded.name if isinstance(spec, Spec) else str(spec)
     model, args, kwargs, _ = given

@@ -8,7 +8,7 @@ What this module does not do: it looks at no model (see `gaugec.pipeline.compile
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -71,14 +71,36 @@ def verify(spec: str | Path | Spec, *, limit: float | None = None) -> Verificati
         SpecError: the spec cannot be read.
         ValueError: the limit is not a positive number.
     """
-    loaded = spec if isinstance(spec, Spec) else load(str(spec))
-    operators = dict.fromkeys(operator for entry in loaded.entries for operator in entry.gauge.operators)
     with limits.each(limit):
-        theorems = tuple(_theorem(entry) for entry in counted(loaded.entries))
-        laws = tuple((operator.name, _laws(operator)) for operator in operators)
-    accepted = tuple(_accepted(entry, theorem) for entry, theorem in zip(loaded.entries, theorems))
-    whys = (unmatched(e.gauge, t) if good else "" for e, t, good in zip(loaded.entries, theorems, accepted))
-    return Verification(loaded.name, theorems, accepted, laws, tuple(whys))
+        return _verified(spec if isinstance(spec, Spec) else load(str(spec)), _theorem)
+
+
+def accepted(spec: Spec) -> Verification:
+    """As `verify`, but a gauge that was accepted before in this process is not proved again."""
+    return _verified(spec, _theorem_once)
+
+
+_ACCEPTED: dict[tuple[Gauge, bool], Theorem] = {}
+"""By the meaning of a gauge, and by whether it may be approximate."""
+
+
+def _theorem_once(entry: Entry) -> Theorem:
+    key = (entry.gauge, entry.approximate)
+    if key in _ACCEPTED:
+        return _ACCEPTED[key]
+    theorem = _theorem(entry)
+    if _accepted(entry, theorem):
+        _ACCEPTED[key] = theorem
+    return theorem
+
+
+def _verified(loaded: Spec, proof: Callable[[Entry], Theorem]) -> Verification:
+    operators = dict.fromkeys(operator for entry in loaded.entries for operator in entry.gauge.operators)
+    theorems = tuple(proof(entry) for entry in counted(loaded.entries))
+    laws = tuple((operator.name, _laws(operator)) for operator in operators)
+    good = tuple(_accepted(entry, theorem) for entry, theorem in zip(loaded.entries, theorems))
+    whys = (unmatched(e.gauge, t) if so else "" for e, t, so in zip(loaded.entries, theorems, good))
+    return Verification(loaded.name, theorems, good, laws, tuple(whys))
 
 
 def _accepted(entry: Entry, theorem: Theorem) -> bool:

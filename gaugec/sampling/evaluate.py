@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
+from operator import itemgetter
 from typing import Any
 
 import mpmath  # type: ignore[import-untyped]
 
-from gaugec.graph.ir import Along, Concatenation, Contraction, Graph, Ix, Leaf, Map, Node, Sum
-from gaugec.limits import bounded, bounded_power, check
+from gaugec.graph.ir import Access, Along, Concatenation, Contraction, Graph, Ix, Leaf, Map, Node, Sum
+from gaugec.limits import BITS, bounded, bounded_power, check
 from gaugec.operators import BY_NAME, Term
 
 Value = Any  # Fraction or mpmath.mpf
@@ -33,18 +35,20 @@ def as_float(value: Value) -> Value:
 
 def multiplied(a: Value, b: Value) -> Value:
     """a * b, exact where both are fractions."""
-    if isinstance(a, Fraction) and isinstance(b, Fraction):
+    exact = type(a) is Fraction, type(b) is Fraction  # asking for a subclass of it is dear
+    if all(exact):
         return bounded(a * b)
-    if isinstance(a, Fraction) == isinstance(b, Fraction):
+    if not any(exact):
         return a * b
     return as_float(a) * as_float(b)
 
 
 def added(a: Value, b: Value) -> Value:
     """a + b, exact where both are fractions."""
-    if isinstance(a, Fraction) and isinstance(b, Fraction):
+    exact = type(a) is Fraction, type(b) is Fraction
+    if all(exact):
         return bounded(a + b)
-    if isinstance(a, Fraction) == isinstance(b, Fraction):
+    if not any(exact):
         return a + b
     return as_float(a) + as_float(b)
 
@@ -110,6 +114,44 @@ _FUNCTIONS: dict[str, Callable[[Value], Value]] = {
 }
 
 
+class _Total:
+    """A sum of products, exact as far as they are: whole numbers beside each other cost a tenth of fractions."""
+
+    def __init__(self) -> None:
+        self.numerator, self.denominator = 0, 1
+        self.rounded: Value | None = None
+
+    def add(self, factors: Sequence[Value]) -> None:
+        """Adds the product of some values."""
+        n, d = 1, 1
+        rounded: Value | None = None
+        for factor in factors:
+            if type(factor) is Fraction:
+                own = factor.as_integer_ratio()
+                n, d = n * own[0], d * own[1]
+            else:
+                rounded = factor if rounded is None else rounded * factor
+        if rounded is not None:
+            term = rounded * as_float(Fraction(n, d))
+            self.rounded = term if self.rounded is None else self.rounded + term
+        elif d == self.denominator:
+            self.numerator += n
+        elif n:
+            top, bottom = self.numerator * d + n * self.denominator, self.denominator * d
+            shared = math.gcd(top, bottom)
+            self.numerator, self.denominator = top // shared, bottom // shared
+            if self.denominator.bit_length() > BITS:
+                self.value()
+
+    def value(self) -> Value:
+        """The sum of all that was added."""
+        exact = bounded(Fraction(self.numerator, self.denominator))
+        return exact if self.rounded is None else as_float(exact) + self.rounded
+
+
+Read = tuple[int, Callable[[Mapping[int, int]], tuple[int, ...]]]
+
+
 class Evaluation:
     """The values of a graph's nodes where its leaves are the given tables (index along the axes -> value).
 
@@ -120,19 +162,28 @@ class Evaluation:
         self.graph, self.leaves = graph, leaves
         self.memo: dict[tuple[int, tuple[int, ...]], Value] = {}
         self.tables: dict[tuple[int, tuple[int, ...]], Table] = {}
+        self.reads: dict[int, tuple[Read, ...]] = {}
         self.sides: dict[tuple[int, ...], set[bool]] = {}
 
     def at(self, id: int, index: tuple[int, ...]) -> Value:
         """The entry of a node at one index a mode."""
         key = (id, index)
-        if key not in self.memo:
+        value = self.memo.get(key)
+        if value is None:
             check()
-            self.memo[key] = self._at(self.graph[id], index)
-        return self.memo[key]
+            value = self.memo[key] = self._at(self.graph[id], index)
+        return value
+
+    def _reads(self, node: Node) -> tuple[Read, ...]:
+        """Of every operand which node is read, and how its index comes from the variables."""
+        found = self.reads.get(node.id)
+        if found is None:
+            found = self.reads[node.id] = tuple((access.node, _indexed(access)) for access in node.operands)
+        return found
 
     def _read(self, node: Node, operand: int, env: Mapping[int, int]) -> Value:
-        access = node.operands[operand]
-        return self.at(access.node, tuple(_number(ix, env) for ix in access.index))
+        id, index = self._reads(node)[operand]
+        return self.at(id, index(env))
 
     def _at(self, node: Node, index: tuple[int, ...]) -> Value:
         env = {mode.variable: value for mode, value in zip(node.modes, index)}
@@ -143,10 +194,11 @@ class Evaluation:
             case Contraction():
                 return self._contraction(node, env)
             case Sum():
-                total: Value = Fraction(node.constant)
-                for operand, scale in enumerate(node.coefficients):
-                    total = added(total, multiplied(Fraction(scale), self._read(node, operand, env)))
-                return total
+                total = _Total()
+                total.add([Fraction(node.constant)])
+                for scale, (id, at) in zip(node.coefficients, self._reads(node)):
+                    total.add([Fraction(scale), self.at(id, at(env))])
+                return total.value()
             case Map():
                 return self._map(node, [self._read(node, k, env) for k in range(len(node.operands))])
             case Along():
@@ -159,15 +211,13 @@ class Evaluation:
         raise ValueError(f"{node.word} {node.title} has no value")
 
     def _contraction(self, node: Contraction, env: Mapping[int, int]) -> Value:
-        total: Value = Fraction(0)
+        total, here, reads = _Total(), dict(env), self._reads(node)
+        coefficient = Fraction(node.coefficient)
         for values in itertools.product(*(range(node.sizes[v]) for v in node.summed)):
             check()
-            here = {**env, **dict(zip(node.summed, values))}
-            term: Value = Fraction(node.coefficient)
-            for operand in range(len(node.operands)):
-                term = multiplied(term, self._read(node, operand, here))
-            total = added(total, term)
-        return total
+            here.update(zip(node.summed, values))
+            total.add([coefficient, *(self.at(id, index(here)) for id, index in reads)])
+        return total.value()
 
     def _map(self, node: Map, values: list[Value]) -> Value:
         attributes = dict(node.attributes)
@@ -278,6 +328,16 @@ def table_of(evaluation: Evaluation, id: int) -> Table:
     """All entries of a node, by their index along the axes."""
     node = evaluation.graph[id]
     return {along(node, at): evaluation.at(id, at) for at in itertools.product(*(range(m.size) for m in node.modes))}
+
+
+def _indexed(access: Access) -> Callable[[Mapping[int, int]], tuple[int, ...]]:
+    """How the index at which an operand is read comes from the values of the variables."""
+    plain = [ix.plain for ix in access.index]
+    if None in plain:
+        return lambda env: tuple(_number(ix, env) for ix in access.index)
+    if len(plain) > 1:
+        return itemgetter(*plain)
+    return (lambda env: (env[plain[0]],)) if plain else lambda env: ()  # type: ignore[index]
 
 
 def _number(ix: Ix, env: Mapping[int, int]) -> int:

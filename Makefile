@@ -1,4 +1,4 @@
-# make demo | test | fuzz | soundness | architectures | lint | bench. Each first makes .venv from nothing but Python 3.11 or later, and
+# make demo | test | long | fuzz | soundness | architectures | lint | bench. Each first makes .venv from nothing but Python 3.11 or later, and
 # renews it when the sources changed. VENV=path uses an environment that is already made, as it is: gaugec[test] must be
 # installed there.
 SHELL := bash
@@ -20,7 +20,7 @@ SOURCES := pyproject.toml constraints.txt $(shell find gaugec runtime specs -typ
 # Checks run in an empty folder: what they import is the installed package, never this checkout.
 APART = unset PYTHONPATH; empty=$$(mktemp -d); trap 'rm -rf "$$empty"' EXIT; cd "$$empty";
 
-.PHONY: help demo test fuzz soundness architectures lint bench clean
+.PHONY: help demo test long fuzz soundness architectures lint bench clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /make \1\t/'
@@ -31,6 +31,9 @@ demo: $(READY) ## prove, compile and train a small real Llama; results in gaugec
 test: $(READY) ## the tests; ARGS="-k name" goes to pytest
 	@$(APART) export OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} # one process a core instead
 	"$(BIN)/pytest" -c "$(CURDIR)/pyproject.toml" --rootdir="$(CURDIR)" -n auto --maxprocesses=8 --dist loadfile -q $(ARGS) "$(CURDIR)/tests"
+
+long: $(READY) ## the cases that `make test` leaves out, for they are many alike
+	@$(MAKE) --no-print-directory test VENV="$(VENV)" ARGS="-m long $(ARGS)"
 
 fuzz: $(READY) ## random and hostile input for ten minutes; ARGS="--minutes 60"
 	@$(APART) OMP_NUM_THREADS=1 "$(BIN)/python" "$(CURDIR)/tests/fuzz/run.py" $(ARGS)

@@ -1,4 +1,4 @@
-"""What every test may ask for: golden files, double precision.  What every test gets: limits that do not depend on the machine."""
+"""What a test may ask for: golden files, double precision.  What it gets: limits that do not depend on the machine."""
 
 from __future__ import annotations
 

@@ -64,21 +64,24 @@ RUNS: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "variances": lambda m, x: (x * m.gain).var(-1, keepdim=True) + (x @ m.weight).std(1, keepdim=True),
     "chosen by a mask": lambda m, x: torch.where(x > 0, x * m.gain, (x @ m.weight).exp()),
     "a mask of zeros": lambda m, x: torch.where(x > 0, x * m.gain, 0.0) + (x @ m.weight).masked_fill(x < 0, 0.0),
-    "extremes": lambda m, x: (x @ m.weight).max(-1).values + (x * m.gain).amin(1)[:, :4] + torch.maximum(x, x @ m.weight).mean(),
+    "extremes": lambda m, x: (x @ m.weight).max(-1).values + (x * m.gain).amin(1)[:, :4]
+        + torch.maximum(x, x @ m.weight).mean(),
     "extremes of all": lambda m, x: x * m.weight.max() + m.gain.min(),
     "looked up": lambda m, x: m.weight[torch.tensor([[1, -1, 3], [0, 5, 5]])],
     "an embedding": lambda m, x: F.embedding(torch.tensor([[1, 11], [0, 5]]), m.weight),
     "an index along the second axis": lambda m, x: m.weight.index_select(1, torch.tensor([3, 1, 1, 0])).exp(),
-    "spread, tiled, repeated": lambda m, x: m.gain.repeat(2) + m.gain.repeat_interleave(2) + m.gain.expand(2, 12).flatten(),
+    "spread, tiled, repeated": lambda m, x: m.gain.repeat(2) + m.gain.repeat_interleave(2)
+        + m.gain.expand(2, 12).flatten(),
     "padded": lambda m, x: F.pad(x * m.gain, (1, 2, 0, 1)) + F.pad(x, (1, 2, 0, 1), value=1.5),
     "a convolution": lambda m, x: F.conv2d(image(m, x), m.weight.view(4, 4, 3, 3), m.gain[:4], padding=1),
-    "a convolution in groups": lambda m, x: F.conv2d(image(m, x), m.weight[:6].view(8, 1, 3, 3), padding=(2, 1), dilation=(2, 1),
-                                                     groups=4),
+    "a convolution in groups": lambda m, x: F.conv2d(image(m, x), m.weight[:6].view(8, 1, 3, 3), padding=(2, 1),
+                                                     dilation=(2, 1), groups=4),
     "a strided convolution": lambda m, x: F.conv1d(x, m.weight.view(12, 4, 3), m.gain, stride=2, padding=1),
     "a transposed convolution": lambda m, x: F.conv_transpose1d(x, m.weight.view(4, 12, 3), m.gain, stride=2, padding=1,
                                                                 output_padding=1),
     "a transposed one in groups": lambda m, x: F.conv_transpose2d(image(m, x), m.weight.view(4, 4, 3, 3), groups=2),
-    "pools": lambda m, x: F.avg_pool2d(image(m, x), 2, 1, 1, count_include_pad=False).sum() + F.avg_pool1d(x @ m.weight, 3, 2, 1),
+    "pools": lambda m, x: F.avg_pool2d(image(m, x), 2, 1, 1, count_include_pad=False).sum()
+        + F.avg_pool1d(x @ m.weight, 3, 2, 1),
     "largest in windows": lambda m, x: F.max_pool2d(image(m, x), (3, 2), (2, 1), (1, 1)) + 0 * m.gain[:1],
     "a pool to a size": lambda m, x: F.adaptive_avg_pool2d(image(m, x), (3, 1)),
     "unfolded": lambda m, x: (x @ m.weight).unfold(-1, 4, 2) * m.gain[:4],
@@ -90,10 +93,12 @@ RUNS: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "einsum": lambda m, x: torch.einsum("bti,ji,btj,j->bij", x, m.weight, x, m.gain),
     "outer products": lambda m, x: torch.outer(m.gain, m.gain) @ m.weight.mT + torch.kron(m.gain[:3], m.gain[:4]),
     "powers and roots": lambda m, x: (m.gain.abs() + 1).sqrt() * x**3 + (m.gain**2 + 1).rsqrt() + 2 ** (x * m.gain),
-    "the usual functions": lambda m, x: F.gelu(x * m.gain) + F.gelu(x, approximate="tanh") + F.silu(x @ m.weight) + F.softplus(x)
-        + F.leaky_relu(x * m.gain, 0.2) + F.elu(x) + F.hardtanh(x) + F.relu6(x) + F.mish(x) + torch.sign(x * m.gain),
+    "the usual functions": lambda m, x: F.gelu(x * m.gain) + F.gelu(x, approximate="tanh") + F.silu(x @ m.weight)
+        + F.softplus(x) + F.leaky_relu(x * m.gain, 0.2) + F.elu(x) + F.hardtanh(x) + F.relu6(x) + F.mish(x)
+        + torch.sign(x * m.gain),
     "losses": lambda m, x: F.cross_entropy((x @ m.weight).flatten(0, 1), torch.arange(12)) + F.mse_loss(x * m.gain, x)
-        + F.log_softmax(x @ m.weight, -1).mean() + F.nll_loss((x @ m.weight).log_softmax(-1).flatten(0, 1), torch.arange(12)),
+        + F.log_softmax(x @ m.weight, -1).mean()
+        + F.nll_loss((x @ m.weight).log_softmax(-1).flatten(0, 1), torch.arange(12)),
     "gates": lambda m, x: F.glu(x @ m.weight) * m.gain[:6],
     "distances": lambda m, x: F.cosine_similarity(x @ m.weight, x * m.gain, dim=-1),
     "logsumexp": lambda m, x: (x @ m.weight).logsumexp(-1) + torch.logaddexp(x, x * m.gain).sum(-1),

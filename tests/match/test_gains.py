@@ -9,6 +9,7 @@ import pytest
 import torch
 from match.models import LibraryNorm, Net, RMSNorm, audit, by_heads, counts, join_heads, rope_halves, rope_pairs, same
 from match.training import apart
+from thinned import thinned
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -107,7 +108,7 @@ PAIRS: dict[str, tuple[Callable[[], nn.Module], Callable[[Tensor], Tensor], str,
 }
 
 
-@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize("name", thinned(PAIRS, 2))
 def test_a_gain_against_a_gain(name: str, spec: str) -> None:
     norm, turn, gauge, size = PAIRS[name]
     model, x = attention(norm, turn), torch.randn(2, 5, WIDTH)
@@ -143,7 +144,7 @@ UNPAIRED: dict[str, Callable[[], Net]] = {
 }
 
 
-@pytest.mark.parametrize("name", UNPAIRED)
+@pytest.mark.parametrize("name", thinned(UNPAIRED, 2))
 def test_gains_that_do_not_meet(name: str, spec: str) -> None:
     compiled = audit(spec, UNPAIRED[name](), (torch.randn(2, 5, WIDTH),))
     assert {site.gauge for site in compiled.sites} <= {"value_rotation"}

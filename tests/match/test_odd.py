@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from match.models import counts
+from thinned import thinned
 from torch import Tensor, nn
 
 import gaugec
@@ -103,7 +104,7 @@ SERVED = {  # places in which nothing reads it, and it is no reason to refuse
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("reads", [False, True], ids=["unused", "used"])
 @pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("kind", ODD)
+@pytest.mark.parametrize("kind", thinned(ODD, 3))
 def test_an_odd_tensor(kind: str, place: str, reads: bool, spec: str) -> None:
     if (kind, place) == ("of inference", "a parameter"):
         pytest.skip("torch makes no parameter of it that is trained")

@@ -24,6 +24,7 @@ from match.models import (
     rope_pairs,
     same,
 )
+from thinned import thinned
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -99,7 +100,7 @@ QUERIES_AND_KEYS: dict[str, Callable[[], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("name", QUERIES_AND_KEYS)
+@pytest.mark.parametrize("name", thinned(QUERIES_AND_KEYS, 2))
 def test_queries_and_keys_that_may_not_turn(name: str, spec: str) -> None:
     assert counts(audit(spec, Attention(**QUERIES_AND_KEYS[name]()), tokens())) == VALUES
 
@@ -140,7 +141,7 @@ VALUE_PATHS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", VALUE_PATHS)
+@pytest.mark.parametrize("name", thinned(VALUE_PATHS, 2))
 def test_values_that_may_not_turn(name: str, spec: str) -> None:
     found = outcome(spec, Attention(**VALUE_PATHS[name]), tokens())
     if isinstance(found, gaugec.MatchError):  # a view that cuts axes otherwise at another length is another function

@@ -9,6 +9,7 @@ import pytest
 import torch
 from match.models import Net, audit, counts
 from match.training import apart
+from thinned import thinned
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -84,7 +85,7 @@ THROUGH: dict[str, Callable[[], Net]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", THROUGH)
+@pytest.mark.parametrize("name", thinned(THROUGH, 2))
 def test_a_scale_goes_through(name: str) -> None:
     model, x = THROUGH[name](), torch.randn(2, 3, 8, 8)
     compiled = audit(RELU, model, (x,))

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from thinned import thinned
 from torch import Tensor, nn
 
 from gaugec.runtime import DDCAdamW, Gauge
@@ -332,7 +333,7 @@ def test_no_warnings_when_all_is_well() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", thinned([torch.float32, torch.float64, torch.bfloat16], 3))
 def test_compiled_steps_follow_the_others(dtype: torch.dtype) -> None:
     model, gauge = llama(dtype)
     other = copy.deepcopy(model)

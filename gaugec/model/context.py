@@ -29,7 +29,7 @@ def ordinary() -> Iterator[None]:
     # a mode of the device, even of the CPU, is asked at every call of torch
     device = contextlib.nullcontext() if callers.type == "cpu" else torch.device("cpu")
     try:
-        with torch.inference_mode(False), torch.enable_grad(), device:
+        with _unlogged(), torch.inference_mode(False), torch.enable_grad(), device:
             yield
     finally:
         _CALLERS.reset(token)
@@ -71,13 +71,23 @@ def _quiet() -> Iterator[None]:
 
     An export that fails prints its graph; and what a forward prints would be printed as often as it is called here.
     """
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
     unread = io.StringIO()
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(unread), contextlib.redirect_stderr(unread):
-            warnings.simplefilter("ignore")
+    with _unlogged(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with contextlib.redirect_stdout(unread), contextlib.redirect_stderr(unread):
             yield
+
+
+@contextlib.contextmanager
+def _unlogged() -> Iterator[None]:
+    """Nothing is logged inside; where that is so already it costs nothing, for every logger forgets what it knows."""
+    before = logging.root.manager.disable
+    if before >= logging.CRITICAL:
+        yield
+        return
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
     finally:
         logging.disable(before)
 

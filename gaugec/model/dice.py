@@ -19,15 +19,27 @@ class TorchDice:
     """The state of torch's random numbers, as it is now, wherever a model lies."""
 
     def __init__(self, model: nn.Module) -> None:
-        devices = {p.device for p in model.parameters() if p.device.type not in ("cpu", "meta")}
         self.cpu = torch.get_rng_state()
-        self.others = [(d, torch.get_device_module(d).get_rng_state(d)) for d in sorted(devices, key=str)]
+        self.others = [(d, torch.get_device_module(d).get_rng_state(d)) for d in _devices(model)]
 
     def again(self) -> None:
         """Puts the state back."""
         torch.set_rng_state(self.cpu)
         for device, state in self.others:
             torch.get_device_module(device).set_rng_state(state, device)
+
+
+def _devices(model: nn.Module) -> list[torch.device]:
+    """Where a model lies beside the CPU."""
+    return sorted({p.device for p in model.parameters() if p.device.type not in ("cpu", "meta")}, key=str)
+
+
+def seed(model: nn.Module, number: int) -> None:
+    """Seeds torch's random numbers wherever a model lies."""
+    if _devices(model):
+        torch.manual_seed(number)
+    else:  # to ask after all devices there may be costs as much as a small forward
+        torch.default_generator.manual_seed(number)
 
 
 def numpy_state(dice: Any) -> Any:
@@ -69,4 +81,4 @@ def dice_kept(model: nn.Module) -> Iterator[None]:
             numpy.random.set_state(state)
 
 
-__all__ = ["TorchDice", "dice_kept", "numpy_state", "other_dice"]
+__all__ = ["TorchDice", "dice_kept", "numpy_state", "other_dice", "seed"]

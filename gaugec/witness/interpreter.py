@@ -53,8 +53,8 @@ def _is_float(dtype: Any) -> bool:
 
 def cross_entropy(logits: Tensor) -> Tensor:
     """The loss of every row of logits, whose last axis are the classes, at targets that are the same every time."""
-    torch.manual_seed(1)
-    targets = torch.randint(logits.shape[-1], logits.shape[:-1]).to(logits.device)
+    odds = torch.Generator().manual_seed(1)
+    targets = torch.randint(logits.shape[-1], logits.shape[:-1], generator=odds).to(logits.device)
     return -torch.log_softmax(logits, -1).gather(-1, targets.unsqueeze(-1)).squeeze(-1)
 
 
@@ -107,7 +107,7 @@ class Runner:
             if node.op == "placeholder"
         ]
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+            torch.default_generator.manual_seed(0)
             outputs = list(_Neutral(self.program.graph_module).run(*values))
             signature = self.program.graph_signature
             first = len(outputs) - len(signature.user_outputs)

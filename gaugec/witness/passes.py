@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from gaugec.model.context import as_trained
+from gaugec.model.dice import seed
 from gaugec.model.memory import plain
 from gaugec.model.outputs import Counted
 from gaugec.model.preserve import preserved
@@ -75,7 +76,7 @@ def run(
             for name, p in parameters.items():
                 p.copy_(values[name])
                 p.grad = None
-        torch.manual_seed(0)
+        seed(model, 0)
         try:
             with neutral or contextlib.nullcontext():
                 seen = _run(model, parameters, data, counted, sizes)
@@ -96,8 +97,8 @@ def _run(
     outputs = [x for x in counted.of(made) if isinstance(x, Tensor) and x.dtype.is_floating_point]
     if counted.loss is not None:
         outputs[0] = cross_entropy(outputs[0])
-    torch.manual_seed(2)
-    weighted = [(x * torch.randn(x.shape, device="cpu").to(x)).sum() for x in outputs if x.requires_grad]
+    odds = torch.Generator().manual_seed(2)
+    weighted = [_combined(x, odds) for x in outputs if x.requires_grad]
     gradients: dict[float, Values] = {}
     without = set(parameters)
     eps = max((torch.finfo(p.dtype).eps for p in parameters.values()), default=0.0)
@@ -114,6 +115,10 @@ def _run(
     # a buffer that the forward writes is an output too: what is written there is read later
     written = [b for b in model.buffers() if b.is_floating_point() and plain(b) and not b.is_meta]
     return Pass([x.detach().cpu().double().clone() for x in (*outputs, *written)], gradients, frozenset(without))
+
+
+def _combined(x: Tensor, odds: torch.Generator) -> Tensor:
+    return (x * torch.randn(x.shape, device="cpu", generator=odds).to(x)).sum()
 
 
 def _gradient(p: nn.Parameter) -> Tensor:

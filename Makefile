@@ -1,6 +1,6 @@
-# make demo | test | long | fuzz | soundness | architectures | lint | bench. Each first makes .venv from nothing but Python 3.11 or later, and
-# renews it when the sources changed. VENV=path uses an environment that is already made, as it is: gaugec[test] must be
-# installed there.
+# make demo | test | long | fuzz | soundness | architectures | lint | docs | bench. Each first makes .venv from nothing
+# but Python 3.11 or later, and renews it when the sources changed. VENV=path uses an environment that is already made,
+# as it is: gaugec[test] must be installed there, for docs gaugec[docs].
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
@@ -20,7 +20,7 @@ SOURCES := pyproject.toml constraints.txt $(shell find gaugec runtime specs -typ
 # Checks run in an empty folder: what they import is the installed package, never this checkout.
 APART = unset PYTHONPATH; empty=$$(mktemp -d); trap 'rm -rf "$$empty"' EXIT; cd "$$empty";
 
-.PHONY: help demo test long fuzz soundness architectures lint bench clean
+.PHONY: help demo test long fuzz soundness architectures lint docs bench clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /make \1\t/'
@@ -51,6 +51,10 @@ lint: $(READY) ## ruff, the import contracts, mypy
 	$(APART)
 	"$(BIN)/lint-imports" --config "$(CURDIR)/pyproject.toml" --no-cache --no-logo > imports.txt || { cat imports.txt; exit 1; }
 	"$(BIN)/mypy" --config-file "$(CURDIR)/pyproject.toml" --cache-dir "$$empty" -p gaugec
+
+docs: $(READY) ## docs/ as a site in build/site, with the API from the docstrings
+	@$(if $(READY),.venv/bin/python -m pip install -qq -c constraints.txt --no-build-isolation '.[docs]')
+	NO_MKDOCS_2_WARNING=1 "$(BIN)/mkdocs" build -q --strict
 
 bench: $(READY) ## what pooling costs: about half an hour
 	@"$(BIN)/python" tests/bench/pooling.py $(ARGS)

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from types import ModuleType
 
+import pytest
 import torch
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -18,6 +19,21 @@ def script(name: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def test_the_trainer_goes_on_where_it_ended(tmp_path: Path) -> None:
+    pytest.importorskip("accelerate")
+    trainer = script("trainer")
+    whole = trainer.run(tmp_path / "whole", 6, save_every=6)
+    (tmp_path / "parts").mkdir()
+    shutil.copy(tmp_path / "whole" / "gauge.py", tmp_path / "parts")  # compiled once
+    trainer.run(tmp_path / "parts", 4, save_every=4)
+    parts = trainer.run(tmp_path / "parts", 6, save_every=6)
+    assert whole.state.global_step == parts.state.global_step == 6
+    one, two = whole.model.state_dict(), parts.model.state_dict()
+    assert [name for name, x in one.items() if not torch.equal(x, two[name])] == []
+    start = trainer.model().state_dict()
+    assert [name for name, x in one.items() if torch.equal(x, start[name])] == []
 
 
 def test_training_goes_on_where_it_ended(tmp_path: Path) -> None:

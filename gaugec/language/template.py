@@ -9,13 +9,14 @@ from gaugec.errors import printable
 from gaugec.language.load import NAME, topics
 from gaugec.language.messages import RESERVED
 
+_COMMENTS = 48  # the column in which they stand
 _TEXT = """\
 # {name}: what may be changed in the parameters without changing what is computed.
 #   gaugec verify {name}.gauge                        proves every gauge of this file
 #   gaugec compile {name}.gauge mymodel.py:factory    finds it in a model, and writes the optimizer's module
 # docs/language.md has all words; `gaugec list` and `gaugec show NAME` show the gauges that ship.
 
-gauge {name}_rescale(n, d, e, f):                  # the sizes that are spoken of, as small letters
+{gauge}# the sizes that are spoken of, as small letters
     "A ReLU unit may be scaled on the way in and unscaled on the way out."
 
     given  x[n, d]                              # what the gauge does not move: inputs, targets, masks
@@ -33,7 +34,7 @@ gauge {name}_rescale(n, d, e, f):                  # the sizes that are spoken o
 
 architecture {name}:
     "What this file is for, in a sentence."
-    use {name}_rescale                          # of this file
+{use}# of this file
     use norm_gain from norms optional           # of a file that ships; `optional`: a model need not have it
 """
 
@@ -51,7 +52,8 @@ def unfit(name: str) -> str | None:
 
 def template(name: str) -> str:
     """The text of a new spec; `name` is not unfit."""
-    return _TEXT.format(name=name)
+    lines = {"gauge": f"gauge {name}_rescale(n, d, e, f):", "use": f"    use {name}_rescale"}
+    return _TEXT.format(name=name, **{key: line.ljust(_COMMENTS - 1) + " " for key, line in lines.items()})
 
 
 def commented(name: str, architecture: str, model: str) -> str:

@@ -4,9 +4,9 @@ mode: "train", or "eval" where the model was in eval mode as a whole and was com
 everywhere, settings: what the forward read of modules, and of the plain objects and functions that hang on them, as
 texts: attribute and value where all modules that have the attribute agree; else (attribute, value, owners), the owners
 as patterns of module paths.  Written out all are rows (owner, attribute, value), with `EVERY` for the former.
-globals: (module of Python, name, value).  tensors: (input, dtype, sizes, note), a size of 0 where any will do.  values:
-(input, value), for what is no tensor.  frozen: parameters that are not trained.  unknown: what was read and cannot be
-looked up again.
+globals: (module of Python, name, value).  tensors: (input, dtype, sizes, note), a size of 0 where any will do, and -1,
+-2 where any will that is the same wherever that number stands.  values: (input, value), for what is no tensor.  frozen:
+parameters that are not trained.  unknown: what was read and cannot be looked up again.
 
 The standard library only.  Not here: how settings are looked up (see `holders`) and compared (see `differences`).
 """
@@ -56,8 +56,13 @@ def in_words(record: Mapping[str, Any], *, explain: bool = False) -> Iterator[st
     yield "assumed (`gauge.holds(model, ...)` says what differs now):"
     yield f"  {_modes(record)}"
     yield f"  inputs: {'; '.join(_inputs(record)) or 'none'}"
-    if any(0 in sizes for _, _, sizes, _ in record["tensors"]):
-        yield "          *: any size; every other size is the only one that was looked at"
+    every = sorted({size for _, _, sizes, _ in record["tensors"] for size in sizes if size <= 0}, reverse=True)
+    if every:
+        one = [_size(size) for size in every if size]
+        kinds = (["*: any size"] if 0 in every else []) + (
+            [f"{', '.join(one)}: any size that is one wherever the letter stands"] if one else []
+        )
+        yield f"          {'; '.join(kinds)}; every other size is the only one that was looked at"
     if record["frozen"]:
         yield f"  frozen: {_few(record['frozen'], explain)}"
     rows = [(name, value, ()) for name, value in record["everywhere"].items()]
@@ -91,7 +96,14 @@ def _inputs(record: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _sizes(sizes: Iterable[int]) -> str:
-    return ", ".join(str(size) if size else "*" for size in sizes)
+    return ", ".join(map(_size, sizes))
+
+
+def _size(size: int) -> str:
+    """A size, * for any, and a letter for any that is one in several places."""
+    if size > 0:
+        return str(size)
+    return f"{chr(ord('a') + (-size - 1) % 26)}{(-size - 1) // 26 or ''}" if size else "*"
 
 
 def _owned(attribute: str, owners: Sequence[str]) -> str:

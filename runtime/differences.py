@@ -186,7 +186,20 @@ def _inputs(record: Mapping[str, Any], model: nn.Module, args: Sequence[Any], kw
     for name, dtype, sizes, note in record["tensors"]:
         if name in tensors:
             found += _otherwise(name, (dtype, sizes, note), tensors[name])
-    return found
+    return [*found, *_apart(record, tensors)]
+
+
+def _apart(record: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Iterator[str]:
+    """Axes that were resized together alone, and have sizes of their own."""
+    as_one: dict[int, list[tuple[str, int]]] = {}
+    for name, _, sizes, _ in record["tensors"]:
+        shape = tensors[name].shape if name in tensors else ()
+        for axis, (size, n) in enumerate(zip(sizes, shape) if len(sizes) == len(shape) else ()):
+            if size < 0:
+                as_one.setdefault(size, []).append((f"axis {axis} of {name} is {n}", n))
+    for places in as_one.values():
+        if len({n for _, n in places}) > 1:
+            yield f"{', '.join(text for text, _ in places)}: they were one size, and looked at as one alone"
 
 
 def _otherwise(name: str, then: tuple[str, tuple[int, ...], str], x: Tensor) -> list[str]:
@@ -197,7 +210,7 @@ def _otherwise(name: str, then: tuple[str, tuple[int, ...], str], x: Tensor) -> 
     if len(sizes) != len(shape):
         return [*found, f"{name} had {len(sizes)} axes, has {len(shape)}"]
     for axis, (size, n) in enumerate(zip(sizes, shape)):
-        if size not in (0, n):
+        if size > 0 and size != n:
             found.append(f"axis {axis} of {name} was {size}, is {n}: no other size was looked at")
     return found
 

@@ -108,8 +108,11 @@ def _short(text: str) -> str:
     return f"{text[:80]}…, sha256 {hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
 
 
-def facts(x: Tensor, free: Iterable[int] = ()) -> tuple[str, tuple[int, ...], str]:
-    """dtype, sizes (0 for the axes that are free) and a note on what is out of the ordinary in a tensor."""
+def facts(x: Tensor, free: Mapping[int, int] | None = None) -> tuple[str, tuple[int, ...], str]:
+    """dtype, sizes and a note on what is out of the ordinary in a tensor.
+
+    free: the axes that may have any size -> 0, or the number of those that have one: told as minus that.
+    """
     notes = [] if type(x) is Tensor else [f"a {called(type(x))}"]
     notes += ["needs a gradient"] if x.requires_grad else []
     if x.layout is not torch.strided:
@@ -118,7 +121,7 @@ def facts(x: Tensor, free: Iterable[int] = ()) -> tuple[str, tuple[int, ...], st
         strides = x.stride()
         order = sorted(range(x.ndim), key=lambda axis: (-strides[axis], axis))
         notes.append(f"axes in memory {', '.join(map(str, order))}")
-    sizes = tuple(0 if axis in set(free) else int(n) for axis, n in enumerate(x.shape))
+    sizes = tuple(-free[axis] if free and axis in free else int(n) for axis, n in enumerate(x.shape))
     return str(x.dtype).removeprefix("torch."), sizes, ", ".join(notes)
 
 

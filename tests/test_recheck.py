@@ -467,7 +467,7 @@ def test_what_is_no_compiled_gauge(tmp_path: Path, content: bytes, words: str) -
         ({"assumed": RECORD | {"settings": [("p", "0.1", ["a"])]}}, '["settings"][0][2] is no tuple of names'),
         ({"assumed": RECORD | {"settings": [("p", "0.1", ("{0..",))]}}, "'{0..' is no pattern of names"),
         ({"assumed": RECORD | {"settings": [("p", "0.1", ("{0..999}" * 9,))]}}, f"more than {LIMIT} names"),
-        ({"assumed": RECORD | {"tensors": [("x", "float32", (-1,), "")]}}, '["tensors"] has a negative size'),
+        ({"assumed": RECORD | {"tensors": [("x", "float32", (-2,), "")]}}, '["tensors"] has a size that is none'),
         ({"assumed": RECORD | {"frozen": ["{3..1}"]}}, "'{3..1}' is no pattern of names: {3..1} counts down"),
         ({"witness": {}}, "METADATA[\"witness\"]: the field 'control' is missing"),
     ],

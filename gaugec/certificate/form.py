@@ -135,9 +135,8 @@ def _odd(record: Mapping[str, Any]) -> str:
     """What is wrong with the record of what was assumed, or ""."""
     if record["mode"] not in ("train", "eval"):
         return 'METADATA["assumed"]["mode"] is no mode'
-    if any(size < 0 for _, _, sizes, _ in record["tensors"] for size in sizes):
-        return 'METADATA["assumed"]["tensors"] has a negative size'
-    return ""
+    sizes = [size for _, _, own, _ in record["tensors"] for size in own]
+    return 'METADATA["assumed"]["tensors"] has a size that is none' if min(sizes, default=0) < -len(sizes) else ""
 
 
 def trail_length(trail: list[tuple[int, str]]) -> int:

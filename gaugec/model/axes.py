@@ -1,7 +1,8 @@
 """The axes of a model's inputs that may have other sizes: which belong together, and which sizes the model takes.
 
 A forward says by running.  An axis that takes another size alone is free by itself; those of one size that do not are
-tried together (a batch that several tensors have, an image that must be square).  What no change is taken of is fixed.
+tried together (a batch that several tensors have, an image that must be square), and are free as one.  What no change
+is taken of is fixed; and so is what takes a size at which it cannot be looked at.
 
 What this module does not do: it compares nothing, and does not know what the forward does at the sizes that it takes.
 """
@@ -15,6 +16,10 @@ from gaugec.model.inputs import Axis, Inputs, axes_of, resized
 
 PRIMES = (61, 67, 71, 73)  # steps that leave no remainder by a smaller number as it was
 Takes = Callable[[Inputs], bool]
+
+
+class Unseen(Exception):
+    """A model takes inputs of these sizes, and cannot be looked at there: no size of the axes that changed is free."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,7 @@ def said(change: Mapping[Bundle, int]) -> str:
 
 
 def bundles(here: Inputs, takes: Takes) -> list[Bundle]:
-    """The axes that may have other sizes, in bundles that change together."""
+    """The axes that may have other sizes, in bundles that change together; `takes` may raise `Unseen`."""
     found: list[Bundle] = []
     by_size: dict[int, list[Axis]] = {}
     for axis, n in axes_of(*here).items():
@@ -106,10 +111,12 @@ def _sized(bundle: Bundle, here: Inputs, takes: Takes, number: int) -> Bundle | 
     def taken(sizes: Iterable[int]) -> int:
         return next((n for n in sizes if takes(resized(*here, changed({bundle: n})))), 0)
 
-    far = taken(_far(bundle, number))
-    if not far:
+    try:
+        far = taken(_far(bundle, number))
+        near = taken(n for n in _near(bundle.size) if n != far) if far else 0
+    except Unseen:
         return None
-    return Bundle(bundle.axes, bundle.size, far, taken(n for n in _near(bundle.size) if n != far))
+    return Bundle(bundle.axes, bundle.size, far, near) if far else None
 
 
 def _far(bundle: Bundle, number: int) -> list[int]:
@@ -129,4 +136,4 @@ def _divisors(n: int) -> list[int]:
     return [d for d in range(n // 2, 1, -1) if n % d == 0]
 
 
-__all__ = ["Bundle", "Takes", "bundles", "changed", "said", "together"]
+__all__ = ["Bundle", "Takes", "Unseen", "bundles", "changed", "said", "together"]

@@ -25,13 +25,14 @@ def dry_run(
     kwargs: dict[str, Any],
     fake_input: Callable[[Any, Tensor], Tensor] | None = None,
     watched: contextlib.AbstractContextManager[Any] | None = None,
+    returned: Callable[[Any], None] | None = None,
     backward: bool = False,
 ) -> Any:
     """Calls the forward once; the model's parameters and buffers stay as they are.
 
     fake_input: (mode, example input) -> a fake tensor of it, say with symbolic sizes; as it is by default.
-    watched: is entered around the call, where the parameters are fakes (`gaugec.model.recording`).  backward: the way
-    of training is taken, unwatched, and its backward runs too.
+    watched: is entered around the call, where the parameters are fakes (`gaugec.model.recording`).  returned: is given
+    what the forward returns.  backward: the way of training is taken, unwatched, and its backward runs too.
 
     Returns: the `ShapeEnv`, with what the forward asked of symbolic sizes.
 
@@ -43,7 +44,7 @@ def dry_run(
     # what is kept of an operation for the next one of its kind costs more with symbols than the operation itself
     fake.cache_enabled = fake_input is None
     way = () if backward else (compiling(), watched or contextlib.nullcontext())
-    _run(model, args, kwargs, fake, fake_input or _same_sizes, way, backward=backward)
+    _run(model, args, kwargs, fake, fake_input or _same_sizes, way, returned, backward=backward)
     return known
 
 
@@ -63,6 +64,7 @@ def _run(
     fake: Any,
     fake_input: Callable[[Any, Tensor], Tensor],
     around: Iterable[contextlib.AbstractContextManager[Any]] = (),
+    returned: Callable[[Any], None] | None = None,
     backward: bool = False,
 ) -> Any:
     inputs, named = mapped(lambda x: fake_input(fake, x) if isinstance(x, Tensor) else x, args, kwargs)
@@ -70,9 +72,11 @@ def _run(
         for each in around:
             entered.enter_context(each)
         made = model(*inputs, **named)
+        if returned is not None:
+            returned(made)
         if backward:
-            returned = leaves(dict(made) if isinstance(made, Mapping) else made)
-            torch.autograd.backward([x.sum() for x in returned if isinstance(x, Tensor) and x.requires_grad])
+            values = leaves(dict(made) if isinstance(made, Mapping) else made)
+            torch.autograd.backward([x.sum() for x in values if isinstance(x, Tensor) and x.requires_grad])
         return made
 
 

@@ -72,16 +72,16 @@ def numbers_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[int, int]:
     return {identity: number for identity, (number, _) in _once(args, kwargs).items()}
 
 
-def alike(args: tuple[Any, ...], kwargs: dict[str, Any], axes: Iterable[Axis]) -> frozenset[Axis]:
-    """These axes in every place where their tensors are handed in, see `axes_of`."""
+def alike(args: tuple[Any, ...], kwargs: dict[str, Any], axes: Iterable[Axis]) -> dict[Axis, Axis]:
+    """These axes in every place where their tensors are handed in -> the axis, see `axes_of`."""
     first = numbers_of(args, kwargs)
     wanted = set(axes)
-    return frozenset(
-        (number, axis)
+    return {
+        (number, axis): (first[id(x)], axis)
         for number, x in enumerate(tensors_of(args, kwargs))
         for axis in range(x.ndim)
         if (first[id(x)], axis) in wanted
-    )
+    }
 
 
 def resized(args: tuple[Any, ...], kwargs: dict[str, Any], change: Mapping[Axis, int]) -> Inputs:

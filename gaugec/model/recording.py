@@ -12,7 +12,7 @@ What this module does not do: it knows no operation, and it reads no content of 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import flop_registry
 
-from gaugec.model.interfaces import DispatchMode, leaves, storage
+from gaugec.model.interfaces import DispatchMode, leaves, storage, tree_flatten
 
 OPERATIONS = 20_000  # of one forward: a layer that steps along a long input is one of very many
 ARITHMETIC = 2_000_000_000  # floating point operations of one forward: a second on one core
@@ -100,6 +100,15 @@ class Recorder(DispatchMode):
         self.names = {id(x): name for name, x in reversed(own)}  # here, where a dry run has put its fakes
         super().__enter__()
         return self
+
+    def returned(self, made: Any) -> None:
+        """The last step: which values the forward returns, and in what."""
+        values, structure = tree_flatten(dict(made) if isinstance(made, Mapping) else made)
+        form: list[object] = ["returned", repr(structure)]
+        numbers: list[int] = []
+        for x in values:
+            self._write(x, form, numbers)
+        self.recording.steps.append(Step(tuple(form), tuple(numbers), (), 0, 0))
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}

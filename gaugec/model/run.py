@@ -76,7 +76,9 @@ def recorded(
 def _once(model: nn.Module, args: Any, kwargs: Any, numbers: bool, watched: Recorder | None) -> None:
     if numbers:
         with watched or contextlib.nullcontext():
-            model(*args, **kwargs)
+            made = model(*args, **kwargs)
+            if watched is not None:
+                watched.returned(made)
     else:
         with preserved(model, parameters=False):  # it would keep fakes
-            dry_run(model, args, kwargs, watched=watched)
+            dry_run(model, args, kwargs, watched=watched, returned=watched.returned if watched is not None else None)

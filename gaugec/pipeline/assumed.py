@@ -20,15 +20,16 @@ from gaugec.tracing.trace import Trace
 def assumed(traced: Trace, model: Model, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """The field `assumed` of a certificate; see `gaugec.runtime.assumed`."""
     tensors, values = inputs(model, args, kwargs)
-    free: dict[int, set[int]] = {}
+    free: dict[int, dict[int, int]] = {}
     for number, x in enumerate(tensors_of(tuple(args), dict(kwargs))):
-        free.setdefault(id(x), set()).update(axis for which, axis in traced.free if which == number)
+        own = {axis: as_one for (which, axis), as_one in traced.free.items() if which == number}
+        free.setdefault(id(x), {}).update(own)
     read = traced.settings
     whole = {
         "mode": "eval" if read.evaluated else "train",
         "settings": read.read,
         "globals": list(read.globals),
-        "tensors": [(name, *facts(x, free.get(id(x), ()))) for name, x in tensors.items()],
+        "tensors": [(name, *facts(x, free.get(id(x)))) for name, x in tensors.items()],
         "values": list(values.items()),
         "frozen": [name for name, p in model.named_parameters() if not p.requires_grad],
         "unknown": list(read.unknown),

@@ -146,4 +146,7 @@ def departure(first: Graph, second: Graph) -> str:
         one, two = _coefficients(a), _coefficients(b)
         if one != two and (isinstance(a, Sum) or 0 in (*one, *two)):
             return f"a coefficient of {place} depends on it"
-    return "" if len(first.nodes) == len(second.nodes) else "the graphs differ in length"
+    if len(first.nodes) != len(second.nodes):
+        return "the graphs differ in length"
+    same = (first.outputs, first.buffers) == (second.outputs, second.buffers)
+    return "" if same else "what leaves the model depends on it"

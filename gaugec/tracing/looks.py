@@ -19,8 +19,8 @@ from torch import nn
 from gaugec.errors import MatchError
 from gaugec.graph.check import check
 from gaugec.graph.ir import Graph
-from gaugec.model.axes import Bundle, bundles, changed, said, together
-from gaugec.model.inputs import Axis, Inputs, alike, axes_of, resized
+from gaugec.model.axes import Bundle, Unseen, bundles, changed, said, together
+from gaugec.model.inputs import Axis, Inputs, alike, axes_of, resized, tensors_of
 from gaugec.model.interfaces import without_lines
 from gaugec.model.outputs import Counted
 from gaugec.model.preserve import preserved
@@ -42,8 +42,8 @@ class Looks:
     """Everything that one model is looked at, beside its first trace: other inputs, and what the graph is beside them.
 
     graph: the first trace's, in which what depends on a size has become opaque.  others: inputs at which it ran, in
-    numbers, by the names of their sizes.  free: the axes that had another size with the same graph.  weights: see
-    `gaugec.tracing.left_behind`.
+    numbers, by the names of their sizes.  free: the bundles of axes that had another size with the same graph.
+    weights: see `gaugec.tracing.left_behind`.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Looks:
         self.model, self.here, self.counted, self.first, self.weights = model, here, counted, first, weights
         self.graph = first.graph
         self.others: list[tuple[str, Inputs]] = []
-        self.free: set[Axis] = set()
+        self.free: set[Bundle] = set()
         self.numbers = not any(p.is_meta for p in model.parameters())
         self.base = self._recorded(here, self.numbers, _FREELY)
         self.close: Recording | None = None
@@ -84,18 +84,26 @@ class Looks:
             graph=check(self.graph, "tracing"),
             second=self._note(gradients.note),
             gradients=gradients,
-            free=alike(*self.here, self.free),
+            free=self._free(),
         )
 
+    def _free(self) -> dict[Axis, int]:
+        """See `gaugec.tracing.lower.Trace`."""
+        several = sorted(bundle.axes for bundle in self.free if len(bundle.axes) > 1)
+        number = {axis: n for n, axes in enumerate(several, start=1) for axis in axes}
+        places = alike(*self.here, [axis for bundle in self.free for axis in bundle.axes])
+        return {place: number.get(axis, 0) for place, axis in places.items()}
+
     def _note(self, gradients: str) -> str:
-        fixed = sorted({n for axis, n in axes_of(*self.here).items() if axis not in self.free})
+        free = {axis for bundle in self.free for axis in bundle.axes}
+        fixed = sorted({n for axis, n in axes_of(*self.here).items() if axis not in free})
         parts = [f"same graph with input sizes {'; '.join(self.same)}" if self.same else ""]
         parts.append(f"in numbers {', '.join(self.in_numbers)}" if self.in_numbers else "")
         if not self.free:
             parts.append("all sizes are fixed: the model takes no other")
         elif fixed:
             parts.append(f"fixed sizes {', '.join(map(str, fixed))}")
-        parts.append(f"not looked at {', '.join(self.left_out)}" if self.left_out else "")
+        parts.append(f"not looked at {', '.join(dict.fromkeys(self.left_out))}" if self.left_out else "")
         parts.append("" if self.all_seen else "what the forward asks of other sizes could not be seen")
         return "; ".join(part for part in (*parts, gradients) if part)
 
@@ -131,7 +139,7 @@ class Looks:
         for far in ([change] if change else []) + alone:
             inputs = resized(*self.here, changed(far))
             if self._look(said(far), inputs):
-                self.free |= changed(far).keys()
+                self.free |= far.keys()
                 self.far = self.far or inputs
         for change in ([near] if near else []) + near_alone:
             self._look(said(change), resized(*self.here, changed(change)))
@@ -253,17 +261,20 @@ class Looks:
             return runs(self.model, *inputs, numbers=self.numbers)
 
     def _takes_traced(self, inputs: Inputs) -> bool:
-        """Does it run there, and in an export too?"""
+        """Does it run there, and in an export too?
+
+        Raises:
+            Unseen: it runs there, and an export does not.
+        """
         if not self._takes(inputs):
             return False
         with preserved(self.model, parameters=False):
             if runs(self.model, *inputs, numbers=False):
                 return True
-        before, after = axes_of(*self.here), axes_of(*inputs)
-        sizes = ", ".join(dict.fromkeys(str(n) for axis, n in before.items() if after[axis] != n))
-        apart = f"{sizes} changed in one input alone (it cannot be traced there)"
-        self.left_out += [apart] if apart not in self.left_out else []
-        return False
+        changes = sum(n != m for n, m in zip(axes_of(*self.here).values(), axes_of(*inputs).values(), strict=True))
+        alone = " in one input alone" if changes == 1 and len(tensors_of(*inputs)) > 1 else ""
+        self.left_out.append(f"{_sizes(self.here, inputs)}{alone} (it runs there, and cannot be traced)")
+        raise Unseen
 
     def _recorded(self, inputs: Inputs, numbers: bool, limit: Work | None = None) -> Recording | None:
         with preserved(self.model, parameters=False):

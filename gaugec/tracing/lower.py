@@ -45,7 +45,8 @@ class Trace:
     names: every parameter name -> its canonical name (tied parameters share one).  blocked: canonical name -> why a
     gauge may never move it.  second: a note on the other traces.  gradients: where the gradient is to be looked at.
     frozen: parameters that are not trained.  free: the input axes that were resized with the same graph, each as the
-    number of the tensor (in the order of `gaugec.model.inputs.tensors_of`) and the axis; every other one is fixed.
+    number of the tensor (in the order of `gaugec.model.inputs.tensors_of`) and the axis -> 0, or the number that it has
+    in common with those that were resized with it alone; every other axis is fixed.
     settings: what the forward read beside its tensors.
     """
 
@@ -60,7 +61,7 @@ class Trace:
     second: str = ""
     frozen: frozenset[str] = frozenset()
     gradients: GradientLooks = field(default_factory=GradientLooks)
-    free: frozenset[tuple[int, int]] = frozenset()
+    free: Mapping[tuple[int, int], int] = field(default_factory=dict)
     settings: Settings = field(default_factory=Settings)
     returned: Mapping[int, Name] = field(default_factory=dict)
 

@@ -82,7 +82,7 @@ def test_sizes_that_the_model_fixes_are_said() -> None:
             return super().forward(x)
 
     made = trace(Fixed(relu), (torch.randn(4, 5),))
-    assert made.second == "all sizes are fixed: the model takes no other" and made.free == frozenset()
+    assert made.second == "all sizes are fixed: the model takes no other" and not made.free
 
 
 def _bundles(model: nn.Module, *tensors: Tensor) -> list[tuple[tuple[tuple[int, int], ...], int, int]]:
@@ -98,6 +98,34 @@ def test_axes_of_one_size_change_apart_where_the_model_takes_it_and_else_togethe
     assert _bundles(Image(_square), x) == [(((0, 0),), 5, 3), (((0, 2), (0, 3)), 75, 9)]
 
 
+def test_axes_that_change_together_are_free_as_one() -> None:
+    def joined(m: Any, h: Tensor, y: Tensor) -> Tensor:
+        return torch.relu(h) * y[..., None]
+
+    class Two(Net):
+        def forward(self, x: Tensor, y: Tensor) -> Tensor:
+            return self.down(joined(self, self.up(x), y))
+
+    example = (torch.randn(4, 6, 5), torch.randn(4, 6))
+    assert trace(Two(relu), example).free == {(0, 0): 1, (1, 0): 1, (0, 1): 2, (1, 1): 2}
+    assert trace(Image(_square), (torch.randn(2, 2, 8, 8),)).free == {(0, 0): 0, (0, 2): 1, (0, 3): 1}
+
+
+# in a call and in no export: what a size decides -> sizes of the example, what is free, what is said
+UNTRACED: dict[str, tuple[Callable[[Tensor], bool], tuple[int, ...], dict[tuple[int, int], int], str]] = {
+    "every size but one": (lambda h: h.shape[1] != 6, (4, 6, 5), {(0, 0): 0}, "6->73 (it runs there, and cannot be"),
+    "what is no multiple": (lambda h: h.shape[1] % 8 > 0, (4, 8, 5), {(0, 0): 0}, "8->75 (it runs there, and cannot be"),
+    "a near one alone": (lambda h: int(h.shape[1]) == 7, (4, 6, 5), {(0, 0): 0}, "6->7 (it runs there, and cannot be"),
+}
+
+
+@pytest.mark.parametrize("name", UNTRACED)
+def test_an_axis_whose_size_takes_the_forward_out_of_a_trace_is_not_free(name: str) -> None:
+    wrong, shape, free, words = UNTRACED[name]
+    made = trace(Net(lambda m, h: torch.relu(h) + (float(h.sum()) if wrong(h) else 0.0)), (torch.randn(shape),))
+    assert made.free == free and words in made.second
+
+
 def test_where_a_size_must_be_a_multiple_multiples_are_tried() -> None:
     assert _bundles(Net(_in_sixteens), torch.randn(4, 48, 5)) == [(((0, 0),), 7, 5), (((0, 1),), 144, 64)]
 
@@ -107,7 +135,7 @@ def test_a_tensor_that_is_handed_in_twice_stays_one() -> None:
     assert axes_of((x, y), {"again": x}) == {(0, 0): 4, (0, 1): 5, (1, 0): 3}
     (one, _), named = resized((x, y), {"again": x}, {(0, 0): 6})
     assert one is named["again"] and one.shape == (6, 5)
-    assert alike((x, y), {"again": x}, [(0, 0)]) == {(0, 0), (2, 0)}
+    assert alike((x, y), {"again": x}, [(0, 0)]) == {(0, 0): (0, 0), (2, 0): (0, 0)}
 
 
 def test_an_axis_of_one_is_made_longer_by_itself() -> None:
@@ -187,6 +215,35 @@ def test_a_third_recording_is_told_from_what_two_foretell(name: str) -> None:
     made = [recorded(model, (torch.randn(n, m, 5),), {}, limit) for n, m in ((4, 6), (7, 67), (5, 7))]
     one, two, three = (found for found in made if found is not None)
     assert explained(one, two, three) is same
+
+
+def test_what_is_returned_is_a_part_of_a_recording() -> None:
+    class Either(Net):
+        def forward(self, x: Tensor) -> Any:
+            h = torch.relu(self.up(x))
+            y = self.down(h)
+            return {"one": h, "two": y} if x.shape[1] == 7 else {"one": y, "two": h}
+
+    made = [recorded(Either(relu), (torch.randn(n, m, 5),), {}, Work(1e9, 1e12, 1e12)) for n, m in ((4, 6), (7, 67), (5, 7))]
+    one, two, three = (found for found in made if found is not None)
+    assert [step.form for step in one.steps[:-1]] == [step.form for step in three.steps[:-1]]
+    assert not explained(one, two, three)
+
+
+def test_which_values_leave_the_model_is_compared() -> None:
+    class Either(Net):
+        def __init__(self) -> None:
+            super().__init__(relu)
+            self.register_buffer("seen", torch.zeros(()))
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = self.up(x)
+            y = self.down(h)
+            self.seen.copy_(y.detach().mean())
+            return h if x.shape[1] > 30 else y
+
+    with pytest.raises(gaugec.MatchError, match="what leaves the model depends on it"):
+        trace(Either(), (torch.randn(4, 6, 5),))
 
 
 def test_the_work_at_other_sizes_is_foretold() -> None:

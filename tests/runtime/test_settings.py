@@ -22,6 +22,7 @@ import gaugec
 from gaugec.model.functions import listening
 from gaugec.pipeline import assumed as recording
 from gaugec.runtime import DDCAdamW, load
+from gaugec.runtime.assumed import in_words
 from gaugec.runtime.certificate import unfolded
 from gaugec.runtime.differences import differences
 from gaugec.tracing.reads import Reads
@@ -265,7 +266,7 @@ def test_layers_stand_once() -> None:
         with reads, listening() as ran:
             model(inputs())
         reads.heard(ran.codes, ran.closures())
-        traced = types.SimpleNamespace(settings=reads.found(), free=frozenset())
+        traced = types.SimpleNamespace(settings=reads.found(), free={})
         record = recording.assumed(traced, model, (inputs(),), {})  # type: ignore[arg-type]
         lengths.append((len(record["settings"]), sum(len(owners) for _, _, owners in record["settings"])))
     assert lengths[0] == lengths[1]
@@ -289,6 +290,23 @@ def test_a_free_axis_takes_any_size() -> None:
     assert differences(whole, Net(), (inputs(9),), {}) == []
     words = "axis 1 of x was 5, is 4: no other size was looked at"
     assert differences(whole, Net(), (torch.randn(9, 4),), {}) == [words]
+
+
+def test_axes_that_are_free_as_one_have_one_size() -> None:
+    tensors = [("x", "float32", (-1, 5), ""), ("y", "float32", (-1, 0, -2), ""), ("z", "float32", (-2,), "")]
+    record = {"tensors": tensors, "values": [], "settings": [], "globals": [], "frozen": []}
+    whole = {"assumed": record, "parameters": {n: tuple(p.shape) for n, p in Net().named_parameters()}, "tied": {}}
+    known = {"args": (), "kwargs": dict(x=torch.randn(9, 5), y=torch.randn(9, 2, 3), z=torch.randn(3))}
+    assert differences(whole, Net(), **known) == []
+    known["kwargs"]["y"] = torch.randn(8, 1, 3)
+    words = "axis 0 of x is 9, axis 0 of y is 8: they were one size, and looked at as one alone"
+    assert differences(whole, Net(), **known) == [words]
+    shown = list(in_words(record | {"mode": "train", "everywhere": {}, "unknown": []}))
+    assert shown[2:] == [
+        "  inputs: x float32 [a, 5]; y float32 [a, *, b]; z float32 [b]",
+        "          *: any size; a, b: any size that is one wherever the letter stands; every other size is the only one "
+        "that was looked at",
+    ]
 
 
 def test_a_gauge_that_was_written_by_hand_promises_nothing() -> None:

@@ -126,7 +126,7 @@ def test_a_mask_of_ones_whose_sizes_a_call_does_not_read() -> None:
     assert "in one input alone (it runs there, and cannot be traced)" in gauge.metadata["traced"]
     assert "input_ids int64 [*, a]; attention_mask int64 [*, a]; use_cache False" in gauge.report()
     longer = torch.ones(3, 8, dtype=torch.long)
-    assert gauge.holds(llama(), input_ids=longer, attention_mask=longer, use_cache=False)
+    assert gauge.holds(llama(), input_ids=longer, attention_mask=longer.clone(), use_cache=False)
     assert list(gauge.holds(llama(), input_ids=longer, attention_mask=longer[:, :7], use_cache=False)) == [
         "axis 1 of input_ids is 8, axis 1 of attention_mask is 7: they were one size, and looked at as one alone"
     ]

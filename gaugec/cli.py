@@ -36,6 +36,7 @@ from gaugec.arguments import (
     telling,
 )
 from gaugec.errors import first_line, printable
+from gaugec.garbage import seldom_collected
 from gaugec.runtime.certificate import unfolded
 from gaugec.runtime.report import proved_once
 from gaugec.runtime.report import report as in_words
@@ -108,8 +109,10 @@ def _discard(stream: Any) -> None:
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(gaugec.__version__, prog_name="gaugec", message="%(prog)s %(version)s")
-def main() -> None:
+@click.pass_context
+def main(context: click.Context) -> None:
     """Turn declared parameter symmetries into proved, gauge-equivariant optimizers."""
+    context.with_resource(seldom_collected())  # from before torch is imported
 
 
 @main.command("list")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,10 +13,12 @@ import torch
 from clocks import TICK, Clock
 
 from gaugec import limits
+from gaugec.garbage import OBJECTS
 from gaugec.graph.check import SWITCH
 
 GOLDEN = Path(__file__).parent / "golden"
 os.environ[SWITCH] = "1"  # every stage is checked, in child processes too
+gc.set_threshold(OBJECTS)  # thousands of tests, beside all of torch
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

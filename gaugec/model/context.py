@@ -18,6 +18,8 @@ from contextvars import ContextVar
 import torch
 from torch import nn
 
+from gaugec.garbage import seldom_collected
+
 _CALLERS: ContextVar[torch.device | None] = ContextVar("gaugec_callers_device", default=None)
 
 
@@ -29,7 +31,7 @@ def ordinary() -> Iterator[None]:
     # a mode of the device, even of the CPU, is asked at every call of torch
     device = contextlib.nullcontext() if callers.type == "cpu" else torch.device("cpu")
     try:
-        with _unlogged(), torch.inference_mode(False), torch.enable_grad(), device:
+        with _unlogged(), seldom_collected(), torch.inference_mode(False), torch.enable_grad(), device:
             yield
     finally:
         _CALLERS.reset(token)

@@ -213,7 +213,7 @@ class _Point:
                 for name, x in after.gradient(size).items()
                 if not _same(x, twin.gradient(size)[name], rounding.eps)
             )
-            self.compare(own, before, hooked)
+            self.compare(own, before, hooked, after)
         return hooked
 
     def _reached(self, seen: Pass, by: Pass | None = None) -> None:
@@ -226,24 +226,28 @@ class _Point:
         """The sites of one gauge, with their elements."""
         return [pair for pair in self.pairs if pair[0].gauge == gauge]
 
-    def compare(self, subject: _Subject, before: Pass, hooked: frozenset[str] = frozenset()) -> None:
+    def compare(
+        self, subject: _Subject, before: Pass, hooked: frozenset[str] = frozenset(), known: Pass | None = None
+    ) -> None:
         """Compares θ with gθ, but for the gradients of parameters that are hooked and moved: these have no site.
+
+        known: the pass at gθ, where it was made.
 
         Raises:
             MatchError: something has changed that must not.
         """
 
-        def share(pairs: Sequence[tuple[Site, Tensor]]) -> float:
+        def share(pairs: Sequence[tuple[Site, Tensor]], known: Pass | None = None) -> float:
             there = _moved(self.theta, pairs)
-            after = subject.at(there)
+            after = known or subject.at(there)
             worst = _change(before.outputs, after.outputs, subject.rounding)
             for size in (n for n in subject.sizes if n in before.gradients or n in after.gradients):
                 one, two = before.gradient(size), after.gradient(size)
-                known = {name: (one[name], two[name]) for name in one if name not in hooked & self.moved}
-                worst = max(worst, self.unlike(known, there, pairs, size, subject.rounding))
+                both = {name: (one[name], two[name]) for name in one if name not in hooked & self.moved}
+                worst = max(worst, self.unlike(both, there, pairs, size, subject.rounding))
             return worst
 
-        if share(self.pairs) <= subject.rounding.share:
+        if share(self.pairs, known) <= subject.rounding.share:
             for size in before.gradients:
                 # a loss of yet another size may be one at which two gauge copies part
                 if not before.proportional(size, subject.rounding.eps, hooked | self.blind):

@@ -14,7 +14,7 @@ from typing import Any
 from gaugec import limits
 from gaugec.graph.builder import Builder, Lin, RawNode, Ref
 from gaugec.graph.check import checked
-from gaugec.graph.ir import Access, Along, Concatenation, Contraction, Graph, Ix, Mode, Node, Opaque
+from gaugec.graph.ir import Access, Along, Concatenation, Contraction, Graph, Ix, Mode, Node
 from gaugec.graph.spaces import Inexpressible, Space, Variable, leaves
 
 
@@ -34,9 +34,6 @@ def freeze(
     `buffers` are values that the forward writes back.  Returns the graph and builder node id -> graph node id.
     """
     live = _live(builder, [ref.node for ref in (*outputs, *buffers)])
-    for id in live:
-        if builder.nodes[id].type is Opaque:
-            builder.nodes[id].operands = [builder.read(ref.node) for ref in builder.nodes[id].operands]
     while True:
         try:
             graph, numbers = _freeze(builder, live, outputs, buffers, symbolic)

@@ -158,9 +158,18 @@ class Evaluator:
                 return self._along(world, node, env)
             case Concatenation():
                 return self._concatenation(world, node, env)
-        if self.touched(node.id):
+        if self.touched(node.id) and not self._reads_the_same(world, node):
             raise Undecided(f"not supported: {_place(node)} meets a moved value and has no row in the operator table")
         return self.atom(node, ixs)
+
+    def _reads_the_same(self, world: World, node: Node) -> bool:
+        """Does nothing move of what the node reads (rows beside the moved ones)?  Then it is what it was."""
+        reads = dict.fromkeys(v for access in node.operands for v in access.variables)
+        env = {v: variable(self.algebra.fresh(node.sizes[v])) for v in reads}
+        try:
+            return self._parts(world, node, env) == self._parts(STILL, node, env)
+        except NeedSplit:
+            return False
 
     def atom(self, node: Node, ixs: tuple[Index, ...]) -> Polynomial:
         """The node's element as a symbol without a definition; equal values are one symbol."""

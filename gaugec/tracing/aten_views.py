@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gaugec.graph.builder import Builder, Ref
-from gaugec.tracing.aten import row
+from gaugec.tracing.aten import number, row
 
 
 @row("view", "_unsafe_view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "ravel", "view_as")
@@ -61,6 +61,12 @@ def _slice(
     size = x.shape[dim]
     first, last, stride = slice(start, end, step).indices(size)
     return b.slice(x, dim, first, max(0, -(-(last - first) // stride)), stride)
+
+
+@row("copy")
+def _copy(b: Builder, shape: tuple[int, ...], x: Ref, source: Any, non_blocking: bool = False) -> Ref:
+    """What is copied into x stands there then, and nothing of x is left."""
+    return b.expand(source, shape) if isinstance(source, Ref) else b.scalar(number(source), shape)
 
 
 @row("slice_scatter")

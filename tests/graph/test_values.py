@@ -87,6 +87,9 @@ RUNS: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "unfolded": lambda m, x: (x @ m.weight).unfold(-1, 4, 2) * m.gain[:4],
     "larger images": lambda m, x: F.interpolate(image(m, x), scale_factor=2.0) + 0 * m.gain[:1],
     "written in part": lambda m, x: (lambda y: y.slice_scatter(x[..., :3] * m.gain[:3], -1, 2, 5))(x @ m.weight),
+    "copied in part": lambda m, x: (lambda y: (y[..., 2:5].copy_(m.gain[:3]), y[..., 7:].copy_(x[..., :5]), y)[-1])(
+        x @ m.weight
+    ),
     "written in place": lambda m, x: (lambda y: (y[:, 1:3].mul_(m.gain), y)[1])(x @ m.weight),
     "accumulated": lambda m, x: (x @ m.weight).cumsum(1) + m.gain.cumsum(0),
     "triangles": lambda m, x: x @ m.weight.tril() + x @ m.weight.triu(2),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import importlib.resources
 import io
 import re
 import shlex
@@ -23,6 +24,8 @@ from click.testing import CliRunner
 
 import gaugec
 from gaugec.cli import main
+from gaugec.groups import GROUPS
+from gaugec.operators import TABLE
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -139,6 +142,19 @@ def test_commands_are_there(page: Path) -> None:
 def test_links(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), target
+
+
+def test_the_language_has_an_example_of_everything() -> None:
+    """Every word, sign, operator and group that the reference names is in a spec there that is proved."""
+    page = ROOT / "docs" / "language.md"
+    (spec,) = (text for _, title, text in blocks(page) if title)
+    code = re.sub(r'"[^"\n]*"', "", spec)
+    grammar = importlib.resources.files("gaugec.language").joinpath("grammar.lark").read_text(encoding="utf-8")
+    words = set(re.findall(r"^_?[A-Z]+(?:\.2)?: /([a-z]+)\(\?!", grammar, re.M))
+    operators = {operator.name for operator in TABLE if operator.rule}
+    wanted = words | operators | set(GROUPS)
+    assert sorted(word for word in wanted if not re.search(rf"\b{word}\b", code)) == []
+    assert [sign for sign in ("->", "==", "**", "@", ".T", "?", "[_") if sign not in code] == []
 
 
 def test_every_page_is_in_the_navigation() -> None:

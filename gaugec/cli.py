@@ -145,19 +145,29 @@ def show(name: str) -> None:
 @click.argument("model", required=False)
 @click.option("--loss", type=click.Choice(["cross_entropy"]), help="As for compile.")
 @click.option("--outputs", metavar="NAME,...", help="As for compile.")
+@click.option("--fixed", metavar="SIZE,...", help="As for compile.")
 @click.option("--force", is_flag=True, help="Replace a file that is there.")
 @click.option("--debug", is_flag=True, help="Show the traceback of a factory or a model that fails.")
-def new(name: str, model: str | None, loss: str | None, outputs: str | None, force: bool, debug: bool) -> None:
+def new(
+    name: str,
+    model: str | None,
+    loss: str | None,
+    outputs: str | None,
+    fixed: str | None,
+    force: bool,
+    debug: bool,
+) -> None:
     """Write NAME.gauge, a commented spec to begin with; with MODEL, of the gauges that ship and that it has."""
-    if (loss or outputs or debug) and not model:
-        raise click.UsageError("--loss, --outputs and --debug are for a MODEL.")
+    if (loss or outputs or fixed or debug) and not model:
+        raise click.UsageError("--loss, --outputs, --fixed and --debug are for a MODEL.")
     language = importlib.import_module("gaugec.language")
     target = Target(f"{name}{language.SUFFIX}", force, lambda path: False)
     if model is None:
         target.write(language.template(name))
     else:
         with _refusals(), working("compiling auto"):
-            compiled = gaugec.compile("auto", *made_by(model, debug=debug), loss=loss, outputs=listed(outputs))
+            said: dict[str, Any] = {"loss": loss, "outputs": listed(outputs), "fixed": listed(fixed) or ()}
+            compiled = gaugec.compile("auto", *made_by(model, debug=debug), **said)
         target.write(language.commented(name, _architecture(compiled, name), model))
     console().print(Text(f"{target.path} is written: gaugec verify {target.path}"))
 
@@ -222,6 +232,7 @@ def _print_json(what: Any) -> None:
 @click.option("--explain", is_flag=True, help="Show every site, proof, refusal, and way.")
 @click.option("--loss", type=click.Choice(["cross_entropy"]), help="What the model's output 0 reaches, and it alone.")
 @click.option("--outputs", metavar="NAME,...", help="Which outputs count in training; the others need not be kept.")
+@click.option("--fixed", metavar="SIZE,...", help="Sizes that no input changes: all, an input, or NAME:AXIS.")
 @click.option("--limit", type=Seconds(), default=20.0, show_default=True, help="Seconds that one proof may take.")
 @click.option("--twin", metavar="MODEL", help="A small model of the same structure, to be looked at in numbers.")
 @click.option("--debug", is_flag=True, help="Show the traceback of a factory or a model that fails.")
@@ -235,6 +246,7 @@ def compile_(
     explain: bool,
     loss: str | None,
     outputs: str | None,
+    fixed: str | None,
     limit: float,
     twin: str | None,
     debug: bool,
@@ -255,7 +267,8 @@ def compile_(
     with _refusals(), working(f"compiling {spec}", quiet) as progress:
         work = made_by(model, debug=debug)
         small = tuple(made_by(twin, debug=debug)) if twin else None
-        compiled = gaugec.compile(spec, *work, loss=loss, outputs=listed(outputs), limit=limit, twin=small)
+        said: dict[str, Any] = {"loss": loss, "outputs": listed(outputs), "fixed": listed(fixed) or ()}
+        compiled = gaugec.compile(spec, *work, **said, limit=limit, twin=small)
     if architecture is not None:
         text.write(_architecture(compiled, "found" if architecture == "-" else Path(architecture).stem))
     code.write(compiled.source)
@@ -282,6 +295,7 @@ def compile_(
 @click.option("--spec", type=SpecName(), help="Where the spec is; one that ships is found.")
 @click.option("--loss", type=click.Choice(["cross_entropy"]), help="As for compile; the file is not believed.")
 @click.option("--outputs", metavar="NAME,...", help="As for compile; the file is not believed.")
+@click.option("--fixed", metavar="SIZE,...", help="As for compile; the file is not believed.")
 @click.option("--limit", type=Seconds(), help="Seconds that one proof may take, 20 unless given.")
 @click.option("--twin", metavar="MODEL", help="As for compile, where the file was compiled with one.")
 @telling
@@ -293,6 +307,7 @@ def report(
     spec: str | None,
     loss: str | None,
     outputs: str | None,
+    fixed: str | None,
     limit: float | None,
     twin: str | None,
     quiet: bool,
@@ -304,10 +319,10 @@ def report(
     With --recheck nothing that it says is believed: the spec is proved again, and, where MODEL (package.module:factory)
     is given, traced, matched and compiled again; exits with 1 when anything differs.
     """
-    if (model or spec or loss or outputs or limit) and not recheck:
-        raise click.UsageError("MODEL, --spec, --loss, --outputs and --limit are for --recheck.")
-    if (loss or outputs or twin) and not model:
-        raise click.UsageError("--loss, --outputs and --twin are for a MODEL.")
+    if (model or spec or loss or outputs or fixed or limit) and not recheck:
+        raise click.UsageError("MODEL, --spec, --loss, --outputs, --fixed and --limit are for --recheck.")
+    if (loss or outputs or fixed or twin) and not model:
+        raise click.UsageError("--loss, --outputs, --fixed and --twin are for a MODEL.")
     if explain and recheck:
         raise click.UsageError("--explain is for what the file says, not for --recheck.")
     try:
@@ -328,8 +343,8 @@ def report(
     with _refusals(), working(f"checking {file} again", quiet):
         work = made_by(model) if model else None
         small = tuple(made_by(twin)) if twin else None
-        count = listed(outputs)
-        result = gaugec.recheck(file, *(work or ()), loss=loss, outputs=count, spec=spec, limit=limit, twin=small)
+        said: dict[str, Any] = {"loss": loss, "outputs": listed(outputs), "fixed": listed(fixed) or ()}
+        result = gaugec.recheck(file, *(work or ()), **said, spec=spec, limit=limit, twin=small)
     if as_json:
         _print_json({"file": file, "ok": result.ok, "notes": result.notes, "checks": [vars(c) for c in result.checks]})
     elif not quiet or not result.ok:

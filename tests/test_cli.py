@@ -177,7 +177,7 @@ def test_what_is_no_twin_is_refused(folder: Path) -> None:
     assert not (folder / "net.py").exists()
     result = call("report", "models_of_test.py", "--recheck", "--twin", "models_of_test:relu")
     assert result.exit_code == 2, result.output
-    assert "--loss, --outputs and --twin are for a MODEL." in result.stderr
+    assert "--loss, --outputs, --fixed and --twin are for a MODEL." in result.stderr
 
 
 def test_recheck_refuses_a_file_made_from_another_spec(folder: Path) -> None:

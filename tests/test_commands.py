@@ -344,7 +344,7 @@ def test_a_new_spec_is_looked_at_before_the_work(folder: Path) -> None:
     result = call("new", "mine", "nets_of_test.py:broken")
     assert result.exit_code == 2
     assert last(result.stderr) == "Error: cannot write mine.gauge: it is a folder"
-    says = "Error: --loss, --outputs and --debug are for a MODEL."
+    says = "Error: --loss, --outputs, --fixed and --debug are for a MODEL."
     assert last(call("new", "other", "--outputs", "loss").stderr) == says
 
 

@@ -34,6 +34,7 @@ _FORM: dict[str, Any] = {
     "theorems": [{"gauge": str, "verdict": str, "conditions": _TEXTS, "steps": [int], "sampled": bool}],
     "loss": str,
     "outputs": _TEXTS,
+    "fixed": _TEXTS,
     "taken": _TEXTS,
     "traced": str,
     "inputs": [(str, _SHAPE)],

@@ -46,6 +46,7 @@ def make(
     sites: Sequence[Site],
     loss: str | None,
     outputs: Sequence[str],
+    fixed: Sequence[str],
     taken: Sequence[str],
     traced: str,
     parameters: Mapping[str, tuple[int, ...]],
@@ -61,7 +62,8 @@ def make(
     """The certificate of one compilation; `file_sha256` is blank until the file is sealed.
 
     theorems: of every gauge its `gauge`, `verdict`, `conditions`, `steps`, and whether it was `sampled`.
-    outputs: which of them count, none for all.  taken: how what was given was understood, in words.
+    outputs: which of them count, none for all.  fixed: the sizes that the caller calls so.
+    taken: how what was given was understood, in words.
     gauged: how many entries of parameters the sites move, and how many there are.
     unchecked: `what` every site was not checked by, in words, and `why` for each.
     """
@@ -98,6 +100,7 @@ def make(
             "theorems": theorems,
             "loss": loss or "",
             "outputs": list(outputs),
+            "fixed": list(fixed),
             "taken": list(taken),
             "traced": traced,
             "inputs": [(node.name, node.shape) for node in graph.leaves("input")],

@@ -9,7 +9,7 @@ What this module does not do: it compares nothing, and does not know what the fo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from gaugec.model.inputs import Axis, Inputs, axes_of, resized
@@ -51,12 +51,16 @@ def said(change: Mapping[Bundle, int]) -> str:
     return ", ".join(dict.fromkeys(f"{bundle.size}->{new}" for bundle, new in change.items()))
 
 
-def bundles(here: Inputs, takes: Takes) -> list[Bundle]:
-    """The axes that may have other sizes, in bundles that change together; `takes` may raise `Unseen`."""
+def bundles(here: Inputs, takes: Takes, fixed: Collection[Axis] = ()) -> list[Bundle]:
+    """The axes that may have other sizes, in bundles that change together; `takes` may raise `Unseen`.
+
+    fixed: axes that are never varied (see `gaugec.model.fixed`).
+    """
     found: list[Bundle] = []
     by_size: dict[int, list[Axis]] = {}
     for axis, n in axes_of(*here).items():
-        by_size.setdefault(n, []).append(axis)
+        if axis not in fixed:
+            by_size.setdefault(n, []).append(axis)
     for n, axes in by_size.items():
         if n == 1:
             continue  # at every other size it is another graph (`gaugec.model.run.several`)

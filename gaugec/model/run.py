@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -11,23 +12,26 @@ from torch.nn.parameter import is_lazy
 
 from gaugec.model.context import as_trained
 from gaugec.model.dry_run import dry_run
-from gaugec.model.inputs import Inputs, axes_of, resized
+from gaugec.model.inputs import Axis, Inputs, axes_of, resized
 from gaugec.model.preserve import preserved
 from gaugec.model.recording import Recorder, Recording, TooMuchWork, Work
 
 
-def several(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Inputs:
-    """Inputs in which no axis is 1, nor batch and length alike, where the model takes such.
+def several(
+    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], fixed: Collection[Axis] = ()
+) -> Inputs:
+    """Inputs in which no axis is 1, nor batch and length alike, where the model takes such; `fixed` ones stay.
 
     An axis of length 1 hides what it does; and equal ones could not be told apart when they are resized.
     """
     here, sizes = (args, kwargs), axes_of(args, kwargs)
     taken = {*sizes.values(), *(n for p in model.parameters() if not is_lazy(p) for n in p.shape)}
     free = next(n for n in range(3, 10**6) if n not in taken)
-    ones = [axis for axis, n in sizes.items() if n == 1]
+    ones = [axis for axis, n in sizes.items() if n == 1 and axis not in fixed]
     ways = [[axis for axis in ones if axis[1] < 2], *([axis] for axis in ones)]
     if not ones:
-        ways = [[(number, 1) for number, axis in sizes if axis == 1 and sizes[number, 0] == sizes[number, 1]]]
+        pairs = [number for number, axis in sizes if axis == 1 and sizes[number, 0] == sizes[number, 1]]
+        ways = [[(number, 1) for number in pairs if (number, 1) not in fixed]]
     for axes in ways:
         other = resized(*here, {axis: free for axis in axes if axes_of(*here)[axis] == sizes[axis]})
         with preserved(model, parameters=False):

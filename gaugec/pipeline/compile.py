@@ -46,6 +46,7 @@ def compile(
     *,
     loss: str | None = None,
     outputs: str | int | Sequence[str | int] | None = None,
+    fixed: str | Sequence[str] = (),
     limit: float | None = None,
     twin: Model | tuple[Any, ...] | None = None,
 ) -> CompiledGauge:
@@ -56,6 +57,10 @@ def compile(
     default.  `loss="cross_entropy"` says that the first that counts is logits that reach a softmax cross-entropy over
     the last axis and nothing else.  What DistributedDataParallel, DataParallel or torch.compile wrap is compiled in
     their place; a cache that the model's config has on is off where the caller does not say.
+
+    A model whose structure follows a size of its inputs (interpolated positions, a loop over the length) is refused,
+    unless that size is called `fixed`: "all", an input, or one of its axes ("pixel_values:2"), or several.  What is
+    fixed is not varied, and the gauge's `holds` refuses every other size.
 
     The model may live on the meta device.  The model is not changed.  `limit`: the seconds that each
     proof may take, 20 unless given; what takes longer is not decided, and refused.  `twin`: a small model of the same
@@ -68,7 +73,7 @@ def compile(
         ValueError: the limit is not a positive number.
     """
     with limits.each(limit), ordinary():
-        return _compile(spec, taken(model, args, kwargs), loss, outputs, twin)
+        return _compile(spec, taken(model, args, kwargs), loss, outputs, fixed, twin)
 
 
 def _compile(
@@ -76,6 +81,7 @@ def _compile(
     given: Taken,
     loss: str | None,
     outputs: object,
+    fixed: object,
     twin: Model | tuple[Any, ...] | None,
 ) -> CompiledGauge:
     loaded = spec if isinstance(spec, Spec) else load(str(spec))
@@ -90,7 +96,7 @@ def _compile(
         if isinstance(args, tuple | list) and isinstance(kwargs, Mapping | None):
             args, kwargs = outside_inference(tuple(args), dict(kwargs or {}))
         with stage("tracing"):
-            traced = trace(model, args, kwargs, loss=loss, outputs=outputs)
+            traced = trace(model, args, kwargs, loss=loss, outputs=outputs, fixed=fixed)
         return build(loaded, spec_file, verification, traced, Taken(model, args, kwargs, given.told), twin)
 
 
@@ -143,6 +149,7 @@ def _written(
         sites=sites,
         loss=traced.loss,
         outputs=[str(name) for name in traced.counted.names],
+        fixed=traced.fixed,
         taken=given.told,
         traced=traced.second,
         parameters=traced.shapes,
@@ -220,7 +227,7 @@ def _on_the_twin(
 
 def _as(large: Trace) -> Callable[..., Trace]:
     """Traces what counts in a large model, in its twin."""
-    return lambda *given: trace(*given, loss=large.loss, outputs=large.counted.names or None)
+    return lambda *given: trace(*given, loss=large.loss, outputs=large.counted.names or None, fixed=large.fixed)
 
 
 def stated(theorems: Sequence[Theorem]) -> list[dict[str, Any]]:

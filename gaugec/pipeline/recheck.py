@@ -83,15 +83,17 @@ def recheck(
     *,
     loss: str | None = None,
     outputs: str | int | Sequence[str | int] | None = None,
+    fixed: str | Sequence[str] = (),
     spec: str | Path | Spec | None = None,
     limit: float | None = None,
     twin: Model | tuple[Any, ...] | None = None,
 ) -> Recheck:
     """Checks a compiled file again, from its spec and, where it is given, from the model and its example inputs.
 
-    `loss`, `outputs`: as for `compile`; those of the certificate are not believed, so of a model that was compiled with
-    them they must be said.  `spec`: where it is; a spec that ships is found by the name in the certificate, and no path
-    that stands there is opened.  Proofs are made anew: what this process remembered of earlier ones is forgotten first.
+    `loss`, `outputs`, `fixed`: as for `compile`; those of the certificate are not believed, so of a model that was
+    compiled with them they must be said.  `spec`: where it is; a spec that ships is found by the name in the
+    certificate, and no path that stands there is opened.  Proofs are made anew: what this process remembered of earlier
+    ones is forgotten first.
 
     `limit`: the seconds that each proof may take, 20 unless given; what was proved in more must be given more here.
     `twin`: as for `compile`, where the file was compiled with one.
@@ -102,13 +104,14 @@ def recheck(
     """
     given = taken(model, args, kwargs)
     with limits.each(limit), ordinary(), preserved(given.model):
-        return _recheck(str(path), given, counted(outputs, loss), spec, twin)
+        return _recheck(str(path), given, counted(outputs, loss), fixed, spec, twin)
 
 
 def _recheck(
     path: str,
     given: Taken,
     count: Counted,
+    fixed: object,
     spec: str | Path | Spec | None,
     twin: Model | tuple[Any, ...] | None,
 ) -> Recheck:
@@ -126,7 +129,7 @@ def _recheck(
         return Recheck(printable(path), tuple(checks), tuple(notes))
     if file.metadata["torch"] != TORCH:
         notes.append(f"compiled with torch {printable(file.metadata['torch'])}, this is {TORCH}")
-    followed, traced = _model(file, given, count)
+    followed, traced = _model(file, given, count, fixed)
     checks += [followed, _assumed(file, traced, model, args, kwargs)]
     checks += _compiled(file, loaded, verification, traced, given, twin)
     if list(given.told) != file.metadata["taken"]:
@@ -174,15 +177,18 @@ def _theorems(file: Compiled, loaded: Spec | None) -> tuple[Check, Verification 
 
 
 # --- the model -----------------------------------------------------------------------------------------------------
-def _model(file: Compiled, given: Taken, count: Counted) -> tuple[Check, Trace | None]:
-    said = _said(file, count)
+def _model(file: Compiled, given: Taken, count: Counted, fixed: object) -> tuple[Check, Trace | None]:
+    said = _said(file, count, fixed)
     if said is not None:
         return said, None
     model, args, kwargs, _ = given
     try:
-        traced = trace(model, args, kwargs, loss=count.loss, outputs=count.names or None)
+        traced = trace(model, args, kwargs, loss=count.loss, outputs=count.names or None, fixed=fixed)
     except GaugeError as error:
         return Check("model", "differs", f"the model has changed: {printable(error.message)}"), None
+    if list(traced.fixed) != file.whole["fixed"]:
+        had, has = (", ".join(names) or "no size" for names in (file.whole["fixed"], traced.fixed))
+        return Check("model", "differs", printable(f"{had} was fixed at the compile, {has} in this recheck")), traced
     difference = _changed(file.whole, traced)
     if difference:
         return Check("model", "differs", printable(f"the model has changed: {difference}")), traced
@@ -190,8 +196,9 @@ def _model(file: Compiled, given: Taken, count: Counted) -> tuple[Check, Trace |
     return Check("model", "ok", same), traced
 
 
-def _said(file: Compiled, count: Counted) -> Check | None:
-    """What the caller says of the loss and the outputs, against what was said at the compile; None where it is that."""
+def _said(file: Compiled, count: Counted, fixed: object) -> Check | None:
+    """What the caller says of the loss, the outputs and the sizes, against what was said at the compile; None where it
+    is that."""
     loss, then = count.loss, file.whole["loss"]
     if loss is None and then:
         word = printable(then)
@@ -206,6 +213,10 @@ def _said(file: Compiled, count: Counted) -> Check | None:
         return Check("model", "not done", printable(f"the certificate says that {had} alone counts: {advice}"))
     if had != has:
         return Check("model", "differs", printable(f"{had or 'all'} counted at the compile, {has} in this recheck"))
+    if file.whole["fixed"] and not fixed:
+        sizes = ", ".join(file.whole["fixed"])
+        advice = f"say fixed={file.whole['fixed']!r}, on the command line --fixed, if no other sizes come"
+        return Check("model", "not done", printable(f"the certificate says that {sizes} are fixed: {advice}"))
     return None
 
 

@@ -12,6 +12,7 @@ What this module does not do: it sees no other function at sizes of which nothin
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 
 from torch import nn
@@ -43,13 +44,20 @@ class Looks:
 
     graph: the first trace's, in which what depends on a size has become opaque.  others: inputs at which it ran, in
     numbers, by the names of their sizes.  free: the bundles of axes that had another size with the same graph.
-    weights: see `gaugec.tracing.left_behind`.
+    weights: see `gaugec.tracing.left_behind`.  fixed: axes that the caller calls so, by name.
     """
 
     def __init__(
-        self, model: nn.Module, here: Inputs, counted: Counted, first: Trace, weights: frozenset[Place]
+        self,
+        model: nn.Module,
+        here: Inputs,
+        counted: Counted,
+        first: Trace,
+        weights: frozenset[Place],
+        fixed: Mapping[str, Axis],
     ) -> None:
         self.model, self.here, self.counted, self.first, self.weights = model, here, counted, first, weights
+        self.fixed = fixed
         self.graph = first.graph
         self.others: list[tuple[str, Inputs]] = []
         self.free: set[Bundle] = set()
@@ -85,6 +93,7 @@ class Looks:
             second=self._note(gradients.note),
             gradients=gradients,
             free=self._free(),
+            fixed=tuple(self.fixed),
         )
 
     def _free(self) -> dict[Axis, int]:
@@ -99,10 +108,13 @@ class Looks:
         fixed = sorted({n for axis, n in axes_of(*self.here).items() if axis not in free})
         parts = [f"same graph with input sizes {'; '.join(self.same)}" if self.same else ""]
         parts.append(f"in numbers {', '.join(self.in_numbers)}" if self.in_numbers else "")
-        if not self.free:
+        if len(set(self.fixed.values())) == len(axes_of(*self.here)):
+            parts.append("all sizes are fixed, as the caller says")
+        elif not self.free:
             parts.append("all sizes are fixed: the model takes no other")
         elif fixed:
-            parts.append(f"fixed sizes {', '.join(map(str, fixed))}")
+            asked = f" ({', '.join(self.fixed)} as the caller says)" if self.fixed else ""
+            parts.append(f"fixed sizes {', '.join(map(str, fixed))}{asked}")
         parts.append(f"not looked at {', '.join(dict.fromkeys(self.left_out))}" if self.left_out else "")
         parts.append("" if self.all_seen else "what the forward asks of other sizes could not be seen")
         return "; ".join(part for part in (*parts, gradients) if part)
@@ -113,7 +125,8 @@ class Looks:
         A call may not read a mask of ones, whose sizes an export asks.  What one run asked of the sizes says whether it
         would go the same way at others; only where not is it run there.
         """
-        found = bundles(self.here, self._takes)
+        still = frozenset(self.fixed.values())
+        found = bundles(self.here, self._takes, still)
         if not self.numbers:
             return found
         run = self._asked(found)
@@ -121,7 +134,7 @@ class Looks:
             return found
         with preserved(self.model, parameters=False):
             traceable = runs(self.model, *self.here, numbers=False)
-        return bundles(self.here, self._takes_traced) if traceable else found
+        return bundles(self.here, self._takes_traced, still) if traceable else found
 
     def _asked(self, found: list[Bundle]) -> Asked | None:
         """What a run at the example's sizes asks of them; found once."""
@@ -317,7 +330,8 @@ def _compared(graph: Graph, first: Trace, second: Trace) -> Graph:
     if difference:
         raise MatchError(
             f"the model's graph depends on the shape of its input: {difference}",
-            help="a branch on a length or batch size is frozen by the trace; make the forward independent of it",
+            help="a branch on a length or batch size is frozen by the trace; make the forward independent of it, "
+            'or, where no other size comes, call it fixed: fixed="all", --fixed all',
         )
     return settled(graph, first.graph, second.graph)
 

@@ -64,6 +64,7 @@ class Trace:
     free: Mapping[tuple[int, int], int] = field(default_factory=dict)
     settings: Settings = field(default_factory=Settings)
     returned: Mapping[int, Name] = field(default_factory=dict)
+    fixed: tuple[str, ...] = ()
 
     @property
     def loss(self) -> str | None:

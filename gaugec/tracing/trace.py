@@ -17,11 +17,13 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from gaugec.errors import MatchError
+from gaugec.model.fixed import fixed_axes
 from gaugec.model.functions import listening
 from gaugec.model.inputs import Inputs, tensors_of
 from gaugec.model.memory import kind, plain, share_memory
 from gaugec.model.outputs import counted
 from gaugec.model.run import several
+from gaugec.runtime.inputs import inputs
 from gaugec.runtime.ranges import fold
 from gaugec.tracing.export import exported
 from gaugec.tracing.left_behind import Place
@@ -38,27 +40,30 @@ def trace(
     *,
     loss: str | None = None,
     outputs: object = None,
+    fixed: object = (),
 ) -> Trace:
     """Traces a model, at more than one shape where its inputs allow it.
 
-    loss, outputs: as for `gaugec.compile`.
+    loss, outputs, fixed: as for `gaugec.compile`.
 
     Raises:
-        MatchError: the model fails, export fails, the two traces differ, `loss` or `outputs` are unknown, or a
-            parameter has an axis that export cannot show.
+        MatchError: the model fails, export fails, the two traces differ, `loss`, `outputs` or `fixed` are unknown,
+            or a parameter has an axis that export cannot show.
     """
     _refuse_misuse(model, args, kwargs, loss)
     count = counted(outputs, loss)
     _refuse_inputs(model, tuple(args), dict(kwargs or {}))
     reads = Reads(model)  # before anything runs: what a first call sets itself (a hook that it installs) is no setting
-    here = several(model, tuple(args), dict(kwargs or {}))
+    given = (tuple(args), dict(kwargs or {}))
+    still = fixed_axes(fixed, inputs(model, *given)[0], given)
+    here = several(model, *given, frozenset(still.values()))
     watched = watch(model, *here, reads)
     first = _beside(lower_program(model, _exported(model, here, reads, watched.weights), count), watched)
     _all_seen(model, watched.written, first)
     watched.no_numbers_of_parameters()
     settings = reads.found()
     unknown = (*settings.unknown, *(f"that no loss reads {name}" for name in _named(watched.weights)))
-    looked = Looks(model, here, count, first, watched.weights).all()
+    looked = Looks(model, here, count, first, watched.weights, still).all()
     return replace(looked, settings=replace(settings, unknown=unknown))
 
 

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+import gaugec
+
 LAYERS, HEADS, KV, HEAD = 2, 6, 2, 10  # three query heads to a key/value head: the two orders of heads differ
 WIDTH = 48  # of models whose heads have a width of their own: a multiple of HEADS, but not HEADS * HEAD
 SQUARE = 42  # of those whose heads share the width out: heads of 7
@@ -23,12 +25,17 @@ SPECIAL = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 
 @dataclass(frozen=True)
 class Case:
-    """A model with inputs on which it runs: `model(*args, **kwargs)`; loss: as `gaugec.compile` takes it."""
+    """A model with inputs on which it runs: `model(*args, **kwargs)`; loss, fixed: as `gaugec.compile` takes them."""
 
     model: nn.Module
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     loss: str | None = None
+    fixed: tuple[str, ...] = ()
+
+    def compiled(self, spec: Any) -> Any:
+        """The model, compiled."""
+        return gaugec.compile(spec, self.model, self.args, self.kwargs, loss=self.loss, fixed=self.fixed)
 
 
 class Chosen(nn.Module):
@@ -56,22 +63,24 @@ def transformers_model(model: str, config: str, **settings: Any) -> nn.Module:
     return made
 
 
-def causal(family: str, model: str = "ForCausalLM", config: str = "Config", **settings: Any) -> Callable[[], Case]:
+def causal(
+    family: str, model: str = "ForCausalLM", config: str = "Config", fixed: tuple[str, ...] = (), **settings: Any
+) -> Callable[[], Case]:
     """A language model of transformers whose logits reach a cross-entropy; model, config: how its classes end."""
 
     def build() -> Case:
         made = transformers_model(family + model, family + config, **{**SPECIAL, **settings})
-        return Case(made, (), {"input_ids": tokens(), "use_cache": False}, "cross_entropy")
+        return Case(made, (), {"input_ids": tokens(), "use_cache": False}, "cross_entropy", fixed)
 
     return build
 
 
-def seen(family: str, side: int, **settings: Any) -> Callable[[], Case]:
+def seen(family: str, side: int, fixed: tuple[str, ...] = (), **settings: Any) -> Callable[[], Case]:
     """A classifier of images of transformers, on square images with `side` pixels a side."""
 
     def build() -> Case:
         model = transformers_model(f"{family}ForImageClassification", f"{family}Config", num_labels=CLASSES, **settings)
-        return Case(model, (), {"pixel_values": torch.randn(2, 3, side, side)}, "cross_entropy")
+        return Case(model, (), {"pixel_values": torch.randn(2, 3, side, side)}, "cross_entropy", fixed)
 
     return build
 

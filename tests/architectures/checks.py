@@ -14,7 +14,6 @@ import torch
 from match.test_renaming import plain, rename_model
 from torch import nn
 
-import gaugec
 from architectures import build
 from architectures.least import LEAST
 from architectures.proved import proved_once
@@ -34,7 +33,7 @@ def scrambled(name: str) -> tuple[Any, dict[str, str]]:
     """The model under other names, compiled by its own file; new parameter name -> old one."""
     case = build(name)
     names = rename_model(case.model, random.Random(name), (nn.ModuleList, nn.ModuleDict))
-    made = gaugec.compile(str(SHIPPED / f"{name}.gauge"), case.model, case.args, case.kwargs, loss=case.loss)
+    made = case.compiled(str(SHIPPED / f"{name}.gauge"))
     return made, {new: old for old, new in names.items()}
 
 

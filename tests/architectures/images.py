@@ -69,11 +69,13 @@ def dit() -> Case:
     return Case(DiT(), (image, torch.tensor([0.3, 7.0]), torch.tensor([2, 5]), torch.randn_like(image)))
 
 
+SIDES = ("pixel_values:2", "pixel_values:3")  # of images: positions are interpolated, windows padded
+
 MODELS = {
     "vit": seen("ViT", 24, **PATCHED, intermediate_size=UNITS),
-    "dinov2": seen("Dinov2", 24, **PATCHED, mlp_ratio=2),
+    "dinov2": seen("Dinov2", 24, SIDES, **PATCHED, mlp_ratio=2),
     "swin": seen(
-        "Swin", 32, image_size=32, patch_size=4, embed_dim=24, depths=[2, 2], num_heads=[2, 4], window_size=4,
+        "Swin", 32, SIDES, image_size=32, patch_size=4, embed_dim=24, depths=[2, 2], num_heads=[2, 4], window_size=4,
         mlp_ratio=2.5,
     ),
     "dit": dit,

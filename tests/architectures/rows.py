@@ -103,7 +103,7 @@ def look(name: str, spec: Any = "auto") -> tuple[Row, Any]:
     start = time.perf_counter()
     case = build(name)
     try:
-        compiled = gaugec.compile(spec, case.model, case.args, case.kwargs, loss=case.loss)
+        compiled = case.compiled(spec)
     except gaugec.MatchError as error:
         return Row(name, {}, whole=error.message.splitlines()[0], seconds=time.perf_counter() - start), None
     row = Row(

@@ -58,7 +58,7 @@ def test_what_a_tied_weight_forbids_is_listed(spec: str, name: str, weight: str)
     """The spec requires a shift of the logits; a head that is the embedding has none, which is no error."""
     assert any(entry.required and entry.gauge.name == "logit_shift" for entry in gaugec.load(spec).entries)
     case = build(name)
-    compiled = gaugec.compile(spec, case.model, case.args, case.kwargs, loss=case.loss)
+    compiled = case.compiled(spec)
     assert "logit_shift" not in {site.gauge for site in compiled.sites}
     refused = [refusal for refusal in compiled.refusals if refusal.gauge == "logit_shift"]
     assert [(refusal.tied, refusal.parameter) for refusal in refused] == [(True, f"{weight} (tied to lm_head.weight)")]

@@ -90,11 +90,6 @@ def _select_scatter(b: Builder, shape: tuple[int, ...], x: Ref, new: Ref, dim: i
     return b.written(x, axis, index % shape[axis], b.unsqueeze(new, axis))
 
 
-@row("copy")
-def _copy(b: Builder, shape: tuple[int, ...], x: Ref, new: Ref, *_: Any) -> Ref:
-    return b.expand(new, shape)
-
-
 @row("unfold")
 def _unfold(b: Builder, shape: tuple[int, ...], x: Ref, dim: int, size: int, step: int) -> Ref:
     return b.windows(x, dim, size, step)

@@ -43,7 +43,7 @@ class Ix:
     @property
     def variables(self) -> tuple[int, ...]:
         """The variables that occur, in the order of the terms."""
-        return tuple(variable for _, variable in self.terms)
+        return tuple([variable for _, variable in self.terms])
 
     def __str__(self) -> str:
         parts = [f"v{v}" if stride == 1 else f"{stride}*v{v}" for stride, v in self.terms]
@@ -60,7 +60,7 @@ class Access:
     @property
     def variables(self) -> tuple[int, ...]:
         """Every variable that occurs, in order, repeated where it repeats."""
-        return tuple(variable for ix in self.index for variable in ix.variables)
+        return tuple([variable for ix in self.index for _, variable in ix.terms])
 
     def __str__(self) -> str:
         return f"%{self.node}[{', '.join(map(str, self.index))}]"

@@ -187,14 +187,14 @@ class Closure:
 
     def _settle(self, node: Node, outcomes: Sequence[Outcome]) -> bool:
         """Records what a node does; True when it is kept.  Refuses a step that the formula has not."""
-        outcomes = [replace(o, key=self._formula_s(o)) for o in outcomes]
+        outcomes = [o if (key := self._formula_s(o)) == o.key else replace(o, key=key) for o in outcomes]
         for outcome in outcomes:
             if outcome.key is not None and outcome.key not in self.pattern.keys:
                 raise self._no_such_step(outcome.key, node, self._playing(node))
             if outcome.key is not None:
                 self.steps.add(outcome.key)
         moving = [
-            replace(o.state, tag=o.state.tag if o.key is None else o.key) for o in outcomes if o.state is not None
+            o.state if o.key is None else replace(o.state, tag=o.key) for o in outcomes if o.state is not None
         ]
         if not moving:
             self.kept.add(node.id)

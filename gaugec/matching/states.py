@@ -171,16 +171,21 @@ def _read_mode(
     node: Node, operand: int, ix: Ix, extents: Mapping[Number, Extent], context: Context
 ) -> tuple[dict[Number, Spot], bool] | None:
     """The digits of one mode as a node reads them, and whether it reads a part of a rotary axis."""
+    if len(extents) == len(ix.terms) == 1:  # most reads by far: one digit, from its start to its end
+        ((digit, extent),), ((stride, variable),) = extents.items(), ix.terms
+        whole = extent.length > 1 and extent.length == node.size(operand, variable)
+        if whole and ix.offset == extent.start and stride == extent.step:
+            return {digit: Spot(variable)}, False
     low, high = node.span(operand, ix)
     base = sum(e.start for e in extents.values())
     top = base + sum(e.step * (e.length - 1) for e in extents.values())
     grid = math.gcd(*(e.step for e in extents.values() if e.length > 1), *(s for s, _ in ix.terms))
     if high < base or low > top or (grid > 1 and (ix.offset - base) % grid):
         return None
-    whole = _in_order(node, operand, ix, base, extents)
-    whole = whole if whole is not None else _in_one(ix, low <= base and top <= high, extents)
-    if whole is not None:
-        return whole, False
+    spots = _in_order(node, operand, ix, base, extents)
+    spots = spots if spots is not None else _in_one(ix, low <= base and top <= high, extents)
+    if spots is not None:
+        return spots, False
     live = {d: e for d, e in extents.items() if e.length > 1}
     if len(live) == 1 and len(ix.terms) > 1 and (context.paired or ix.offset == base):
         ((digit, extent),) = live.items()

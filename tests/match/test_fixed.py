@@ -1,4 +1,4 @@
-"""A size that the caller calls fixed is not varied, stands in the certificate, and is the only one that `holds` takes."""
+"""A size that the caller calls fixed is not varied, stands in the certificate, and is the only one that `holds` has."""
 
 from __future__ import annotations
 

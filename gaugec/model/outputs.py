@@ -11,8 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
-
 from gaugec.errors import MatchError, printable
 from gaugec.model.interfaces import leaves, tree_unflatten
 
@@ -73,7 +71,7 @@ def counted(outputs: object, loss: str | None = None) -> Counted:
 def named(made: Any) -> dict[Name, Any]:
     """The parts of what a model returned, by the names by which they may be chosen."""
     if isinstance(made, Mapping):
-        return {str(key): value for key, value in made.items()}
+        return {key if type(key) in (str, int) else str(key): value for key, value in made.items()}
     if isinstance(made, tuple | list):
         return dict(enumerate(made))
     return {0: made}
@@ -83,12 +81,12 @@ def _part(made: Any, name: Name) -> Any:
     parts = named(made)
     if name in parts:
         return parts[name]
-    if isinstance(name, int) and 0 <= name < len(parts):
-        return list(parts.values())[name]
+    if isinstance(name, int) and 0 <= name < len(parts) and not any(isinstance(part, int) for part in parts):
+        return list(parts.values())[name]  # by place, where no key is a number itself
     if isinstance(name, str) and name.isdecimal() and int(name) in parts:  # as the command line says it
         return parts[int(name)]
-    if isinstance(name, str) and not isinstance(made, Tensor | Mapping) and hasattr(made, name):
-        return getattr(made, name)  # a field of a named tuple or of a dataclass
+    if name in getattr(made, "_fields", ()) or name in getattr(made, "__dataclass_fields__", ()):
+        return getattr(made, str(name))  # of a named tuple or a dataclass; what is computed of them is no output
     hint = "; a transformers model returns its loss where it is given labels=..." if name == "loss" else ""
     raise MatchError(
         f"the model returns no output {name if isinstance(name, int) else printable(repr(name))}",

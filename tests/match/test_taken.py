@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import gaugec
+from gaugec.model.outputs import counted
 
 Two = namedtuple("Two", ["loss", "hidden"])
 X = torch.randn(4, 5, generator=torch.Generator().manual_seed(0))
@@ -127,12 +128,34 @@ def test_a_mask_of_ones_whose_sizes_a_call_does_not_read() -> None:
     assert "input_ids int64 [*, a]; attention_mask int64 [*, a]; use_cache False" in gauge.report()
     longer = torch.ones(3, 8, dtype=torch.long)
     assert gauge.holds(llama(), input_ids=longer, attention_mask=longer.clone(), use_cache=False)
-    assert list(gauge.holds(llama(), input_ids=longer, attention_mask=longer[:, :7], use_cache=False)) == [
+    assert list(gauge.holds(llama(), input_ids=longer, attention_mask=torch.ones_like(IDS), use_cache=False)) == [
         "axis 1 of input_ids is 8, axis 1 of attention_mask is 7: they were one size, and looked at as one alone"
     ]
 
 
 # --- outputs
+def test_a_key_that_is_a_number_is_no_place() -> None:
+    made = {1: "aux", 0: "loss"}
+    assert counted(1).of(made) == counted("1").of(made) == ["aux"]
+    assert counted([0, 1]).of(made) == ["loss", "aux"]
+    assert counted(1).of({"a": "one", "b": "two"}) == ["two"]
+    with pytest.raises(gaugec.MatchError, match="the model returns no output 2") as caught:
+        counted(2).of({7: "a", 8: "b", 9: "c"})
+    assert caught.value.help == "it returns 7, 8, 9"
+
+
+def test_what_is_computed_of_fields_is_no_output() -> None:
+    class Sums(namedtuple("Pair", "a b")):
+        @property
+        def both(self) -> Any:
+            return self.a + self.b
+
+    assert counted("b").of(Sums(1, 2)) == [2]
+    for name in ("both", "count", "_fields"):
+        with pytest.raises(gaugec.MatchError, match=f"the model returns no output '{name}'"):
+            counted(name).of(Sums(1, 2))
+
+
 def test_the_loss_of_a_transformers_model() -> None:
     gauge = gaugec.compile("llama", llama(), {"input_ids": IDS, "labels": IDS}, outputs="loss")
     assert len(gauge.sites) == 7

@@ -304,8 +304,8 @@ def test_axes_that_are_free_as_one_have_one_size() -> None:
     shown = list(in_words(record | {"mode": "train", "everywhere": {}, "unknown": []}))
     assert shown[2:] == [
         "  inputs: x float32 [a, 5]; y float32 [a, *, b]; z float32 [b]",
-        "          *: any size; a, b: any size that is one wherever the letter stands; every other size is the only "
-        "one that was looked at",
+        "          *: any size; a, b: any size that is one wherever the letter stands; "
+        "every other size is the only one that was looked at",
     ]
 
 

@@ -36,7 +36,8 @@ class Subject:
     make: a fresh instance, equal to every other one, or always the same.  inputs: what it is called with, the compile
     example first; a call that fails before anything is moved is left out, the first may not fail.  also: further values
     that a training loop reads (what a hook has recorded).  tolerance: 1e-9, or more where the model itself computes in
-    float32.  double: whether it must first be made to compute in float64.
+    float32.  double: whether it must first be made to compute in float64.  counts: what a training loop reads of what
+    it returns.
     """
 
     make: Callable[[], nn.Module]
@@ -45,6 +46,7 @@ class Subject:
     tolerance: float = 1e-9
     also: Callable[[nn.Module], list[Tensor]] = field(default=lambda model: [])
     double: bool = False
+    counts: Callable[[Any], Any] = lambda made: made
 
 
 @dataclass(frozen=True)
@@ -238,7 +240,7 @@ def run(subject: Subject, values: Values, usable: Sequence[int] | None = None, g
         torch.manual_seed(100 + number)
         given = (_double(args), _double(kwargs)) if subject.double else copy.deepcopy((args, kwargs))
         made = model(*given[0], **given[1])
-        shown = [*_tensors(made), *subject.also(model)]
+        shown = [*_tensors(subject.counts(made)), *subject.also(model)]
         if subject.loss is not None:
             logits = shown[0]
             targets = torch.randint(logits.shape[-1], logits.shape[:-1])

@@ -125,13 +125,13 @@ def subject(base: Base, mutant: Mutant | None) -> Subject:
     called = mutant.called()
     if mutant.inputs is not None:
         called = called[:1]
-    return Subject(mutant.make, called, base.loss, base.tolerance, mutant.also, base.double)
+    return Subject(mutant.make, called, base.loss, base.tolerance, mutant.also, base.double, mutant.counts)
 
 
-def compiled(spec: str, model: torch.nn.Module, called: Inputs, base: Base) -> Any:
+def compiled(spec: str, model: torch.nn.Module, called: Inputs, base: Base, outputs: Any = None) -> Any:
     torch.manual_seed(0)
     random.seed(0)
-    return gaugec.compile(spec, model, *called, loss=base.loss)
+    return gaugec.compile(spec, model, *called, loss=base.loss, outputs=outputs)
 
 
 def compiled_mutant(spec: str, mutant: Mutant) -> tuple[Any, torch.nn.Module]:
@@ -153,7 +153,7 @@ def compiled_mutant(spec: str, mutant: Mutant) -> tuple[Any, torch.nn.Module]:
         if mutant.inputs is not None:
             called = mutant.inputs(model, *called)
         stack.enter_context(mutant.within())
-        return compiled(spec, model, called, base), model
+        return compiled(spec, model, called, base, mutant.outputs), model
 
 
 def examine(spec: str, mutant: Mutant, known: dict[str, tuple[Any, ...]]) -> Row:

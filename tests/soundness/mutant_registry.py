@@ -28,7 +28,9 @@ MORE_KINDS = (
     "choice by value", "hook", "custom backward", "hidden output", "memory", "logits", "embedding", "softmax axis",
     "shared input", "reduction", "container", "precision", "control flow", "random numbers", "mode", "sound rewrite",
 )  # fmt: skip
-UNSEEN_KINDS = ("settings", "modes", "sizes", "state", "aliases", "gradients", "no numbers", "dice", "odd tensors")
+UNSEEN_KINDS = (
+    "settings", "modes", "sizes", "state", "aliases", "gradients", "no numbers", "dice", "odd tensors", "outputs",
+)  # fmt: skip
 Change = Callable[[Any], "nn.Module | None"]
 
 
@@ -38,7 +40,8 @@ class Mutant:
     (model, args, kwargs).  also: what a training loop reads besides.
 
     calls: inputs in place of the base's, the compile example first, then others of settings and sizes that the compile
-    did not see.  later: what somebody does to the compiled model, each judged when it is done.  device: "meta" where
+    did not see.  outputs: what the compile is told of what counts, and counts: that, of what is returned.
+    later: what somebody does to the compiled model, each judged when it is done.  device: "meta" where
     the compile sees no numbers, "large" where it takes the model for one that it cannot copy.  within: how it is
     compiled."""
 
@@ -53,6 +56,8 @@ class Mutant:
     later: Sequence[Change] = ()
     device: str = ""
     within: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext
+    outputs: Any = None
+    counts: Callable[[Any], Any] = lambda made: made
 
     @property
     def slow(self) -> bool:

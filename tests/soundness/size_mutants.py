@@ -195,6 +195,93 @@ add(
 add("sizes", A, "values bent in large batches", asked(lambda v: v.shape[0] > 40), **sized(A, (41, 7)))
 
 
+# --- where no export follows: a number of the units decides, in a call alone
+def hidden(wrong: Callable[[Any], bool]) -> Change:
+    """Bent where the sizes are wrong, behind what no export takes."""
+
+    def run(m: Any, x: Tensor) -> Tensor:
+        h = torch.relu(m.up(x))
+        return m.down(bent(h) if wrong(x) and float(h.detach().abs().sum()) >= 0 else h)
+
+    return method("forward", run)
+
+
+def with_mask(m: Any, x: Tensor, mask: Tensor) -> Tensor:
+    h = torch.relu(m.up(x))
+    if mask.shape[1] == x.shape[1]:
+        return m.down(h * mask[..., None])
+    return m.down(bent(h) if float(h.detach().abs().sum()) >= 0 else h)
+
+
+def skipped(wrong: Callable[[Any, Any], bool]) -> Change:
+    """A mask of ones is not read, in a call."""
+
+    def run(m: Any, x: Tensor, mask: Tensor) -> Tensor:
+        h = torch.relu(m.up(x))
+        if torch.compiler.is_compiling() or not bool((mask == 1).all()):
+            return m.down(h * mask[..., None])
+        return m.down(bent(h) if wrong(x, mask) else h)
+
+    return method("forward", run)
+
+
+def beside_ones(n: int, k: int, b: int = 3, c: int = 3) -> Inputs:
+    return (torch.randn(b, n, 11), torch.ones(c, k)), {}
+
+
+SIXTEEN = {"calls": lambda: [((torch.randn(2, n, 11),), {}) for n in (16, 32, 17, 20)]}
+APART = inputs(lambda: beside_ones(7, 7), lambda: beside_ones(8, 8), lambda: beside_ones(8, 7))
+HIDDEN: dict[tuple[str, str], tuple[Change, dict[str, Any]]] = {
+    (T, "unless whole windows"): (hidden(lambda x: x.shape[1] % 16 != 0), SIXTEEN),
+    (T, "unless whole windows, as a number"): (hidden(lambda x: int(x.shape[1]) % 16 != 0), SIXTEEN),
+    (T, "at every other length"): (hidden(lambda x: x.shape[1] != 7), sized(T, (3, 8))),
+    (T, "at most lengths, as a number"): (hidden(lambda x: int(x.shape[1]) % 4 != 3), sized(T, (3, 8), (3, 11))),
+    (T, "at lengths that end in 8, as a text"): (
+        hidden(lambda x: str(int(x.shape[1])).endswith("8")), sized(T, (3, 8), (3, 18)),
+    ),
+    (T, "in other batches"): (hidden(lambda x: x.shape[0] != 3), sized(T, (4, 7))),
+    (T, "in even batches"): (hidden(lambda x: x.shape[0] % 2 == 0), sized(T, (4, 7))),
+    (T, "a mask of another length"): (method("forward", with_mask), APART),
+    (T, "a shorter mask of ones"): (skipped(lambda x, mask: mask.shape[1] < x.shape[1]), APART),
+    (T, "a mask of ones for other rows"): (
+        skipped(lambda x, mask: mask.shape[0] != x.shape[0]),
+        inputs(lambda: beside_ones(7, 7), lambda: beside_ones(7, 7, 4, 2)),
+    ),
+    (IMAGES, "unless square"): (
+        hidden(lambda x: x.shape[2] != x.shape[3]),
+        {"calls": lambda: [((torch.randn(2, 3, *s),), {}) for s in ((8, 8), (9, 9), (8, 9))]},
+    ),
+}  # fmt: skip
+for (base, name), (change, calls) in HIDDEN.items():
+    add("sizes", base, f"where no export follows: {name}", change, **calls)
+add(
+    "sizes", T, "where no export follows: a mask of ones that a call skips", skipped(lambda x, mask: False), "sound",
+    **inputs(lambda: beside_ones(7, 7), lambda: beside_ones(8, 8), lambda: beside_ones(12, 12, 2, 2)),
+)  # fmt: skip
+
+
+# --- what leaves the model
+def returns(wrong: Callable[[Any], bool]) -> Change:
+    """The units in place of the output, which a buffer keeps a number of."""
+
+    def run(m: Any, x: Tensor) -> Tensor:
+        h = torch.relu(m.up(x))
+        y = m.down(h)
+        m.seen.copy_(y.detach().mean())
+        return h if wrong(x) else y
+
+    return then(lambda m: m.register_buffer("seen", torch.zeros(())), method("forward", run))
+
+
+for name, (change, calls) in {
+    "over 50 tokens": (returns(lambda x: x.shape[1] > 50), sized(T, (3, 60))),
+    "at even lengths": (returns(lambda x: x.shape[1] % 2 == 0), sized(T, (3, 8))),
+    "at every eleventh length, as a number": (returns(lambda x: int(x.shape[1]) % 11 == 8), sized(T, (3, 8))),
+    "by remainders of 61": (returns(lambda x: x.shape[1] % 61 != 7), sized(T, (3, 8))),
+}.items():
+    add("sizes", T, f"the units are returned: {name}", change, **calls)
+
+
 # --- what is the same function at every size
 def padded(m: Any, x: Tensor) -> Tensor:
     n = x.shape[-1]

@@ -8,6 +8,7 @@ from soundness import (
     hostile_mutants,
     layer_mutants,
     mode_mutants,
+    near_miss_mutants,
     numberless_mutants,
     odd_mutants,
     output_mutants,
@@ -23,7 +24,7 @@ from soundness.mutant_registry import KINDS, MORE_KINDS, MUTANTS, UNSEEN_KINDS, 
 MODULES = (
     unit_mutants, hostile_mutants, choice_mutants, attention_mutants, layer_mutants, real_mutants, scale_mutants,
     setting_mutants, mode_mutants, size_mutants, state_mutants, alias_mutants, gradient_mutants, numberless_mutants,
-    odd_mutants, output_mutants,
+    odd_mutants, output_mutants, near_miss_mutants,
 )  # fmt: skip
 
 __all__ = ["KINDS", "MODULES", "MORE_KINDS", "MUTANTS", "UNSEEN_KINDS", "Mutant"]

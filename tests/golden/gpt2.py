@@ -75,7 +75,7 @@ METADATA: dict[str, Any] = {
     "certificate": 2, "gaugec": "...", "torch": "...",
     "file_sha256": "0000000000000000000000000000000000000000000000000000000000000000",
     "spec": "gpt2", "spec_file": "gpt2.gauge",
-    "spec_sha256": "4bae0cfabfe07086ac1709635e835238dd7d990facd1ba384d69eedcbaf11f49",
+    "spec_sha256": "c296d50b9db8f8135b52496eeb1d47d246c0b29ce78d6588867e3910b9ee5ecc",
     "steps": [
         "linearity: products distribute over sums",
         "orthogonality: R'R = 1 = RR', where the summed index occurs in those two only",
@@ -85,7 +85,7 @@ METADATA: dict[str, Any] = {
         {"gauge": "value_rotation", "verdict": "proved", "conditions": [], "steps": [0, 1, 2], "sampled": True},
         {"gauge": "qk_rotation", "verdict": "proved", "conditions": [], "steps": [0, 1, 2], "sampled": True},
     ],
-    "loss": "", "outputs": [], "taken": [],
+    "loss": "", "outputs": [], "fixed": [], "taken": [],
     "traced": "same graph with input sizes 5->8, 8->21; 5->6, 8->9; in numbers 5->1, 8->1",
     "inputs": [
         ("input_ids", (5, 8)), ("dropout", (5, 8, 42)), ("dropout", (5, 8, 42)), ("dropout", (5, 8, 42)),

@@ -161,7 +161,7 @@ METADATA: dict[str, Any] = {
     "certificate": 2, "gaugec": "...", "torch": "...",
     "file_sha256": "0000000000000000000000000000000000000000000000000000000000000000",
     "spec": "llama", "spec_file": "llama",
-    "spec_sha256": "188fdf3d99c40632434bb39253d222cc7bcfbaa71179265f7e93303939a12bb4",
+    "spec_sha256": "2f65351c4b5c21355bc07e67b2c41b50778c1974ece974a21456f21d71e664d2",
     "steps": [
         "linearity: products distribute over sums", "power of a product: (c x)^n = c^n x^n for c > 0",
         "delta: sum over j of delta[i,j] f[j] is f[i]",
@@ -176,7 +176,7 @@ METADATA: dict[str, Any] = {
         {"gauge": "qk_rotation_rope", "verdict": "proved", "conditions": [], "steps": [0, 2, 4], "sampled": True},
         {"gauge": "logit_shift", "verdict": "proved", "conditions": [], "steps": [0, 5], "sampled": True},
     ],
-    "loss": "cross_entropy", "outputs": [], "taken": [],
+    "loss": "cross_entropy", "outputs": [], "fixed": [], "taken": [],
     "traced": "same graph with input sizes 5->8, 8->75; 5->6, 8->9; in numbers 5->1, 8->1",
     "inputs": [("model.rotary_emb.inv_freq", (5,)), ("input_ids", (5, 8)), ("targets", (5, 8))],
     "graph_sha256": "a1cc8b037b6ad51557b670b85f929bd92effcfb8ebeb78d2e4467e98087b3e60",

@@ -90,7 +90,7 @@ METADATA: dict[str, Any] = {
         },
         {"gauge": "logit_shift", "verdict": "proved", "conditions": [], "steps": [0, 5], "sampled": True},
     ],
-    "loss": "", "outputs": [], "taken": [],
+    "loss": "", "outputs": [], "fixed": [], "taken": [],
     "traced": "same graph with input sizes 3->6; 3->4; in numbers 3->1; fixed sizes 7",
     "inputs": [("x", (3, 7))],
     "graph_sha256": "5f03cfb0b015c3c3eec5b2ba5d379ba61dcbdb61eb4232f442b72e95d0fd8be8",

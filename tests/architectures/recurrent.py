@@ -22,8 +22,8 @@ class Recurrent(nn.Module):
 
 MODELS = {
     "mamba": causal(
-        "Mamba", vocab_size=VOCABULARY, hidden_size=22, state_size=6, num_hidden_layers=LAYERS, time_step_rank=5,
-        conv_kernel=3,
+        "Mamba", fixed=("input_ids:1",), vocab_size=VOCABULARY, hidden_size=22, state_size=6, num_hidden_layers=LAYERS,
+        time_step_rank=5, conv_kernel=3,
     ),
     "lstm": lambda: Case(Recurrent(nn.LSTM), (tokens(5),), loss="cross_entropy"),
     "gru": lambda: Case(Recurrent(nn.GRU), (tokens(5),), loss="cross_entropy"),

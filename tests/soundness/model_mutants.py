@@ -17,6 +17,7 @@ from soundness import (
     setting_mutants,
     size_mutants,
     state_mutants,
+    turning_mutants,
     unit_mutants,
 )
 from soundness.mutant_registry import KINDS, MORE_KINDS, MUTANTS, UNSEEN_KINDS, Mutant
@@ -25,6 +26,7 @@ MODULES = (
     unit_mutants, hostile_mutants, choice_mutants, attention_mutants, layer_mutants, real_mutants, scale_mutants,
     setting_mutants, mode_mutants, size_mutants, state_mutants, alias_mutants, gradient_mutants, numberless_mutants,
     odd_mutants, output_mutants, near_miss_mutants,
+    turning_mutants,
 )  # fmt: skip
 
 __all__ = ["KINDS", "MODULES", "MORE_KINDS", "MUTANTS", "UNSEEN_KINDS", "Mutant"]

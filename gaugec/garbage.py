@@ -1,4 +1,4 @@
-"""How often Python looks for garbage that holds itself.
+"""How often Python looks for garbage that holds itself, and what it sees.
 
 Beside torch every look goes through half a million objects, and graphs and modules are made to stay.
 
@@ -25,4 +25,16 @@ def seldom_collected() -> Iterator[None]:
         gc.set_threshold(*before)
 
 
-__all__ = ["OBJECTS", "seldom_collected"]
+@contextmanager
+def unfrozen() -> Iterator[None]:
+    """Inside, what `gc.freeze` hid is seen again; after it everything is hidden, where something was."""
+    hidden = gc.get_freeze_count() > 0
+    gc.unfreeze()
+    try:
+        yield
+    finally:
+        if hidden:
+            gc.freeze()
+
+
+__all__ = ["OBJECTS", "seldom_collected", "unfrozen"]

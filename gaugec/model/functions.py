@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from types import CodeType, FunctionType
 from typing import Any
 
+from gaugec.garbage import unfrozen
 from gaugec.model.source_files import home, is_guest
 
 _CLOCKS = ("time", "monotonic", "perf_counter", "process_time", "thread_time")
@@ -45,7 +46,8 @@ class Ran:
         codes = {code for code in self.codes if code.co_freevars}
         if not codes:
             return []
-        found = [x for x in gc.get_referrers(*codes) if type(x) is FunctionType]
+        with unfrozen():
+            found = [x for x in gc.get_referrers(*codes) if type(x) is FunctionType]
         return sorted(found, key=lambda f: (f.__module__ or "", f.__qualname__))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import gc
 import os
 import subprocess
 import sys
@@ -144,6 +145,18 @@ CHANGED: dict[str, tuple[Callable[[Any], Any], str]] = {
         setting("down", nn.Linear(7, 4)), "down.weight had the shape (3, 7), has (4, 7)",
     ),
 }  # fmt: skip
+
+
+def test_a_closure_that_was_frozen_for_the_garbage_collector() -> None:
+    held = scaled(2.0)
+    gc.freeze()
+    try:
+        with listening() as ran:
+            held(inputs())
+        assert held in ran.closures()
+        assert gc.get_freeze_count() > 0
+    finally:
+        gc.unfreeze()
 
 
 @pytest.mark.parametrize(("change", "words"), CHANGED.values(), ids=CHANGED.keys())

@@ -163,15 +163,21 @@ def _ones(expr: t.Expr) -> list[t.Name]:
 
 # --- where gauges come from ----------------------------------------------------------------------------------------
 def shipped_gauges() -> dict[str, t.Gauge]:
-    """Every gauge of every shipped spec, and those that the documents show, by name; equal ones once."""
+    """Every gauge of every shipped spec, and those that the documents show, by name; equal ones once.
+
+    Where a document shows a gauge again, mended, the last one counts.
+    """
     texts = {f"{name}.gauge": shipped_text(name) for name in shipped()}
     for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
         for number, block in enumerate(path.read_text(encoding="utf-8").split("```")[1::2]):
             if re.search(r"^gauge \w+\(.*\):", block, re.MULTILINE):
                 texts[f"{path.name}, block {number + 1}"] = block.partition("\n")[2]
-    found: dict[str, t.Gauge] = {}
+    shown: dict[tuple[str, str], tuple[str, t.Gauge]] = {}
     for source, text in texts.items():
         for gauge in check(parse(text, source)).gauges:
-            if text_of(gauge) not in {text_of(other) for other in found.values()}:
-                found[gauge.name if gauge.name not in found else f"{gauge.name} of {source}"] = gauge
+            shown[source.partition(",")[0], gauge.name] = source, gauge
+    found: dict[str, t.Gauge] = {}
+    for source, gauge in shown.values():
+        if text_of(gauge) not in {text_of(other) for other in found.values()}:
+            found[gauge.name if gauge.name not in found else f"{gauge.name} of {source}"] = gauge
     return found

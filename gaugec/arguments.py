@@ -96,9 +96,14 @@ def named() -> tuple[str, ...]:
     return (language.AUTO, *language.shipped())
 
 
-def listed(outputs: str | None) -> list[str] | None:
-    """Names with commas between them."""
-    return [name.strip() for name in outputs.split(",")] if outputs is not None else None
+def said(loss: str | None, outputs: str | None, fixed: str | None) -> dict[str, Any]:
+    """What a caller says of a model, as `gaugec.compile` and `gaugec.recheck` take it; names have commas between them."""
+    count, still = (_listed(names) for names in (outputs, fixed))
+    return {"loss": loss, "outputs": count, "fixed": still or ()}
+
+
+def _listed(names: str | None) -> list[str] | None:
+    return [name.strip() for name in names.split(",")] if names is not None else None
 
 
 def made_by(name: str, *, debug: bool = False) -> Any:

@@ -30,9 +30,9 @@ from gaugec.arguments import (
     Seconds,
     SpecName,
     Target,
-    listed,
     made_by,
     named,
+    said,
     telling,
 )
 from gaugec.errors import first_line, printable
@@ -166,8 +166,7 @@ def new(
         target.write(language.template(name))
     else:
         with _refusals(), working("compiling auto"):
-            said: dict[str, Any] = {"loss": loss, "outputs": listed(outputs), "fixed": listed(fixed) or ()}
-            compiled = gaugec.compile("auto", *made_by(model, debug=debug), **said)
+            compiled = gaugec.compile("auto", *made_by(model, debug=debug), **said(loss, outputs, fixed))
         target.write(language.commented(name, _architecture(compiled, name), model))
     console().print(Text(f"{target.path} is written: gaugec verify {target.path}"))
 
@@ -267,8 +266,7 @@ def compile_(
     with _refusals(), working(f"compiling {spec}", quiet) as progress:
         work = made_by(model, debug=debug)
         small = tuple(made_by(twin, debug=debug)) if twin else None
-        said: dict[str, Any] = {"loss": loss, "outputs": listed(outputs), "fixed": listed(fixed) or ()}
-        compiled = gaugec.compile(spec, *work, **said, limit=limit, twin=small)
+        compiled = gaugec.compile(spec, *work, **said(loss, outputs, fixed), limit=limit, twin=small)
     if architecture is not None:
         text.write(_architecture(compiled, "found" if architecture == "-" else Path(architecture).stem))
     code.write(compiled.source)
@@ -343,8 +341,7 @@ def report(
     with _refusals(), working(f"checking {file} again", quiet):
         work = made_by(model) if model else None
         small = tuple(made_by(twin)) if twin else None
-        said: dict[str, Any] = {"loss": loss, "outputs": listed(outputs), "fixed": listed(fixed) or ()}
-        result = gaugec.recheck(file, *(work or ()), **said, spec=spec, limit=limit, twin=small)
+        result = gaugec.recheck(file, *(work or ()), **said(loss, outputs, fixed), spec=spec, limit=limit, twin=small)
     if as_json:
         _print_json({"file": file, "ok": result.ok, "notes": result.notes, "checks": [vars(c) for c in result.checks]})
     elif not quiet or not result.ok:

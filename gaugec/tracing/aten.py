@@ -293,18 +293,10 @@ def _smaller(b: Builder, shape: tuple[int, ...], x: Ref, y: Ref) -> Ref:
     return b.map("min", x, y)
 
 
-@row("max")
-def _max(b: Builder, shape: Any, x: Ref, *rest: Any, **options: Any) -> Any:
+@row("max", "min")
+def _extreme(b: Builder, shape: Any, x: Ref, dim: Any = None, keepdim: bool = False) -> Any:
     """Of two values, as torch also calls `maximum`, or along an axis, with places of which nothing is known."""
-    return _extreme(b, "max", shape, x, *rest, **options)
-
-
-@row("min")
-def _min(b: Builder, shape: Any, x: Ref, *rest: Any, **options: Any) -> Any:
-    return _extreme(b, "min", shape, x, *rest, **options)
-
-
-def _extreme(b: Builder, function: str, shape: Any, x: Ref, dim: Any = None, keepdim: bool = False) -> Any:
+    function = b.source.removeprefix("aten.")
     if isinstance(dim, Ref):
         return b.map(function, x, dim)
     values = b.along(function, x, _positions(x, dim if dim is None else [dim]), keep=False)

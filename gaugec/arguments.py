@@ -97,7 +97,7 @@ def named() -> tuple[str, ...]:
 
 
 def said(loss: str | None, outputs: str | None, fixed: str | None) -> dict[str, Any]:
-    """What a caller says of a model, as `gaugec.compile` and `gaugec.recheck` take it; names have commas between them."""
+    """What a caller says of a model, as `gaugec.compile` and `gaugec.recheck` take it; commas stand between names."""
     count, still = (_listed(names) for names in (outputs, fixed))
     return {"loss": loss, "outputs": count, "fixed": still or ()}
 

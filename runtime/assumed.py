@@ -5,8 +5,9 @@ everywhere, settings: what the forward read of modules, and of the plain objects
 texts: attribute and value where all modules that have the attribute agree; else (attribute, value, owners), the owners
 as patterns of module paths.  Written out all are rows (owner, attribute, value), with `EVERY` for the former.
 globals: (module of Python, name, value).  tensors: (input, dtype, sizes, note), a size of 0 where any will do, and -1,
--2 where any will that is the same wherever that number stands.  values: (input, value), for what is no tensor.  frozen:
-parameters that are not trained.  unknown: what was read and cannot be looked up again.
+-2 where any will that is the same wherever that number stands.  values: (input, value), for what is no tensor;
+`OR_LEFT_OUT` stands behind one that the compile gave by itself.  frozen: parameters that are not trained.  unknown:
+what was read and cannot be looked up again.
 
 The standard library only.  Not here: how settings are looked up (see `holders`) and compared (see `differences`).
 """
@@ -20,6 +21,7 @@ from gaugec.runtime.ranges import expand, fold, fold_rows
 
 EVERY = "*"
 ENVIRONMENT = "os.environ"  # as the module of a global: a variable of the environment
+OR_LEFT_OUT = ", or left out"  # behind a value that the compile gave by itself: the caller did not
 SHOWN = 6  # settings in the short report
 
 

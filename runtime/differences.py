@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from gaugec.runtime.assumed import ENVIRONMENT, EVERY
+from gaugec.runtime.assumed import ENVIRONMENT, EVERY, OR_LEFT_OUT
 from gaugec.runtime.holders import holders, lookup, resolved
 from gaugec.runtime.inputs import inputs
 from gaugec.runtime.names import plain
@@ -181,8 +181,9 @@ def _inputs(record: Mapping[str, Any], model: nn.Module, args: Sequence[Any], kw
     found = []
     for name in dict.fromkeys((*then, *now)):
         was, is_ = then.get(name, "left out"), now.get(name, "left out")
-        if not alike(was, is_):
-            found.append(f"{name} was {was}, is {is_}")
+        own = was.removesuffix(OR_LEFT_OUT)
+        if not alike(own, is_) and not (own != was and name not in now):
+            found.append(f"{name} was {own}, is {is_}")
     for name, dtype, sizes, note in record["tensors"]:
         if name in tensors:
             found += _otherwise(name, (dtype, sizes, note), tensors[name])

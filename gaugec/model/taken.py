@@ -19,12 +19,16 @@ CACHE = "use_cache"
 
 
 class Taken(NamedTuple):
-    """What is compiled: the module, its inputs, and how what was given was understood, in words."""
+    """What is compiled: the module, its inputs, and how what was given was understood, in words.
+
+    added: names of the inputs that the caller did not give.
+    """
 
     model: Any
     args: Any
     kwargs: Any
     told: tuple[str, ...]
+    added: tuple[str, ...] = ()
 
 
 def taken(model: Any, args: Any, kwargs: Any) -> Taken:
@@ -45,10 +49,11 @@ def taken(model: Any, args: Any, kwargs: Any) -> Taken:
     if not isinstance(args, Sequence) or isinstance(args, str) or not isinstance(kwargs, Mapping | None):
         return Taken(model, args, kwargs, tuple(told))
     args, named = tuple(_plain(x) for x in args), {key: _plain(x) for key, x in (kwargs or {}).items()}
+    added: tuple[str, ...] = ()
     if isinstance(model, Model) and CACHE not in named and _keeps_a_cache(model):
-        named[CACHE] = False
+        named[CACHE], added = False, (CACHE,)
         told.append("called with use_cache=False, as its config has it on and nothing else was said")
-    return Taken(model, args, named, tuple(told))
+    return Taken(model, args, named, tuple(told), added)
 
 
 def _plain(value: Any) -> Any:

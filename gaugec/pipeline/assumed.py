@@ -6,20 +6,21 @@ What this module does not do: it watches nothing (see `gaugec.tracing.reads`) an
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gaugec.model.guest import Model
 from gaugec.model.inputs import tensors_of
-from gaugec.runtime.assumed import folded
+from gaugec.model.taken import Taken
+from gaugec.runtime.assumed import OR_LEFT_OUT, folded
 from gaugec.runtime.inputs import inputs
 from gaugec.runtime.told import facts
 from gaugec.tracing.trace import Trace
 
 
-def assumed(traced: Trace, model: Model, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+def assumed(traced: Trace, given: Taken) -> dict[str, Any]:
     """The field `assumed` of a certificate; see `gaugec.runtime.assumed`."""
+    model, args, kwargs = given.model, given.args, given.kwargs or {}
     tensors, values = inputs(model, args, kwargs)
+    values |= {name: values[name] + OR_LEFT_OUT for name in given.added}
     free: dict[int, dict[int, int]] = {}
     for number, x in enumerate(tensors_of(tuple(args), dict(kwargs))):
         own = {axis: as_one for (which, axis), as_one in traced.free.items() if which == number}

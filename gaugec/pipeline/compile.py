@@ -91,13 +91,13 @@ def _compile(
         if not good:
             raise _unproved(entry, theorem)
     spec_file = loaded.name if isinstance(spec, Spec) else str(spec)
-    model, args, kwargs, _ = given
+    model, args, kwargs, *_ = given
     with preserved(model):
         if isinstance(args, tuple | list) and isinstance(kwargs, Mapping | None):
             args, kwargs = outside_inference(tuple(args), dict(kwargs or {}))
         with stage("tracing"):
             traced = trace(model, args, kwargs, loss=loss, outputs=outputs, fixed=fixed)
-        return build(loaded, spec_file, verification, traced, Taken(model, args, kwargs, given.told), twin)
+        return build(loaded, spec_file, verification, traced, given._replace(args=args, kwargs=kwargs), twin)
 
 
 def build(
@@ -114,7 +114,7 @@ def build(
         MatchError: a required gauge has no site, or the witness contradicts a proof.
     """
     finder = Finder(traced)
-    model, args, kwargs, _ = given
+    model, args, kwargs, *_ = given
     with stage("finding sites"):
         sites, refusals = _found(finder, loaded, verification)
     with stage("looking at them in numbers"):
@@ -164,7 +164,7 @@ def _written(
             "controls": looked.measured.controls,
             "note": looked.measured.note,
         },
-        assumed=assumed(traced, model, given.args, given.kwargs or {}),
+        assumed=assumed(traced, given),
         torch=TORCH,
     )
     source = sealed(emit(plan(sites, derive(sites), traced.shapes), certificate, type(model).__name__))

@@ -123,14 +123,14 @@ def _recheck(
     found, loaded = _spec(file, spec)
     verified, verification = _theorems(file, loaded)
     checks += [found, verified]
-    model, args, kwargs, _ = given
+    model = given.model
     if model is None:
         notes.append("the model was not looked at: only with it are the sites proved again, and the code written again")
         return Recheck(printable(path), tuple(checks), tuple(notes))
     if file.metadata["torch"] != TORCH:
         notes.append(f"compiled with torch {printable(file.metadata['torch'])}, this is {TORCH}")
     followed, traced = _model(file, given, count, fixed)
-    checks += [followed, _assumed(file, traced, model, args, kwargs)]
+    checks += [followed, _assumed(file, traced, given)]
     checks += _compiled(file, loaded, verification, traced, given, twin)
     if list(given.told) != file.metadata["taken"]:
         then, now = ("; ".join(told) or "as it was given" for told in (file.metadata["taken"], given.told))
@@ -181,7 +181,7 @@ def _model(file: Compiled, given: Taken, count: Counted, fixed: object) -> tuple
     said = _said(file, count, fixed)
     if said is not None:
         return said, None
-    model, args, kwargs, _ = given
+    model, args, kwargs, *_ = given
     try:
         traced = trace(model, args, kwargs, loss=count.loss, outputs=count.names or None, fixed=fixed)
     except GaugeError as error:
@@ -252,16 +252,14 @@ def _changed(whole: Mapping[str, Any], traced: Trace) -> str:
     return f"first difference at {node.place or 'the top'}, where there is {what} now"
 
 
-def _assumed(
-    file: Compiled, traced: Trace | None, model: Model, args: Sequence[Any], kwargs: Mapping[str, Any] | None
-) -> Check:
+def _assumed(file: Compiled, traced: Trace | None, given: Taken) -> Check:
     """What the certificate says of settings and inputs, against the model and against what its forward reads now."""
     if traced is None:
         return Check("assumed", "not done", "the model could not be traced")
-    differing = differences(file.whole, model, args, kwargs or {}, evaluated=True)
+    differing = differences(file.whole, given.model, given.args, given.kwargs or {}, evaluated=True)
     if differing:
         return Check("assumed", "differs", f"first difference: {printable(differing[0])}")
-    then, now = file.metadata["assumed"], assumed(traced, model, args, kwargs or {})
+    then, now = file.metadata["assumed"], assumed(traced, given)
     for key in now:
         if key != "mode" and not _alike(then[key], now[key]):  # whether it was in train mode already is no difference
             return Check("assumed", "differs", f"first difference: {_fields(key, list(then[key]), list(now[key]))}")

@@ -116,7 +116,11 @@ def test_a_cache_is_off_where_nothing_is_said() -> None:
     gauge = gaugec.compile("llama", model, {"input_ids": IDS}, loss="cross_entropy")
     assert taken(gauge) == ["called with use_cache=False, as its config has it on and nothing else was said"]
     assert model.config.use_cache
-    assert ("use_cache", "False") in gauge.metadata["assumed"]["values"]
+    assert ("use_cache", "False, or left out") in gauge.metadata["assumed"]["values"]
+    assert gauge.holds(model, input_ids=IDS) and gauge.holds(model, input_ids=IDS, use_cache=False)
+    assert list(gauge.holds(model, input_ids=IDS, use_cache=True)) == ["use_cache was False, is True"]
+    said = gaugec.compile("llama", model, {"input_ids": IDS, "use_cache": False}, loss="cross_entropy")
+    assert list(said.holds(model, input_ids=IDS)) == ["use_cache was False, is left out"]
     assert taken(gaugec.compile("llama", llama(use_cache=False), {"input_ids": IDS}, loss="cross_entropy")) == []
 
 
@@ -125,7 +129,7 @@ def test_a_mask_of_ones_whose_sizes_a_call_does_not_read() -> None:
     gauge = gaugec.compile("llama", llama(), batch, loss="cross_entropy")
     assert len(gauge.sites) == 7
     assert "in one input alone (it runs there, and cannot be traced)" in gauge.metadata["traced"]
-    assert "input_ids int64 [*, a]; attention_mask int64 [*, a]; use_cache False" in gauge.report()
+    assert "input_ids int64 [*, a]; attention_mask int64 [*, a]; use_cache False, or left out" in gauge.report()
     longer = torch.ones(3, 8, dtype=torch.long)
     assert gauge.holds(llama(), input_ids=longer, attention_mask=longer.clone(), use_cache=False)
     assert list(gauge.holds(llama(), input_ids=longer, attention_mask=torch.ones_like(IDS), use_cache=False)) == [

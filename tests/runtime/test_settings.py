@@ -21,6 +21,7 @@ from unit_scale import unit_scale
 
 import gaugec
 from gaugec.model.functions import listening
+from gaugec.model.taken import Taken
 from gaugec.pipeline import assumed as recording
 from gaugec.runtime import DDCAdamW, load
 from gaugec.runtime.assumed import in_words
@@ -280,7 +281,7 @@ def test_layers_stand_once() -> None:
             model(inputs())
         reads.heard(ran.codes, ran.closures())
         traced = types.SimpleNamespace(settings=reads.found(), free={})
-        record = recording.assumed(traced, model, (inputs(),), {})  # type: ignore[arg-type]
+        record = recording.assumed(traced, Taken(model, (inputs(),), {}, ()))  # type: ignore[arg-type]
         lengths.append((len(record["settings"]), sum(len(owners) for _, _, owners in record["settings"])))
     assert lengths[0] == lengths[1]
 

@@ -73,8 +73,17 @@ def expression(term: Term, x: Any) -> Any:
 
 
 def zero(value: Any) -> bool:
-    """Whether sympy reduces the value to zero, by both of its ways."""
-    return bool(sympy.simplify(sympy.expand(value)) == 0)
+    """Whether sympy reduces the value to zero: by expanding it, or, where numbers do not deny it, by all it can."""
+    value = sympy.expand(value)
+    return bool(value == 0 or (not _alive(value) and sympy.simplify(value) == 0))
+
+
+def _alive(value: Any) -> bool:
+    """Is the value surely not zero at some point?  Asked first, because `simplify` takes its time to find nothing."""
+    symbols = sorted(value.free_symbols, key=str)
+    point = {x: sympy.Integer(n) if x.is_integer else n / sympy.sqrt(7) for n, x in enumerate(symbols, 2)}
+    number = value.subs(point)
+    return bool(number.is_number and number.is_finite and abs(number.evalf(15)) > 1e-6)
 
 
 def remember(key: object, prove: Callable[[], Any], failure: Any) -> Any:
@@ -104,9 +113,12 @@ def _degree(term: Term) -> Fraction | None:
     found = set()
     for sign in (1, -1):
         value = expression(term, sign * p)
-        if sympy.simplify(value) == 0:
+        if zero(value):
             continue
-        ratio = sympy.simplify(p * sympy.diff(value, p) / value)
+        ratio = p * sympy.diff(value, p) / value
+        if _alive(sympy.diff(ratio, p)):
+            return None
+        ratio = sympy.simplify(ratio)
         if not ratio.is_Rational:
             return None
         if not zero(expression(term, sign * c * p) - c**ratio * value):

@@ -83,11 +83,16 @@ def _monomial(left: Term, right: Term) -> tuple[Term, ...] | None:
     if not all(side.is_positive for side in sides):
         return None
     degree = 1 / (powers[0] - powers[1])
-    found = (sides[1] / sides[0]) ** sympy.Rational(degree.numerator, degree.denominator)
+    found = sympy.powdenest((sides[1] / sides[0]) ** sympy.Rational(degree.numerator, degree.denominator))
     try:
-        return _renumbered(sympy.simplify(found))
+        return _renumbered(found if _simple(found) else sympy.simplify(found))
     except ValueError:
         return None
+
+
+def _simple(expr: Any) -> bool:
+    """Is it a product of powers of symbols, which nothing makes simpler?"""
+    return all(factor.as_base_exp()[0].is_Symbol for factor in sympy.Mul.make_args(expr))
 
 
 # --- asked of sympy --------------------------------------------------------------------------------------------------

@@ -151,7 +151,7 @@ def _angles() -> bool:
     s, t = sympy.symbols("s t", real=True)
     sin, cos = sympy.sin, sympy.cos
     return (
-        zero(sin(s) ** 2 + cos(s) ** 2 - 1)
+        zero((sin(s) ** 2 + cos(s) ** 2 - 1).rewrite(sympy.exp))
         and zero(sympy.expand(cos(s + t), trig=True) - cos(s) * cos(t) + sin(s) * sin(t))
         and zero(sympy.expand(sin(s + t), trig=True) - sin(s) * cos(t) - cos(s) * sin(t))
     )

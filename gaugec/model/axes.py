@@ -51,21 +51,31 @@ def said(change: Mapping[Bundle, int]) -> str:
     return ", ".join(dict.fromkeys(f"{bundle.size}->{new}" for bundle, new in change.items()))
 
 
-def bundles(here: Inputs, takes: Takes, fixed: Collection[Axis] = ()) -> list[Bundle]:
+def bundles(
+    here: Inputs, takes: Takes, fixed: Collection[Axis] = (), as_one: Iterable[tuple[Axis, ...]] = ()
+) -> list[Bundle]:
     """The axes that may have other sizes, in bundles that change together; `takes` may raise `Unseen`.
 
-    fixed: axes that are never varied (see `gaugec.model.fixed`).
+    fixed: axes that are never varied.  as_one: axes that never have two sizes (see `gaugec.model.fixed`).
     """
     found: list[Bundle] = []
     by_size: dict[int, list[Axis]] = {}
-    for axis, n in axes_of(*here).items():
-        if axis not in fixed:
+    sizes = axes_of(*here)
+    done = set(fixed)
+    for axes in as_one:
+        whole = Bundle(axes, sizes[axes[0]])
+        free = whole.size > 1 and not done.intersection(axes)
+        bundle = _sized(whole, here, takes, len(found)) if free else None
+        found += [bundle] if bundle is not None else []
+        done.update(axes)
+    for axis, n in sizes.items():
+        if axis not in done:
             by_size.setdefault(n, []).append(axis)
-    for n, axes in by_size.items():
+    for n, alike in by_size.items():
         if n == 1:
             continue  # at every other size it is another graph (`gaugec.model.run.several`)
         rest = []
-        for axis in axes:
+        for axis in alike:
             alone = Bundle((axis,), n)
             bundle = _sized(alone, here, takes, len(found))
             if bundle is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -18,20 +18,26 @@ from gaugec.model.recording import Recorder, Recording, TooMuchWork, Work
 
 
 def several(
-    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], fixed: Collection[Axis] = ()
+    model: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    fixed: Collection[Axis] = (),
+    as_one: Sequence[tuple[Axis, ...]] = (),
 ) -> Inputs:
     """Inputs in which no axis is 1, nor batch and length alike, where the model takes such; `fixed` ones stay.
 
     An axis of length 1 hides what it does; and equal ones could not be told apart when they are resized.
+    as_one: axes that stay of one size (see `gaugec.model.fixed`).
     """
     here, sizes = (args, kwargs), axes_of(args, kwargs)
     taken = {*sizes.values(), *(n for p in model.parameters() if not is_lazy(p) for n in p.shape)}
     free = next(n for n in range(3, 10**6) if n not in taken)
+    with_it = {axis: axes for axes in as_one for axis in axes}
     ones = [axis for axis, n in sizes.items() if n == 1 and axis not in fixed]
-    ways = [[axis for axis in ones if axis[1] < 2], *([axis] for axis in ones)]
+    ways = [[axis for axis in ones if axis[1] < 2], *(list(with_it.get(axis, (axis,))) for axis in ones)]
     if not ones:
         pairs = [number for number, axis in sizes if axis == 1 and sizes[number, 0] == sizes[number, 1]]
-        ways = [[(number, 1) for number in pairs if (number, 1) not in fixed]]
+        ways = [[(number, 1) for number in pairs if (number, 1) not in fixed and (number, 1) not in with_it]]
     for axes in ways:
         other = resized(*here, {axis: free for axis in axes if axes_of(*here)[axis] == sizes[axis]})
         with preserved(model, parameters=False):

@@ -60,7 +60,7 @@ def compile(
 
     A model whose structure follows a size of its inputs (interpolated positions, a loop over the length) is refused,
     unless that size is called `fixed`: "all", an input, or one of its axes ("pixel_values:2"), or several.  What is
-    fixed is not varied, and the gauge's `holds` refuses every other size.
+    fixed is not varied, and the gauge's `holds` refuses every other size; "x:0=y:0" says that two sizes are one.
 
     The model may live on the meta device.  The model is not changed.  `limit`: the seconds that each
     proof may take, 20 unless given; what takes longer is not decided, and refused.  `twin`: a small model of the same

@@ -12,15 +12,14 @@ What this module does not do: it sees no other function at sizes of which nothin
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import replace
 
 from torch import nn
 
 from gaugec.errors import MatchError
 from gaugec.graph.check import check
-from gaugec.graph.ir import Graph
 from gaugec.model.axes import Bundle, Unseen, bundles, changed, said, together
+from gaugec.model.fixed import Fixed
 from gaugec.model.inputs import Axis, Inputs, alike, axes_of, resized, tensors_of
 from gaugec.model.interfaces import without_lines
 from gaugec.model.outputs import Counted
@@ -44,7 +43,7 @@ class Looks:
 
     graph: the first trace's, in which what depends on a size has become opaque.  others: inputs at which it ran, in
     numbers, by the names of their sizes.  free: the bundles of axes that had another size with the same graph.
-    weights: see `gaugec.tracing.left_behind`.  fixed: axes that the caller calls so, by name.
+    weights: see `gaugec.tracing.left_behind`.  fixed: what the caller says of the sizes.
     """
 
     def __init__(
@@ -54,7 +53,7 @@ class Looks:
         counted: Counted,
         first: Trace,
         weights: frozenset[Place],
-        fixed: Mapping[str, Axis],
+        fixed: Fixed,
     ) -> None:
         self.model, self.here, self.counted, self.first, self.weights = model, here, counted, first, weights
         self.fixed = fixed
@@ -72,6 +71,7 @@ class Looks:
         self.in_numbers: list[str] = []
         self.left_out: list[str] = []
         self.waiting: list[tuple[str, Inputs]] = []
+        self.apart: dict[str, None] = {}
         self.all_seen = True
         self.asked: dict[tuple[Bundle, ...], Asked | None] = {}
         self.bundles = self._bundles()
@@ -93,7 +93,7 @@ class Looks:
             second=self._note(gradients.note),
             gradients=gradients,
             free=self._free(),
-            fixed=tuple(self.fixed),
+            fixed=self.fixed.words,
         )
 
     def _free(self) -> dict[Axis, int]:
@@ -108,13 +108,17 @@ class Looks:
         fixed = sorted({n for axis, n in axes_of(*self.here).items() if axis not in free})
         parts = [f"same graph with input sizes {'; '.join(self.same)}" if self.same else ""]
         parts.append(f"in numbers {', '.join(self.in_numbers)}" if self.in_numbers else "")
-        if len(set(self.fixed.values())) == len(axes_of(*self.here)):
+        still = self.fixed.still
+        if len(set(still.values())) == len(axes_of(*self.here)):
             parts.append("all sizes are fixed, as the caller says")
         elif not self.free:
             parts.append("all sizes are fixed: the model takes no other")
         elif fixed:
-            asked = f" ({', '.join(self.fixed)} as the caller says)" if self.fixed else ""
+            asked = f" ({', '.join(still)} as the caller says)" if still else ""
             parts.append(f"fixed sizes {', '.join(map(str, fixed))}{asked}")
+        parts.append(f"one size {', '.join(self.fixed.as_one)} as the caller says" if self.fixed.as_one else "")
+        apart = (f'other elements are read where {w} is several (fixed="{w}" says that it is one)' for w in self.apart)
+        parts += apart
         parts.append(f"not looked at {', '.join(dict.fromkeys(self.left_out))}" if self.left_out else "")
         parts.append("" if self.all_seen else "what the forward asks of other sizes could not be seen")
         return "; ".join(part for part in (*parts, gradients) if part)
@@ -125,8 +129,8 @@ class Looks:
         A call may not read a mask of ones, whose sizes an export asks.  What one run asked of the sizes says whether it
         would go the same way at others; only where not is it run there.
         """
-        still = frozenset(self.fixed.values())
-        found = bundles(self.here, self._takes, still)
+        said = frozenset(self.fixed.still.values()), tuple(self.fixed.as_one.values())
+        found = bundles(self.here, self._takes, *said)
         if not self.numbers:
             return found
         run = self._asked(found)
@@ -134,7 +138,7 @@ class Looks:
             return found
         with preserved(self.model, parameters=False):
             traceable = runs(self.model, *self.here, numbers=False)
-        return bundles(self.here, self._takes_traced, still) if traceable else found
+        return bundles(self.here, self._takes_traced, *said) if traceable else found
 
     def _asked(self, found: list[Bundle]) -> Asked | None:
         """What a run at the example's sizes asks of them; found once."""
@@ -242,13 +246,41 @@ class Looks:
                     if here is not None:
                         raise
                     return False  # what runs only where there are numbers may still be traced, or not
-                self.graph = _compared(self.graph, self.first, other)
+                self._compare(other, self._several(inputs))
             elif not turned:
                 numbers = False  # no other numbers are expected so near
         self.same += [name] if name else []
         if numbers:
             self.others.append((_sizes(self.here, inputs), inputs))
         return True
+
+    def _compare(self, other: Trace, apart: list[str]) -> None:
+        """What is left of the graph beside another one; apart: the words for sizes that are one no more there.
+
+        Raises:
+            MatchError: they are two functions.
+        """
+        difference = _difference(self.first, other) or departure(self.first.graph, other.graph)
+        if difference:
+            one = f', or, where they are always one size, say so: fixed="{apart[0]}"' if apart else ""
+            raise MatchError(
+                f"the model's graph depends on the shape of its input: {difference}",
+                help="a branch on a length or batch size is frozen by the trace; make the forward independent of it, "
+                f'or, where no other size comes, call it fixed: fixed="all", --fixed all{one}',
+            )
+        left = settled(self.graph, self.first.graph, other.graph)
+        self.apart |= dict.fromkeys(apart if left != self.graph else ())
+        self.graph = left
+
+    def _several(self, there: Inputs) -> list[str]:
+        """The words for what is one size in the example, at one place of several inputs, and more than one there."""
+        sizes, now = axes_of(*self.here), axes_of(*there)
+        found: dict[tuple[int, int], list[Axis]] = {}
+        for axis, n in sizes.items():
+            if axis not in self.fixed.still.values() and axis in self.fixed.names:
+                found.setdefault((n, axis[1]), []).append(axis)
+        groups = [axes for axes in found.values() if len({now[axis] for axis in axes}) > 1]
+        return ["=".join(sorted(self.fixed.names[axis] for axis in axes)) for axes in groups]
 
     def _explained(self, here: Recording, numbers: bool) -> bool:
         """Do the two places at which exports were compared say what an export would say here?"""
@@ -318,22 +350,6 @@ def _sizes(here: Inputs, there: Inputs) -> str:
     """What sizes have changed, for people."""
     pairs = zip(axes_of(*here).values(), axes_of(*there).values(), strict=True)
     return ", ".join(dict.fromkeys(f"{old}->{new}" for old, new in pairs if old != new))
-
-
-def _compared(graph: Graph, first: Trace, second: Trace) -> Graph:
-    """What is left of the first graph, seen beside a second one.
-
-    Raises:
-        MatchError: they are two functions.
-    """
-    difference = _difference(first, second) or departure(first.graph, second.graph)
-    if difference:
-        raise MatchError(
-            f"the model's graph depends on the shape of its input: {difference}",
-            help="a branch on a length or batch size is frozen by the trace; make the forward independent of it, "
-            'or, where no other size comes, call it fixed: fixed="all", --fixed all',
-        )
-    return settled(graph, first.graph, second.graph)
 
 
 def _difference(first: Trace, second: Trace) -> str:

@@ -55,15 +55,15 @@ def trace(
     _refuse_inputs(model, tuple(args), dict(kwargs or {}))
     reads = Reads(model)  # before anything runs: what a first call sets itself (a hook that it installs) is no setting
     given = (tuple(args), dict(kwargs or {}))
-    still = fixed_axes(fixed, inputs(model, *given)[0], given)
-    here = several(model, *given, frozenset(still.values()))
+    said = fixed_axes(fixed, inputs(model, *given)[0], given)
+    here = several(model, *given, frozenset(said.still.values()), tuple(said.as_one.values()))
     watched = watch(model, *here, reads)
     first = _beside(lower_program(model, _exported(model, here, reads, watched.weights), count), watched)
     _all_seen(model, watched.written, first)
     watched.no_numbers_of_parameters()
     settings = reads.found()
     unknown = (*settings.unknown, *(f"that no loss reads {name}" for name in _named(watched.weights)))
-    looked = Looks(model, here, count, first, watched.weights, still).all()
+    looked = Looks(model, here, count, first, watched.weights, said).all()
     return replace(looked, settings=replace(settings, unknown=unknown))
 
 

@@ -45,7 +45,7 @@ LEAST: Mapping[str, Mapping[str, int]] = {
     "encoder_post": {"relu_rescale": 2, "value_rotation": 2, "qk_rotation": 2},
     "bert": {"norm_gain": 1, "value_rotation": 2, "qk_rotation": 2},
     "t5": {"norm_gain": 11, "relu_rescale": 4, "value_rotation": 6, "qk_rotation": 6},
-    "whisper": {"norm_gain": 6, "value_rotation": 2, "qk_rotation": 2},
+    "whisper": {"norm_gain": 11, "value_rotation": 6, "qk_rotation": 6},
     "clip": {"norm_gain": 10, "value_rotation": 4, "qk_rotation": 5},
     "vit": {"norm_gain": 5, "value_rotation": 2, "qk_rotation": 2, "logit_shift": 1},
     "dinov2": {"norm_gain": 4, "layer_scale": 4, "value_rotation": 2, "qk_rotation": 2, "logit_shift": 1},

@@ -1,4 +1,7 @@
-"""A size that the caller calls fixed is not varied, stands in the certificate, and is the only one that `holds` has."""
+"""A size that the caller calls fixed is not varied, stands in the certificate, and is the only one that `holds` has.
+
+Sizes that the caller calls one change together.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import gaugec
+from gaugec.tracing.trace import trace
 
 pytestmark = pytest.mark.usefixtures("double")
 UNITS = {"relu_rescale": 1}
@@ -72,6 +76,88 @@ def test_an_axis_of_length_one_stays() -> None:
     compiled = gaugec.compile("relu_mlp", Positioned(), (given,), fixed="x")
     assert compiled.metadata["fixed"] == ["x:0", "x:1", "x:2"]
     assert not compiled.holds(Positioned(), x())
+
+
+class Read(nn.Module):
+    """A perceptron over frames, which are averaged in as many groups as there are rows of another input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.down = nn.Linear(5, 9), nn.Linear(9, 5)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        read: Tensor = self.down(torch.relu(self.up(x)).view(y.shape[0], -1, 9).mean(1, keepdim=True)) + y
+        return read
+
+
+ONE = "x:0=y:0"
+
+
+def frames(n: int, batch: int = 4, other: int = 4) -> tuple[Tensor, Tensor]:
+    return torch.randn(batch, n, 5), torch.randn(other, 3, 5)
+
+
+def test_two_batches_that_are_one_change_together() -> None:
+    net, given = Read(), frames(11)
+    alone = trace(net, given)
+    assert f'other elements are read where {ONE} is several (fixed="{ONE}" says that it is one)' in alone.second
+    with pytest.raises(gaugec.MatchError):
+        gaugec.compile("relu_mlp", net, given)
+    compiled = gaugec.compile("relu_mlp", net, given, fixed=[ONE, "y:0=x:0"])
+    assert counts(compiled) == UNITS
+    assert compiled.metadata["fixed"] == [ONE]
+    assert f"one size {ONE} as the caller says" in compiled.metadata["traced"]
+    assert apart(compiled, net, *given) <= 1e-12
+    assert compiled.holds(net, *frames(12, 7, 7))
+    held = compiled.holds(net, *frames(11, 8, 4))
+    assert not held
+    assert "axis 0 of x is 8, axis 0 of y is 4: they were one size, and looked at as one alone" in str(held)
+
+
+def test_where_two_batches_are_another_graph_the_word_is_named() -> None:
+    with pytest.raises(gaugec.MatchError, match="the model's graph depends on the shape of its input") as caught:
+        gaugec.compile("relu_mlp", Read(), frames(6))
+    assert (caught.value.help or "").endswith(f', or, where they are always one size, say so: fixed="{ONE}"')
+    assert counts(gaugec.compile("relu_mlp", Read(), frames(6), fixed=ONE)) == UNITS
+
+
+def test_what_is_one_size_and_fixed_is_fixed() -> None:
+    compiled = gaugec.compile("relu_mlp", Read(), frames(6), fixed=[ONE, "y:0"])
+    assert compiled.metadata["fixed"] == ["y:0", ONE]
+    assert not compiled.holds(Read(), *frames(6, 7, 7))
+
+
+def test_a_batch_of_one_that_two_inputs_have_is_made_longer_in_both() -> None:
+    compiled = gaugec.compile("relu_mlp", Read(), frames(6, 1, 1), fixed=ONE)
+    assert counts(compiled) == UNITS
+    assert compiled.holds(Read(), *frames(6, 7, 7))
+
+
+def test_a_branch_on_what_is_one_size_is_seen() -> None:
+    class Branched(Read):
+        def forward(self, x: Tensor, y: Tensor) -> Tensor:
+            made = super().forward(x, y)
+            return made if x.shape[0] < 50 else made.relu()
+
+    with pytest.raises(gaugec.MatchError, match="the model's graph depends on the shape of its input"):
+        gaugec.compile("relu_mlp", Branched(), frames(11), fixed=ONE)
+
+
+NO_SIZE = {
+    "x:0=y": "fixed='x:0=y' names no size of the inputs",
+    "x:0=z:0": "fixed='z:0' names no size of the inputs",
+    "x:0=all": "fixed='x:0=all' names no size of the inputs",
+    "x:0=": "fixed='x:0=' names no size of the inputs",
+    "x:0=y:3": "fixed='y:3': y has the axes 0 to 2",
+    "x:0=y:1": "fixed='x:0=y:1': the sizes are 4, 3",
+}
+
+
+@pytest.mark.parametrize("word", NO_SIZE)
+def test_what_is_no_one_size(word: str) -> None:
+    with pytest.raises(gaugec.MatchError) as caught:
+        gaugec.compile("relu_mlp", Read(), frames(11), fixed=word)
+    assert caught.value.message == NO_SIZE[word]
 
 
 WRONG = {

@@ -67,22 +67,17 @@ class _Listener(DispatchMode):
         self.difference: Difference | None = None
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        given: list[Any] = []
-        _flatten(args, given)
-        if kwargs:
-            _flatten(kwargs, given)
-            _flatten(kwargs.values(), given)
+        given = operands(args, kwargs)
         tensors = [x for x in given if isinstance(x, Tensor)]
         line: list[Any] = [func, *(_number(x) for x in given if not isinstance(x, Tensor))]
         line += [_value(x) for x in tensors if self._foreign(x)]
         self._write((*line,), by_value=False)
         made = func(*args, **(kwargs or {}))
-        results: list[Any] = []
-        _flatten(made if isinstance(made, (tuple, list)) else (made,), results)
-        self._remember(results, tensors)
-        self.call.work += sum(x.numel() for x in (*tensors, *results) if isinstance(x, Tensor) and plain(x))
+        new = results(made)
+        self._remember(new, tensors)
+        self.call.work += sum(x.numel() for x in (*tensors, *new) if isinstance(x, Tensor) and plain(x))
         if any(tag in func.tags for tag in _UNSEEN):
-            line = [_size(x) if isinstance(x, Tensor) else _number(x) for x in results]
+            line = [_size(x) if isinstance(x, Tensor) else _number(x) for x in new]
             self._write((f"what {func} gives", *line), by_value=True)
         return made
 
@@ -92,9 +87,9 @@ class _Listener(DispatchMode):
             return False
         return storage(x) not in self.known and x not in self.made
 
-    def _remember(self, results: Sequence[Any], given: Sequence[Tensor]) -> None:
+    def _remember(self, made: Sequence[Any], given: Sequence[Tensor]) -> None:
         before = {storage(x) for x in given if plain(x)}
-        for x in results:
+        for x in made:
             if isinstance(x, Tensor) and plain(x) and storage(x) not in before:
                 self.made.add(x)
 
@@ -172,6 +167,23 @@ def _number(x: Any) -> Any:
     if isinstance(x, float) and x != x:
         return "nan"
     return x if isinstance(x, _KNOWN) else type(x)
+
+
+def operands(args: tuple[Any, ...], kwargs: Mapping[str, Any] | None) -> list[Any]:
+    """All that an operation of ATen is given, in order, with the lengths of lists and the names of keywords."""
+    found: list[Any] = []
+    _flatten(args, found)
+    if kwargs:
+        _flatten(kwargs, found)
+        _flatten(kwargs.values(), found)
+    return found
+
+
+def results(made: Any) -> list[Any]:
+    """All that an operation of ATen returns, in order, with the lengths of lists."""
+    found: list[Any] = []
+    _flatten(made if isinstance(made, (tuple, list)) else (made,), found)
+    return found
 
 
 def _flatten(values: Iterable[Any], found: list[Any]) -> None:
@@ -296,4 +308,15 @@ def _same(values: Sequence[Any], were: Sequence[Any], *, rounded: bool) -> bool:
     return len(values) == len(were)
 
 
-__all__ = ["Call", "Difference", "called", "gradients", "known_memory", "other_values", "same_tensor", "unheard"]
+__all__ = [
+    "Call",
+    "Difference",
+    "called",
+    "gradients",
+    "known_memory",
+    "operands",
+    "other_values",
+    "results",
+    "same_tensor",
+    "unheard",
+]

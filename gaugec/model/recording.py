@@ -20,7 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import flop_registry
 
-from gaugec.model.interfaces import DispatchMode, leaves, storage, tree_flatten
+from gaugec.model.calls import operands, results
+from gaugec.model.interfaces import DispatchMode, storage, tree_flatten
 
 OPERATIONS = 20_000  # of one forward: a layer that steps along a long input is one of very many
 ARITHMETIC = 2_000_000_000  # floating point operations of one forward: a second on one core
@@ -114,18 +115,19 @@ class Recorder(DispatchMode):
         kwargs = kwargs or {}
         form: list[object] = [str(func), torch.is_grad_enabled()]
         numbers: list[int] = []
-        read = [x for x in leaves(args, kwargs) if isinstance(x, Tensor)]
-        for x in leaves(args, kwargs):
+        given = operands(args, kwargs)
+        read = [x for x in given if isinstance(x, Tensor)]
+        for x in given:
             self._write(x, form, numbers)
         known = {storage(x) for x in read if x.layout is torch.strided}
         made = func(*args, **kwargs)
-        results = [x for x in leaves(made) if isinstance(x, Tensor)]
-        for x in results:
+        tensors = [x for x in results(made) if isinstance(x, Tensor)]
+        for x in tensors:
             self._write(x, form, numbers)
             numbers += x.shape
-        new = [x for x in results if x.layout is not torch.strided or storage(x) not in known]
+        new = [x for x in tensors if x.layout is not torch.strided or storage(x) not in known]
         memory = sum(x.numel() * x.element_size() for x in new)
-        arithmetic = _arithmetic(func, args, kwargs, made, results)
+        arithmetic = _arithmetic(func, args, kwargs, made, tensors)
         step = Step(tuple(form), tuple(numbers), tuple(tuple(x.shape) for x in read), arithmetic, memory)
         self.recording.steps.append(step)
         self.arithmetic += arithmetic

@@ -81,7 +81,7 @@ def change(before: Sequence[Tensor], after: Sequence[Tensor], scales: Sequence[f
 
 
 def witness(
-    runner: Runner, shapes: Mapping[str, tuple[int, ...]], sites: Sequence[Site], *, seed: int = 0, budget: int = 48
+    runner: Runner, shapes: Mapping[str, tuple[int, ...]], sites: Sequence[Site], *, seed: int = 0, budget: int = 24
 ) -> Witness:
     """Measures all sites; `budget` bounds the number of control runs (at least one for each gauge and role)."""
     if sum(math.prod(shape) for shape in shapes.values()) > SMALL:

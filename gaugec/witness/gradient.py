@@ -209,7 +209,8 @@ class _Point:
                 )
             hooked = frozenset(
                 name
-                for size in (sizes if after.gradients else ())
+                # at all other sizes both are as many times those for 1
+                for size in ({**after.gradients, **twin.gradients} if after.gradients else ())
                 for name, x in after.gradient(size).items()
                 if not _same(x, twin.gradient(size)[name], rounding.eps)
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -19,8 +20,7 @@ class _Neutral(Interpreter):
     """Runs an exported graph in float64: casts between floating types do nothing, and all is on the CPU."""
 
     def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        name = str(getattr(target, "_overloadpacket", target))
-        kind = aten_kind(name)
+        name, kind = _called(target)
         if kind == "check":
             return None
         args, kwargs = tuple(map(_here, args)), {name: _here(x) for name, x in kwargs.items()}
@@ -32,6 +32,13 @@ class _Neutral(Interpreter):
             args = tuple(None if isinstance(x, torch.dtype) else x for x in args)
         result = super().call_function(target, args, kwargs)
         return result.double() if _floating(result) and name.startswith("aten.") else result
+
+
+@functools.cache
+def _called(target: Any) -> tuple[str, str]:
+    """The name of an operation of torch, and its kind."""
+    name = str(getattr(target, "_overloadpacket", target))
+    return name, aten_kind(name)
 
 
 def _here(x: Any) -> Any:
@@ -65,6 +72,7 @@ class Runner:
         self, program: torch.export.ExportedProgram, names: Mapping[str, str], counted: Counted = EVERY, seed: int = 0
     ) -> None:
         self.program, self.names, self.loss = program, names, counted.loss
+        self.interpreter = _Neutral(program.graph_module)
         own = len(program.graph_signature.user_outputs)
         self.places = counted.places(program.call_spec.out_spec, own)
         self.generator = torch.Generator().manual_seed(seed)
@@ -108,7 +116,7 @@ class Runner:
         ]
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(0)
-            outputs = list(_Neutral(self.program.graph_module).run(*values))
+            outputs = list(self.interpreter.run(*values))
             signature = self.program.graph_signature
             first = len(outputs) - len(signature.user_outputs)
         made = [outputs[first + place] for place in self.places]

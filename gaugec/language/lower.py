@@ -307,4 +307,7 @@ class _Lowering:
         return self.b.einsum([u, v], ["i", "j"], "ij")
 
     def _inv(self, expr: Call, t: Ref) -> Ref:
+        (inside,) = expr.args
+        if isinstance(inside, Call) and inside.op == "diag":
+            return self._diag(inside, self.b.power(self.expr(inside.args[0]), Fraction(-1)))
         return self.b.along("inverse", t, [0, 1], keep=True)

@@ -85,7 +85,7 @@ SOUND: dict[str, tuple[str, ...]] = {
         "Wg[f, d], Wu[f, d], Wd[e, f]",
         "y = (silu(x @ Wg.T) * (x @ Wu.T)) @ Wd.T",
         "c in positive(f)",
-        "Wu -> diag(c) @ Wu; Wd -> Wd @ diag(1/c)",
+        "Wu -> diag(c) @ Wu; Wd -> Wd @ inv(diag(c))",
         "y",
     ),
     "values": (*VALUES, MIX, "R in orthogonal(k)", "Wv -> R @ Wv; bv -> R @ bv; Wo -> Wo @ R.T", "y"),

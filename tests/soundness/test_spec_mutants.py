@@ -60,8 +60,8 @@ def test_no_mutant_is_falsely_accepted(kind: str, found: list[Mutant]) -> None:
     assert outcomes
     assert [o for o in outcomes if o.false or o.false_proof] == []
     missed = [o for o in outcomes if o.missed]
-    # `make soundness` holds the whole table to ALLOWED; here are few, and `inv(diag(c))` is not decided
-    assert len(missed) <= max(2, spec_table.ALLOWED * len(outcomes)), missed
+    # `make soundness` holds the whole table to ALLOWED; here are few
+    assert len(missed) <= max(1, spec_table.ALLOWED * len(outcomes)), missed
 
 
 def test_random_cases_agree() -> None:

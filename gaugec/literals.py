@@ -77,15 +77,17 @@ def _long(text: str, column: int, indent: int) -> str:
     whole = quote(text)
     if column + len(whole) < WIDTH:
         return whole
-    room = WIDTH - indent - 8
-    pieces, piece = [], ""
+    room = WIDTH - indent - 10  # between the quotes
+    pieces, wide = [""], 0
     for c in text:
-        if len(quote(piece + c)) > room:
-            pieces.append(piece)
-            piece = ""
-        piece += c
+        columns = len(quote(c)) - 2
+        if wide + columns > room:
+            pieces.append("")
+            wide = 0
+        pieces[-1] += c
+        wide += columns
     pad = " " * (indent + 4)
-    return "\n".join(["(", *(pad + quote(each) for each in [*pieces, piece]), " " * indent + ")"])
+    return "\n".join(["(", *(pad + quote(each) for each in pieces), " " * indent + ")"])
 
 
 def flat(value: Any) -> str:

@@ -8,6 +8,7 @@ make anyone open a file elsewhere, and no error can show a line of one.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import re
@@ -17,7 +18,7 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
-from gaugec.errors import Span, SpecError, printable
+from gaugec.errors import Span, SpecError, printable, register_source
 from gaugec.language import tree as t
 from gaugec.language.check import check
 from gaugec.language.messages import count
@@ -167,7 +168,8 @@ class _Loader:
             message = f"the files of this spec have more than {MAX_WORDS:,} names, numbers and signs together"
             raise SpecError(f"{printable(source.key)}: {message}", asked, "leave out what is not used")
         self.digest.update(f"{source.stem}\0{len(text)}\0{text}".encode(errors="surrogatepass"))
-        file = check(parse(text, source.key))
+        register_source(source.key, text)  # what is said of it later shows its lines, where it was read before too
+        file = _read_once(text, source.key)
         if not file.gauges and not file.architecture:
             help = "a spec starts with `gauge name(n, d):` or `architecture name:`"
             raise SpecError(f"{printable(source.key)}: there is no gauge in this file", asked, help)
@@ -251,6 +253,12 @@ class _Loader:
             help = nearest(name, shipped(), "shipped specs")
             raise SpecError(f"there is no spec '{name}'", span, f"{beside}; {help}" if beside else help)
         return found
+
+
+@functools.lru_cache(maxsize=32)
+def _read_once(text: str, key: str) -> t.File:
+    """The tree of a text; one process reads the same specs again for every model."""
+    return check(parse(text, key))
 
 
 def _read(where: Traversable) -> bytes:

@@ -5,6 +5,8 @@ What this module does not do: it looks at no model (see `gaugec.pipeline.find`).
 
 from __future__ import annotations
 
+import functools
+
 from gaugec.graph.statement import Movement
 from gaugec.groups import GROUPS
 from gaugec.language.lower import lower
@@ -13,10 +15,9 @@ from gaugec.matching.pattern import Pattern, patterns
 from gaugec.proof.theorem import Theorem
 
 
-def followed(gauge: Gauge, theorem: Theorem) -> tuple[list[Pattern], str]:
+def followed(gauge: Gauge, theorem: Theorem) -> tuple[tuple[Pattern, ...], str]:
     """The patterns of a proved gauge, and why there are none, if so."""
-    statement = lower(gauge)
-    return patterns(statement, _movements(theorem))
+    return _followed(gauge, tuple(_movements(theorem).items()))
 
 
 def unmatched(gauge: Gauge, theorem: Theorem) -> str:
@@ -24,8 +25,15 @@ def unmatched(gauge: Gauge, theorem: Theorem) -> str:
     made, why = followed(gauge, theorem)
     if not made:
         return why
-    row = GROUPS[lower(gauge).group]
+    row = GROUPS[gauge.element.group]
     return f"no optimizer is compiled for the group {row.name}: {row.missing}" if row.missing else ""
+
+
+@functools.lru_cache(maxsize=256)
+def _followed(gauge: Gauge, movements: tuple[tuple[str, Movement], ...]) -> tuple[tuple[Pattern, ...], str]:
+    """The same of equal gauges, which one process asks for more than once a model."""
+    made, why = patterns(lower(gauge), dict(movements))
+    return tuple(made), why
 
 
 def _movements(theorem: Theorem) -> dict[str, Movement]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-import torch
+from seeds import set_seed
 
 from architectures import adapters, convolutions, decoders, encoders, experts, images, perceptrons, recurrent
 from architectures.case import Case, randomised
@@ -28,7 +28,7 @@ def names() -> list[str]:
 
 def build(name: str, seed: int = 0) -> Case:
     """A fresh model in train mode, float32, with inputs on which it runs."""
-    torch.manual_seed(seed)
+    set_seed(seed)
     case = _MODELS[name]()
     randomised(case.model)
     return case

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from seeds import set_seed
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
@@ -86,7 +87,7 @@ def losses(model: nn.Module, gauge: Gauge, case: Case) -> Tensor:
     args, kwargs = doubled((case.args, dict(case.kwargs)))
     made = []
     for step in range(STEPS + 1):
-        torch.manual_seed(step)  # the same units are dropped
+        set_seed(step)  # the same units are dropped
         optimizer.zero_grad()
         loss = loss_of(model(*args, **kwargs), case.loss)
         loss.backward()

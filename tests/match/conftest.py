@@ -6,8 +6,8 @@ import functools
 from collections.abc import Iterator
 
 import pytest
-import torch
 from match.models import spec_file
+from seeds import set_seed
 
 from gaugec.pipeline import compile as driver
 
@@ -24,7 +24,7 @@ def proved_once() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def same_numbers() -> None:
-    torch.manual_seed(0)
+    set_seed(0)
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from seeds import set_seed
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -213,7 +214,7 @@ def llama(**changes: Any) -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:
     """A two-layer LlamaForCausalLM whose sizes all differ, gains away from one: (model, args, kwargs)."""
     import transformers
 
-    torch.manual_seed(0)
+    set_seed(0)
     config = dict(
         hidden_size=HIDDEN, intermediate_size=FEED, num_hidden_layers=2, num_attention_heads=HEADS,
         num_key_value_heads=KV, head_dim=HEAD, vocab_size=VOCABULARY, pad_token_id=0, bos_token_id=1, eos_token_id=2,
@@ -254,7 +255,7 @@ def spec_file(folder: Path, text: str = EVERY_GAUGE, name: str = "anything") -> 
 def results(model: nn.Module, args: tuple[Any, ...], loss: str | None, train: bool) -> list[Tensor]:
     """All that a caller can see: outputs, and buffers after the forward (which are put back); one seed."""
     model.train(train)
-    torch.manual_seed(11)
+    set_seed(11)
     kept = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
     flat = torch.utils._pytree.tree_leaves(model(*copy.deepcopy(args)))
     values = [x.detach() for x in flat if isinstance(x, Tensor)]

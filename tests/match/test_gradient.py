@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from seeds import set_seed
 from torch import Tensor, nn
 
 import gaugec
@@ -212,7 +213,7 @@ def test_a_loss_in_16_bits_that_is_no_number_at_some_size() -> None:
 def test_a_loss_alone_and_its_rounding(kind: torch.dtype, inside: bool) -> None:
     targets = torch.tensor([0, 1, 4])
     for seed in range(3):
-        torch.manual_seed(seed)
+        set_seed(seed)
         if inside and kind.itemsize < 4:
             says = f"at a.weight, a.bias, b.weight: a value that it moves is rounded to {str(kind)[6:]}: two"
             with pytest.raises(gaugec.MatchError, match=re.escape(says)):

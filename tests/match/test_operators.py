@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from match.models import BATCH, UNITS, WIDTH, Net, audit, counts, mlp, spec_file
+from seeds import set_seed
 from torch import Tensor, nn
 from torch.nn import functional as F
 from unit_scale import unit_scale
@@ -51,7 +52,7 @@ SPELLINGS = {
 
 @pytest.mark.parametrize("name", SPELLINGS)
 def test_spellings_that_mean_the_same(name: str, relu2: str) -> None:
-    torch.manual_seed(1)
+    set_seed(1)
     compiled = audit(relu2, mlp(act=SPELLINGS[name]), x())
     (site,) = compiled.sites
     assert [(b.role, b.parameter, b.move.exponent) for b in site.bindings] == [

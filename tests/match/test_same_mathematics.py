@@ -22,6 +22,7 @@ from match.models import (
     rope_halves,
     rope_pairs,
 )
+from seeds import set_seed
 from thinned import thinned
 from torch import nn
 from torch.nn import functional as F
@@ -47,7 +48,7 @@ STORIES: dict[str, tuple[str, dict[str, Any]]] = {
 @pytest.mark.parametrize("name", thinned([n for n in STORIES if n != "other views"], 2))
 def test_a_llama_under_another_name(name: str) -> None:
     pairing, options = STORIES[name]
-    torch.manual_seed(0)
+    set_seed(0)
     compiled = audit("llama", Storyteller(**options), (ids(),), "cross_entropy")
     assert counts(compiled) == LEAST
     for site in compiled.sites:
@@ -144,5 +145,5 @@ def test_a_convolution_network() -> None:
     ids=["clamp", "in place", "negative factor", "flipped twice", "digits exchanged", "many outputs", "no bias"],
 )
 def test_units_that_may_be_scaled(model: Any) -> None:
-    torch.manual_seed(1)
+    set_seed(1)
     assert counts(audit("relu_mlp", model(), (torch.randn(BATCH, WIDTH),))) == {"relu_rescale": 1}

@@ -24,6 +24,7 @@ from match.models import (
     rope_pairs,
     same,
 )
+from seeds import set_seed
 from thinned import thinned
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -36,7 +37,7 @@ VALUES, ROTARY = {"value_rotation": 1}, {"qk_rotation_rope": 1}
 
 
 def tokens(*shape: int) -> tuple[Tensor, ...]:
-    torch.manual_seed(4)
+    set_seed(4)
     return (torch.randn(shape or (3, 5, 13)),)
 
 

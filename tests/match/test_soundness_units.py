@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from match.models import BATCH, OUT, UNITS, WIDTH, Net, audit, counts, difference, mlp, outcome
+from seeds import set_seed
 from thinned import thinned
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -25,12 +26,12 @@ relu = torch.relu
 
 
 def x(*shape: int) -> tuple[Tensor, ...]:
-    torch.manual_seed(4)
+    set_seed(4)
     return (torch.randn(shape or (BATCH, WIDTH)),)
 
 
 def no_scale(spec: str, build: Build, args: tuple[Any, ...] | None = None, loss: str | None = None) -> Any:
-    torch.manual_seed(2)
+    set_seed(2)
     made = outcome(spec, build(), args or x(), loss)
     assert isinstance(made, gaugec.MatchError) or not counts(made)["relu_rescale"], made.report()
     return made

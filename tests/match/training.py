@@ -6,6 +6,7 @@ import copy
 from typing import Any
 
 import torch
+from seeds import set_seed
 from torch import Tensor, nn
 
 from gaugec.runtime import DDCAdamW
@@ -32,7 +33,7 @@ def apart(compiled: Any, model: nn.Module, *inputs: Tensor, **keywords: Tensor) 
         optimizer = DDCAdamW(each.named_parameters(), compiled, lr=3e-3)
         losses.append([])
         for step in range(STEPS):
-            torch.manual_seed(step)
+            set_seed(step)
             optimizer.zero_grad()
             loss = loss_of(each(*inputs, **keywords))
             loss.backward()

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from seeds import set_seed
 from torch import Tensor, nn
 
 Inputs = tuple[tuple[Any, ...], dict[str, Any]]
@@ -220,7 +221,7 @@ def run(subject: Subject, values: Values, usable: Sequence[int] | None = None, g
     Raises:
         whatever the first call raises, or any call named in `usable`.
     """
-    torch.manual_seed(3)
+    set_seed(3)
     random.seed(3)
     np.random.seed(3)
     model = subject.make()
@@ -237,7 +238,7 @@ def run(subject: Subject, values: Values, usable: Sequence[int] | None = None, g
     for number, (args, kwargs) in enumerate(subject.inputs):
         if usable is not None and number not in usable:
             continue
-        torch.manual_seed(100 + number)
+        set_seed(100 + number)
         given = (_double(args), _double(kwargs)) if subject.double else copy.deepcopy((args, kwargs))
         made = model(*given[0], **given[1])
         shown = [*_tensors(subject.counts(made)), *subject.also(model)]
@@ -263,7 +264,7 @@ def _numbers(x: Tensor) -> list[Tensor]:
 
 def _gradients(shown: Sequence[Tensor], named: Mapping[str, nn.Parameter]) -> dict[float, Values]:
     """Of a random combination of what a training loop sees, at every size of it, over that size."""
-    torch.manual_seed(7)
+    set_seed(7)
     terms = [(x * torch.randn(x.shape, dtype=x.dtype)).sum() for x in shown if x.requires_grad]
     total = torch.stack([t.double() for t in terms]).sum() if terms else None
     found: dict[float, Values] = {}

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from match.models import Attention, Gated, RMSNorm, Storyteller
+from seeds import set_seed
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -39,7 +40,7 @@ class Base:
         before = torch.get_default_dtype()
         torch.set_default_dtype(torch.float64 if self.exact else torch.float32)
         try:
-            torch.manual_seed(5)
+            set_seed(5)
             made = self.build().train()
             made = (change(made) if change is not None else None) or made
             with torch.no_grad():
@@ -54,7 +55,7 @@ class Base:
         """Inputs of every size, the example first."""
         made: list[Inputs] = []
         for number, (batch, length) in enumerate(self.sizes):
-            torch.manual_seed(20 + number)
+            set_seed(20 + number)
             made.append(self.inputs(batch, length))
         return made
 

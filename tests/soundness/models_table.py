@@ -25,6 +25,7 @@ from typing import Any
 from unittest import mock
 
 import torch
+from seeds import set_seed
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -129,7 +130,7 @@ def subject(base: Base, mutant: Mutant | None) -> Subject:
 
 
 def compiled(spec: str, model: torch.nn.Module, called: Inputs, base: Base, outputs: Any = None) -> Any:
-    torch.manual_seed(0)
+    set_seed(0)
     random.seed(0)
     return gaugec.compile(spec, model, *called, loss=base.loss, outputs=outputs)
 

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
+from seeds import set_seed
 from soundness.model_bases import BASES, Inputs, replace
 from torch import Tensor, nn
 
@@ -70,7 +70,7 @@ class Mutant:
         """What the judge calls it with, the compile example first."""
         if self.calls is None:
             return BASES[self.base].called()
-        torch.manual_seed(20)
+        set_seed(20)
         return self.calls()
 
 

@@ -32,9 +32,10 @@ def texts() -> dict[str, str]:
     found: dict[str, str] = {}
     paths = [path for path in sorted(GAUGEC.rglob("*.py")) if not APART & set(path.relative_to(GAUGEC).parts)]
     trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in paths}
-    constants = {name: values for tree in trees.values() for name, values in _assigned(tree).items() if name.isupper()}
+    known = {path: _assigned(tree) for path, tree in trees.items()}
+    constants = {name: values for own in known.values() for name, values in own.items() if name.isupper()}
     for path, tree in trees.items():
-        for line, text in _of(tree, constants | _assigned(tree)):
+        for line, text in _of(tree, constants | known[path]):
             found.setdefault(text, f"{path.relative_to(GAUGEC)}:{line}")
     return found
 

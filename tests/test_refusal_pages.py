@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import Counter
 from pathlib import Path
 
-import pytest
 from refusal_texts import texts
 
 ROOT = Path(__file__).parents[1]
@@ -21,14 +21,15 @@ def rows(page: Path) -> list[str]:
     return found
 
 
-WHERE = texts()
 SAID = {page.name: rows(page) for page in PAGES}
 
 
-@pytest.mark.parametrize("text", sorted(WHERE))
-def test_every_refusal_has_an_entry(text: str) -> None:
-    pages = [name for name, said in SAID.items() for row in said if row == text]
-    assert len(pages) == 1, f"{WHERE[text]} says {text!r}: it needs one row on a page of docs/refusals"
+def test_every_refusal_has_an_entry() -> None:
+    entries = Counter(row for said in SAID.values() for row in said)
+    where = texts()
+    assert len(where) > 150
+    lacking = [f"{where[text]} says {text!r}" for text in sorted(where) if entries[text] != 1]
+    assert not lacking, f"each of these needs one row on a page of docs/refusals: {lacking}"
 
 
 def test_every_entry_may_be_said() -> None:

@@ -166,7 +166,7 @@ SPECS: dict[str, str] = {
     "deep expression": lines(f"y = {nested('tanh', 95, 'x @ W')}", kept="y"),
     "deep lines": chain(nested("tanh", 60, "Y"), 95),
     "deep and sound": deep(60, 90),
-    "less deep and sound": deep(60, 8),
+    "less deep and sound": deep(60, 3),
     "deep signs": lines("y = " + "-" * 90 + "(x @ W)", kept="y"),
     "too deep": lines(f"y = {nested('tanh', 500, 'x @ W')}", kept="y"),
     "far too deep": lines("y = " + "(" * 50_000 + "x @ W" + ")" * 50_000, kept="y"),

@@ -87,8 +87,8 @@ def run(folder: Path, steps: int) -> float:
         last = loss.item()
         if step % 50 == 0:
             print(f"step {step}: loss {last:.4f}")
-    parts = {"model": model, "optimizer": optimizer, "schedule": schedule}
-    torch.save({"step": done + steps, **{name: part.state_dict() for name, part in parts.items()}}, checkpoint)
+    saved = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}
+    torch.save({"step": done + steps, **saved}, checkpoint)
     return last
 
 

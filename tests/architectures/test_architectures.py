@@ -44,16 +44,16 @@ def test_every_file_only_names_gauges_of_the_topics(name: str) -> None:
     assert {entry.gauge.name for entry in gaugec.load(name).entries} >= set(LEAST[name])
 
 
-@pytest.mark.parametrize("name", thinned(FEW, 2))
+@pytest.mark.parametrize("name", thinned(FEW, 3))
 def test_as_it_must_be(name: str) -> None:
     row, compiled = look(name)
     assert kept()[name].startswith(row.text)
     assert problems(row, compiled) == []
 
 
-@pytest.mark.parametrize(("spec", "name", "weight"), [
-    ("llama", "llama_tied", "model.embed_tokens.weight"), ("gpt2", "gpt2", "transformer.wte.weight"),
-])  # fmt: skip
+@pytest.mark.parametrize(("spec", "name", "weight"), thinned([
+    ("gpt2", "gpt2", "transformer.wte.weight"), ("llama", "llama_tied", "model.embed_tokens.weight"),
+], 2))  # fmt: skip
 def test_what_a_tied_weight_forbids_is_listed(spec: str, name: str, weight: str) -> None:
     """The spec requires a shift of the logits; a head that is the embedding has none, which is no error."""
     assert any(entry.required and entry.gauge.name == "logit_shift" for entry in gaugec.load(spec).entries)

@@ -108,7 +108,7 @@ PAIRS: dict[str, tuple[Callable[[], nn.Module], Callable[[Tensor], Tensor], str,
 }
 
 
-@pytest.mark.parametrize("name", thinned(PAIRS, 2))
+@pytest.mark.parametrize("name", thinned(PAIRS, 3))
 def test_a_gain_against_a_gain(name: str, spec: str) -> None:
     norm, turn, gauge, size = PAIRS[name]
     model, x = attention(norm, turn), torch.randn(2, 5, WIDTH)
@@ -144,7 +144,7 @@ UNPAIRED: dict[str, Callable[[], Net]] = {
 }
 
 
-@pytest.mark.parametrize("name", thinned(UNPAIRED, 2))
+@pytest.mark.parametrize("name", thinned(UNPAIRED, 3))
 def test_gains_that_do_not_meet(name: str, spec: str) -> None:
     compiled = audit(spec, UNPAIRED[name](), (torch.randn(2, 5, WIDTH),))
     assert {site.gauge for site in compiled.sites} <= {"value_rotation"}
@@ -165,7 +165,7 @@ NARROW: dict[str, Callable[[], Net]] = {
 }
 
 
-@pytest.mark.parametrize("name", NARROW)
+@pytest.mark.parametrize("name", thinned(NARROW, 2))
 def test_width_one(name: str, spec: str) -> None:
     model, x = NARROW[name](), torch.randn(5, 4)
     compiled = audit(spec, model, (x,))

@@ -101,7 +101,7 @@ QUERIES_AND_KEYS: dict[str, Callable[[], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("name", thinned(QUERIES_AND_KEYS, 2))
+@pytest.mark.parametrize("name", thinned(QUERIES_AND_KEYS, 3))
 def test_queries_and_keys_that_may_not_turn(name: str, spec: str) -> None:
     assert counts(audit(spec, Attention(**QUERIES_AND_KEYS[name]()), tokens())) == VALUES
 
@@ -109,7 +109,7 @@ def test_queries_and_keys_that_may_not_turn(name: str, spec: str) -> None:
 ROTARY_PARTS = {"front": (front, 4), "back": (back, 2), "scaled": (lambda x: 2.0 * rope_halves(x), 6)}
 
 
-@pytest.mark.parametrize("name", ROTARY_PARTS)
+@pytest.mark.parametrize("name", thinned(ROTARY_PARTS, 2))
 def test_queries_and_keys_that_may_turn_in_part(name: str, spec: str) -> None:
     rope, least = ROTARY_PARTS[name]
     compiled = audit(spec, Attention(on_q=rope, on_k=rope), tokens())
@@ -142,7 +142,7 @@ VALUE_PATHS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", thinned(VALUE_PATHS, 2))
+@pytest.mark.parametrize("name", thinned(VALUE_PATHS, 3))
 def test_values_that_may_not_turn(name: str, spec: str) -> None:
     found = outcome(spec, Attention(**VALUE_PATHS[name]), tokens())
     if isinstance(found, gaugec.MatchError):  # a view that cuts axes otherwise at another length is another function
@@ -161,7 +161,7 @@ SOUND_PATHS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", SOUND_PATHS)
+@pytest.mark.parametrize("name", thinned(SOUND_PATHS, 2))
 def test_values_that_may_turn(name: str, spec: str) -> None:
     compiled = audit(spec, Attention(**SOUND_PATHS[name]), tokens())
     assert counts(compiled) == BOTH
@@ -189,7 +189,7 @@ VIEWS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", VIEWS)
+@pytest.mark.parametrize("name", thinned(VIEWS, 2))
 def test_wrong_views_where_all_sizes_agree(name: str, spec: str) -> None:
     """Another model, which may have sites of its own: what is found must be true."""
     outcome(spec, Attention(**EQUAL, **VIEWS[name]), tokens(6, 6, 6))
@@ -293,7 +293,7 @@ BROKEN_NORMS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-@pytest.mark.parametrize("name", BROKEN_NORMS)
+@pytest.mark.parametrize("name", thinned(BROKEN_NORMS, 3))
 def test_gains_that_may_not_move(name: str, spec: str) -> None:
     assert counts(audit(spec, BROKEN_NORMS[name](), tokens(6, 13))) == Counter()
 
@@ -318,7 +318,7 @@ GOOD_NORMS: dict[str, tuple[Callable[[], nn.Module], int]] = {
 }
 
 
-@pytest.mark.parametrize("name", GOOD_NORMS)
+@pytest.mark.parametrize("name", thinned(GOOD_NORMS, 2))
 def test_gains_that_may_move(name: str, spec: str) -> None:
     build, sites = GOOD_NORMS[name]
     assert counts(audit(spec, build(), tokens(6, 13))) == {"norm_gain": sites}
@@ -354,7 +354,7 @@ BROKEN_HEADS: dict[str, tuple[Callable[..., Any], str | None]] = {
 }
 
 
-@pytest.mark.parametrize("name", BROKEN_HEADS)
+@pytest.mark.parametrize("name", thinned(BROKEN_HEADS, 3))
 def test_logits_that_may_not_shift(name: str, spec: str) -> None:
     run, loss = BROKEN_HEADS[name]
     assert counts(audit(spec, head(run), tokens(6, 13), loss))["logit_shift"] == 0
@@ -369,7 +369,7 @@ GOOD_HEADS: dict[str, tuple[Callable[..., Any], str | None]] = {
 }
 
 
-@pytest.mark.parametrize("name", GOOD_HEADS)
+@pytest.mark.parametrize("name", thinned(GOOD_HEADS, 2))
 def test_logits_that_may_shift(name: str, spec: str) -> None:
     run, loss = GOOD_HEADS[name]
     assert found(audit(spec, head(run), tokens(6, 13), loss), "logit_shift") == [{"a.weight": (1, 9, 13)}]

@@ -99,7 +99,7 @@ BETWEEN: dict[str, Callable[[], tuple[Callable[..., Tensor], dict[str, Any]]]] =
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", BETWEEN)
+@pytest.mark.parametrize("name", thinned(BETWEEN, 2))
 def test_units_that_are_mixed_or_moved(name: str, spec: str) -> None:
     def build() -> nn.Module:
         run, parts = BETWEEN[name]()
@@ -127,7 +127,7 @@ AFTER: dict[str, Callable[..., Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", AFTER)
+@pytest.mark.parametrize("name", thinned(AFTER, 2))
 def test_values_and_weights_that_are_used_elsewhere(name: str, spec: str) -> None:
     no_scale(spec, lambda: mlp(after=AFTER[name]))
 
@@ -180,7 +180,7 @@ SHARED: dict[str, Callable[[Any], Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", SHARED)
+@pytest.mark.parametrize("name", thinned(SHARED, 2))
 def test_weights_with_two_lives(name: str, spec: str) -> None:
     no_scale(spec, lambda: changed(SHARED[name]))
 
@@ -281,7 +281,7 @@ LENGTHS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-@pytest.mark.parametrize("name", LENGTHS)
+@pytest.mark.parametrize("name", thinned(LENGTHS, 2))
 def test_a_forward_that_depends_on_the_length(name: str, spec: str) -> None:
     """Traced at length 7 every one of them is the identity."""
     no_scale(spec, lambda: mlp(lambda m, h: LENGTHS[name](h)), x(3, 7, WIDTH))

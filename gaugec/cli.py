@@ -231,7 +231,7 @@ def _print_json(what: Any) -> None:
 @click.option("--explain", is_flag=True, help="Show every site, proof, refusal, and way.")
 @click.option("--loss", type=click.Choice(["cross_entropy"]), help="What the model's output 0 reaches, and it alone.")
 @click.option("--outputs", metavar="NAME,...", help="Which outputs count in training; the others need not be kept.")
-@click.option("--fixed", metavar="SIZE,...", help="Sizes that no input changes: all, an input, NAME:AXIS; x:0=y:0 is one.")
+@click.option("--fixed", metavar="SIZE,...", help="Sizes that no input changes: all, an input, NAME:AXIS; x:0=y:0.")
 @click.option("--limit", type=Seconds(), default=20.0, show_default=True, help="Seconds that one proof may take.")
 @click.option("--twin", metavar="MODEL", help="A small model of the same structure, to be looked at in numbers.")
 @click.option("--debug", is_flag=True, help="Show the traceback of a factory or a model that fails.")

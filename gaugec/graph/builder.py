@@ -65,6 +65,7 @@ class Builder:
         self.nodes: list[RawNode] = []
         self.boolean: set[int] = set()
         self.joined: dict[int, tuple[int, list[Ref]]] = {}  # what was joined along which axis
+        self.counted: dict[int, range] = {}  # the whole numbers that a value of one axis holds
         self.truth = False  # is what is made next a truth value?
         self.place = ""
         self.source = ""
@@ -102,6 +103,22 @@ class Builder:
         """1 where a new last axis of `size` is at the number that the other axes hold, else 0."""
         ref = self._fresh(numbers)
         return self._add(RawNode(OneHot, (*ref.axes, *_axes([size])), (*ref.shape, size), [ref]))
+
+    def picked(self, ref: Ref, axis: int, numbers: Ref) -> Ref | None:
+        """The places of an axis that numbers say which were counted out, as a slice; None where it is none.
+
+        Nor is it where the axis is one of several digits: what is picked there may follow their sizes.
+        """
+        size, run = ref.shape[axis], self.counted.get(numbers.node, range(0))
+        inside = all(0 <= n < size for n in run) or all(-size <= n < 0 for n in run)
+        if not run or not inside or not self._whole(numbers) or len(leaves(ref.axes[axis])) != 1:
+            return None
+        return self.slice(ref, axis, run[0] % size, len(run), run.step)
+
+    def _whole(self, ref: Ref) -> bool:
+        """Is it a node's value as it stands, and no view of it?"""
+        plain = [(0, ((1, v),)) for axis in ref.axes for v in axis]
+        return ref.shape == self.nodes[ref.node].shape and list(ref.index) == plain
 
     def zero(self, ref: Ref) -> bool:
         """Is it a tensor of zeros?"""
@@ -276,8 +293,7 @@ class Builder:
     def parts(self, ref: Ref, axis: int) -> list[Ref]:
         """The pieces of which a value was joined along an axis; the value itself where it was not, or is a view."""
         along, pieces = self.joined.get(ref.node, (-1, []))
-        plain = [(0, ((1, v),)) for v in (v for a in ref.axes for v in a)]
-        return pieces if along == axis % len(ref.shape) and list(ref.index) == plain else [ref]
+        return pieces if along == axis % len(ref.shape) and self._whole(ref) else [ref]
 
     def written(self, ref: Ref, axis: int, start: int, new: Ref) -> Ref:
         """A value in which `new` stands from `start` on along an axis, in place of what stood there."""

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from gaugec.model.inputs import mapped
 from gaugec.model.interfaces import FakeTensorMode, ShapeEnv, compiling, leaves
+from gaugec.model.picked import Picked
 
 
 def dry_run(
@@ -68,7 +69,7 @@ def _run(
     backward: bool = False,
 ) -> Any:
     inputs, named = mapped(lambda x: fake_input(fake, x) if isinstance(x, Tensor) else x, args, kwargs)
-    with _faked(model, fake), fake, torch.enable_grad(), contextlib.ExitStack() as entered:
+    with _faked(model, fake), fake, torch.enable_grad(), Picked(), contextlib.ExitStack() as entered:
         for each in around:
             entered.enter_context(each)
         made = model(*inputs, **named)

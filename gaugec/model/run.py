@@ -13,6 +13,7 @@ from torch.nn.parameter import is_lazy
 from gaugec.model.context import as_trained
 from gaugec.model.dry_run import dry_run
 from gaugec.model.inputs import Axis, Inputs, axes_of, resized
+from gaugec.model.picked import Picked
 from gaugec.model.preserve import preserved
 from gaugec.model.recording import Recorder, Recording, TooMuchWork, Work
 
@@ -85,7 +86,7 @@ def recorded(
 
 def _once(model: nn.Module, args: Any, kwargs: Any, numbers: bool, watched: Recorder | None) -> None:
     if numbers:
-        with watched or contextlib.nullcontext():
+        with Picked(), watched or contextlib.nullcontext():
             made = model(*args, **kwargs)
             if watched is not None:
                 watched.returned(made)

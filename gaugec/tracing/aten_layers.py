@@ -42,12 +42,18 @@ def _looked_up(b: Builder, x: Ref, ids: Mapping[int, Ref]) -> Ref:
     return b.einsum([*chosen, x], [*labels, letters], "".join((*kept[:first], *named, *kept[first:])))
 
 
+def _picked(b: Builder, x: Ref, axis: int, ids: Ref) -> Ref:
+    """x at numbers along one axis: a slice, where they are known."""
+    known = b.picked(x, axis, ids)
+    return _looked_up(b, x, {axis: ids}) if known is None else known
+
+
 @row("index")
 def _index(b: Builder, shape: tuple[int, ...], x: Ref, indices: Sequence[Any]) -> Ref:
     ids = {axis: ref for axis, ref in enumerate(indices) if ref is not None}
     if any(ref.node in b.boolean for ref in ids.values()):
         return b.opaque("aten.index", [x, *ids.values()], shape)
-    made = _looked_up(b, x, ids)
+    made = _looked_up(b, x, ids) if len(ids) > 1 else _picked(b, x, *next(iter(ids.items())))
     return made if made.shape == shape else b.opaque("aten.index", [x, *ids.values()], shape)
 
 

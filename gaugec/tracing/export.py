@@ -18,6 +18,7 @@ from torch import nn
 from gaugec.errors import MatchError, printable
 from gaugec.model.context import as_trained
 from gaugec.model.interfaces import OpOverload, uncompiled
+from gaugec.model.picked import Picked
 from gaugec.model.preserve import preserved
 from gaugec.tracing.attributes import nothing_left_on
 from gaugec.tracing.hidden import no_hidden_gradients, no_shared_constants
@@ -60,7 +61,7 @@ def exported(
     # the graph is read, and its code never run: a quarter of the time goes into writing and compiling it
     with as_trained(model), uncompiled(True):
         try:
-            with preserved(model, parameters=False), nothing_left_on(model, weights):
+            with preserved(model, parameters=False), nothing_left_on(model, weights), Picked():
                 program = torch.export.export(model, args, kwargs, strict=False)
             open_regions(program)
             no_hidden_gradients(program)

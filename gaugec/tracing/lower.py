@@ -27,6 +27,7 @@ from gaugec.laws.functions import recognise
 from gaugec.model.interfaces import hooked, leaves, storage, tree_unflatten
 from gaugec.model.memory import parts, share_memory
 from gaugec.model.outputs import EVERY, Counted, Name, named
+from gaugec.model.picked import COUNTED
 from gaugec.model.source_files import home
 from gaugec.operators import aten_kind
 from gaugec.tracing import aten_choices, aten_layers, aten_views, aten_windows  # noqa: F401  (they register rows)
@@ -162,7 +163,10 @@ class _Program:
             if known and any(_rounded(x, node.meta["val"].dtype) for x in args):
                 return b.opaque(f"{name} (rounded)", [], shape)
             if not known or any(isinstance(x, float) and not math.isfinite(x) for x in args):
-                return b.opaque(name, data, shape)
+                made = b.opaque(name, data, shape)
+                if name == "aten.arange" and node.meta["val"].dtype == COUNTED and all(type(n) is int for n in args):
+                    b.counted[made.node] = range(*args)
+                return made
         if kind == "truth" and not all(_floating(n) for n in node.all_input_nodes):
             return self.unknown(name, args, kwargs, shape)  # integers say where, and not how much
         if kind != "truth" and _coarsens(node):

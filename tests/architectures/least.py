@@ -32,7 +32,7 @@ LEAST: Mapping[str, Mapping[str, int]] = {
     "gpt_neox": {"norm_gain": 5, "value_rotation": 2, "qk_rotation_rope": 2, "qk_rotation": 2, "logit_shift": 1},
     "gptj": {"norm_gain": 3, "value_rotation": 2, "qk_rotation_rope": 2, "qk_rotation": 2, "logit_shift": 1},
     "gpt2": {"norm_gain": 4, "value_rotation": 2, "qk_rotation": 2},
-    "falcon": {"norm_gain": 2},
+    "falcon": {"norm_gain": 2, "value_rotation": 2, "qk_rotation_rope": 2},
     "bloom": {"norm_gain": 4, "value_rotation": 2, "qk_rotation": 2},
     "opt": {"norm_gain": 4, "relu_rescale": 2, "value_rotation": 2, "qk_rotation": 2},
     "modded_nanogpt": {"value_rotation": 2, "qk_rotation_rope": 2},

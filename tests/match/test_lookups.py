@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from match import training
-from match.models import BATCH, OUT, UNITS, WIDTH, Net, RMSNorm, audit, counts, mlp
+from match.models import BATCH, OUT, UNITS, WIDTH, Net, RMSNorm, audit, counts, mlp, outcome
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+import gaugec
+from gaugec.model.picked import Picked
 
 pytestmark = pytest.mark.usefixtures("double")
 LENGTH, EXPERTS = 5, 3
@@ -186,3 +191,131 @@ def test_lookups_by_several_tensors_are_lowered_as_torch_does() -> None:
             made: Any = lowering("aten.index")(b, tuple(wanted.shape), x, refs)  # type: ignore[misc]
             assert made.shape == tuple(wanted.shape)
             assert b.nodes[made.node].type.word == "einsum"
+
+
+# --- lists of numbers in the model's own code
+
+
+KEPT = torch.tensor([-1])
+ARRAY = np.array([-1])
+HELD = {"kept": KEPT}
+
+
+class Class:
+    held = types.MappingProxyType({"kept": torch.tensor([-1])})
+
+
+def closed() -> Callable[[Any, Tensor], Tensor]:
+    kept = torch.tensor([-1])
+    return lambda m, h: h[:, kept]
+
+
+def by_default(m: Any, h: Tensor, kept: Tensor = torch.tensor([-1])) -> Tensor:  # noqa: B008
+    return h[:, kept]
+
+
+def halves(picks: Iterable[Callable[[Any, Tensor], Tensor]]) -> Net:
+    """For every `pick` twice as many units as are read: it takes one of [batch, 2, units]."""
+    picks = list(picks)
+
+    def run(m: Any, x: Tensor) -> Tensor:
+        made = [
+            down(torch.relu(pick(m, up(x).view(-1, 2, UNITS)))).reshape(-1, OUT)
+            for pick, up, down in zip(picks, m.ups, m.downs)
+        ]
+        return torch.stack(made).sum(0)
+
+    ups = nn.ModuleList(nn.Linear(WIDTH, 2 * UNITS) for _ in picks)
+    net = Net(run, ups=ups, downs=nn.ModuleList(nn.Linear(UNITS, OUT) for _ in picks), buffer=torch.tensor([-1]))
+    net.held = {"kept": torch.tensor([-1])}  # type: ignore[assignment]
+    return net
+
+
+LISTS: dict[str, tuple[int, Callable[[Any, Tensor], Tensor]]] = {
+    "the last": (UNITS, lambda m, h: h[:, [-1], :]),
+    "the first": (0, lambda m, h: h[:, [0]]),
+    "behind an ellipsis": (UNITS, lambda m, h: h[..., [1], :]),
+    "a tuple": (UNITS, lambda m, h: h[:, (1,)]),
+    "a list alone": (UNITS, lambda m, h: h.transpose(0, 1)[[1]].transpose(0, 1)),
+    "numbers that are counted": (UNITS, lambda m, h: h[:, list(range(1, 2))]),
+}
+
+
+def test_a_list_of_numbers_picks_what_moves(spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = halves(pick for _, pick in LISTS.values()), torch.randn(BATCH, WIDTH)
+    compiled = audit(spec, model, (x,))
+    assert counts(compiled) == {"relu_rescale": len(LISTS)}
+    model(x).sum().backward()
+    for site, up, (start, _) in zip(compiled.sites, model.ups, LISTS.values(), strict=True):
+        read = {n for n, row in enumerate(up.weight.grad) if bool(row.any())}
+        assert read and read <= set(range(start, start + UNITS))
+        assert next(b.offset for b in site.bindings if b.parameter.endswith("bias")) == start
+    model.zero_grad()
+    twenty_steps(compiled, model, x, monkeypatch)
+
+
+NO_LISTS: dict[str, Callable[[Any, Tensor], Tensor]] = {
+    "a buffer": lambda m, h: h[:, m.buffer],
+    "a tensor on the module": lambda m, h: h[:, m.held["kept"]],
+    "a global": lambda m, h: h[:, KEPT],
+    "a global dict": lambda m, h: h[:, HELD["kept"]],
+    "a dict of a class": lambda m, h: h[:, Class.held["kept"]],
+    "a closure": closed(),
+    "a default": by_default,
+    "a copy of a global": lambda m, h: h[:, KEPT.clone()],
+    "an array": lambda m, h: h[:, ARRAY],
+    "from_numpy": lambda m, h: h[:, torch.from_numpy(ARRAY)],
+    "as_tensor of an array": lambda m, h: h[:, torch.as_tensor(ARRAY)],
+    "int32": lambda m, h: h[:, KEPT.to(torch.int32)],
+    "counted from a global": lambda m, h: h[:, torch.arange(0, 1, dtype=torch.int32) + KEPT],
+    "a view of what is counted": lambda m, h: h[:, torch.arange(0, 2, dtype=torch.int32)[1:].flip(0)],
+    "uneven": lambda m, h: torch.stack([h, h], 1).flatten(1, 2)[:, [0, 1, 3]][:, :1],
+}
+
+
+def test_a_tensor_that_somebody_keeps_is_no_list(spec: str) -> None:
+    compiled = audit(spec, halves(NO_LISTS.values()), (torch.randn(BATCH, WIDTH),))
+    assert not compiled.sites
+    said = {r.reason for r in compiled.refusals if r.gauge == "relu_rescale"}
+    assert said == {"not supported: the moved axis is looked up by more than one row of indices"}
+
+
+@pytest.mark.parametrize(
+    "pick",
+    [
+        lambda m, h: h[:, [h.shape[0] % 67 - 6]],
+        lambda m, h: h[:, [int(h.shape[0]) % 2]],
+        lambda m, h: h[:, [0 if h.shape[0] < 100 else 1]],
+    ],
+)
+def test_a_list_that_follows_a_size_is_seen(pick: Callable[[Any, Tensor], Tensor], spec: str) -> None:
+    found = outcome(spec, halves([pick]), (torch.randn(BATCH, WIDTH),))
+    assert isinstance(found, gaugec.MatchError) or not found.sites
+
+
+INDICES: tuple[Any, ...] = (
+    [0], [-1], [2, 1, 0], [0, 2], [-3, -2], [1, 1], [0, 1, 3], (0, 2), ([1], slice(1, 3)), (..., [1]),
+    (0, ..., [1, 2]), (slice(None), [0], None), ([0, 1], [1, 2]), (slice(None), (1,)), (None, [1]),
+    ([True, False, True, False],), ([[0, 1], [1, 0]],), (slice(None), 1, [0]), (1, slice(None), [0, 1]), [],
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("index", INDICES, ids=str)
+def test_what_is_counted_out_is_what_torch_picks(index: Any) -> None:
+    x = torch.randn(4, 5, 6, requires_grad=True)
+    wanted = x[index]
+    (gradient,) = torch.autograd.grad(wanted.square().sum(), x)
+    with Picked():
+        made = x[index]
+    assert torch.equal(made, wanted)
+    assert torch.equal(torch.autograd.grad(made.square().sum(), x)[0], gradient)
+    if made.numel() and not isinstance(index, tuple):
+        with torch.no_grad():
+            made.zero_()  # it is a copy
+        assert not torch.equal(x[index], made)
+
+
+@pytest.mark.parametrize("index", [[4], [-5], (slice(None), [9])], ids=str)
+def test_a_number_that_is_out_of_range_fails_as_ever(index: Any) -> None:
+    with Picked(), pytest.raises(IndexError, match="out of bounds"):
+        torch.randn(4, 5)[index]

@@ -165,8 +165,15 @@ def _batch_norm(
     return y, average, b.opaque("saved", [spread], shape[2]), new_mean, new_var
 
 
-@row("batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm")
-def _batch_norm_eval(b: Builder, shape: Any, x: Ref, *rest: Any, **_: Any) -> Any:
+@row("_native_batch_norm_legit_no_training")
+def _batch_norm_eval(
+    b: Builder, shape: Any, x: Ref, gain: Any, bias: Any, mean: Ref, var: Ref, momentum: Any, eps: Any
+) -> Any:
+    return _batch_norm(b, shape, x, gain, bias, mean, var, False, momentum, eps)[:3]
+
+
+@row("batch_norm", "cudnn_batch_norm")
+def _batch_norm_unknown(b: Builder, shape: Any, x: Ref, *rest: Any, **_: Any) -> Any:
     refs = [x, *(r for r in rest if isinstance(r, Ref))]
     shapes = shape if isinstance(shape, list) else [shape]
     made = tuple(b.opaque("batch norm", refs, s) for s in shapes)

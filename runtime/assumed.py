@@ -6,8 +6,8 @@ texts: attribute and value where all modules that have the attribute agree; else
 as patterns of module paths.  Written out all are rows (owner, attribute, value), with `EVERY` for the former.
 globals: (module of Python, name, value).  tensors: (input, dtype, sizes, note), a size of 0 where any will do, and -1,
 -2 where any will that is the same wherever that number stands.  values: (input, value), for what is no tensor;
-`OR_LEFT_OUT` stands behind one that the compile gave by itself.  frozen: parameters that are not trained.  unknown:
-what was read and cannot be looked up again.
+`OR_LEFT_OUT` stands behind one that the compile gave by itself.  frozen: parameters that are not trained.  parts: all
+modules and buffers (see `holders.parts`).  unknown: what was read and cannot be looked up again.
 
 The standard library only.  Not here: how settings are looked up (see `holders`) and compared (see `differences`).
 """
@@ -36,7 +36,9 @@ def folded(whole: Mapping[str, Any], common: Mapping[str, str]) -> dict[str, Any
     everywhere = {attribute: common[attribute] for attribute in rows if attribute in common}
     apart = {attribute: pairs for attribute, pairs in rows.items() if attribute not in common}
     settings = [(attribute, *found) for attribute, pairs in apart.items() for found in _shortest(pairs)]
-    return {**whole, "everywhere": everywhere, "settings": settings, "frozen": fold(whole["frozen"])}
+    parts = [pattern for (pattern,) in fold_rows((part,) for part in whole["parts"])]
+    frozen = fold(whole["frozen"])
+    return {**whole, "everywhere": everywhere, "settings": settings, "frozen": frozen, "parts": parts}
 
 
 def _shortest(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, tuple[str, ...]]]:
@@ -55,7 +57,7 @@ def _shortest(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, tuple[str, ..
 # --- in words ------------------------------------------------------------------------------------------------------
 def in_words(record: Mapping[str, Any], *, explain: bool = False) -> Iterator[str]:
     """What was assumed, a few lines; explain: every setting in a line of its own."""
-    yield "assumed (`gauge.holds(model, ...)` says what differs now):"
+    yield "assumed (`gauge.holds(model, ...)` says what differs now; switches of torch and the process stay):"
     yield f"  {_modes(record)}"
     yield f"  inputs: {'; '.join(_inputs(record)) or 'none'}"
     every = sorted({size for _, _, sizes, _ in record["tensors"] for size in sizes if size <= 0}, reverse=True)

@@ -112,7 +112,10 @@ def unfolded(certificate: Mapping[str, Any]) -> dict[str, Any]:
                 for pattern in owners
                 for owner, text in budget.rows((pattern, value))
             ],
-            "frozen": [name for pattern in certificate["assumed"]["frozen"] for (name,) in budget.rows((pattern,))],
+            **{
+                key: [name for pattern in certificate["assumed"][key] for (name,) in budget.rows((pattern,))]
+                for key in ("frozen", "parts")
+            },
         },
         "refused": [text for pattern in certificate["refused"] for (text,) in budget.texts((pattern,))],
         "ungauged": {

@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from gaugec.runtime.assumed import ENVIRONMENT, EVERY, OR_LEFT_OUT
-from gaugec.runtime.holders import holders, lookup, resolved
+from gaugec.runtime.holders import MADE, NAMES, holders, lookup, parts, resolved
 from gaugec.runtime.inputs import inputs
 from gaugec.runtime.names import plain
 from gaugec.runtime.ranges import fold
@@ -65,6 +65,7 @@ def differences(
     if not model.training and (EVERY, "training", "False") not in modes and ("", "training", "False") not in modes:
         found += [] if evaluated else ["the model is in eval mode, and was compiled as model.train() makes it"]
         rows = [row for row in rows if row[1] != "training"]
+    found += _parts(record, model)
     found += _settings(rows, model)
     found += _globals(record, model)
     found += _frozen(record, model)
@@ -121,6 +122,8 @@ def _settings(rows: Iterable[tuple[str, str, str]], model: nn.Module) -> list[st
         if thing is MISSING or not issubclass(kind, nn.Module):
             return MISSING if thing is MISSING else lookup(thing, name)
         own = vars(thing)
+        if name == NAMES:
+            return lookup(thing, name)
         if name in own:
             return own[name]
         if (kind, name) not in of_class:
@@ -163,6 +166,17 @@ def _global(module: str, chain: str, model: nn.Module) -> Any:
         if value is not MISSING:
             return value
     return MISSING
+
+
+def _parts(record: Mapping[str, Any], model: nn.Module) -> list[str]:
+    """Parts that are gone or new, but for those that the forward makes."""
+    then, now = set(record["parts"]), list(parts(model))
+    made = {part.removesuffix(MADE) for part in then if part.endswith(MADE)}
+    gone = [part for part in record["parts"] if part not in {*now, *(x + MADE for x in made)}]
+    new = [part for part in now if part not in then and part not in made]
+    return [f"the model has no part {part}" for part in fold(gone)] + [
+        f"the model has a part {part}, which it had not" for part in fold(new)
+    ]
 
 
 def _frozen(record: Mapping[str, Any], model: nn.Module) -> list[str]:

@@ -25,6 +25,8 @@ from gaugec.runtime.told import DEPTH, ENTRIES, MISSING, PLAIN, Missing
 
 HOLDERS = 50_000  # objects of one model
 TABLES = ("_parameters", "_buffers", "_modules")
+MADE = " (made by the forward)"  # behind a part
+NAMES = "__dict__"  # looked up: not a value, but which attributes there are
 
 
 class Holder(NamedTuple):
@@ -55,6 +57,14 @@ def modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     for path, module in model.named_modules():
         if "_orig_mod" not in dict(module.named_children()):
             yield (plain(f"{path}.").strip(".") if "_orig_mod" in path else path), module
+
+
+def parts(model: nn.Module) -> Iterator[str]:
+    """Every part and buffer of every module by its plain path, with a word where it is a buffer or None."""
+    for path, module in modules(model):
+        for table, word in (("_modules", ""), ("_buffers", " (a buffer)")):
+            for name, x in vars(module).get(table, {}).items():
+                yield f"{path}.{name}".lstrip(".") + (" (none)" if x is None else word)
 
 
 class _Walk:
@@ -113,7 +123,7 @@ class _Walk:
             if _holds_variables(value):
                 yield Holder(parent.path, chain, value, parent.thing, name)
         elif sort == "object":
-            if attributes(value):
+            if dictionary(value) is not None or attributes(value):
                 yield Holder(parent.path, chain, value, parent.thing, name)
         elif sort == "mapping":
             for number, (key, x) in enumerate(itertools.islice(value.items(), ENTRIES)):
@@ -186,6 +196,8 @@ def registered(namespace: Mapping[str, Any]) -> bool:
 
 def lookup(thing: Any, name: str) -> Any:
     """An attribute as it is written down, `MISSING` where nothing is; of a function, a variable that its code reads."""
+    if name == NAMES:
+        return tuple(sorted(attributes(thing)))
     kind = type(thing)  # not isinstance: it asks a thing for its class, which may run code of its own
     if kind is types.FunctionType:
         return _variable(thing, name)
@@ -237,6 +249,14 @@ def resolved(namespace: Mapping[str, Any], chain: str) -> Any:
     for name in others:
         value = MISSING if value is MISSING else lookup(value, name)
     return value
+
+
+def absent(thing: Any, name: str) -> bool:
+    """Has a module or an object nothing of that name: no attribute, no parameter or part, nothing of its class?"""
+    kind = type(thing)
+    if lookup(thing, name) is not MISSING or any(name in vars(each) for each in kind.__mro__):
+        return False
+    return not (issubclass(kind, nn.Module) and any(name in vars(thing).get(table, ()) for table in TABLES))
 
 
 def is_setting(value: Any) -> bool:

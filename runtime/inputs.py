@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from gaugec.runtime.holders import attributes, is_object, lookup
 from gaugec.runtime.told import DEPTH, told
 
+NESTED = 100  # containers inside each other
+
 
 def inputs(
     model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]
@@ -29,10 +31,10 @@ def inputs(
             first = next(other for other, x in tensors.items() if x is value)
             if first != name:
                 values[f"{name} itself"] = f"the same as {first}"
-        elif isinstance(value, Mapping) and value and depth < DEPTH:
+        elif isinstance(value, Mapping) and value and depth < NESTED:
             for key, item in value.items():
                 within(f"{name}[{key!r}]" if name else str(key), item, depth + 1)
-        elif isinstance(value, list | tuple) and value and depth < DEPTH:
+        elif isinstance(value, list | tuple) and value and depth < NESTED:
             for number, item in enumerate(value):
                 within(f"{name}[{number}]", item, depth + 1)
         else:

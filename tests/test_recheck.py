@@ -389,7 +389,8 @@ def test_escapes_in_a_certificate_do_not_reach_the_terminal(tmp_path: Path, sour
 
 
 RECORD: dict[str, Any] = {
-    "mode": "train", "settings": [], "globals": [], "tensors": [], "values": [], "frozen": [], "unknown": [],
+    "mode": "train", "settings": [], "globals": [], "tensors": [], "values": [], "frozen": [], "parts": [],
+    "unknown": [],
     "everywhere": {},
 }  # fmt: skip
 

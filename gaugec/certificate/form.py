@@ -83,6 +83,7 @@ _FORM: dict[str, Any] = {
         "tensors": [(str, str, _SHAPE, str)],
         "values": [(str, str)],
         "frozen": _TEXTS,
+        "parts": _TEXTS,
         "unknown": _TEXTS,
     },
     "witness": {"error": str, "control": str, "controls": int, "note": str},

@@ -51,6 +51,7 @@ def fixed_axes(asked: object, tensors: Mapping[str, Tensor], here: Inputs) -> Fi
     """
     words = [asked] if isinstance(asked, str) else list(asked) if isinstance(asked, Sequence) else [asked]
     numbers = numbers_of(*here)
+    tensors = {name: x for name, x in tensors.items() if id(x) in numbers}  # not those that torch sees no way to
     names: dict[Axis, str] = {}
     for name, x in tensors.items():
         names |= {place: f"{name}:{place[1]}" for place in _places(x, numbers) if place not in names}
@@ -61,7 +62,8 @@ def fixed_axes(asked: object, tensors: Mapping[str, Tensor], here: Inputs) -> Fi
             groups = _joined(groups, _one_size(word, tensors, numbers))
         else:
             still |= {f"{name}:{axis}": (numbers[id(tensors[name])], axis) for name, axis in _named(word, tensors)}
-    as_one = {"=".join(sorted(names[axis] for axis in group)): tuple(sorted(group)) for group in groups}
+    several = [group for group in groups if len(group) > 1]  # one tensor that is given twice has one size anyhow
+    as_one = {"=".join(sorted(names[axis] for axis in group)): tuple(sorted(group)) for group in several}
     return Fixed(dict(sorted(still.items())), dict(sorted(as_one.items())), names)
 
 
@@ -72,6 +74,8 @@ def _places(x: Tensor, numbers: Mapping[int, int]) -> list[Axis]:
 def _one_size(word: str, tensors: Mapping[str, Tensor], numbers: Mapping[int, int]) -> set[Axis]:
     """The axes that "x:0=y:0" calls one size."""
     sizes: dict[Axis, int] = {}
+    if len(set(word.split("="))) < 2:
+        raise _no_axis(word, tensors)
     for part in word.split("="):
         named = _named(part, tensors) if ":" in part else []
         if len(named) != 1:

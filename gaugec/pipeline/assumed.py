@@ -33,6 +33,7 @@ def assumed(traced: Trace, given: Taken) -> dict[str, Any]:
         "tensors": [(name, *facts(x, free.get(id(x)))) for name, x in tensors.items()],
         "values": list(values.items()),
         "frozen": [name for name, p in model.named_parameters() if not p.requires_grad],
+        "parts": list(read.parts),
         "unknown": list(read.unknown),
     }
     return folded(whole, read.common)

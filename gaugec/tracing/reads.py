@@ -28,7 +28,19 @@ from torch import nn
 from gaugec.model.context import as_trained
 from gaugec.model.source_files import home
 from gaugec.runtime.assumed import ENVIRONMENT
-from gaugec.runtime.holders import TABLES, Holder, attributes, holders, is_setting, lookup, registered
+from gaugec.runtime.holders import (
+    MADE,
+    NAMES,
+    TABLES,
+    Holder,
+    absent,
+    attributes,
+    holders,
+    is_setting,
+    lookup,
+    parts,
+    registered,
+)
 from gaugec.runtime.told import MISSING, told, variable
 
 ALL = "what the forward reads: it does not run here by itself, and all settings that there are were taken"
@@ -45,9 +57,9 @@ _DEEP = 3  # attributes of attributes of a global
 class Settings:
     """What a forward reads beside its tensors, as it was before it ran.
 
-    read: (path of a module, attribute, value).  common: attributes of which all modules that have them have one value.
-    globals: (module of Python, name, value).  unknown: what cannot be looked up again.  evaluated: was the model in
-    eval mode as a whole?
+    read: (path of a module, attribute, value).  parts: see `gaugec.runtime.holders.parts`.  common: attributes of which
+    all modules that have them have one value.  globals: (module of Python, name, value).  unknown: what cannot be
+    looked up again.  evaluated: was the model in eval mode as a whole?
     """
 
     read: tuple[tuple[str, str, str], ...] = ()
@@ -55,6 +67,7 @@ class Settings:
     globals: tuple[tuple[str, str, str], ...] = ()
     unknown: tuple[str, ...] = ()
     evaluated: bool = False
+    parts: tuple[str, ...] = ()
 
 
 class Reads:
@@ -69,6 +82,7 @@ class Reads:
         with as_trained(model):
             self.holders = list(holders(model))
             self.before = {key: told(value) for key, value in self._values()}
+        self.parts = dict.fromkeys(parts(model))
         self.classes = {type(module).__module__ for module in model.modules()}
         self.names: dict[int, set[str]] = {}
         self.codes: dict[types.CodeType, dict[str, Any]] = {}
@@ -80,7 +94,7 @@ class Reads:
     def _values(self) -> Iterator[tuple[tuple[int, str], Any]]:
         things = {id(holder.thing): holder.thing for holder in self.holders}
         for key, thing in things.items():
-            for name in attributes(thing) | (_HOOKS if _is_module(thing) else set()):
+            for name in (*(attributes(thing) | (_HOOKS if _is_module(thing) else set())), NAMES):
                 if name not in _OWN or name in _HOOKS or not _is_module(thing):
                     yield (key, name), lookup(thing, name)
 
@@ -95,6 +109,7 @@ class Reads:
     def __exit__(self, kind: object, *_: object) -> None:
         self.undo.close()
         self.complete = kind is None
+        self.parts |= {part + MADE: None for part in parts(self.model) if not {part, part + MADE} & self.parts.keys()}
         self.written |= {key for key, value in self._values() if told(value) != self.before.get(key)}
 
     @contextlib.contextmanager
@@ -163,7 +178,7 @@ class Reads:
         rows = self._attributes(set().union(*(names for _, names in loaded.values())), apart)
         unknown = self._unknown() if self.complete else [ALL]
         common = self._common_values({attribute for _, attribute, _ in rows})
-        return Settings(tuple(rows), common, tuple(named), tuple(unknown), self.evaluated)
+        return Settings(tuple(rows), common, tuple(named), tuple(unknown), self.evaluated, tuple(self.parts))
 
     def _attributes(self, looked_up: set[str], apart: Mapping[int, set[str]]) -> list[tuple[str, str, str]]:
         """Rows of what was read off the holders.
@@ -183,6 +198,8 @@ class Reads:
             elif self._whole(holder, names, taken):
                 taken.add(id(thing))
                 names |= own
+                if self.complete and (id(thing), NAMES) not in self.written:
+                    rows.append((holder.path, holder.named(NAMES), self.before[id(thing), NAMES]))
             if _is_module(thing):
                 names |= {"training", *hooks} | (self._class_settings(type(thing)) & looked_up)
                 names |= {name for name in own if (name, id(lookup(thing, name))) in shared}
@@ -190,7 +207,7 @@ class Reads:
                 value = lookup(thing, name)
                 if (id(thing), name) in self.written or _of_package(thing, name, value):
                     continue
-                if _recorded(name, value):
+                if _recorded(thing, name, value):
                     text = self.before.get((id(thing), name)) or told(value)
                     rows.append((holder.path, holder.named(name), text))
         return rows
@@ -224,7 +241,7 @@ class Reads:
             chain, _, name = attribute.rpartition(".")
             there = [(id(thing), lookup(thing, name)) for thing in by_chain.get(chain, ())]
             found = [(key, value) for key, value in there if value is not MISSING]
-            texts = {self.before.get((key, name)) or told(value) for key, value in found}
+            texts = {self.before.get((key, name)) or told(value) for key, value in found} or {told(MISSING)}
             if len(texts) == 1 and not any((key, name) in self.written for key, _ in found):
                 common[attribute] = texts.pop()
         return common
@@ -306,13 +323,16 @@ def _loaded(code: types.CodeType) -> tuple[set[str], set[str]]:
     return names, looked_up
 
 
-def _recorded(name: str, value: Any) -> bool:
-    """Is an attribute that was read a setting?  Of what every module has, only the hooks are."""
+def _recorded(thing: Any, name: str, value: Any) -> bool:
+    """Is an attribute that was read a setting?  Of what every module has, only the hooks are.
+
+    So is one that was asked for and is not there: it may come.
+    """
     if not name.isidentifier() or (name.startswith("__") and name.endswith("__")):
         return False
-    if name in _OWN and name not in _HOOKS:
+    if _is_module(thing) and name in _OWN and name not in _HOOKS:
         return False
-    return is_setting(value)
+    return is_setting(value) or (value is MISSING and not _is_function(thing) and absent(thing, name))
 
 
 def _of_package(thing: Any, name: str, value: Any) -> bool:

@@ -142,7 +142,8 @@ METADATA: dict[str, Any] = {
         "settings": [
             ("forward", "runtime:Units.forward", ("",)), ("forward", "torch:Linear.forward", ("maps.{0..2}",)),
         ],
-        "globals": [], "tensors": [("x", "float32", (0, 7), "")], "values": [], "frozen": [], "unknown": [],
+        "globals": [], "tensors": [("x", "float32", (0, 7), "")], "values": [], "frozen": [],
+        "parts": ["maps", "maps.{0..2}"], "unknown": [],
         "everywhere": {
             "_backward_hooks": "{}", "_backward_pre_hooks": "{}", "_forward_hooks": "{}", "_forward_pre_hooks": "{}",
             "training": "True",

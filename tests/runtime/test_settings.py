@@ -27,6 +27,7 @@ from gaugec.runtime import DDCAdamW, load
 from gaugec.runtime.assumed import in_words
 from gaugec.runtime.certificate import unfolded
 from gaugec.runtime.differences import differences
+from gaugec.runtime.holders import parts
 from gaugec.tracing.reads import Reads
 from runtime import handmade
 
@@ -298,8 +299,12 @@ def test_the_bytes_do_not_depend_on_hashing(spec: Path, tmp_path: Path) -> None:
     assert runs[0] == runs[1] and "aux_weight" in runs[0]
 
 
+def nothing_else() -> dict[str, Any]:
+    return {"values": [], "settings": [], "globals": [], "frozen": [], "parts": list(parts(Net()))}
+
+
 def test_a_free_axis_takes_any_size() -> None:
-    record = {"tensors": [("x", "float32", (0, 5), "")], "values": [], "settings": [], "globals": [], "frozen": []}
+    record = {"tensors": [("x", "float32", (0, 5), "")], **nothing_else()}
     whole = {"assumed": record, "parameters": {n: tuple(p.shape) for n, p in Net().named_parameters()}, "tied": {}}
     assert differences(whole, Net(), (inputs(9),), {}) == []
     words = "axis 1 of x was 5, is 4: no other size was looked at"
@@ -308,7 +313,7 @@ def test_a_free_axis_takes_any_size() -> None:
 
 def test_axes_that_are_free_as_one_have_one_size() -> None:
     tensors = [("x", "float32", (-1, 5), ""), ("y", "float32", (-1, 0, -2), ""), ("z", "float32", (-2,), "")]
-    record = {"tensors": tensors, "values": [], "settings": [], "globals": [], "frozen": []}
+    record = {"tensors": tensors, **nothing_else()}
     whole = {"assumed": record, "parameters": {n: tuple(p.shape) for n, p in Net().named_parameters()}, "tied": {}}
     known = {"args": (), "kwargs": dict(x=torch.randn(9, 5), y=torch.randn(9, 2, 3), z=torch.randn(3))}
     assert differences(whole, Net(), **known) == []

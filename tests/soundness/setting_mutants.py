@@ -110,6 +110,13 @@ def either(h: Tensor, bend: bool = False) -> Tensor:
     return bent(h) if bend else h
 
 
+def tried(m: Any, h: Tensor) -> Tensor:
+    try:
+        return h + m.bend
+    except AttributeError:
+        return h
+
+
 # --- changed later: what is there first, and what it becomes
 LATER: dict[str, tuple[Change, Change]] = {
     "a flag": (then(sets(bend=False), middle(lambda m, h: either(h, m.bend))), puts("bend", True)),
@@ -182,6 +189,41 @@ LATER: dict[str, tuple[Change, Change]] = {
     "the environment": (
         then(runs(lambda m: os.environ.pop(NAME, None)), middle(lambda m, h: either(h, NAME in os.environ))),
         runs(lambda m: os.environ.update({NAME: "1"})),
+    ),
+    "an attribute that was not there": (
+        middle(lambda m, h: either(h, getattr(m, "bend", False))), puts("bend", True),
+    ),
+    "an attribute that is tried": (middle(lambda m, h: tried(m, h)), puts("bend", 0.3)),
+    "an attribute that a config had not": (
+        then(sets(config=types.SimpleNamespace), middle(lambda m, h: either(h, getattr(m.config, "bend", False)))),
+        puts("config.bend", True),
+    ),
+    "an attribute that an object had not": (
+        then(sets(config=Options), middle(lambda m, h: either(h, hasattr(m.config, "more")))), puts("config.more", 1),
+    ),
+    "one more part in a row": (
+        then(sets(row=lambda: nn.Sequential(nn.ReLU())), middle(lambda m, h: m.row(h))),
+        runs(lambda m: m.row.append(nn.Tanh())),
+    ),
+    "a first part in a list": (
+        then(sets(row=nn.ModuleList), middle(lambda m, h: either(h, len(m.row) > 0))),
+        runs(lambda m: m.row.append(nn.Identity())),
+    ),
+    "a key of the parts": (
+        then(sets(row=nn.ModuleDict), middle(lambda m, h: either(h, "bend" in m.row))),
+        runs(lambda m: m.row.update({"bend": nn.Identity()})),
+    ),
+    "a part that was None": (
+        then(runs(lambda m: m.register_module("mid", None)), middle(lambda m, h: h if m.mid is None else m.mid(h))),
+        puts("mid", nn.Tanh()),
+    ),
+    "a buffer that was None": (
+        then(runs(lambda m: m.register_buffer("gate", None)), middle(lambda m, h: h if m.gate is None else h + m.gate)),
+        puts("gate", torch.tensor(0.3)),
+    ),
+    "the number of parts": (
+        middle(lambda m, h: either(h, len(list(m.children())) > 2)),
+        runs(lambda m: m.add_module("more", nn.Identity())),
     ),
     "another forward": (lambda m: None, method("middle", lambda m, h: bent(h))),
     "a hook": (lambda m: None, runs(lambda m: m.up.register_forward_hook(lambda mod, i, o: bent(o)))),
@@ -275,6 +317,10 @@ CALLS: dict[str, tuple[Change, dict[str, Any]]] = {
     "a value in a nested input": (
         tells(lambda x, o: o["deep"][0] == "b"), called(lambda: rows({"deep": ["a"]}), lambda: rows({"deep": ["b"]})),
     ),
+    "a type deep in a nested input": (
+        tells(lambda x, o: o["a"][0]["b"][0]["c"].dtype == torch.float32),
+        called(lambda: rows(nested(x2())), lambda: rows(nested(x2().float()))),
+    ),
     "an object": (
         tells(lambda x, o: o.bend), called(lambda: rows(Options()), lambda: rows(Options(True))),
     ),
@@ -283,6 +329,10 @@ CALLS: dict[str, tuple[Change, dict[str, Any]]] = {
 
 def x2() -> Tensor:
     return torch.randn(6, 2)
+
+
+def nested(x: Tensor) -> Any:
+    return {"a": [{"b": [{"c": x}]}]}
 
 
 def both() -> Inputs:

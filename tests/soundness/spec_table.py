@@ -29,8 +29,8 @@ class Outcome:
 
     @property
     def false(self) -> bool:
-        """Accepted, and not sound."""
-        return self.accepted and self.judged != "sound"
+        """Accepted, and not sound; what has no value anywhere (the judge finds none) is no function to change."""
+        return self.accepted and self.judged in ("unsound", "approximate")
 
     @property
     def false_proof(self) -> bool:

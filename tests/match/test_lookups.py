@@ -12,6 +12,7 @@ import pytest
 import torch
 from match import training
 from match.models import BATCH, OUT, UNITS, WIDTH, Net, RMSNorm, audit, counts, mlp, outcome
+from thinned import thinned
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -64,7 +65,7 @@ def units(run: Callable[[Any, Tensor], Tensor]) -> Net:
     return Net(run, **parts, order=ORDER, other=ORDER.flip(0), some=SOME)
 
 
-@pytest.mark.parametrize("name", PICKED)
+@pytest.mark.parametrize("name", thinned(PICKED, 2))
 def test_the_same_units_on_both_sides(name: str, spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
     gauge, run = PICKED[name]
     model, x = units(run), torch.randn(BATCH, WIDTH)
@@ -95,7 +96,7 @@ OTHERS: dict[str, Callable[[Any, Tensor], Tensor]] = {
 }
 
 
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("name", thinned(OTHERS, 2))
 def test_other_units_on_the_other_side(name: str, spec: str) -> None:
     compiled = audit(spec, units(OTHERS[name]), (torch.randn(BATCH, WIDTH),))
     assert not compiled.sites
@@ -154,7 +155,7 @@ ROWS: dict[str, tuple[dict[str, int], Callable[[Any, Tensor], Tensor]]] = {
 }
 
 
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("name", thinned(ROWS, 2))
 def test_rows_that_are_picked(name: str, spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
     expected, run = ROWS[name]
     model, x = tokens(run), torch.randn(BATCH, LENGTH, WIDTH)

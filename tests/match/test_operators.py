@@ -10,6 +10,7 @@ import pytest
 import torch
 from match.models import BATCH, UNITS, WIDTH, Net, audit, counts, mlp, spec_file
 from seeds import set_seed
+from thinned import thinned
 from torch import Tensor, nn
 from torch.nn import functional as F
 from unit_scale import unit_scale
@@ -50,7 +51,7 @@ SPELLINGS = {
 }
 
 
-@pytest.mark.parametrize("name", SPELLINGS)
+@pytest.mark.parametrize("name", thinned(SPELLINGS, 2))
 def test_spellings_that_mean_the_same(name: str, relu2: str) -> None:
     set_seed(1)
     compiled = audit(relu2, mlp(act=SPELLINGS[name]), x())
@@ -81,7 +82,7 @@ NEAR = {
 }
 
 
-@pytest.mark.parametrize("name", NEAR)
+@pytest.mark.parametrize("name", thinned(NEAR, 2))
 def test_what_is_near_is_refused(name: str, relu2: str) -> None:
     act, reason = NEAR[name]
     with pytest.raises(gaugec.MatchError) as caught:

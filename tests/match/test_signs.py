@@ -10,6 +10,7 @@ import pytest
 import torch
 from match.models import BATCH, UNITS, WIDTH, Net, audit, counts, mlp, spec_file
 from match.training import apart
+from thinned import thinned
 from torch import Tensor, nn
 from torch.nn import functional as F
 from unit_scale import unit_scale
@@ -41,7 +42,7 @@ RELU: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-@pytest.mark.parametrize("name", RELU)
+@pytest.mark.parametrize("name", thinned(RELU, 2))
 def test_a_relu_however_it_is_spelled(name: str) -> None:
     model = mlp(act=RELU[name])
     compiled = audit("relu_mlp", model, (x(),))
@@ -62,7 +63,7 @@ NEAR: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
 }
 
 
-@pytest.mark.parametrize("name", NEAR)
+@pytest.mark.parametrize("name", thinned(NEAR, 2))
 def test_what_is_near_a_relu(name: str) -> None:
     act, said = NEAR[name]
     with pytest.raises(gaugec.MatchError) as caught:

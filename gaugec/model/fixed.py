@@ -53,6 +53,7 @@ def fixed_axes(asked: object, tensors: Mapping[str, Tensor], here: Inputs) -> Fi
     numbers = numbers_of(*here)
     tensors = {name: x for name, x in tensors.items() if id(x) in numbers}  # not those that torch sees no way to
     names: dict[Axis, str] = {}
+    tensors = {name: x for name, x in tensors.items() if id(x) in numbers}  # not what an object of the guest's holds
     for name, x in tensors.items():
         names |= {place: f"{name}:{place[1]}" for place in _places(x, numbers) if place not in names}
     still: dict[str, Axis] = {}

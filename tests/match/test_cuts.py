@@ -10,6 +10,7 @@ import pytest
 import torch
 from match.models import BATCH, OUT, UNITS, WIDTH, Net, audit, counts, mlp
 from match.training import apart, loss_of
+from thinned import thinned
 from torch import Tensor, nn
 
 import gaugec
@@ -74,7 +75,7 @@ def _cast(y: Tensor) -> Tensor:
         return y.tanh()
 
 
-@pytest.mark.parametrize("name", KEPT)
+@pytest.mark.parametrize("name", thinned(KEPT, 2))
 def test_a_cut_at_what_is_kept(name: str, spec: str) -> None:
     model = mlp(after=KEPT[name], mean=torch.zeros(OUT))
     compiled = audit(spec, model, (x(),))
@@ -82,7 +83,7 @@ def test_a_cut_at_what_is_kept(name: str, spec: str) -> None:
     assert apart(compiled, model, x()) <= 1e-10
 
 
-@pytest.mark.parametrize("name", KEPT)
+@pytest.mark.parametrize("name", thinned(KEPT, 2))
 def test_nothing_of_a_cut_is_lost_on_the_way(name: str) -> None:
     """The traced program has the gradient that the model has."""
     model = mlp(after=KEPT[name], mean=torch.zeros(OUT))
@@ -106,7 +107,7 @@ MOVED: dict[str, After | Callable[..., Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", MOVED)
+@pytest.mark.parametrize("name", thinned(MOVED, 2))
 def test_a_cut_at_what_moves(name: str) -> None:
     with pytest.raises(gaugec.MatchError) as caught:
         gaugec.compile("relu_mlp", mlp(MOVED[name]), (x(),))

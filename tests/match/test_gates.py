@@ -10,6 +10,7 @@ import pytest
 import torch
 from match.models import Net, audit, counts, spec_file
 from match.training import apart
+from thinned import thinned
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -78,7 +79,7 @@ SOUND: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", SOUND)
+@pytest.mark.parametrize("name", thinned(SOUND, 2))
 def test_both_factors_move(name: str, gates: str) -> None:
     make, shape, gauge = SOUND[name]
     model, x = make(), torch.randn(*shape)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from match.models import Attention, Net, audit, counts, rope_halves, same
 from match.training import apart
+from thinned import thinned
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -77,7 +78,7 @@ OTHERS: dict[str, tuple[Way, str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("name", thinned(OTHERS, 2))
 def test_what_is_no_length(name: str, spec: str) -> None:
     on_q, reason = OTHERS[name]
     compiled = audit(spec, Attention(on_q=on_q, on_k=same), (tokens(),))
@@ -93,6 +94,6 @@ ALSO: dict[str, Way] = {
 }
 
 
-@pytest.mark.parametrize("name", ALSO)
+@pytest.mark.parametrize("name", thinned(ALSO, 2))
 def test_what_bends_or_mixes(name: str, spec: str) -> None:
     assert counts(audit(spec, Attention(on_q=ALSO[name], on_k=same), (tokens(),))) == {"value_rotation": 1}

@@ -8,7 +8,6 @@ import pytest
 import torch
 from match.models import Attention, angles, audit, counts, rope_halves, rope_pairs
 from match.training import apart
-from thinned import thinned
 from torch import Tensor
 
 pytestmark = pytest.mark.usefixtures("double")
@@ -88,7 +87,7 @@ OTHERS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor], 
 }
 
 
-@pytest.mark.parametrize("name", thinned(OTHERS, 2))
+@pytest.mark.parametrize("name", OTHERS)
 def test_what_is_no_rotation_may_not(name: str, spec: str) -> None:
     on_q, on_k, reason = OTHERS[name]
     compiled = audit(spec, Attention(on_q=on_q, on_k=on_k), (tokens(),))

@@ -63,7 +63,7 @@ NEAR: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
 }
 
 
-@pytest.mark.parametrize("name", thinned(NEAR, 2))
+@pytest.mark.parametrize("name", NEAR)
 def test_what_is_near_a_relu(name: str) -> None:
     act, said = NEAR[name]
     with pytest.raises(gaugec.MatchError) as caught:

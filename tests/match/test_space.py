@@ -124,7 +124,7 @@ NEAR: dict[str, tuple[Callable[[], Net], str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", thinned(NEAR, 2))
+@pytest.mark.parametrize("name", NEAR)
 def test_what_is_near_is_refused(name: str) -> None:
     make, reason = NEAR[name]
     with pytest.raises(gaugec.MatchError, match="relu_rescale finds no site") as caught:

@@ -51,7 +51,6 @@ def fixed_axes(asked: object, tensors: Mapping[str, Tensor], here: Inputs) -> Fi
     """
     words = [asked] if isinstance(asked, str) else list(asked) if isinstance(asked, Sequence) else [asked]
     numbers = numbers_of(*here)
-    tensors = {name: x for name, x in tensors.items() if id(x) in numbers}  # not those that torch sees no way to
     names: dict[Axis, str] = {}
     tensors = {name: x for name, x in tensors.items() if id(x) in numbers}  # not what an object of the guest's holds
     for name, x in tensors.items():

@@ -57,7 +57,7 @@ def _shortest(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, tuple[str, ..
 # --- in words ------------------------------------------------------------------------------------------------------
 def in_words(record: Mapping[str, Any], *, explain: bool = False) -> Iterator[str]:
     """What was assumed, a few lines; explain: every setting in a line of its own."""
-    yield "assumed (`gauge.holds(model, ...)` says what differs now; switches of torch and the process stay):"
+    yield "assumed (`gauge.holds(model, ...)` says what differs now):"
     yield f"  {_modes(record)}"
     yield f"  inputs: {'; '.join(_inputs(record)) or 'none'}"
     every = sorted({size for _, _, sizes, _ in record["tensors"] for size in sizes if size <= 0}, reverse=True)
@@ -81,6 +81,7 @@ def in_words(record: Mapping[str, Any], *, explain: bool = False) -> Iterator[st
         names = [f"{name} of {module} {value}" for module, name, value in record["globals"]]
         yield f"  globals: {_few(names, explain)}"
     yield from (f"  not looked up again: {text}" for text in record["unknown"])
+    yield "  never looked up: switches of torch and of the process, numbers read out of tensors that are no parameters"
 
 
 def _modes(record: Mapping[str, Any]) -> str:

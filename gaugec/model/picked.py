@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 COUNTED = torch.int32
+COUNTS = torch.ops.aten.arange  # what makes it
 """The type of numbers that are counted out: it picks as int64 does, and models count in that."""
 _MOST = torch.iinfo(COUNTED).max
 
@@ -41,4 +42,4 @@ def _counted(item: Any, x: Tensor) -> Any:
     return torch.arange(numbers.start, numbers.stop, numbers.step, dtype=COUNTED, device=x.device)
 
 
-__all__ = ["COUNTED", "Picked"]
+__all__ = ["COUNTED", "COUNTS", "Picked"]

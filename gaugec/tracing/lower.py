@@ -27,7 +27,7 @@ from gaugec.laws.functions import recognise
 from gaugec.model.interfaces import hooked, leaves, storage, tree_unflatten
 from gaugec.model.memory import parts, share_memory
 from gaugec.model.outputs import EVERY, Counted, Name, named
-from gaugec.model.picked import COUNTED
+from gaugec.model.picked import COUNTED, COUNTS
 from gaugec.model.source_files import home
 from gaugec.operators import aten_kind
 from gaugec.tracing import aten_choices, aten_layers, aten_views, aten_windows  # noqa: F401  (they register rows)
@@ -164,7 +164,8 @@ class _Program:
                 return b.opaque(f"{name} (rounded)", [], shape)
             if not known or any(isinstance(x, float) and not math.isfinite(x) for x in args):
                 made = b.opaque(name, data, shape)
-                if name == "aten.arange" and node.meta["val"].dtype == COUNTED and all(type(n) is int for n in args):
+                counts = getattr(node.target, "overloadpacket", None) is COUNTS and all(type(n) is int for n in args)
+                if counts and node.meta["val"].dtype == COUNTED:
                     b.counted[made.node] = range(*args)
                 return made
         if kind == "truth" and not all(_floating(n) for n in node.all_input_nodes):

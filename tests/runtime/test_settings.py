@@ -325,6 +325,7 @@ def test_axes_that_are_free_as_one_have_one_size() -> None:
         "  inputs: x float32 [a, 5]; y float32 [a, *, b]; z float32 [b]",
         "          *: any size; a, b: any size that is one wherever the letter stands; "
         "every other size is the only one that was looked at",
+        "  never looked up: switches of torch and of the process, numbers read out of tensors that are no parameters",
     ]
 
 

@@ -170,10 +170,9 @@ def _global(module: str, chain: str, model: nn.Module) -> Any:
 
 def _parts(record: Mapping[str, Any], model: nn.Module) -> list[str]:
     """Parts that are gone or new, but for those that the forward makes."""
-    then, now = set(record["parts"]), list(parts(model))
-    made = {part.removesuffix(MADE) for part in then if part.endswith(MADE)}
-    gone = [part for part in record["parts"] if part not in {*now, *(x + MADE for x in made)}]
-    new = [part for part in now if part not in then and part not in made]
+    then, now = set(record["parts"]), dict.fromkeys(parts(model))
+    gone = [part for part in record["parts"] if part not in now and not part.endswith(MADE)]
+    new = [part for part in now if not {part, part + MADE} & then]
     return [f"the model has no part {part}" for part in fold(gone)] + [
         f"the model has a part {part}, which it had not" for part in fold(new)
     ]

@@ -25,6 +25,7 @@ from gaugec.language import tree as t
 
 TOLERANCE = 1e-9  # of the largest intermediate value: rounding stays far below, real changes are far above
 SAMPLES = 9
+NO_VALUE = "no point has a value"
 
 
 @dataclass(frozen=True)
@@ -351,7 +352,7 @@ def _judged(gauge: t.Gauge, seed: int, samples: int, *, without: bool) -> Judgem
         if not orders:
             return Judgement("unsound", "acting twice is not acting by the product")
     if not all(compared.values()):
-        return Judgement("unjudged", "no point has a value")
+        return Judgement("unjudged", NO_VALUE)
     return Judgement("sound") if moves else Judgement("unsound", "nothing moves")
 
 

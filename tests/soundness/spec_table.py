@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from soundness.judge import judge
+from soundness.judge import NO_VALUE, judge
 from soundness.mutations import KINDS
 from soundness.spec_mutants import Mutant
 
@@ -29,8 +29,8 @@ class Outcome:
 
     @property
     def false(self) -> bool:
-        """Accepted, and not sound; what has no value anywhere (the judge finds none) is no function to change."""
-        return self.accepted and self.judged in ("unsound", "approximate")
+        """Accepted, and not sound; what has no value at any point of the judge's is no function to change."""
+        return self.accepted and self.judged != "sound" and self.reason != NO_VALUE
 
     @property
     def false_proof(self) -> bool:

@@ -42,14 +42,15 @@ class DDCAdamW(GaugeOptimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 1e-2,
-        frame_every: int = 1,
+        frame_every: int = 10,
         pooling: bool = True,
         compile: bool = False,
         model: nn.Module | None = None,
+        orbit: str = "pinned",
     ) -> None:
         if not lr >= 0 or not weight_decay >= 0 or not eps > 0:
             raise ValueError(f"lr and weight_decay are not negative, eps is positive: {lr}, {weight_decay}, {eps}")
         if not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"betas lie in [0, 1): {betas}")
         defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
-        super().__init__(named_parameters, gauge, defaults, frame_every, pooling, compile, model)
+        super().__init__(named_parameters, gauge, defaults, frame_every, pooling, compile, model, orbit)

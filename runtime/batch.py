@@ -7,7 +7,7 @@ is copied, and a step goes through them by tiles.  Not here: what a step does, l
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -29,7 +29,7 @@ class Batch:
 
     keys: the places; slots: slot -> one parameter for each place; groups: slot -> param group.
     off: gauges that are not in force; live: gauge -> where it has a canonical form, [batch, copies, size]; lost: where
-    it had one, and has none any more, since somebody looked.
+    it had one, and has none any more, since somebody looked.  homes: where shifts began, on pinned orbits: coefficients.
     state: what the update rule keeps, in canonical coordinates: name -> slot -> [batch, ...]; step: steps taken.
     """
 
@@ -43,6 +43,7 @@ class Batch:
     state: dict[str, Tensors] = field(default_factory=dict)
     step: int = 0
     lost: Tensors = field(default_factory=dict)
+    homes: Tensors = field(default_factory=dict)
     _tiles: list[Tile] | None = None
 
     def values(self) -> dict[str, list[Tensor]]:
@@ -68,14 +69,25 @@ class Batch:
         """Solve for the scales anew; those of units without a canonical form are held."""
         held = None if self.frame is None else self.frame.scales
         self.frame = self.component.frame(self.params(), held, self.live, self.off, self.far)
-        for name, live in self.frame.live.items():
-            lost = self.live[name] & ~live
+        self.watched(self.frame.live)
+
+    def watched(self, live: Tensors) -> None:
+        """Remember where there is a canonical form now, and where there is none any more."""
+        for name, here in live.items():
+            lost = self.live[name] & ~here
             self.lost[name] = self.lost[name] | lost if name in self.lost else lost
-        self.live = self.frame.live
+        self.live = dict(live)
 
     def trainable(self, slot: str) -> bool:
         """Whether the slot's parameters are stepped; those of one batch are alike."""
         return self.slots[slot][0].requires_grad
+
+    def write(self, values: Tensors, slots: Collection[str]) -> None:
+        """Put values of `params`, which were changed in place, into the parameters of these slots."""
+        for slot in slots:
+            for p, x in zip(self.slots[slot], values[slot]):
+                if p.data_ptr() != x.data_ptr():
+                    p.copy_(x)
 
     def tiles(self) -> list[Tile]:
         """What a step takes at a time: runs of slots, and of rows of a large slot where the compiler lets it."""
@@ -94,8 +106,10 @@ class Batch:
             if self.frame is not None:
                 scales = {name: value[here] for name, value in self.frame.scales.items()}
                 powers = {n: {p: value[here] for p, value in each.items()} for n, each in self.frame.powers.items()}
-                one.frame = Frame(scales, powers, self.frame.off, one.live)
+                live = {name: value[here] for name, value in self.frame.live.items()}
+                one.frame = Frame(scales, powers, self.frame.off, live)
             one.state = {n: {slot: value[here] for slot, value in each.items()} for n, each in self.state.items()}
+            one.homes = {name: value[here] for name, value in self.homes.items()}
             one.step = self.step
             out.append(one)
         return out

@@ -8,10 +8,17 @@ kernel, but sorts its arguments by device first, which for one small tensor take
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
 DEVICES = ("cpu", "cuda")  # where the fused kernel is known to be
+
+
+@lru_cache(maxsize=64)
+def _number(step: int, device: torch.device) -> Tensor:
+    return torch.tensor(float(step), device=device)
 
 
 def adam(
@@ -23,8 +30,9 @@ def adam(
     lr: float,
     betas: tuple[float, float],
     eps: float,
+    decay: float,
 ) -> None:
-    """Subtract Adam's step number `step` (from 1), without decay, from x and update both moments, all in place.
+    """Take AdamW's step number `step`, from 1: x and both moments are updated in place.
 
     All tensors have one shape and one floating point dtype, on a device of `DEVICES`.
     """
@@ -34,11 +42,11 @@ def adam(
         [first],
         [second],
         [],
-        [torch.tensor(float(step), device=x.device)],
+        [_number(step, x.device)],
         lr=lr,
         beta1=betas[0],
         beta2=betas[1],
-        weight_decay=0.0,
+        weight_decay=decay,
         eps=eps,
         amsgrad=False,
         maximize=False,

@@ -21,8 +21,13 @@ from gaugec.runtime.gauge import Gauge, check, code_hash
 from gaugec.runtime.listed import listed
 from gaugec.runtime.names import by_name
 from gaugec.runtime.rules.rule import UpdateRule
-from gaugec.runtime.step import Stepper, plain
+from gaugec.runtime.horizontal import Horizontal
+from gaugec.runtime.pinned import Pinned
+from gaugec.runtime.stepper import Stepper, plain
 from gaugec.runtime.watch import Watch
+
+
+ORBITS: dict[str, type[Stepper]] = {each.orbit: each for each in (Pinned, Horizontal)}
 
 
 class GaugeOptimizer(torch.optim.Optimizer):
@@ -44,8 +49,11 @@ class GaugeOptimizer(torch.optim.Optimizer):
         pooling: bool,
         compile: bool,
         model: nn.Module | None = None,
+        orbit: str = "pinned",
     ) -> None:
         _check_frame_every(frame_every)
+        if orbit not in ORBITS:
+            raise ValueError(f"orbit is one of {', '.join(map(repr, ORBITS))}, not {orbit!r}")
         components = getattr(gauge, "components", None)
         if components is None:
             raise TypeError("gauge should be what gaugec.compile or gaugec.runtime.load returns")
@@ -55,7 +63,7 @@ class GaugeOptimizer(torch.optim.Optimizer):
         if compile:
             fuse.check()
         super().__init__(named(named_parameters), defaults)
-        self._bind(gauge, Stepper(self.rule, frame_every, pooling, compile))
+        self._bind(gauge, ORBITS[orbit](self.rule, frame_every, pooling, compile))
         off, singular = self._bound.off, self._bound.singular
         if off:
             shown = "; ".join(off[:8])
@@ -137,16 +145,18 @@ class GaugeOptimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        i = 0
+        i, present = 0, list[Batch]()
         while i < len(self.batches):
             batch = self.batches[i]
-            present = [any(p[j].grad is not None for p in batch.slots.values()) for j in range(len(batch.keys))]
-            if any(present) and not all(present):
+            there = [any(p[j].grad is not None for p in batch.slots.values()) for j in range(len(batch.keys))]
+            if any(there) and not all(there):
                 self.batches[i : i + 1] = batch.parts()
                 continue
-            if all(present):
-                self.stepper.advance(batch, self.param_groups)
+            if all(there):
+                present.append(batch)
             i += 1
+        if present:
+            self.stepper.advance(present, self.param_groups)
         plain(self.rule, self.param_groups, self.gauged, self.state)
         return loss
 
@@ -199,7 +209,7 @@ class GaugeOptimizer(torch.optim.Optimizer):
         return {
             "defaults": self.defaults,
             "param_groups": self.param_groups,
-            "stepper": (stepper.frame_every, stepper.pooling, stepper.compile),
+            "stepper": (stepper.orbit, stepper.frame_every, stepper.pooling, stepper.compile),
             "source": source,
             "saved": GaugeOptimizer.state_dict(self),
         }
@@ -212,7 +222,8 @@ class GaugeOptimizer(torch.optim.Optimizer):
         super().__setstate__(
             {"defaults": state["defaults"], "state": defaultdict(dict), "param_groups": state["param_groups"]}
         )
-        self._bind(Gauge(state["source"]), Stepper(self.rule, *state["stepper"]))
+        orbit, *settings = state["stepper"]
+        self._bind(Gauge(state["source"]), ORBITS[orbit](self.rule, *settings))
         self.load_state_dict(state["saved"])
 
 

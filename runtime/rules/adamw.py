@@ -19,13 +19,12 @@ from torch import Tensor
 from torch.optim.adamw import adamw
 
 from gaugec.runtime import kernels
-from gaugec.runtime.rules.rule import Averaging, Number, Settings, State, UpdateRule, add_ratio, blend
+from gaugec.runtime.rules.rule import Averaging, Direction, Number, Settings, State, UpdateRule, blend
 
 
 class Numbers(NamedTuple):
-    """ηλ, 1 − β₁, 1 − β₂, η / (1 − β₁ᵗ), (1 − β₂ᵗ)^(−1/2), ε."""
+    """1 − β₁, 1 − β₂, η / (1 − β₁ᵗ), (1 − β₂ᵗ)^(−1/2), ε."""
 
-    decay: float
     first: float
     second: float
     rate: float
@@ -35,38 +34,35 @@ class Numbers(NamedTuple):
 
 def numbers(group: Settings, step: int) -> Numbers:
     """The numbers of a step."""
-    lr, (beta1, beta2) = float(group["lr"]), group["betas"]
-    rate, correction = lr / (1 - beta1**step), (1 - beta2**step) ** -0.5
-    return Numbers(lr * group["weight_decay"], 1 - beta1, 1 - beta2, rate, correction, group["eps"])
+    beta1, beta2 = group["betas"]
+    rate, correction = float(group["lr"]) / (1 - beta1**step), (1 - beta2**step) ** -0.5
+    return Numbers(1 - beta1, 1 - beta2, rate, correction, group["eps"])
+
+
+def decay(group: Settings) -> float:
+    """ηλ."""
+    return float(group["lr"] * group["weight_decay"])
 
 
 def update(
-    gradient: Tensor,
-    point: Tensor,
-    state: State,
-    numbers: Sequence[Number],
-    pool: Averaging,
-    unpool: Averaging,
-    out: Tensor | None = None,
-    room: Tensor | None = None,
-) -> Tensor:
-    """AdamW's step: see `rule.Update`."""
-    decay, first, second, rate, correction, eps = numbers
-    step = torch.mul(point, -decay, out=out)
+    gradient: Tensor, state: State, numbers: Sequence[Number], pool: Averaging, room: Tensor | None = None
+) -> Direction:
+    """AdamW's direction: see `rule.Update`."""
+    first, second, rate, correction, eps = numbers
     blend(state["exp_avg"], gradient, first)
     squares = pool(torch.mul(gradient, gradient, out=room))
     blend(state["exp_avg_sq"], squares, second)
     roots = torch.sqrt(state["exp_avg_sq"], out=None if room is None else squares).mul_(correction).add_(eps)
-    return add_ratio(step, state["exp_avg"], unpool(roots), -rate)
+    return Direction(-rate, state["exp_avg"], roots)
 
 
-def unpooled(gradient: Tensor, point: Tensor, state: State, group: Settings, step: int, out: Tensor) -> bool:
+def kernel(out: Tensor, gradient: Tensor, state: State, group: Settings, step: int, decays: bool) -> bool:
     """The same step by torch's kernel, where there is one."""
     if out.device.type not in kernels.DEVICES:
         return False
-    torch.mul(point, -float(group["lr"]) * group["weight_decay"], out=out)
+    weight = group["weight_decay"] if decays else 0.0
     first, second = state["exp_avg"], state["exp_avg_sq"]
-    kernels.adam(out, gradient, first, second, step, float(group["lr"]), group["betas"], group["eps"])
+    kernels.adam(out, gradient, first, second, step, float(group["lr"]), group["betas"], group["eps"], weight)
     return True
 
 
@@ -93,4 +89,4 @@ def plain(params: Sequence[Tensor], gradients: Sequence[Tensor], states: Sequenc
     )
 
 
-ADAMW = UpdateRule({"exp_avg": False, "exp_avg_sq": True}, numbers, update, plain, unpooled)
+ADAMW = UpdateRule({"exp_avg": False, "exp_avg_sq": True}, numbers, update, plain, decay, kernel)

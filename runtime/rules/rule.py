@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -22,37 +22,49 @@ Number = float | Tensor
 Averaging = Callable[[Tensor], Tensor]
 
 
+class Direction(NamedTuple):
+    """Where a rule steps to, without decay: weight * above / below; without `below`, weight * above.
+
+    above: shaped like the gradient; it may be a tensor of the state, and is only read.
+    below: shaped like what `pool` returns; new, or in the room that the rule was given: it may be written over.
+    """
+
+    weight: Number
+    above: Tensor
+    below: Tensor | None = None
+
+
 class Update(Protocol):
-    """The step in canonical coordinates, which is added to the point; learning rate and decay are in it."""
+    """The direction of a step in canonical coordinates; the learning rate is in it, decay is not."""
 
     def __call__(
-        self,
-        gradient: Tensor,
-        point: Tensor,
-        state: State,
-        numbers: Sequence[Number],
-        pool: Averaging,
-        unpool: Averaging,
-        out: Tensor | None = None,
-        room: Tensor | None = None,
-    ) -> Tensor:
-        """Return the step and update the state in place.
+        self, gradient: Tensor, state: State, numbers: Sequence[Number], pool: Averaging, room: Tensor | None = None
+    ) -> Direction:
+        """Return the direction and update the state in place.
 
-        gradient, point: [batch, *shape] of one slot, or some of its rows, in canonical coordinates; only read.
+        gradient: of one slot, or some of its rows, in canonical coordinates; only read.
         state: by name, shaped like the gradient, or where it is pooled like what `pool` returns.
-        numbers: what `UpdateRule.numbers` gave.  pool: averages squares [batch, *shape] over what compact elements mix.
-        unpool: spreads what has the shape of pooled squares over [batch, *shape] again; may write over `room`.
-        out: memory for the step; room: memory shaped like the gradient for anything.  Both or neither is given.
+        numbers: what `UpdateRule.numbers` gave.  pool: averages squares over what compact elements mix.
+        room: memory shaped like the gradient for anything, in an eager step.
         """
         ...
 
 
-class Unpooled(Protocol):
-    """The same step by a faster way that only serves where nothing is pooled; False where it does not serve at all."""
+class Kernel(Protocol):
+    """A whole step by a faster way that only serves where nothing is pooled; False where it does not serve at all."""
 
-    def __call__(self, gradient: Tensor, point: Tensor, state: State, group: Settings, step: int, out: Tensor) -> bool:
-        """Write the step to `out` and update the state in place; group: the settings; step: its number, from 1."""
+    def __call__(
+        self, out: Tensor, gradient: Tensor, state: State, group: Settings, step: int, decays: bool
+    ) -> bool:
+        """Add the step to `out` and update the state in place; decays: whether `out` is shrunk before.
+
+        group: the settings; step: its number, from 1.
+        """
         ...
+
+
+def _never(group: Settings) -> float:
+    return 0.0
 
 
 @dataclass(frozen=True)
@@ -61,16 +73,18 @@ class UpdateRule:
 
     state: the tensors that are kept of a parameter, by the names under which they are saved -> whether they are pooled.
     numbers: (settings of a param group, number of the step, from 1) -> the numbers of this step.
-    update: the step of one slot.  unpooled: a faster way where nothing is pooled, if there is one.
+    update: the direction of one slot.  kernel: a faster way where nothing is pooled, if there is one.
     plain: steps the parameters that no gauge moves, in place: (parameters, gradients, their states, settings); a state
         has the entries of `state`, shaped like the parameter, and `step`, which counts the steps, on its device.
+    decay: settings -> by what part of itself a parameter shrinks in a step, beside its direction.
     """
 
     state: Mapping[str, bool]
     numbers: Callable[[Settings, int], Sequence[float]]
     update: Update
     plain: Callable[[Sequence[Tensor], Sequence[Tensor], Sequence[State], Settings], None]
-    unpooled: Unpooled | None = None
+    decay: Callable[[Settings], float] = _never
+    kernel: Kernel | None = None
 
 
 def blend(x: Tensor, y: Tensor, weight: Number) -> None:
@@ -81,8 +95,10 @@ def blend(x: Tensor, y: Tensor, weight: Number) -> None:
         x.lerp_(y, weight)
 
 
-def add_ratio(x: Tensor, above: Tensor, below: Tensor, weight: Number) -> Tensor:
-    """Return x + weight * above / below, in place."""
-    if isinstance(weight, Tensor):
-        return x.add_(weight * (above / below))
-    return x.addcdiv_(above, below, value=weight)
+def add(x: Tensor, direction: Direction, unpool: Averaging) -> Tensor:
+    """Return x + the direction, in place; unpool: spreads what is pooled over the shape of x."""
+    weight, above, below = direction
+    if below is None:
+        return x.add_(weight * above) if isinstance(weight, Tensor) else x.add_(above, alpha=weight)
+    below = unpool(below)
+    return x.add_(weight * (above / below)) if isinstance(weight, Tensor) else x.addcdiv_(above, below, value=weight)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gaugec.runtime.optimizer import GaugeOptimizer
-from gaugec.runtime.rules.rule import Averaging, Number, Settings, State, UpdateRule
+from gaugec.runtime.rules.rule import Averaging, Direction, Number, Settings, State, UpdateRule
 from runtime import handmade
 from runtime.test_equivariance import build, train
 
@@ -21,18 +21,11 @@ def numbers(group: Settings, step: int) -> Sequence[float]:
 
 
 def update(
-    gradient: Tensor,
-    point: Tensor,
-    state: State,
-    numbers: Sequence[Number],
-    pool: Averaging,
-    unpool: Averaging,
-    out: Tensor | None = None,
-    room: Tensor | None = None,
-) -> Tensor:
+    gradient: Tensor, state: State, numbers: Sequence[Number], pool: Averaging, room: Tensor | None = None
+) -> Direction:
     lr, momentum = numbers
     state["momentum"].mul_(momentum).add_(gradient)
-    return torch.mul(state["momentum"], -lr, out=out)
+    return Direction(-lr, state["momentum"])
 
 
 def plain(params: Sequence[Tensor], gradients: Sequence[Tensor], states: Sequence[State], group: Settings) -> None:

@@ -1,0 +1,131 @@
+"""The chart that pinned steps are taken in: what one tensor of a component is multiplied by, and what it decays to.
+
+A chart is read off a frame once and stays. Its tensors have the parameter's axes, of length one where nothing depends
+on them, so that they broadcast against any rows of it. Not here: steps, pins.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gaugec.runtime.batch import Batch
+from gaugec.runtime.layout import Tensors, contiguous, cut, spread
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Of one tensor at some places, in the dtype of the steps; the first axis of every tensor here is that of places.
+
+    factors: what a gradient is multiplied by, one after the other, and a step that goes back.
+    centre: what the parameter decays to, where that is not zero.
+    """
+
+    factors: tuple[Tensor, ...]
+    centre: Tensor | None
+
+    def at(self, place: int) -> Chart:
+        """The chart of one place."""
+        here = slice(place, place + 1)
+        return Chart(tuple(f[here] for f in self.factors), None if self.centre is None else self.centre[here])
+
+
+def charts(batch: Batch, homes: Mapping[str, Tensor]) -> dict[str, Chart]:
+    """The charts of a batch's tensors; homes: of every shift, the coefficient that parameters decay to."""
+    assert batch.frame is not None
+    out = {}
+    for slot, x in batch.params().items():
+        factors: list[Tensor] = []
+        for part, gauge, power in batch.component.pull_powers.get(slot, ()):
+            factor = torch.ones_like(x)
+            cut({slot: factor}, part).mul_(spread(batch.frame.powers[gauge][power], part))
+            factor = _reduced(factor)
+            same = [i for i, each in enumerate(factors) if each.shape == factor.shape]
+            if same:
+                factors[same[0]] = factors[same[0]] * factor
+            elif not bool((factor == 1).all()):
+                factors.append(factor)
+        centre = torch.full_like(x, -batch.component.offsets.get(slot, 0.0))
+        for gauge, home in homes.items():
+            for row, part in batch.component.by_name[gauge].parts:
+                if row.slot == slot:
+                    cut({slot: centre}, part).add_(spread(home.to(centre.dtype), part), alpha=row.power)
+        centre = _reduced(centre)
+        out[slot] = Chart(tuple(factors), centre if bool(centre.any()) else None)
+    return out
+
+
+def joined(parts: Sequence[Chart]) -> Chart | None:
+    """Charts of several places as one; None where they are not of one form."""
+    if len({(len(each.factors), each.centre is None) for each in parts}) > 1:
+        return None
+    factors = [_together([each.factors[i] for each in parts]) for i in range(len(parts[0].factors))]
+    centres = [each.centre for each in parts if each.centre is not None]
+    return Chart(tuple(factors), _together(centres) if centres else None)
+
+
+def _together(parts: Sequence[Tensor]) -> Tensor:
+    """Join tensors [places, ...] of which some are of length one where others are not."""
+    shape = torch.broadcast_shapes(*[x.shape[1:] for x in parts])
+    return torch.cat([x.expand(x.shape[0], *shape) for x in parts])
+
+
+def _reduced(x: Tensor) -> Tensor:
+    """The same with length one along all axes but the first along which it is constant."""
+    for axis in range(1, x.dim()):
+        first = x.narrow(axis, 0, 1)
+        if x.shape[axis] > 1 and bool((x == first).all()):
+            x = first
+    return x.contiguous()
+
+
+@dataclass(frozen=True)
+class Run:
+    """Whole rows of a tensor, and how they are seen where squares are averaged.
+
+    rows: from and to.  sizes: of the axes in the order of the memory, without places; averaged: which of them are
+    averaged over.  start, count: where their averages stand in what `Component.pool` returns.  unit: rows that a step
+    may not divide.
+    """
+
+    rows: tuple[int, int]
+    sizes: tuple[int, ...]
+    averaged: tuple[bool, ...]
+    start: int
+    count: int
+    unit: int
+
+
+def runs(component: object, slot: str, shape: Sequence[int]) -> list[Run] | None:
+    """The pools of a tensor as runs of whole rows; None where they are not such runs."""
+    pieces, out, start = component.pieces[slot], [], 0  # type: ignore[attr-defined]
+    if slot not in component.covered or not shape:  # type: ignore[attr-defined]
+        return None
+    row = math.prod(shape[1:])
+    for piece in pieces:
+        axes = tuple((size, stride) for size, stride, _ in piece.axes)
+        dense = contiguous(axes)
+        if dense is None or dense[1] != tuple(size for size, _ in axes) or piece.offset % row or dense[0] % row:
+            return None
+        unit = axes[0][1] if not piece.axes[0][2] else dense[0]
+        averaged = tuple(each for _, _, each in piece.axes)
+        count = math.prod(size for size, _, each in piece.axes if not each)
+        rows = (piece.offset // row, (piece.offset + dense[0]) // row)
+        out.append(Run(rows, dense[1], averaged, start, count, math.lcm(unit, row) // row))
+        start += count
+    return out
+
+
+def pooled(factors: Sequence[Tensor], component: object, slot: str, shape: Sequence[int]) -> Tensor | None:
+    """The product of factors, as `Component.pool` would see it; None where it is not constant where squares are mixed."""
+    whole = torch.ones(factors[0].shape[0], *shape, dtype=factors[0].dtype, device=factors[0].device)
+    for factor in factors:
+        whole.mul_(factor)
+    values: Tensors = {slot: whole}
+    mean: Tensor = component.pool(values)[slot]  # type: ignore[attr-defined]
+    back: Tensor = component.unpool({slot: mean}, {slot: torch.empty_like(whole)})[slot]  # type: ignore[attr-defined]
+    return mean if bool(torch.isclose(back, whole, rtol=8 * torch.finfo(whole.dtype).eps, atol=0.0).all()) else None

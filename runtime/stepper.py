@@ -1,0 +1,125 @@
+"""What steps on all kinds of orbits have in common: a batch's state, its gradients, parameters that no gauge moves.
+
+Not here: what a step does with a gauge; see `pinned` and `horizontal`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gaugec.runtime import fuse
+from gaugec.runtime.batch import Batch
+from gaugec.runtime.frames import Frame
+from gaugec.runtime.layout import Tensors, Values
+from gaugec.runtime.rules.rule import Averaging, Settings, UpdateRule
+
+
+class Stepper:
+    """Steps batches by one rule.
+
+    frame_every: steps between two looks at the frames; pooling: whether what the rule keeps pooled is; compile: whether
+    to fuse.  look: called at every new frame, before it is used.
+    """
+
+    orbit = ""
+
+    def __init__(self, rule: UpdateRule, frame_every: int, pooling: bool, compile: bool) -> None:
+        self.rule, self.frame_every, self.pooling, self.compile = rule, frame_every, pooling, compile
+        self.look: Callable[[Batch], None] = lambda batch: None
+        self._graphs: dict[object, Callable[..., Any]] = {}
+
+    def advance(self, batches: Sequence[Batch], groups: Sequence[Settings]) -> None:
+        """Step all places of batches, whose parameters have gradients; groups: the param groups of the optimizer."""
+        raise NotImplementedError
+
+    def begin(self, batch: Batch) -> dict[str, Tensors]:
+        """Zero state for a batch; a place is one row of it."""
+        state = {}
+        for name, pooled in self.rule.state.items():
+            zeros: Tensors = {slot: torch.zeros_like(value) for slot, value in batch.params().items()}
+            state[name] = batch.component.pool(zeros) if pooled and self.pooling else zeros
+        return state
+
+    def averaging(
+        self, component: Any, slot: str, span: Mapping[str, tuple[int, int]], like: Tensor, room: Tensor | None = None
+    ) -> tuple[Averaging, Averaging]:
+        """`pool` and `unpool` for one slot; room: where `unpool` writes, else new memory like `like`."""
+        if not self.pooling or slot not in component.pooled:
+            return _same, _same
+
+        def pool(x: Tensor) -> Tensor:
+            out: Tensor = component.pool(Values({slot: x}, span))[slot]
+            return out
+
+        def unpool(x: Tensor) -> Tensor:
+            out: Tensor = component.unpool({slot: x}, {slot: torch.empty_like(like) if room is None else room})[slot]
+            return out
+
+        return pool, unpool
+
+    def numbers(self, batch: Batch, groups: Sequence[Settings], like: Tensors) -> Tensors:
+        """The decay and the rule's numbers of this step as a tensor for every slot, for a graph."""
+        return {
+            slot: torch.tensor([self.rule.decay(group), *self.rule.numbers(group, batch.step)], dtype=x.dtype).to(
+                x.device
+            )
+            for slot, x in like.items()
+            for group in [groups[batch.groups[slot]]]
+        }
+
+    def graph(
+        self, kind: tuple[Any, ...], function: Callable[..., Any], arguments: Sequence[Tensor]
+    ) -> Callable[..., Any]:
+        """The function, fused; made once for all arguments of a kind."""
+        if kind not in self._graphs:
+            self._graphs[kind] = fuse.fuse(function, arguments)
+        return self._graphs[kind]
+
+
+def plain(
+    rule: UpdateRule, groups: Sequence[Settings], gauged: Collection[int], state: MutableMapping[Tensor, dict[str, Any]]
+) -> None:
+    """Step the parameters that no gauge moves, those whose id is not among `gauged`, where they have a gradient."""
+    for group in groups:
+        params = [p for p in group["params"] if id(p) not in gauged and p.grad is not None]
+        for p in params:
+            if p.grad.layout != torch.strided:
+                raise RuntimeError("an optimizer of gauged models does not support sparse gradients")
+            if not state[p]:
+                step = torch.zeros((), dtype=torch.float32, device=p.device)
+                state[p] = {"step": step, **{name: torch.zeros_like(p) for name in rule.state}}
+        if params:
+            rule.plain(params, [p.grad for p in params], [state[p] for p in params], group)
+
+
+def gradients(batch: Batch) -> dict[str, list[Tensor]]:
+    """The gradients by slot and place, zeros where there is none; RuntimeError for sparse ones."""
+    return {slot: [gradient(p) for p in params] for slot, params in batch.slots.items()}
+
+
+def gradient(p: Tensor) -> Tensor:
+    """The gradient of a parameter, zeros where it has none; RuntimeError for a sparse one."""
+    if p.grad is None:
+        return torch.zeros_like(p)
+    if p.grad.layout != torch.strided:
+        raise RuntimeError("a gauge does not support sparse gradients")
+    return p.grad
+
+
+def named(tensors: Sequence[Tensor], slots: Sequence[str], count: int) -> tuple[list[Tensors], Sequence[Tensor]]:
+    """The first tensors of a list as `count` dicts by slot, and what is left."""
+    size = len(slots)
+    return [dict(zip(slots, tensors[i * size :])) for i in range(count)], tensors[count * size :]
+
+
+def powers(frame: Frame) -> dict[str, tuple[float, ...]]:
+    """By gauge, the powers of its scale that a frame has."""
+    return {name: tuple(each) for name, each in frame.powers.items()}
+
+
+def _same(x: Tensor) -> Tensor:
+    return x

@@ -30,6 +30,7 @@ class Batch:
     keys: the places; slots: slot -> one parameter for each place; groups: slot -> param group.
     off: gauges that are not in force; live: gauge -> where it has a canonical form, [batch, copies, size]; lost: where
     it had one, and has none any more, since somebody looked.  homes: where shifts began, on pinned orbits: coefficients.
+    shown, count: parameters with the views of the state, and the number of steps, as they stand in `optimizer.state`.
     state: what the update rule keeps, in canonical coordinates: name -> slot -> [batch, ...]; step: steps taken.
     """
 
@@ -43,7 +44,9 @@ class Batch:
     state: dict[str, Tensors] = field(default_factory=dict)
     step: int = 0
     lost: Tensors = field(default_factory=dict)
-    homes: Tensors = field(default_factory=dict)
+    homes: Tensors | None = None
+    shown: list[tuple[Tensor, Tensors]] = field(default_factory=list)
+    count: Tensor = field(default_factory=lambda: torch.zeros(()))
     _tiles: list[Tile] | None = None
 
     def values(self) -> dict[str, list[Tensor]]:
@@ -67,9 +70,16 @@ class Batch:
 
     def framed(self) -> None:
         """Solve for the scales anew; those of units without a canonical form are held."""
-        held = None if self.frame is None else self.frame.scales
-        self.frame = self.component.frame(self.params(), held, self.live, self.off, self.far)
+        held, was = None, self.live
+        if self.frame is not None:
+            held, was = self.frame.scales, self.known()
+        self.frame = self.component.frame(self.params(), held, was, self.off, self.far)
         self.watched(self.frame.live)
+
+    def known(self) -> Tensors:
+        """Where a scale is taken as it comes: where there was one, and where there never was, so that it is still 1."""
+        assert self.frame is not None
+        return {name: live | (self.frame.scales[name] == 1) for name, live in self.live.items()}
 
     def watched(self, live: Tensors) -> None:
         """Remember where there is a canonical form now, and where there is none any more."""
@@ -77,6 +87,10 @@ class Batch:
             lost = self.live[name] & ~here
             self.lost[name] = self.lost[name] | lost if name in self.lost else lost
         self.live = dict(live)
+
+    def begin_anew(self) -> None:
+        """Forget all steps."""
+        self.frame, self.state, self.homes, self.step, self.shown = None, {}, None, 0, []
 
     def trainable(self, slot: str) -> bool:
         """Whether the slot's parameters are stepped; those of one batch are alike."""
@@ -109,7 +123,8 @@ class Batch:
                 live = {name: value[here] for name, value in self.frame.live.items()}
                 one.frame = Frame(scales, powers, self.frame.off, live)
             one.state = {n: {slot: value[here] for slot, value in each.items()} for n, each in self.state.items()}
-            one.homes = {name: value[here] for name, value in self.homes.items()}
+            if self.homes is not None:
+                one.homes = {name: value[here] for name, value in self.homes.items()}
             one.step = self.step
             out.append(one)
         return out

@@ -28,6 +28,11 @@ class Chart:
     factors: tuple[Tensor, ...]
     centre: Tensor | None
 
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All that it is made of."""
+        return self.factors if self.centre is None else (*self.factors, self.centre)
+
     def at(self, place: int) -> Chart:
         """The chart of one place."""
         here = slice(place, place + 1)

@@ -62,7 +62,7 @@ class GaugeOptimizer(torch.optim.Optimizer):
             _check_model(gauge, model)
         if compile:
             fuse.check()
-        super().__init__(named(named_parameters), defaults)
+        super().__init__(named(named_parameters), {**defaults, state.HASH: code_hash(gauge)})
         self._bind(gauge, ORBITS[orbit](self.rule, frame_every, pooling, compile))
         off, singular = self._bound.off, self._bound.singular
         if off:
@@ -80,6 +80,7 @@ class GaugeOptimizer(torch.optim.Optimizer):
     def _bind(self, gauge: Any, stepper: Stepper) -> None:
         self.gauge, self.stepper, self.watch = gauge, stepper, Watch()
         stepper.look = lambda batch: self.watch.look(batch, self.called)
+        stepper.moved = lambda batch: batch.shown.clear()
         self._bound = bind(gauge, self.param_groups)
         self.batches: list[Batch] = self._bound.batches
         self.gauged = self._bound.gauged
@@ -153,27 +154,24 @@ class GaugeOptimizer(torch.optim.Optimizer):
                 self.batches[i : i + 1] = batch.parts()
                 continue
             if all(there):
+                state.refresh(self, batch)
                 present.append(batch)
             i += 1
         if present:
             self.stepper.advance(present, self.param_groups)
+        for batch in present:
+            if not batch.shown:
+                state.publish(self, batch)
+            batch.count.fill_(batch.step)
         plain(self.rule, self.param_groups, self.gauged, self.state)
         return loss
 
     # --- state: hooks that a user registers see all of it
 
     def state_dict(self) -> dict[str, Any]:
-        """As for any torch optimizer, and the frames and step numbers of every place: see `runtime.state`."""
-
-        def add(_: torch.optim.Optimizer, out: dict[str, Any]) -> dict[str, Any]:
-            return {**out, "gauge": state.places(self.batches), "gauge_hash": code_hash(self.gauge)}
-
-        state.publish(self)
-        hook = self.register_state_dict_post_hook(add, prepend=True)
-        try:
-            return super().state_dict()
-        finally:
-            hook.remove()
+        """As for any torch optimizer; see `gaugec.runtime.state` for what a parameter's entries are."""
+        state.complete(self)
+        return super().state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore what `state_dict` gave, to the bit; parameters are matched by name, in whatever order they stand.

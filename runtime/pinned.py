@@ -27,7 +27,7 @@ from gaugec.runtime.chart import Chart, Run, charts, joined, pooled, runs
 from gaugec.runtime.frames import Frame
 from gaugec.runtime.groups import raised
 from gaugec.runtime.layout import Tensors
-from gaugec.runtime.rules.rule import Averaging, Direction, Settings, add
+from gaugec.runtime.rules.rule import Averaging, Direction, Settings, UpdateRule, add
 from gaugec.runtime.stepper import Stepper, gradient, named
 
 SMALL = 1 << 15  # elements: below this, tensors of equal shape are stacked
@@ -42,21 +42,23 @@ class Pinned(Stepper):
 
     def __init__(self, rule: UpdateRule, frame_every: int, pooling: bool, compile: bool) -> None:
         super().__init__(rule, frame_every, pooling, compile)
-        self.moved: Callable[[Batch], None] = lambda batch: None  # when a batch's state is in other memory
-        self._charts: dict[int, tuple[Batch, object, dict[str, Chart]]] = {}
-        self._panels: tuple[list[tuple[Batch, object, int]], list[Panel]] = ([], [])
+        self._charts: dict[int, tuple[Batch, Frame | None, dict[str, Chart]]] = {}
+        self._panels: tuple[list[tuple[Batch, Frame | None, int]], list[Panel]] = ([], [])
         self._room = Room()
 
     def advance(self, batches: Sequence[Batch], groups: Sequence[Settings]) -> None:
-        """Step all places of batches; the charts are those of their first step."""
+        """Pin where it is time, and step all places of batches; their charts are those of their first step."""
         for batch in batches:
             if batch.frame is None:
                 batch.framed()
-                batch.homes = means(batch)
                 self.look(batch)
+            elif batch.step % self.frame_every == 0:
+                pin(batch)
+                self.look(batch)
+            if batch.homes is None:
+                batch.homes = means(batch)
             if not batch.state:
                 batch.state = self.begin(batch)
-                self.moved(batch)
         if self.compile:
             for batch in batches:
                 batch.step += 1
@@ -67,15 +69,11 @@ class Pinned(Stepper):
                 batch.step += 1
             for panel in panels:
                 panel.step(groups)
-        for batch in batches:
-            if batch.step % self.frame_every == 0:
-                pin(batch)
-                self.look(batch)
 
     def _chart(self, batch: Batch) -> dict[str, Chart]:
         known = self._charts.get(id(batch))
         if known is None or known[0] is not batch or known[1] is not batch.frame:
-            known = (batch, batch.frame, charts(batch, batch.homes))
+            known = (batch, batch.frame, charts(batch, batch.homes or {}))
             self._charts[id(batch)] = known
         return known[2]
 
@@ -124,7 +122,7 @@ class Pinned(Stepper):
         dicts: list[Tensors] = [params, slopes, *state, self.numbers(batch, groups, params)]
         here = [x for each in dicts for x in each.values()]
         shape = {slot: (len(chart[slot].factors), chart[slot].centre is not None) for slot in slots}
-        here += [x for slot in slots for x in (*chart[slot].factors, *filter(None.__ne__, [chart[slot].centre]))]
+        here += [x for slot in slots for x in chart[slot].tensors]
         kind = (id(batch.component), tuple((x.dtype, x.device, x.shape) for x in here), slots, tuple(shape.values()))
         self.graph(kind, self._whole(batch, slots, shape), here)(*here)
         batch.write(params, slots)
@@ -342,7 +340,8 @@ class Tile:
 
     def _add(self, direction: Direction, unpool: Averaging) -> None:
         """Add a direction to the parameters, multiplied by the factors."""
-        weight, above, below = direction
+        _, above, below = direction
+        weight = float(direction.weight)
         if below is None:
             if len(self.factors) == 1:
                 self.p.addcmul_(above.view_as(self.p), self.factors[0], value=weight)
@@ -430,26 +429,25 @@ def means(batch: Batch) -> Tensors:
 
 
 def pin(batch: Batch) -> None:
-    """Move a batch's parameters back along their orbits, in place; a unit that has come to life gets its chart.
+    """Move a batch's parameters back along their orbits, in place; a unit that comes to life gets its chart, where it is.
 
     Parameters of 16 bits are moved by powers of two alone, and only from √2 on: a factor near 1 would round away.
     """
     frame = batch.frame
     assert frame is not None
-    now = batch.component.frame(batch.params(), frame.scales, None, batch.off, batch.far)
+    now = batch.component.frame(batch.params(), frame.scales, batch.known(), batch.off, batch.far)
     half = any(stepped(p[0].dtype) != p[0].dtype for p in batch.slots.values())
     element: Tensors = {}
-    scales, live = dict(frame.scales), dict(frame.live)
+    scales = dict(frame.scales)
     for name, here in now.live.items():
-        seen = frame.live[name]
-        factor = torch.where(here & seen, now.scales[name] / scales[name], 1.0)
+        before = frame.live[name]
+        factor = torch.where(here & before, now.scales[name] / scales[name], 1.0)
         element[name] = torch.exp2(factor.log2().round()) if half else factor
-        if bool((here & ~seen).any()):
-            scales[name], live[name] = torch.where(seen, scales[name], now.scales[name]), seen | here
+        scales[name] = torch.where(here & ~before, now.scales[name], scales[name])
     batch.watched(now.live)
-    if any(live[name] is not frame.live[name] for name in live):
-        dtype = next(iter(frame.powers.values()))[1.0].dtype
-        batch.frame = Frame(scales, off=frame.off, live=live).ready(batch.component.powers, dtype)
+    if any(not torch.equal(here, frame.live[name]) for name, here in now.live.items()):
+        dtype = next(iter(batch.params().values())).dtype
+        batch.frame = Frame(scales, off=frame.off, live=now.live).ready(batch.component.powers, dtype)
     _move(batch, element)
 
 

@@ -1,16 +1,17 @@
-"""What an optimizer's state dict holds beyond torch's, and how it finds its way back: by names and by the gauge's hash.
+"""An optimizer's state as torch keeps it: by parameter, in `optimizer.state`, under names and with the gauge's hash.
 
-A state dict is torch's, with two entries more. "gauge" has for every place its number of steps ("step"), which units
-have a canonical form ("live", gauge -> bool [1, copies, size]) and the frame's scales ("scales", float64, or None
-before the first step), of the gauges in force. "gauge_hash" says which compiled gauge it belongs to.
+A parameter that a gauge moves has "step" and what the rule keeps, as views of what is stepped: an edit is seen at the
+next step, and what is taken away begins anew. The first of a place that is trained has "gauge" beside it: for every
+gauge in force "live", bool [copies, size], where units have a canonical form; of a scale "scale", float64, the frame;
+of a shift "home", where its orbit is pinned to. Param groups have "gauge_hash", which compiled gauge it is of.
 
 What is loaded is checked before anything is changed. Parameters are matched by name, whatever their order; wrappers'
-prefixes do not count. Not here: reading and writing files.
+prefixes do not count. A state of torch.optim.AdamW is brought to the coordinates of the gauge. Not here: files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,167 +19,274 @@ from torch import Tensor
 
 from gaugec.runtime.batch import Batch
 from gaugec.runtime.frames import FAR, Frame
-from gaugec.runtime.gauge import code_hash
 from gaugec.runtime.listed import listed
 from gaugec.runtime.names import by_name, plain
 
 if TYPE_CHECKING:
     from gaugec.runtime.optimizer import GaugeOptimizer
 
+HASH = "gauge_hash"
+Saved = Mapping[str, Any]
 
-def publish(optimizer: GaugeOptimizer) -> None:
-    """Show the batches' state under their parameters, as views: torch saves it from there."""
+
+# --- what is shown of a batch
+
+
+def publish(optimizer: GaugeOptimizer, batch: Batch) -> None:
+    """Show a batch's state under its parameters, as views."""
+    batch.count = torch.tensor(float(batch.step))
+    batch.shown = []
+    for slot, params in batch.slots.items():
+        for j, p in enumerate(params):
+            if p.requires_grad:
+                views = {name: each[slot][j] for name, each in batch.state.items()}
+                optimizer.state[p] = {"step": batch.count, **views}
+                batch.shown.append((p, views))
+
+
+def refresh(optimizer: GaugeOptimizer, batch: Batch) -> None:
+    """Take over what was done to `optimizer.state` since the last step; ValueError where it no longer fits."""
+    if not batch.state:
+        return
+    if not batch.shown:
+        publish(optimizer, batch)
+        return
+    entries = [(p, views, optimizer.state.get(p)) for p, views in batch.shown]
+    if all(
+        entry is not None and entry.get("step") is batch.count and all(entry.get(n) is x for n, x in views.items())
+        for p, views, entry in entries
+    ):
+        batch.step = int(batch.count)
+        return
+    if not any(entry for _, _, entry in entries):
+        batch.begin_anew()
+        return
+    steps = {int(entry["step"]) for _, _, entry in entries if entry and "step" in entry}
+    if len(steps) != 1:
+        raise ValueError(f"optimizer.state has different numbers of steps at {', '.join(batch.keys)}: they step as one")
+    (batch.step,) = steps
+    for p, views, entry in entries:
+        for name, view in views.items():
+            given = (entry or {}).get(name)
+            if given is None:
+                view.zero_()
+            elif given.shape != view.shape:
+                raise ValueError(
+                    f"optimizer.state of {optimizer.called[id(p)]}: {name} has the shape {tuple(given.shape)}, "
+                    f"not {tuple(view.shape)}"
+                )
+            elif given is not view:
+                view.copy_(given)
+    publish(optimizer, batch)
+
+
+def complete(optimizer: GaugeOptimizer) -> None:
+    """Show beside the state what belongs to the places: frames, and where orbits are pinned to; copies."""
     for batch in optimizer.batches:
-        if not batch.state:
-            continue
-        for slot, params in batch.slots.items():
-            for j, p in enumerate(params):
-                if p.requires_grad:
-                    step = torch.tensor(float(batch.step))
-                    optimizer.state[p] = {"step": step, **{name: each[slot][j] for name, each in batch.state.items()}}
+        refresh(optimizer, batch)
+        for one in batch.parts() if batch.state else ():
+            first = next((p for (p,) in one.slots.values() if p.requires_grad), None)
+            if first is not None:
+                optimizer.state[first]["gauge"] = _place(one)
 
 
-def places(batches: Iterable[Batch]) -> dict[str, Any]:
-    """What "gauge" holds: copies."""
-    return {one.keys[0]: _place(one) for batch in batches for one in batch.parts()}
+def _place(one: Batch) -> dict[str, dict[str, Tensor]]:
+    out: dict[str, dict[str, Tensor]] = {}
+    assert one.frame is not None
+    for name, live in one.live.items():
+        if name not in one.off:
+            out[name] = {"live": live[0].clone(), "scale": one.frame.scales[name][0].clone()}
+    for name, home in (one.homes or {}).items():
+        out[name] = {"home": home[0].clone()}
+    return out
 
 
-def _place(one: Batch) -> dict[str, Any]:
-    live = {name: value.clone() for name, value in one.live.items() if name not in one.off}
-    scales = None if one.frame is None else {name: one.frame.scales[name].clone() for name in live}
-    return {"step": one.step, "live": live, "scales": scales}
+# --- what is loaded
 
 
-def arranged(optimizer: GaugeOptimizer, saved: Mapping[str, Any]) -> dict[str, Any]:
+def arranged(optimizer: GaugeOptimizer, saved: Saved) -> dict[str, Any]:
     """A state dict with its param groups as this optimizer has them, so that torch may go by position.
 
     Raises ValueError, with the differences in words, where it is not of an optimizer like this one.
     """
-    _check_gauge(optimizer, saved)
-    groups = _groups(optimizer, saved)
-    state = _by_name(saved)
-    wrong = [
-        line for batch in optimizer.batches for one in batch.parts() for line in _wrong(optimizer, one, state, saved)
-    ]
+    if not _whole(saved):
+        raise ValueError("this state is damaged: it is not what state_dict returns")
+    hashes = {str(group[HASH]) for group in saved["param_groups"] if HASH in group}
+    mine = optimizer.defaults[HASH]
+    if hashes - {mine}:
+        raise ValueError(
+            f"this state is of another compiled gauge: its hash is {min(hashes - {mine})[:16]}, this gauge's is "
+            f"{mine[:16]}. Load it with the compiled file that it was trained with"
+        )
+    out = {**saved, "param_groups": _groups(optimizer, saved)}
+    if not hashes:
+        out["state"] = _converted(optimizer, out)
+    state = _by_name(out)
+    wrong = [line for batch in optimizer.batches for one in batch.parts() for line in _wrong(optimizer, one, state)]
     wrong += _wrong_plain(optimizer, state)
     if wrong:
         raise ValueError(f"this state does not fit the optimizer: {listed(wrong)}")
-    return {**saved, "param_groups": groups}
+    return out
 
 
-def adopt(optimizer: GaugeOptimizer, saved: Mapping[str, Any]) -> None:
+def adopt(optimizer: GaugeOptimizer, saved: Saved) -> None:
     """Take over what `arranged` returned and torch has loaded, to the bit: torch casts to the parameters' dtypes."""
-    for name, entries in _by_name(saved).items():
+    state = _by_name(saved)
+    for name, entries in state.items():
         p = optimizer.named[name]
+        if id(p) in optimizer.gauged:
+            optimizer.state.pop(p, None)
+            continue
         for entry, value in entries.items():  # none is shared with the optimizer that it was saved of
             if isinstance(value, Tensor):
-                exact = id(p) in optimizer.gauged or entry == "step"
-                optimizer.state[p][entry] = (value if exact else optimizer.state[p][entry]).to(p.device, copy=True)
-        if id(p) in optimizer.gauged and not p.requires_grad:
-            optimizer.state.pop(p)
-    places, whole = saved["gauge"], []
+                exact = value if entry == "step" else optimizer.state[p][entry]
+                optimizer.state[p][entry] = exact.to(p.device, copy=True)
+    whole = []
     for batch in optimizer.batches:
-        alike = len({places[key]["step"] for key in batch.keys}) == 1
-        whole += [batch] if alike else batch.parts()
+        parts = batch.parts()
+        alike = len({(_step(optimizer, one, state), bool(_kept(optimizer, one, state))) for one in parts}) == 1
+        whole += [batch] if alike else parts
     optimizer.batches[:] = whole
     for batch in whole:
-        _adopt(optimizer, batch, [places[key] for key in batch.keys])
+        _adopt(optimizer, batch, state)
 
 
-def _adopt(optimizer: GaugeOptimizer, batch: Batch, here: Sequence[Mapping[str, Any]]) -> None:
+def _adopt(optimizer: GaugeOptimizer, batch: Batch, state: Mapping[str, Saved]) -> None:
     """Give a batch what was saved of its places; a gauge that is off now, and was not, leaves its units alone."""
-    batch.step, batch.state, batch.frame = here[0]["step"], {}, None
-
-    def joined(kind: str, name: str, fill: float) -> Tensor:
-        if name in batch.off:
-            return torch.full_like(batch.live[name], fill, dtype=torch.bool if kind == "live" else torch.float64)
-        return torch.cat([place[kind][name] for place in here]).to(batch.device)
-
-    scales = None
-    if all(place["scales"] is not None for place in here):
-        scales = {name: joined("scales", name, 1.0) for name in batch.live}
-    batch.live = {name: joined("live", name, 0.0) for name in batch.live}
-    if scales is not None:
-        dtype = next(iter(batch.params().values())).dtype
-        batch.frame = Frame(scales, off=batch.off, live=batch.live).ready(batch.component.powers, dtype)
+    parts = batch.parts()
+    batch.begin_anew()
+    batch.step = _step(optimizer, parts[0], state)
     if not batch.step:
         return
+    here = [_kept(optimizer, one, state) for one in parts]
+
+    def joined(name: str, entry: str, like: Tensor) -> Tensor:
+        return torch.stack([place[name][entry] for place in here]).to(like.device, like.dtype, copy=True)
+
+    if all(here) or not batch.live:
+        scales = {}
+        for name, live in batch.live.items():
+            ones = torch.ones(live.shape, dtype=torch.float64, device=live.device)
+            scales[name] = ones if name in batch.off else joined(name, "scale", ones)
+            batch.live[name] = torch.zeros_like(live) if name in batch.off else joined(name, "live", live)
+        dtype = next(iter(batch.params().values())).dtype
+        batch.frame = Frame(scales, off=batch.off, live=dict(batch.live)).ready(batch.component.powers, dtype)
+        homes = [g.name for g in batch.component.gauges if g.kind == "shift" and g.name not in batch.off]
+        like = torch.empty(0, dtype=torch.float64, device=batch.device)
+        if all(name in place for place in here for name in homes):
+            batch.homes = {name: joined(name, "home", like) for name in homes}
     batch.state = optimizer.stepper.begin(batch)
     for name, each in batch.state.items():
         for slot, params in batch.slots.items():
             for j, p in enumerate(params):
                 if p.requires_grad:
-                    each[slot][j].copy_(optimizer.state[p][name])
+                    each[slot][j].copy_(state[plain(optimizer.called[id(p)])][name])
+    publish(optimizer, batch)
+
+
+def _step(optimizer: GaugeOptimizer, one: Batch, state: Mapping[str, Saved]) -> int:
+    """The number of steps that a place has taken."""
+    steps = [int(state[name]["step"]) for name in _names(optimizer, one) if name in state]
+    return steps[0] if steps else 0
+
+
+def _kept(optimizer: GaugeOptimizer, one: Batch, state: Mapping[str, Saved]) -> dict[str, Saved]:
+    """What was saved of a place, gauge by gauge."""
+    return {k: v for name in _names(optimizer, one) for k, v in state.get(name, {}).get("gauge", {}).items()}
+
+
+def _names(optimizer: GaugeOptimizer, one: Batch) -> Iterator[str]:
+    for (p,) in one.slots.values():
+        yield plain(optimizer.called[id(p)])
+
+
+# --- states of torch.optim
+
+
+def _converted(optimizer: GaugeOptimizer, saved: Saved) -> dict[Any, Saved]:
+    """The state of a plain optimizer in the coordinates of the gauge, at the parameters as they are now.
+
+    A first moment is a gradient, a second one the square of one: pulled, it is multiplied by the squares of what a
+    gradient is multiplied by, and averaged where it is pooled.
+    """
+    state: dict[Any, Saved] = dict(saved["state"])
+    numbers = {
+        plain(name): i
+        for group in saved["param_groups"]
+        for name, i in zip(group["param_names"], group["params"], strict=True)
+    }
+    for batch in optimizer.batches:
+        for one in batch.parts():
+            params = {plain(optimizer.called[id(p)]): (slot, p) for slot, (p,) in one.slots.items() if p.requires_grad}
+            found = {slot: state.get(numbers[name], {}) for name, (slot, _) in params.items()}
+            if not any(found.values()):
+                continue
+            for slot, entries in found.items():
+                for name in optimizer.stepper.rule.state:
+                    value = entries.get(name)
+                    if not isinstance(value, Tensor) or value.shape != one.slots[slot][0].shape:
+                        raise ValueError(
+                            "this state is not of an optimizer with the same compiled gauge, it has none; and "
+                            f"{optimizer.called[id(one.slots[slot][0])]} has no {name} of its shape, so that it cannot "
+                            "be taken over as the state of one of torch"
+                        )
+            frame = one.component.frame(one.params(), off=one.off, far=one.far)
+            moments: dict[str, Any] = {
+                name: {s: e[name].to(one.params()[s].dtype)[None].contiguous() for s, e in found.items()}
+                for name in optimizer.stepper.rule.state
+            }
+            for name, pooled in optimizer.stepper.rule.state.items():
+                values = one.component.pull(moments[name], frame)
+                if pooled:
+                    values = one.component.pull(values, frame)
+                    values = one.component.pool(dict(values)) if optimizer.stepper.pooling else values
+                moments[name] = values
+            one.live, one.frame = frame.live, frame
+            place: dict[str, Any] = {"gauge": _place(one)}
+            for name, (slot, _) in params.items():
+                made = {each: values[slot][0] for each, values in moments.items()}
+                state[numbers[name]] = {"step": found[slot]["step"], **made, **place}
+                place = {}
+    return state
 
 
 # --- what is checked
 
 
-def _check_gauge(optimizer: GaugeOptimizer, saved: Mapping[str, Any]) -> None:
-    mine = code_hash(optimizer.gauge)
-    if "gauge" not in saved:
-        raise ValueError("this state is not of an optimizer with the same compiled gauge: it has none")
-    if not _whole(saved):
-        raise ValueError("this state is damaged: it is not what state_dict returns")
-    if "gauge_hash" not in saved:
-        _check_called(optimizer, saved["gauge"])
-        raise ValueError(
-            "this state does not say of which compiled gauge it is: it was saved before states said so. If it is of "
-            f'this one, and the model is the same, add the word: state_dict["gauge_hash"] = "{mine}"'
-        )
-    if saved["gauge_hash"] != mine:
-        raise ValueError(
-            f"this state is of another compiled gauge: its hash is {str(saved['gauge_hash'])[:16]}, this gauge's is "
-            f"{mine[:16]}. Load it with the compiled file that it was trained with"
-        )
-    want, have = {key for batch in optimizer.batches for key in batch.keys}, set(saved["gauge"])
-    if want != have:
-        differences = [f"no place {key}" for key in sorted(want - have)]
-        differences += [f"an unknown place {key}" for key in sorted(have - want)]
-        raise ValueError(f"this state does not fit the gauge: it has {listed(differences)}")
-
-
-def _whole(saved: Mapping[str, Any]) -> bool:
+def _whole(saved: Saved) -> bool:
     """Has a state every entry, each of its kind?"""
-    places, groups, state = (saved.get(name) for name in ("gauge", "param_groups", "state"))
-    if not (isinstance(places, Mapping) and isinstance(state, Mapping) and isinstance(groups, list)):
+    groups, state = saved.get("param_groups"), saved.get("state")
+    if not (isinstance(state, Mapping) and isinstance(groups, list) and all(isinstance(g, Mapping) for g in groups)):
         return False
-    for place in places.values():
-        if not isinstance(place, Mapping) or set(place) != {"step", "live", "scales"}:
-            return False
-        step, live, scales = place["step"], place["live"], place["scales"]
-        if not isinstance(step, int) or step < 0 or (step and scales is None):
-            return False
-        if not _tensors(live, torch.bool) or not (scales is None or _tensors(scales, torch.float64)):
-            return False
-    return all(len(group.get("param_names", group["params"])) == len(group["params"]) for group in groups)
+    if not all(isinstance(entries, Mapping) and _entire(entries) for entries in state.values()):
+        return False
+    return all(
+        isinstance(group.get("params"), (list, tuple))
+        and len(group.get("param_names", group["params"])) == len(group["params"])
+        for group in groups
+    )
 
 
-def _tensors(values: Any, dtype: torch.dtype) -> bool:
-    return isinstance(values, Mapping) and all(isinstance(x, Tensor) and x.dtype == dtype for x in values.values())
+def _entire(entries: Saved) -> bool:
+    place = entries.get("gauge", {})
+    if not isinstance(place, Mapping) or not all(isinstance(each, Mapping) for each in place.values()):
+        return False
+    step = entries.get("step", 0)
+    if not isinstance(step, (int, float, Tensor)) or (isinstance(step, Tensor) and step.numel() != 1) or step < 0:
+        return False
+    return all(
+        set(each) in ({"live", "scale"}, {"home"}) and all(isinstance(x, Tensor) for x in each.values())
+        for each in place.values()
+    )
 
 
-def _check_called(optimizer: GaugeOptimizer, places: Mapping[str, Any]) -> None:
-    """Releases that did not write the hash of the gauge called the gauges of a place otherwise."""
-    for batch in optimizer.batches:
-        for key in batch.keys:
-            if key in places and not set(places[key]["live"]) <= set(batch.live):
-                raise ValueError(
-                    f"this state is of an earlier release, which called the gauges of place {key} "
-                    f"{', '.join(places[key]['live'])} and not {', '.join(batch.live)}: it cannot be taken over; "
-                    "load the parameters and begin with a new optimizer"
-                )
-
-
-def _groups(optimizer: GaugeOptimizer, saved: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _groups(optimizer: GaugeOptimizer, saved: Saved) -> list[dict[str, Any]]:
     """The saved groups with their parameters in this optimizer's order and by its names.
 
     Settings go by group. Where the parameters are divided among groups in another way, that has a meaning only if all
-    saved groups have the same settings.
+    saved groups have the same settings. A state without names, of an optimizer that was given none, goes by position.
     """
-    theirs = saved["param_groups"]
-    if not all("param_names" in group for group in theirs):
-        raise ValueError("this state has no names of parameters: it cannot be matched to the optimizer's")
+    theirs = _with_names(optimizer, saved)
     numbers = by_name(
         (name, i) for group in theirs for name, i in zip(group["param_names"], group["params"], strict=True)
     )
@@ -193,13 +301,30 @@ def _groups(optimizer: GaugeOptimizer, saved: Mapping[str, Any]) -> list[dict[st
         _check_division(optimizer, theirs)
     else:
         settings = settings[:1] * len(optimizer.param_groups)
+    known = optimizer.defaults
     return [
-        {**each, "params": [numbers[plain(name)] for name in group["param_names"]], "param_names": group["param_names"]}
+        {
+            **{key: value for key, value in group.items() if key in known},
+            **{key: value for key, value in each.items() if key in known or key in group},
+            HASH: known[HASH],
+            "params": [numbers[plain(name)] for name in group["param_names"]],
+            "param_names": group["param_names"],
+        }
         for each, group in zip(settings, optimizer.param_groups, strict=True)
     ]
 
 
-def _check_division(optimizer: GaugeOptimizer, theirs: Sequence[Mapping[str, Any]]) -> None:
+def _with_names(optimizer: GaugeOptimizer, saved: Saved) -> Sequence[Saved]:
+    theirs = saved["param_groups"]
+    if all("param_names" in group for group in theirs):
+        return list(theirs)
+    mine = optimizer.param_groups
+    if any(HASH in group for group in theirs) or [len(g["params"]) for g in theirs] != [len(g["params"]) for g in mine]:
+        raise ValueError("this state has no names of parameters: it cannot be matched to the optimizer's")
+    return [{**group, "param_names": own["param_names"]} for group, own in zip(theirs, mine)]
+
+
+def _check_division(optimizer: GaugeOptimizer, theirs: Sequence[Saved]) -> None:
     before = {plain(name): i for i, group in enumerate(theirs) for name in group["param_names"]}
     now = {plain(name): i for i, group in enumerate(optimizer.param_groups) for name in group["param_names"]}
     differences = [
@@ -214,33 +339,36 @@ def _check_division(optimizer: GaugeOptimizer, theirs: Sequence[Mapping[str, Any
         )
 
 
-def _wrong(
-    optimizer: GaugeOptimizer, one: Batch, state: Mapping[str, Mapping[str, Any]], saved: Mapping[str, Any]
-) -> list[str]:
+def _wrong(optimizer: GaugeOptimizer, one: Batch, state: Mapping[str, Saved]) -> list[str]:
     """What does not fit at one place."""
-    (key,), place = one.keys, saved["gauge"][one.keys[0]]
-    out = []
-    scales = place["live"] if place["scales"] is None else place["scales"]
+    trained = {plain(optimizer.called[id(p)]): slot for slot, (p,) in one.slots.items() if p.requires_grad}
+    steps = {int(state[name]["step"]) for name in trained if name in state and "step" in state[name]}
+    if len(steps) > 1:
+        return [f"place {one.keys[0]} has different numbers of steps: {', '.join(map(str, sorted(steps)))}"]
+    if not steps or steps == {0}:
+        return []
+    out, place = [], _kept(optimizer, one, state)
     for name, live in one.live.items():
         if name in one.off:
             continue
-        if name not in place["live"] or name not in scales:
-            out.append(f"the gauge {key}.{name} was off when the state was saved, and is in force now")
-        elif place["live"][name].shape != live.shape or scales[name].shape != live.shape:
-            out.append(f"the gauge {key}.{name} has other sizes")
-        elif place["scales"] is not None and not bool(((scales[name] >= 1 / FAR) & (scales[name] <= FAR)).all()):
-            out.append(f"the gauge {key}.{name} has scales that are no numbers between {1 / FAR:g} and {FAR:g}")
-    if not place["step"]:
-        return out
+        if name not in place:
+            out.append(f"the gauge {one.keys[0]}.{name} was off when the state was saved, and is in force now")
+        elif any(place[name].get(each, live[0, :0]).shape != live.shape[1:] for each in ("live", "scale")):
+            out.append(f"the gauge {one.keys[0]}.{name} has other sizes")
+        elif not bool(((place[name]["scale"] >= 1 / FAR) & (place[name]["scale"] <= FAR)).all()):
+            out.append(f"the gauge {one.keys[0]}.{name} has scales that are no numbers between {1 / FAR:g} and {FAR:g}")
+    for gauge in one.component.gauges:
+        home = place.get(gauge.name, {}).get("home")
+        if home is not None and tuple(home.shape) != (gauge.copies, gauge.size):
+            out.append(f"the gauge {one.keys[0]}.{gauge.name} has other sizes")
     want = optimizer.stepper.begin(one)
-    for slot, (p,) in one.slots.items():
-        if p.requires_grad:
-            shapes = {name: each[slot].shape[1:] for name, each in want.items()}
-            out += _misshapen(optimizer.called[id(p)], state.get(optimizer.called[id(p)]), shapes)
+    for name, slot in trained.items():
+        shapes = {entry: each[slot].shape[1:] for entry, each in want.items()}
+        out += _misshapen(optimizer.called[id(one.slots[slot][0])], state.get(name), shapes)
     return out
 
 
-def _wrong_plain(optimizer: GaugeOptimizer, state: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def _wrong_plain(optimizer: GaugeOptimizer, state: Mapping[str, Saved]) -> list[str]:
     """What does not fit of the parameters that no gauge moves; one that never had a gradient has no state."""
     out = []
     for name, entries in state.items():
@@ -250,9 +378,10 @@ def _wrong_plain(optimizer: GaugeOptimizer, state: Mapping[str, Mapping[str, Any
     return out
 
 
-def _misshapen(name: str, entries: Mapping[str, Any] | None, shapes: Mapping[str, torch.Size]) -> list[str]:
+def _misshapen(name: str, entries: Saved | None, shapes: Mapping[str, torch.Size]) -> list[str]:
     if entries is None:
         return [f"{name} has no state: it was frozen when the state was saved"]
+    entries = {key: value for key, value in entries.items() if key != "gauge"}
     if not all(isinstance(entry, Tensor) for entry in entries.values()):
         return [f"{name} has entries that are no tensors"]
     if set(entries) != {"step", *shapes}:
@@ -265,7 +394,7 @@ def _misshapen(name: str, entries: Mapping[str, Any] | None, shapes: Mapping[str
     ]
 
 
-def _by_name(saved: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+def _by_name(saved: Saved) -> dict[str, Saved]:
     """The saved state of every parameter that has one, by plain name."""
     return {
         plain(name): saved["state"][i]

@@ -22,7 +22,8 @@ class Stepper:
     """Steps batches by one rule.
 
     frame_every: steps between two looks at the frames; pooling: whether what the rule keeps pooled is; compile: whether
-    to fuse.  look: called at every new frame, before it is used.
+    to fuse.  look: called at every new frame, before it is used; moved: when a batch's
+    state is in other memory.
     """
 
     orbit = ""
@@ -30,6 +31,7 @@ class Stepper:
     def __init__(self, rule: UpdateRule, frame_every: int, pooling: bool, compile: bool) -> None:
         self.rule, self.frame_every, self.pooling, self.compile = rule, frame_every, pooling, compile
         self.look: Callable[[Batch], None] = lambda batch: None
+        self.moved: Callable[[Batch], None] = lambda batch: None
         self._graphs: dict[object, Callable[..., Any]] = {}
 
     def advance(self, batches: Sequence[Batch], groups: Sequence[Settings]) -> None:

@@ -56,13 +56,14 @@ def train(model: nn.Module, optimizer: torch.optim.Optimizer, data: Any, steps: 
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_two_runs_stay_copies_of_each_other(case: str) -> None:
+@pytest.mark.parametrize("orbit", ["pinned", "horizontal"])
+def test_two_runs_stay_copies_of_each_other(case: str, orbit: str) -> None:
     model, gauge, data = build(case)
     element = gauge.random_element(torch.Generator().manual_seed(1))
     other, plain_one = handmade.moved(model, gauge, element), copy.deepcopy(model)
     plain_two = copy.deepcopy(other)
     ours = [
-        train(each, DDCAdamW(groups(each), gauge, weight_decay=0.1, frame_every=10), data, 100)
+        train(each, DDCAdamW(groups(each), gauge, weight_decay=0.1, frame_every=10, orbit=orbit), data, 100)
         for each in (model, other)
     ]
     apart = ((ours[0] - ours[1]).abs() / ours[0].abs()).max()
@@ -98,7 +99,7 @@ def test_vertical_part_of_every_step(case: str, projected: bool, monkeypatch: py
     if not projected:
         for component in gauge.components:
             monkeypatch.setattr(type(component), "project", staticmethod(lambda update, *_: update))
-    optimizer = DDCAdamW(groups(model), gauge, weight_decay=0.1, frame_every=3)
+    optimizer = DDCAdamW(groups(model), gauge, weight_decay=0.1, frame_every=3, orbit="horizontal")
     for step in range(8):
         before = {name: p.detach().clone() for name, p in model.named_parameters()}
         train(model, optimizer, lambda _, step=step: data(step), 1)

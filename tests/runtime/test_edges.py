@@ -181,17 +181,19 @@ def test_the_dead_of_two_copies_are_held_alike() -> None:
         assert torch.allclose(end[name], p.detach(), rtol=1e-7, atol=1e-12), name
 
 
-def test_a_unit_that_is_zero_from_the_start_comes_to_life() -> None:
+@pytest.mark.parametrize("orbit", ["pinned", "horizontal"])
+def test_a_unit_that_is_zero_from_the_start_comes_to_life(orbit: str) -> None:
     model, gauge = mlp()
     with torch.no_grad():
         model.maps[1].weight[:, 3] = 0
     with pytest.warns(UserWarning, match=r"0.0.relu_rescale: 1 in maps.1.weight"):
-        optimizer = DDCAdamW(model.named_parameters(), gauge, lr=1e-3, frame_every=1)
+        optimizer = DDCAdamW(model.named_parameters(), gauge, lr=1e-3, frame_every=1, orbit=orbit)
     losses = []
     for seed in range(20):
         before = copies(model)
         losses.append(step(model, optimizer, 0))
         assert jump(model, before) < 0.05, seed
+        assert optimizer.batches[0].live["relu_rescale"].all() == (seed > 0), seed
     assert optimizer.batches[0].live["relu_rescale"].all()
     assert losses[-1] < losses[0]
     other = DDCAdamW(copy.deepcopy(model).named_parameters(), gauge, lr=1e-3)

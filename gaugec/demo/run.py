@@ -93,6 +93,7 @@ def run(folder: Path, *, steps: int = 300, seed: int = 0) -> None:
     optimizers: dict[str, Callable[[], torch.optim.Optimizer]] = {
         "AdamW": lambda: torch.optim.AdamW(model.parameters(), **ADAM),
         "DDCAdamW": lambda: DDCAdamW(model.named_parameters(), gauge, **ADAM),
+        "DDCAdamW, horizontal": lambda: DDCAdamW(model.named_parameters(), gauge, orbit="horizontal", **ADAM),
     }
     out.print(f"\n{steps} steps on {len(text):,} characters of Python's standard library")
     runs = []

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gaugec.model.fakes import Remembering
 from gaugec.model.inputs import mapped
 from gaugec.model.interfaces import FakeTensorMode, ShapeEnv, compiling, leaves
 from gaugec.model.picked import Picked
@@ -41,9 +42,7 @@ def dry_run(
         Exception: whatever the forward raises, or asks that only numbers can answer.
     """
     known = ShapeEnv()
-    fake = FakeTensorMode(shape_env=known, allow_non_fake_inputs=True, export=not backward)
-    # what is kept of an operation for the next one of its kind costs more with symbols than the operation itself
-    fake.cache_enabled = fake_input is None
+    fake = Remembering(shape_env=known, allow_non_fake_inputs=True, export=not backward)
     way = () if backward else (compiling(), watched or contextlib.nullcontext())
     _run(model, args, kwargs, fake, fake_input or _same_sizes, way, returned, backward=backward)
     return known

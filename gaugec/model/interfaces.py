@@ -49,6 +49,8 @@ StorageWeakRef = private("torch.multiprocessing.reductions", "StorageWeakRef")
 FakeTensor = private("torch._subclasses.fake_tensor", "FakeTensor")
 FakeTensorMode = private("torch._subclasses.fake_tensor", "FakeTensorMode")
 """Tensors with sizes and types and no numbers."""
+again = private("torch._subclasses.fake_impls", "fast_detach")
+"""(mode, fake tensor) -> another fake tensor like it, with the same symbols."""
 ShapeEnv = private("torch.fx.experimental.symbolic_shapes", "ShapeEnv")
 """Symbolic sizes, and what has been asked of them."""
 DimDynamic = private("torch.fx.experimental.symbolic_shapes", "DimDynamic")

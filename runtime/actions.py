@@ -225,6 +225,11 @@ def torque(values: Mapping[str, Tensor], point: Mapping[str, Tensor], part: Slic
     return fold(right * first, plane(part)) - fold(left * second, plane(part))
 
 
+def overlap(values: Mapping[str, Tensor], point: Mapping[str, Tensor], part: Slice) -> Tensor:
+    """<values, point> of every rotary pair: [batch, copies, planes] in float64."""
+    return fold(cut(values, part) * cut(point, part), part)
+
+
 def moment(values: Mapping[str, Tensor], point: Mapping[str, Tensor], part: Slice) -> Tensor:
     """values point^T over the rest: [batch, copies, group, group] in float64."""
     return (rows(values, part) @ rows(point, part).mT).double()

@@ -19,10 +19,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gaugec.runtime import extent
+from gaugec.runtime import elements, extent, quotient
 from gaugec.runtime.certificate import unfolded
 from gaugec.runtime.component import Component
 from gaugec.runtime.differences import Holds, differences
+from gaugec.runtime.holdings import Source
 from gaugec.runtime.names import by_name, plain
 from gaugec.runtime.report import Known, report
 from gaugec.runtime.seal import VERSION, intact, unified
@@ -102,10 +103,7 @@ class Gauge:
 
     def identity(self) -> dict[str, dict[str, Tensor]]:
         """The element that moves nothing."""
-        return {
-            key: {name: _identity(*kind) for name, kind in component.elements.items()}
-            for key, component, _ in self.places()
-        }
+        return {key: elements.identities(component) for key, component, _ in self.places()}
 
     def act(self, params: Mapping[str, Tensor], element: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """Return the parameters moved by an element, by the names that they came with; pure.
@@ -131,7 +129,7 @@ class Gauge:
                 if not params[name].is_floating_point():
                     dtype = params[name].dtype
                     raise ValueError(f"{name} has the dtype {dtype}: a gauge moves floating point parameters")
-            whole = {name: _identity(*kind) for name, kind in component.elements.items()}
+            whole = elements.identities(component)
             for name, value in element[key].items():
                 if name not in whole:
                     raise ValueError(f"the element has {name} at {key}, which moves by {', '.join(whole)}")
@@ -141,6 +139,32 @@ class Gauge:
             moved = component.act(batch, {name: value.to(device) for name, value in whole.items()})
             out.update({name: moved[slot].squeeze(0) for slot, name in zip(component.shapes, found)})
         return out
+
+    # --- models and checkpoints up to the gauges: see `gaugec.runtime.quotient`
+
+    def canonicalize_(self, model: nn.Module) -> quotient.Canonicalized:
+        """Move a model to the canonical representative of its function, in place; returns what was done and what not.
+
+        Scales go where the `fix` lines say, shifts to mean zero; rotations have no canonical form and are left alone,
+        as are units with a norm of zero and gauges of frozen parameters.  Before an optimizer is made, not after.
+        """
+        return quotient.canonicalize_(self, model)
+
+    def random_copy(self, model: nn.Module, generator: torch.Generator | None = None) -> nn.Module:
+        """A deep copy of a model, moved by a random element of every gauge: other parameters, the same function."""
+        return quotient.random_copy(self, model, generator)
+
+    def distance(self, a: Source, b: Source) -> quotient.Distance:
+        """How far two models or checkpoints (tensors by name) are apart modulo the gauges: 0 of a gauge copy."""
+        return quotient.distance(self, a, b)
+
+    def aligned(self, a: Source, b: Source) -> dict[str, Tensor]:
+        """The entries of b, moved along its orbit to where it is nearest to a: the same function as b."""
+        return quotient.aligned(self, a, b)
+
+    def interpolate(self, a: Source, b: Source, t: float) -> dict[str, Tensor]:
+        """The point t of the straight path from a (t = 0) to `aligned(a, b)` (t = 1), as a state dict like a's."""
+        return quotient.interpolate(self, a, b, t)
 
     def holds(self, model: nn.Module, *args: Any, **kwargs: Any) -> Holds:
         """Whether all that the compile assumed of the model, and of its inputs where they are given, is as it was.
@@ -247,9 +271,3 @@ def _same_shape(what: str, value: Tensor, shape: Sequence[int]) -> None:
     if tuple(value.shape) != tuple(shape):
         raise ValueError(f"{what} has the shape {tuple(value.shape)}, not {tuple(shape)}")
 
-
-def _identity(kind: str, copies: int, size: int) -> Tensor:
-    if kind.startswith("rotate"):
-        return torch.eye(size, dtype=torch.float64).expand(1, copies, size, size).clone()
-    fill = 1.0 if kind == "scale" else 0.0
-    return torch.full((1, copies, size), fill, dtype=torch.float64)

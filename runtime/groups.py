@@ -8,10 +8,11 @@ Not here: which gauges there are, and how they meet in one component.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from fractions import Fraction
 from typing import Any, ClassVar, NamedTuple
 
+import torch
 from torch import Tensor
 
 from gaugec.runtime import actions, patterns, solvers
@@ -122,6 +123,13 @@ class Action:
         """Add inner products of the tangents with one another: a diagonal, or what `sylvester` asks for."""
         raise NotImplementedError
 
+    def nearest(self, target: Tensors, point: Tensors, slots: Collection[str] | None = None) -> Tensor:
+        """The element that brings the slices of point nearest to those of target; of compact groups only.
+
+        slots: of which tensors, all where none are given.
+        """
+        raise NotImplementedError
+
     def right(self, measured: Tensor, coupled: bool) -> Tensor:
         """The right hand side from what `add_right` has added up; in float64 where gauges are solved for jointly."""
         return measured
@@ -216,6 +224,13 @@ class Torus(_Diagonal):
         """<update, (-y, x)>."""
         return _signed([(1.0, actions.torque(update, point, part)) for part in self.slices])
 
+    def nearest(self, target: Tensors, point: Tensors, slots: Collection[str] | None = None) -> Tensor:
+        """The angle of <target, (-y, x)> over <target, (x, y)>, pair by pair."""
+        parts = [part for part in self.slices if slots is None or part.slot in slots]
+        across = _signed([(1.0, actions.torque(target, point, part)) for part in parts])
+        along = _signed([(1.0, actions.overlap(target, point, part)) for part in parts])
+        return torch.atan2(across, along)
+
     def add_right(self, out: Tensor, update: Tensors, point: Tensors, products: Tensors, room: Tensors | None) -> None:
         """<update, (-y, x)>."""
         for part in self.slices:
@@ -301,6 +316,16 @@ class Orthogonal(Action):
             terms.append((-1.0, moment.mT) if row.dual else (1.0, moment))
         return self.skew(_signed(terms))
 
+    @staticmethod
+    def polar(matrix: Tensor) -> Tensor:
+        """The element that is nearest to a matrix."""
+        return solvers.polar(matrix)
+
+    def nearest(self, target: Tensors, point: Tensors, slots: Collection[str] | None = None) -> Tensor:
+        """Procrustes: the element nearest to target point^T; a dual row counts alike, R^-T being R."""
+        parts = [part for part in self.slices if slots is None or part.slot in slots]
+        return self.polar(_signed([(1.0, actions.moment(target, point, part)) for part in parts]))
+
     def add_right(self, out: Tensor, update: Tensors, point: Tensors, products: Tensors, room: Tensors | None) -> None:
         """update X^T, or -X update^T where the row is dual."""
         for row, part in self.parts:
@@ -340,6 +365,11 @@ class OrthogonalOnes(Orthogonal):
     def skew(x: Tensor) -> Tensor:
         """The part of a matrix that is a generator and sends ones to 0."""
         return solvers.skew_ones(x)
+
+    @staticmethod
+    def polar(matrix: Tensor) -> Tensor:
+        """The element that is nearest to a matrix."""
+        return solvers.polar_ones(matrix)
 
     @staticmethod
     def sylvester(gram: Tensor, right: Tensor, tolerance: float) -> Tensor:

@@ -91,6 +91,19 @@ def sylvester_ones(gram: Tensor, right: Tensor, tolerance: float) -> Tensor:
     return unfactor(factor_ones(gram.double()), right.double())
 
 
+def polar(matrix: Tensor) -> Tensor:
+    """The orthogonal matrices nearest to matrices [..., k, k]: the R with the largest <R, matrix>, of either sign."""
+    left, _, right = torch.linalg.svd(matrix)
+    return left @ right
+
+
+def polar_ones(matrix: Tensor) -> Tensor:
+    """`polar` among those that leave the vector of ones where it is."""
+    size = matrix.shape[-1]
+    basis = ones_basis(size, matrix)
+    return basis @ polar(basis.mT @ matrix @ basis) @ basis.mT + 1 / size
+
+
 def inverse(x: Tensor) -> Tensor:
     """1/x where x > 0, else 0: the pseudo-inverse of a diagonal Gram block."""
     return torch.where(x > 0, 1 / x, torch.zeros_like(x))

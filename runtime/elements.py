@@ -1,0 +1,56 @@
+"""Elements of the groups of a compiled file, as tensors: the identity, inverses, products, how far they go.
+
+An element is [batch, copies, size], and one more axis for a matrix; kinds are those of `groups.Action`.
+
+Not here: what an element does to parameters (see `groups`), random ones (see `actions`).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gaugec.runtime.component import Component
+from gaugec.runtime.layout import Tensors
+
+
+def identity(kind: str, copies: int, size: int) -> Tensor:
+    """The element that moves nothing: [1, copies, size, ...] in float64."""
+    if kind.startswith("rotate"):
+        return torch.eye(size, dtype=torch.float64).expand(1, copies, size, size).clone()
+    return torch.full((1, copies, size), 1.0 if kind == "scale" else 0.0, dtype=torch.float64)
+
+
+def identities(component: Component) -> Tensors:
+    """The element of every gauge of a component that moves nothing."""
+    return {name: identity(*kind) for name, kind in component.elements.items()}
+
+
+def inverse(kind: str, element: Tensor) -> Tensor:
+    """The element that undoes one."""
+    if kind.startswith("rotate"):
+        return element.mT.contiguous()
+    return 1 / element if kind == "scale" else -element
+
+
+def product(kind: str, second: Tensor, first: Tensor) -> Tensor:
+    """The element that does what the first does, and then the second."""
+    if kind.startswith("rotate"):
+        return second @ first
+    return second * first if kind == "scale" else second + first
+
+
+def length(kind: str, element: Tensor) -> float:
+    """How far an element moves: the root mean square, over copies and units, of log scales, shifts, or angles.
+
+    The angles of a rotation are those of its eigenvalues, in radians; a reflection has an angle of pi.
+    """
+    if kind == "scale":
+        steps = element.log()
+    elif kind == "turn":
+        steps = torch.atan2(element.sin(), element.cos())
+    elif kind == "shift":
+        steps = element
+    else:
+        steps = torch.linalg.eigvals(element).angle()
+    return float(steps.double().square().mean().sqrt())

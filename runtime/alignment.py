@@ -1,7 +1,7 @@
 """Which rotations bring one point of a component nearest to another: Procrustes, in the Euclidean norm.
 
-In closed form where no two rotations move one tensor: there each has its own minimum.  Where they meet, each is
-solved for in turn until the distance falls no more, beginning with those that have tensors of their own, else from
+In closed form where no two rotations move one entry of a tensor: there each has its own minimum.  Where they meet,
+each is solved for in turn until the distance falls no more, beginning with those that move entries alone, else from
 several starts: the least that was found, which need not be the least there is.
 
 Not here: scales and shifts, which are brought to their canonical form before (see `quotient`).
@@ -17,7 +17,7 @@ import torch
 from gaugec.runtime import elements
 from gaugec.runtime.component import Component
 from gaugec.runtime.groups import Action
-from gaugec.runtime.layout import Tensors, product
+from gaugec.runtime.layout import Slice, Tensors, cut, product
 
 SWEEPS = 1000
 SLOW = 1e-12  # a sweep that lowers the square of the distance by less than this part of it is the last
@@ -56,13 +56,12 @@ def align(component: Component, target: Tensors, point: Tensors) -> Alignment:
 
 def _found(component: Component, target: Tensors, point: Tensors) -> Alignment:
     rotations = [gauge for gauge in component.gauges if gauge.mixes]
-    slots = [slot for gauge in rotations for slot in gauge.slots]
-    meet = len(set(slots)) < len(slots)
+    element, owned = _by_own_slices(component, rotations, target, point)
+    if not any(_own(component, gauge, rotations) < {*gauge.slices} for gauge in rotations):
+        sharp = {gauge.name: gauge.sharpened(target, point, element[gauge.name]) for gauge in rotations}
+        return Alignment({**element, **sharp}, _squares(target, component.act(point, {**element, **sharp})), False)
+    best = Alignment(element, _squares(target, component.act(point, element)), True)
     size = sum(float(x.square().sum()) for each in (target, point) for x in each.values())
-    element, owned = _by_own_tensors(component, rotations, target, point)
-    best = Alignment(element, _squares(target, component.act(point, element)), meet)
-    if not meet:
-        return best
     starts = [element] if owned else [element, *_drawn(component, rotations)]
     for start in starts:
         rough = _descended(component, rotations, target, point, start, ROUGH)
@@ -81,30 +80,41 @@ def _drawn(component: Component, rotations: Sequence[Action]) -> Iterator[Tensor
         yield {**elements.identities(component), **{gauge.name: drawn[gauge.name] for gauge in rotations}}
 
 
-def _by_own_tensors(
+def _by_own_slices(
     component: Component, rotations: Sequence[Action], target: Tensors, point: Tensors
 ) -> tuple[Tensors, bool]:
-    """Solve for one rotation after another by tensors that no rotation after it moves; whether all have enough."""
+    """Solve for one rotation after another by what no rotation after it moves; whether all have enough."""
     element, waiting, owned = elements.identities(component), list(rotations), True
     moved = {slot: x.clone() for slot, x in point.items()}
     while waiting:
-        ready = [gauge for gauge in waiting if _enough(gauge, _own(gauge, waiting))]
+        own = {gauge.name: _own(component, gauge, waiting) for gauge in waiting}
+        ready = [gauge for gauge in waiting if _enough(gauge, own[gauge.name])]
         owned = owned and bool(ready)
         gauge = (ready or waiting)[0]
-        element[gauge.name] = gauge.nearest(target, moved, _own(gauge, waiting) if ready else None)
+        parts = [part for part in gauge.slices if part in own[gauge.name]]
+        element[gauge.name] = gauge.nearest(target, moved, parts if ready else None)
         gauge.act(moved, element[gauge.name])
         waiting.remove(gauge)
     return element, owned
 
 
-def _own(gauge: Action, among: Sequence[Action]) -> set[str]:
-    others = {slot for other in among if other is not gauge for slot in other.slots}
-    return set(gauge.slots) - others
+def _own(component: Component, gauge: Action, among: Sequence[Action]) -> set[Slice]:
+    """The slices of a gauge of which no other gauge moves an element."""
+    others = [part for other in among if other is not gauge for part in other.slices]
+    return {part for part in gauge.slices if not any(_share(component, part, other) for other in others)}
 
 
-def _enough(gauge: Action, slots: set[str]) -> bool:
-    """Whether these tensors have a column for every direction that the rotation turns."""
-    columns = sum(product(part.rest) for part in gauge.slices if part.slot in slots)
+def _share(component: Component, one: Slice, two: Slice) -> bool:
+    if one.slot != two.slot:
+        return False
+    marked = {one.slot: torch.zeros(1, *component.shapes[one.slot], dtype=torch.bool)}
+    cut(marked, one).fill_(True)
+    return bool(cut(marked, two).any())
+
+
+def _enough(gauge: Action, parts: set[Slice]) -> bool:
+    """Whether these slices have a column for every direction that the rotation turns."""
+    columns = sum(product(part.rest) for part in parts)
     return columns >= (1 if gauge.kind == "turn" else gauge.size)
 
 

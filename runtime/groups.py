@@ -8,7 +8,7 @@ Not here: which gauges there are, and how they meet in one component.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any, ClassVar, NamedTuple
 
@@ -123,12 +123,16 @@ class Action:
         """Add inner products of the tangents with one another: a diagonal, or what `sylvester` asks for."""
         raise NotImplementedError
 
-    def nearest(self, target: Tensors, point: Tensors, slots: Collection[str] | None = None) -> Tensor:
+    def nearest(self, target: Tensors, point: Tensors, parts: Sequence[Slice] | None = None) -> Tensor:
         """The element that brings the slices of point nearest to those of target; of compact groups only.
 
-        slots: of which tensors, all where none are given.
+        parts: which slices count, all where none are given.
         """
         raise NotImplementedError
+
+    def sharpened(self, target: Tensors, point: Tensors, element: Tensor) -> Tensor:
+        """What `nearest` gave, of all slices, to the last digits."""
+        return element
 
     def right(self, measured: Tensor, coupled: bool) -> Tensor:
         """The right hand side from what `add_right` has added up; in float64 where gauges are solved for jointly."""
@@ -224,9 +228,9 @@ class Torus(_Diagonal):
         """<update, (-y, x)>."""
         return _signed([(1.0, actions.torque(update, point, part)) for part in self.slices])
 
-    def nearest(self, target: Tensors, point: Tensors, slots: Collection[str] | None = None) -> Tensor:
+    def nearest(self, target: Tensors, point: Tensors, parts: Sequence[Slice] | None = None) -> Tensor:
         """The angle of <target, (-y, x)> over <target, (x, y)>, pair by pair."""
-        parts = [part for part in self.slices if slots is None or part.slot in slots]
+        parts = self.slices if parts is None else parts
         across = _signed([(1.0, actions.torque(target, point, part)) for part in parts])
         along = _signed([(1.0, actions.overlap(target, point, part)) for part in parts])
         return torch.atan2(across, along)
@@ -321,10 +325,19 @@ class Orthogonal(Action):
         """The element that is nearest to a matrix."""
         return solvers.polar(matrix)
 
-    def nearest(self, target: Tensors, point: Tensors, slots: Collection[str] | None = None) -> Tensor:
+    def nearest(self, target: Tensors, point: Tensors, parts: Sequence[Slice] | None = None) -> Tensor:
         """Procrustes: the element nearest to target point^T; a dual row counts alike, R^-T being R."""
-        parts = [part for part in self.slices if slots is None or part.slot in slots]
+        parts = self.slices if parts is None else parts
         return self.polar(_signed([(1.0, actions.moment(target, point, part)) for part in parts]))
+
+    def sharpened(self, target: Tensors, point: Tensors, element: Tensor) -> Tensor:
+        """One step by what the element leaves: where numbers are small, the product has lost their digits."""
+        turned = {slot: point[slot].clone() for slot in self.slots}
+        self.act(turned, element)
+        left = {slot: target[slot] - x for slot, x in turned.items()}
+        gram = _signed([(1.0, actions.moment(turned, turned, part)) for part in self.slices])
+        right = self.skew(_signed([(1.0, actions.moment(left, turned, part)) for part in self.slices]))
+        return solvers.cayley(self.sylvester(gram, right, 0.0)) @ element
 
     def add_right(self, out: Tensor, update: Tensors, point: Tensors, products: Tensors, room: Tensors | None) -> None:
         """update X^T, or -X update^T where the row is dual."""

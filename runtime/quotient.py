@@ -86,7 +86,8 @@ def _to_least_norm(component: Component, point: Tensors, off: Collection[str]) -
     def precondition(right: Tensors) -> Tensors:
         return {name: gauge.solve(right[name], None, 0.0) for name, gauge in shifts.items()}
 
-    return {name: -a for name, a in solvers.solve(gram, across(point), precondition, solvers.size(point), 1e-16).items()}
+    found = solvers.solve(gram, across(point), precondition, solvers.size(point), 1e-16)
+    return {name: -a for name, a in found.items()}
 
 
 # --- canonical representatives
@@ -190,7 +191,7 @@ class Distance:
     value: the Euclidean distance of aligned canonical representatives, over all parameters.  size: the root mean square
     of the norms of the two.  parameters: the part of every parameter; its squares add up.  formless: sites with units
     that have no canonical form in one of the two, which count as they are, and how many.  searched: sites of rotations
-    that meet in one tensor, whose minimum was searched for: the value is the least that was found.
+    that move entries together, whose minimum was searched for: the value is the least that was found.
     """
 
     value: float
@@ -227,8 +228,8 @@ def distance(gauge: Gauge, a: Source, b: Source) -> Distance:
     Each is brought to its canonical representative, and the rotations are solved for that bring these nearest to each
     other.  The same, to the bit, for (b, a).  Of a gauge copy in float64 at most 1e-12 of the size, for elements of
     ordinary length; where a head's matrices have singular values that lie far apart digits are lost.  Parameters that
-    no gauge moves count as they are; frozen ones count like the others.  Raises as `holdings.holding`, and ValueError for
-    parameters that only one of the two has.
+    no gauge moves count as they are; frozen ones count like the others.  Raises as `holdings.holding`, and
+    ValueError for parameters that only one of the two has.
     """
     one, two = _two(gauge, a, b)
     called = {(key, name): title for key, name, title in titles(gauge)}

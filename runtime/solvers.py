@@ -104,6 +104,12 @@ def polar_ones(matrix: Tensor) -> Tensor:
     return basis @ polar(basis.mT @ matrix @ basis) @ basis.mT + 1 / size
 
 
+def cayley(generator: Tensor) -> Tensor:
+    """The rotation (1 - A/2)^-1 (1 + A/2), which is exp(A) to second order; A is skew [..., k, k]."""
+    one = torch.eye(generator.shape[-1], dtype=generator.dtype, device=generator.device)
+    return torch.linalg.solve(one - generator / 2, one + generator / 2)
+
+
 def inverse(x: Tensor) -> Tensor:
     """1/x where x > 0, else 0: the pseudo-inverse of a diagonal Gram block."""
     return torch.where(x > 0, 1 / x, torch.zeros_like(x))

@@ -1,4 +1,4 @@
-"""What must hold of every architecture, beside its row: under its own file and other names the same sites, exact steps.
+"""What must hold of every architecture, beside its row: the same sites under its own file and other names, exact steps and copies.
 
 What this module does not do: it makes no row; see `tests/architectures/rows.py`.
 """
@@ -14,7 +14,7 @@ import torch
 from match.test_renaming import plain, rename_model
 from torch import nn
 
-from architectures import build
+from architectures import build, copies
 from architectures.least import LEAST
 from architectures.proved import proved_once
 from architectures.rows import SHIPPED, Row, architecture, look
@@ -56,7 +56,7 @@ def problems(row: Row, compiled: Any) -> list[str]:
         wrong.append(f"{name}: other sites under other names, by its own file")
     if (distance := apart(compiled, build(name))) > EXACT:
         wrong.append(f"{name}: {distance:.0e} apart after {STEPS} steps")
-    return wrong
+    return wrong + [f"{name}: {text}" for text in copies.wrong(compiled, build(name))]
 
 
 def examined(name: str, specs: bool, rows: bool) -> tuple[Row, list[str]]:

@@ -147,9 +147,14 @@ class Target:
         """Write the text; a click.UsageError says why that cannot be done."""
         if self.path == "-":
             click.echo(text, nl=False)
-        elif self.path is not None:
+        else:
+            self.write_by(lambda path: path.write_text(text, encoding="utf-8"))
+
+    def write_by(self, function: Callable[[Path], object]) -> None:
+        """Have the file written by a function of its path, where there is one; a click.UsageError as for `write`."""
+        if self.path is not None:
             try:
-                Path(self.path).write_text(text, encoding="utf-8")
+                function(Path(self.path))
             except OSError as error:
                 raise click.UsageError(f"cannot write {self.path}: {error.strerror or error}") from None
 

@@ -1,4 +1,4 @@
-"""The `gaugec` command: list, show, new, verify, compile, report, demo.
+"""The `gaugec` command: list, show, new, verify, compile, report, canonicalize, distance, demo.
 
 Exit codes: 0 done, 1 refused (a wrong spec, a failed proof, a model where a declared gauge has no site), 2 misused
 (no such spec, a factory that fails, a file that cannot be written), 130 interrupted. Results go to stdout, errors to
@@ -347,6 +347,83 @@ def report(
     elif not quiet or not result.ok:
         show_recheck(console(), result)
     sys.exit(0 if result.ok else REFUSED)
+
+
+@main.command()
+@click.argument("gauge", metavar="GAUGE.py", type=FilePath(exists=True, dir_okay=False))
+@click.argument("checkpoint", type=FilePath(exists=True, dir_okay=False))
+@click.option("-o", "--output", required=True, type=FilePath(dir_okay=False), help="The checkpoint to write.")
+@click.option("--force", is_flag=True, help="Replace a file that is there.")
+@telling
+def canonicalize(
+    gauge: str, checkpoint: str, output: str, force: bool, quiet: bool, verbose: bool, as_json: bool
+) -> None:
+    """Move a checkpoint to the canonical representative of its function.
+
+    GAUGE.py is a compiled gauge, which is run. CHECKPOINT is a state dict of torch.save, or a safetensors file; what is
+    written has the same form. Scales and shifts have a canonical form, rotations have none and are left as they are.
+    """
+    if output == "-":
+        raise click.UsageError("a checkpoint is no text: -o is for a file.")
+    target = Target(output, force, lambda path: False)
+    compiled, (held,) = _opened(gauge, checkpoint)
+    with _unfit(checkpoint):
+        moved, done = importlib.import_module("gaugec.runtime.quotient").canonical(compiled, held.entries)
+    held.entries.update(moved)
+    target.write_by(lambda path: importlib.import_module("gaugec.runtime.checkpoints").write(held, path))
+    if as_json:
+        _print_json({"file": output, **vars(done)})
+    elif not quiet:
+        lines = [f"{title}: by at most {factor:.6g}" for title, factor in done.scaled.items()] if verbose else []
+        console().print(Text("\n".join(map(printable, [*lines, *str(done).split("\n"), f"{output} is written"]))))
+
+
+@main.command()
+@click.argument("gauge", metavar="GAUGE.py", type=FilePath(exists=True, dir_okay=False))
+@click.argument("a", type=FilePath(exists=True, dir_okay=False))
+@click.argument("b", type=FilePath(exists=True, dir_okay=False))
+@click.option("-v", "--verbose", is_flag=True, help="Show the part of every parameter, the largest first.")
+@click.option("--json", "as_json", is_flag=True, help="Say it as JSON, on stdout.")
+def distance(gauge: str, a: str, b: str, verbose: bool, as_json: bool) -> None:
+    """Say how far two checkpoints are apart modulo the gauges of a compiled file, which is run.
+
+    The Euclidean distance of their canonical representatives, of which the second is rotated to be nearest to the
+    first; of two gauge copies it is 0, to rounding.
+    """
+    compiled, (one, two) = _opened(gauge, a, b)
+    with _unfit(f"{a}, {b}"):
+        found = compiled.distance(one.entries, two.entries)
+    if as_json:
+        _print_json({**vars(found), "relative": found.relative})
+        return
+    lines = [f"{found.value:.6g}, {found.relative:.3g} of the size of the parameters, {found.size:.6g}"]
+    lines += [f"{count} units without canonical form in {title}" for title, count in found.formless.items()]
+    lines += [f"{title} meets another rotation: the least that was found" for title in found.searched]
+    if verbose:
+        parts = sorted(found.parameters.items(), key=lambda part: -part[1])
+        lines += [f"  {part:.6g}  {name}" for name, part in parts]
+    console().print(Text("\n".join(map(printable, lines))))
+
+
+def _opened(gauge: str, *checkpoints: str) -> tuple[Any, list[Any]]:
+    """A compiled gauge and checkpoints; what cannot be opened is misuse."""
+    files = importlib.import_module("gaugec.runtime.checkpoints")
+    try:
+        compiled = importlib.import_module("gaugec.runtime.gauge").load(gauge)
+        return compiled, [files.read(path) for path in checkpoints]
+    except (ValueError, ImportError) as error:
+        complain(f"gaugec: {error}")
+        sys.exit(MISUSED)
+
+
+@contextmanager
+def _unfit(what: str) -> Iterator[None]:
+    """Turn what speaks against a checkpoint into a line on stderr and exit code 1."""
+    try:
+        yield
+    except ValueError as error:
+        complain(f"gaugec: {what}: {error}")
+        sys.exit(REFUSED)
 
 
 @main.command()

@@ -11,13 +11,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gaugec.runtime.adamw import DDCAdamW
     from gaugec.runtime.gauge import Gauge, load
+    from gaugec.runtime.quotient import Canonicalized, Distance
+    from gaugec.runtime.telemetry import Telemetry
 
-__all__ = ["DDCAdamW", "Gauge", "load"]
+__all__ = ["DDCAdamW", "Gauge", "load", "Canonicalized", "Distance", "Telemetry"]
 
 _HOMES = {
     "DDCAdamW": "gaugec.runtime.adamw",
     "Gauge": "gaugec.runtime.gauge",
     "load": "gaugec.runtime.gauge",
+    "Canonicalized": "gaugec.runtime.quotient",
+    "Distance": "gaugec.runtime.quotient",
+    "Telemetry": "gaugec.runtime.telemetry",
 }
 
 

@@ -1,4 +1,4 @@
-"""What must hold of every architecture, beside its row: the same sites under its own file and other names, exact steps and copies.
+"""What must hold of every architecture beside its row: sites that go by no name and no file, exact steps and copies.
 
 What this module does not do: it makes no row; see `tests/architectures/rows.py`.
 """

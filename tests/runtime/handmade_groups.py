@@ -20,8 +20,8 @@ def _turned(gauge: str, group: str, size: int, *bindings: Binding, **rotary: obj
     return site(gauge, 0, group, 1, size, bindings, **rotary)
 
 
-def _pairs(role: str, name: str, move: Move) -> Binding:
-    return Binding(role, name, 0, (), ((6, 5),), ((5, 1),), move)
+def _pairs(role: str, name: str, move: Move, columns: int = 5) -> Binding:
+    return Binding(role, name, 0, (), ((6, columns),), ((columns, 1),), move)
 
 
 def _heads(role: str, name: str) -> Binding:
@@ -55,26 +55,33 @@ CASES: dict[str, Case] = {
     "torus, in turn": (
         [_turned("keys", "torus", 6, _pairs("Wq", "a", ROTATE), pairing="interleaved", rotary=6)], {"a": (6, 5)}
     ),
-    "two rotations, one with a tensor of its own": (
+    "two rotations, one of them with a tensor of its own": (
         [
-            _turned("rows", "orthogonal", 6, linear("A", "a", 6, 5, ROTATE, 0), linear("B", "b", 6, 9, ROTATE, 0)),
-            _turned("columns", "orthogonal", 5, linear("A", "a", 6, 5, ROTATE, 1)),
+            _turned("rows", "orthogonal", 4, linear("A", "a", 4, 3, ROTATE, 0), linear("B", "b", 4, 5, ROTATE, 0)),
+            _turned("columns", "orthogonal", 3, linear("A", "a", 4, 3, ROTATE, 1)),
         ],
-        {"a": (6, 5), "b": (6, 9)},
+        {"a": (4, 3), "b": (4, 5)},
     ),
     "two rotations that meet everywhere": (
         [
-            _turned("rows", "orthogonal", 6, linear("A", "a", 6, 5, ROTATE, 0), linear("B", "b", 6, 5, ROTATE, 0)),
-            _turned("columns", "orthogonal", 5, linear("A", "a", 6, 5, ROTATE, 1), linear("B", "b", 6, 5, ROTATE, 1)),
+            _turned("rows", "orthogonal", 4, linear("A", "a", 4, 3, ROTATE, 0), linear("B", "b", 4, 3, ROTATE, 0)),
+            _turned("columns", "orthogonal", 3, linear("A", "a", 4, 3, ROTATE, 1), linear("B", "b", 4, 3, ROTATE, 1)),
         ],
-        {"a": (6, 5), "b": (6, 5)},
+        {"a": (4, 3), "b": (4, 3)},
     ),
     "a torus that meets a rotation": (
         [
-            _turned("keys", "torus", 6, _pairs("A", "a", ROTATE), _pairs("B", "b", ROTATE), **PAIRS),
-            _turned("columns", "orthogonal", 5, linear("A", "a", 6, 5, ROTATE, 1), linear("B", "b", 6, 5, ROTATE, 1)),
+            _turned("keys", "torus", 6, _pairs("A", "a", ROTATE, 3), _pairs("B", "b", ROTATE, 3), **PAIRS),
+            _turned("columns", "orthogonal", 3, linear("A", "a", 6, 3, ROTATE, 1), linear("B", "b", 6, 3, ROTATE, 1)),
         ],
-        {"a": (6, 5), "b": (6, 5)},
+        {"a": (6, 3), "b": (6, 3)},
+    ),
+    "two rotations of one tensor that do not meet": (
+        [
+            site("rows", 0, "orthogonal", 1, 4, [Binding("A", "a", 0, (), ((4, 3),), ((3, 1),), ROTATE)]),
+            site("below", 1, "orthogonal", 1, 3, [Binding("A", "a", 12, (), ((3, 3),), ((3, 1),), ROTATE)]),
+        ],
+        {"a": (7, 3)},
     ),
     "a scale beside a shift": (
         [

@@ -1,0 +1,148 @@
+"""Checkpoints on the command line: `gaugec canonicalize`, `gaugec distance`, in both forms of files."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+
+from gaugec.cli import main
+from gaugec.runtime import load
+from gaugec.runtime.checkpoints import read
+from runtime import handmade
+from runtime.handmade_groups import CASES, drawn
+
+NAMES = ("positive", "orthogonal")
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    from safetensors.torch import save_file
+
+    monkeypatch.chdir(tmp_path)
+    for name in NAMES:
+        sites, shapes = CASES[name]
+        Path(f"{name}.py").write_text(handmade.written(sites, shapes), encoding="utf-8")
+        a, b = drawn(shapes, 1), drawn(shapes, 2)
+        gauge = load(f"{name}.py")
+        moved = gauge.act(a, gauge.random_element(torch.Generator().manual_seed(3)))
+        for file, values in (("a", a), ("b", b), ("moved", moved)):
+            torch.save({**values, "count": torch.tensor(3)}, f"{name}_{file}.pt")
+            save_file(values, f"{name}_{file}.safetensors", metadata={"format": "pt"})
+    return tmp_path
+
+
+def call(*words: str) -> Result:
+    return CliRunner().invoke(main, list(words))
+
+
+@pytest.mark.parametrize("form", ["pt", "safetensors"])
+def test_a_checkpoint_is_brought_to_its_canonical_representative(form: str) -> None:
+    result = call("canonicalize", "positive.py", f"positive_a.{form}", "-o", f"one.{form}")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.splitlines()[1] == f"one.{form} is written"
+    assert call("canonicalize", "positive.py", f"positive_moved.{form}", "-o", f"two.{form}", "-q").output == ""
+    one, two, start = read(f"one.{form}"), read(f"two.{form}"), read(f"positive_a.{form}")
+    assert one.notes == two.notes == start.notes == (None if form == "pt" else {"format": "pt"})
+    assert list(one.entries) == list(start.entries)
+    for name, x in one.entries.items():
+        assert torch.allclose(x, two.entries[name], rtol=1e-12) and x.dtype == start.entries[name].dtype
+    assert not torch.equal(one.entries["a"], start.entries["a"])
+    assert torch.equal(one.entries["other"], start.entries["other"])
+    rows, columns = one.entries["a"].norm(dim=1), one.entries["b"].norm(dim=0)
+    assert torch.allclose(rows, columns, rtol=1e-12)
+
+
+def test_what_was_done_as_json_and_in_detail() -> None:
+    told = json.loads(call("canonicalize", "positive.py", "positive_a.pt", "-o", "one.pt", "--json").stdout)
+    assert told["file"] == "one.pt" and list(told["scaled"]) == ["unit of a"] and told["formless"] == {}
+    lines = call("canonicalize", "orthogonal.py", "orthogonal_a.pt", "-o", "two.pt", "-v").stdout.splitlines()
+    assert lines == [
+        "0 sites scaled, by a factor of at most 1", "1 sites of rotations left as they are", "two.pt is written"
+    ]  # fmt: skip
+    assert torch.equal(read("two.pt").entries["a"], read("orthogonal_a.pt").entries["a"])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_copies_are_at_no_distance_whatever_their_files(name: str) -> None:
+    told = json.loads(call("distance", f"{name}.py", f"{name}_a.pt", f"{name}_moved.safetensors", "--json").stdout)
+    assert told["relative"] <= 1e-12 and set(told["parameters"]) == {"a", "b", "other"}
+    there, back = (
+        json.loads(call("distance", f"{name}.py", f"{name}_{a}.pt", f"{name}_{b}.pt", "--json").stdout)
+        for a, b in (("a", "b"), ("b", "moved"))
+    )
+    assert abs(there["value"] - back["value"]) <= 1e-12 * there["size"]
+    lines = call("distance", f"{name}.py", f"{name}_a.pt", f"{name}_b.pt", "-v").stdout.splitlines()
+    assert lines[0] == (
+        f"{there['value']:.6g}, {there['relative']:.3g} of the size of the parameters, {there['size']:.6g}"
+    )
+    parts = [float(line.split()[0]) for line in lines[1:]]
+    assert len(parts) == 3 and parts == sorted(parts, reverse=True)
+
+
+# --- what is refused, and what is misuse
+
+
+def test_a_checkpoint_of_another_model_is_refused() -> None:
+    for words in (
+        ("distance", "positive.py", "positive_a.pt", "orthogonal_a.pt"),
+        ("canonicalize", "positive.py", "orthogonal_a.pt", "-o", "out.pt"),
+    ):
+        result = call(*words)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert result.stderr.endswith("has the shape (12, 7), compiled for (6, 5)\n"), result.stderr
+    assert not Path("out.pt").exists()
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    (("-o", "positive_b.pt"), "positive_b.pt is there already, and not of gaugec's making: --force replaces it"),
+    (("-o", "nowhere/out.pt"), "cannot write nowhere/out.pt: there is no folder nowhere"),
+    (("-o", "-"), "a checkpoint is no text: -o is for a file."),
+    ((), "Missing option '-o' / '--output'."),
+])  # fmt: skip
+def test_where_nothing_can_be_written_no_work_is_done(words: tuple[str, ...], said: str) -> None:
+    before = Path("positive_b.pt").read_bytes()
+    Path("broken.pt").write_text("no checkpoint")
+    result = call("canonicalize", "positive.py", "broken.pt", *words)
+    assert result.exit_code == 2 and result.stderr.strip().splitlines()[-1] == f"Error: {said}"
+    assert Path("positive_b.pt").read_bytes() == before
+
+
+def test_force_replaces() -> None:
+    assert call("canonicalize", "positive.py", "positive_a.pt", "-o", "positive_a.pt", "--force").exit_code == 0
+    again = json.loads(call("canonicalize", "positive.py", "positive_a.pt", "-o", "x.pt", "--json").stdout)
+    assert again["scaled"]["unit of a"] < 1 + 1e-12
+
+
+def test_files_that_are_no_checkpoints_are_misuse(folder: Path) -> None:
+    Path("text.pt").write_text("no checkpoint")
+    Path("odd.safetensors").write_bytes(b"\x05\0\0\0\0\0\0\0{oops")
+    torch.save({"model": {"a": torch.ones(1)}, "step": 3}, "nested.pt")
+    torch.save([torch.ones(1)], "list.pt")
+    for file, said in (
+        ("text.pt", "text.pt is no checkpoint: torch.load(…, weights_only=True) says"),
+        ("odd.safetensors", "odd.safetensors is no safetensors file: "),
+        ("nested.pt", "nested.pt holds no tensors by name but a dict of model, step: save a model's state_dict() by itself"),
+        ("list.pt", "list.pt holds no tensors by name but list: save a model's state_dict() by itself"),
+    ):
+        result = call("distance", "positive.py", "positive_a.pt", file)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert result.stderr.startswith(f"gaugec: {said}"), result.stderr
+    result = call("distance", "nets.py", "positive_a.pt", "positive_b.pt")
+    assert result.exit_code == 2 and "'nets.py' does not exist" in result.stderr
+    Path("nets.py").write_text("x = 1\n")
+    result = call("distance", "nets.py", "positive_a.pt", "positive_b.pt")
+    assert result.exit_code == 2
+    assert result.stderr == "gaugec: nets.py is not a compiled gauge: it has no METADATA with a certificate\n"
+
+
+def test_without_safetensors_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    result = call("distance", "positive.py", "positive_a.pt", "positive_b.safetensors")
+    assert (result.exit_code, result.stderr) == (
+        2, "gaugec: a .safetensors file needs safetensors: pip install 'gaugec[checkpoints]'\n"
+    )  # fmt: skip

@@ -105,7 +105,7 @@ class Canonicalized:
 
     scaled: dict[str, float] = field(default_factory=dict)
     shifted: dict[str, float] = field(default_factory=dict)
-    rotated: tuple[str, ...] = ()
+    rotated: list[str] = field(default_factory=list)
     formless: dict[str, int] = field(default_factory=dict)
     off: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -130,7 +130,6 @@ def canonical(gauge: Gauge, source: Source) -> tuple[dict[str, Tensor], Canonica
     done = Canonicalized()
     moved: dict[str, Tensor] = {}
     called = {(key, name): title for key, name, title in titles(gauge)}
-    rotated: list[str] = []
     for key, component, names in gauge.places():
         frozen = held.off(component, names)
         here = position(component, held.at(component.shapes, names), frozen, _far(held, names))
@@ -144,8 +143,8 @@ def canonical(gauge: Gauge, source: Source) -> tuple[dict[str, Tensor], Canonica
             elif action.name in here.shifts:
                 done.shifted[title] = elements.length(action.kind, here.shifts[action.name])
             else:
-                rotated.append(title)
-    return moved, Canonicalized(done.scaled, done.shifted, tuple(rotated), done.formless, done.off)
+                done.rotated.append(title)
+    return moved, done
 
 
 def _note_scales(done: Canonicalized, title: str, scales: Tensor, live: Tensor) -> None:

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from runtime.handmade_groups import CASES, drawn
 
 from gaugec.cli import main
 from gaugec.runtime import load
 from gaugec.runtime.checkpoints import read
 from runtime import handmade
-from runtime.handmade_groups import CASES, drawn
 
 NAMES = ("positive", "orthogonal")
 
@@ -118,7 +118,8 @@ def test_force_replaces() -> None:
     assert again["scaled"]["unit of a"] < 1 + 1e-12
 
 
-def test_files_that_are_no_checkpoints_are_misuse(folder: Path) -> None:
+def test_files_that_are_no_checkpoints_are_misuse() -> None:
+    mend = "save a model's state_dict() by itself"
     Path("text.pt").write_text("no checkpoint")
     Path("odd.safetensors").write_bytes(b"\x05\0\0\0\0\0\0\0{oops")
     torch.save({"model": {"a": torch.ones(1)}, "step": 3}, "nested.pt")
@@ -126,8 +127,8 @@ def test_files_that_are_no_checkpoints_are_misuse(folder: Path) -> None:
     for file, said in (
         ("text.pt", "text.pt is no checkpoint: torch.load(…, weights_only=True) says"),
         ("odd.safetensors", "odd.safetensors is no safetensors file: "),
-        ("nested.pt", "nested.pt holds no tensors by name but a dict of model, step: save a model's state_dict() by itself"),
-        ("list.pt", "list.pt holds no tensors by name but list: save a model's state_dict() by itself"),
+        ("nested.pt", f"nested.pt holds no tensors by name but a dict of model, step: {mend}"),
+        ("list.pt", f"list.pt holds no tensors by name but list: {mend}"),
     ):
         result = call("distance", "positive.py", "positive_a.pt", file)
         assert (result.exit_code, result.stdout) == (2, "")

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import gaugec
 from gaugec.runtime import Gauge
 from gaugec.runtime.quotient import canonical
 from runtime import handmade
@@ -245,6 +246,42 @@ def test_tied_parameters_stay_one() -> None:
     assert list(gauge.distance(model, other).parameters) == ["a.weight", "b.weight"]
 
 
+class Units(nn.Module):
+    """Hidden units, of whose first map a second name is kept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.down = nn.Linear(5, 7, bias=False), nn.Linear(7, 3, bias=False)
+        self.again = self.up
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(torch.relu(self.up(x)))
+
+
+def test_a_checkpoint_keeps_what_was_tied_when_the_gauge_was_compiled() -> None:
+    """Both names, whether they share memory or not; one of them alone; and two that differ are refused."""
+    model, x = Units(), torch.randn(4, 5)
+    gauge = gaugec.compile("relu_mlp", model, (x,))
+    state = model.state_dict()
+    assert set(state) == {"up.weight", "again.weight", "down.weight"} and gauge.metadata["tied"]
+    apart = {name: value.clone() for name, value in state.items()}
+    alone = {name: value for name, value in state.items() if name != "up.weight"}
+    for each in (state, apart, alone):
+        moved, _ = canonical(gauge, each)
+        assert set(moved) == set(each)
+        both = moved["again.weight"], moved.get("up.weight", moved["again.weight"])
+        assert torch.equal(*both) and not torch.equal(both[0], state["again.weight"])
+        assert gauge.distance(model, each).value == 0
+        other = Units()
+        other.load_state_dict(gauge.interpolate(each, Units(), 0.5), strict=each is not alone)
+    with pytest.raises(ValueError) as error:
+        canonical(gauge, {**apart, "again.weight": apart["again.weight"] + 1})
+    assert str(error.value) == (
+        "again.weight was tied to up.weight when the gauge was compiled, and differs from it in the checkpoint"
+    )
+    assert set(gauge.distance(model, alone).parameters) == {"up.weight", "down.weight"}
+
+
 # --- what does not fit
 
 
@@ -271,7 +308,9 @@ def test_what_does_not_fit_is_said() -> None:
     both = drawn(GROUPS["torus"][1], 1)
     with pytest.raises(ValueError) as error:
         square.distance(both, {**both, "b": both["a"]})
-    assert str(error.value) == "a and b of the second are one tensor, and were two parameters when the gauge was compiled"
+    assert str(error.value) == (
+        "a and b of the second are one tensor, and were two parameters when the gauge was compiled"
+    )
     with pytest.raises(ValueError, match=r"^t is a number, 0 at the first and 1 at the second, not nan$"):
         gauge.interpolate(a, a, float("nan"))
 

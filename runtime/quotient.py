@@ -112,12 +112,21 @@ class Canonicalized:
     def __str__(self) -> str:
         """One line for each kind of site."""
         most = max(self.scaled.values(), default=1.0)
-        lines = [f"{len(self.scaled)} sites scaled, by a factor of at most {most:.3g}"]
-        lines += [f"{len(self.shifted)} sites shifted"] if self.shifted else []
-        lines += [f"{len(self.rotated)} sites of rotations left as they are"] if self.rotated else []
-        lines += [f"{count} units without canonical form in {title}" for title, count in self.formless.items()]
+        lines = [f"{_count(len(self.scaled), 'site')} scaled, by a factor of at most {most:.3g}"]
+        lines += [f"{_count(len(self.shifted), 'site')} shifted"] if self.shifted else []
+        lines += [f"{_count(len(self.rotated), 'site')} of rotations left as they are"] if self.rotated else []
+        lines += told(self.formless)
         lines += [f"{title} is off: {', '.join(names)} frozen" for title, names in self.off.items()]
         return "\n".join(lines)
+
+
+def told(formless: Mapping[str, int]) -> list[str]:
+    """A line for each site with units that have no canonical form."""
+    return [f"{_count(count, 'unit')} without canonical form in {title}" for title, count in formless.items()]
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def canonical(gauge: Gauge, source: Source) -> tuple[dict[str, Tensor], Canonicalized]:

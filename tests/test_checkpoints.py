@@ -62,7 +62,7 @@ def test_what_was_done_as_json_and_in_detail() -> None:
     assert told["file"] == "one.pt" and list(told["scaled"]) == ["unit of a"] and told["formless"] == {}
     lines = call("canonicalize", "orthogonal.py", "orthogonal_a.pt", "-o", "two.pt", "-v").stdout.splitlines()
     assert lines == [
-        "0 sites scaled, by a factor of at most 1", "1 sites of rotations left as they are", "two.pt is written"
+        "0 sites scaled, by a factor of at most 1", "1 site of rotations left as they are", "two.pt is written"
     ]  # fmt: skip
     assert torch.equal(read("two.pt").entries["a"], read("orthogonal_a.pt").entries["a"])
 

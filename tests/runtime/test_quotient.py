@@ -214,10 +214,10 @@ def test_units_without_canonical_form_are_told_and_stay() -> None:
     assert torch.allclose(loss(model, CASES["llama"][2]), loss(before, CASES["llama"][2]), rtol=1e-12)
     assert str(done).splitlines() == [
         "4 sites scaled, by a factor of at most 9.32",
-        "1 sites shifted",
+        "1 site shifted",
         "2 sites of rotations left as they are",
         "2 units without canonical form in norm_gain of layers.0.norm1.weight",
-        "1 units without canonical form in swiglu_rescale of layers.0.up.weight",
+        "1 unit without canonical form in swiglu_rescale of layers.0.up.weight",
     ]
     assert gauge.distance(model, before).formless == done.formless
 

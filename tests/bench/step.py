@@ -1,23 +1,26 @@
 """Times optimizer steps on the parameters of a Llama and prints ratios to the fused AdamW of torch.
 
-    python tests/bench/step.py [--size small] [--rounds N] [--device cuda] [--compile]
+    python tests/bench/step.py [--sizes small big bigger] [--rounds N] [--device cuda] [--compile] [--horizontal]
 
-No model is run: parameters and gradients are random numbers of the right shapes.  On one thread of a CPU the times are
-those of the process, which other processes disturb less than the clock on the wall.
+No model is run: parameters and gradients are random numbers of the right shapes, 5, 34 and 110 million of them.  All
+optimizers run side by side in one process, ten steps each in turn, so that every tenth, at which orbits are pinned or
+frames are taken, is in every round; a row has the median of the rounds and the least and the most.  On one thread of a
+CPU the times are those of the process, which other processes disturb less than the clock on the wall.  `calls` counts
+the operations that a step gives to torch.
 
 Passes over memory, counted as tensors of the parameters' size that are read or written, for a weight that one scale
-moves (`PASSES`; AdamW reads p, g, m, v and writes p, m, v: 7):
+moves.  AdamW reads p, g, m, v and writes p, m, v: 7.
 
-    pull        g -> ĝ                 2        canonical   p -> θ̂             2
-    canonical   p -> θ̂                 2        lift        u, θ̂ -> u          3
-    decay       θ̂ -> u                 2        push        u -> u             2
-    Adam        u, ĝ, m, v -> u, m, v  7        add         p, u -> p          3
-    products    u θ̂ -> s, sum of s     4
-    squares     θ̂ θ̂ -> s, sum of s     3
+    pinned, eager                               horizontal, eager, beside that
+    decay       p -> u             2            canonical   p -> θ̂, twice     4
+    pull        g -> ĝ             2            products    u θ̂ -> s, sum     4
+    Adam        u, ĝ, m, v -> u, m, v  7        squares     θ̂ θ̂ -> s, sum     3
+    push, add   p, u -> p          3            lift        u, θ̂ -> u         3
+                                                push        u -> u             2
 
-That is 30, but a step goes through them a tile at a time (`TILE_CPU`), and if a tile stays in the cache 10 of them
-reach the memory: g, p, m, v read, m, v, u written; then p, u read, p written.  Compiled, there are only these 10.  A
-second scale adds 6; a rotation of heads of width k reads and writes little and multiplies 6 k times an element.
+That is 14, and a step takes as many rows at a time as stay in a cache with all of these, so that 7 reach the memory;
+compiled, there are only these.  Horizontal: 30, of which 10 reach the memory.  A pin reads a component once for its
+norms and moves what a scale moves, every tenth step.  A second scale adds 2, and a pooled moment is small.
 """
 
 from __future__ import annotations
@@ -27,15 +30,17 @@ import statistics
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "runtime"))
 import handmade
 
 from gaugec.runtime import DDCAdamW
 
-PASSES = {"AdamW": "7", "eager": "30, 10 to memory", "compiled": "10"}
+PASSES = {"AdamW": "7", "pinned": "14, 7 to memory", "compiled": "7", "horizontal": "30, 10 to memory"}
 
 
 class Big(handmade.Shape):
@@ -50,6 +55,16 @@ class Bigger(handmade.Shape):
     width, units, heads, kv, head, layers, vocab = 768, 2048, 12, 12, 64, 12, 16384
 
 
+class Calls(TorchDispatchMode):
+    """Counts what is given to torch."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
 def once(optimizer: torch.optim.Optimizer, cuda: bool) -> float:
     clock = time.process_time if not cuda and torch.get_num_threads() == 1 else time.perf_counter
     start = clock()
@@ -59,55 +74,81 @@ def once(optimizer: torch.optim.Optimizer, cuda: bool) -> float:
     return clock() - start
 
 
-def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--size", choices=("small", "big", "bigger"), default="big")
-    arguments.add_argument("--rounds", type=int, default=4)
-    arguments.add_argument("--device", default="cpu")
-    arguments.add_argument("--profile", action="store_true")
-    arguments.add_argument("--compile", action="store_true", help="time compile=True as well")
-    options = arguments.parse_args()
-    shape = {"small": Small, "big": Big, "bigger": Bigger}[options.size]
+def llama(shape: type[handmade.Shape], device: str) -> Any:
+    """Parameters with gradients, and their gauges."""
     torch.manual_seed(0)
-    model = handmade.Llama(shape).to(options.device)
-    count = sum(p.numel() for p in model.parameters())
-    gauge = handmade.compiled(model, handmade.llama_sites(shape))
+    model = handmade.Llama(shape).to(device)
     for p in model.parameters():
         p.grad = torch.randn_like(p) * 1e-3
-    cuda = options.device != "cpu"
+    return model, handmade.compiled(model, handmade.llama_sites(shape))
+
+
+def optimizers(shape: type[handmade.Shape], options: argparse.Namespace) -> dict[str, torch.optim.Optimizer]:
+    """What is timed, by name; the first is what the others are compared to."""
+    model, gauge = llama(shape, options.device)
+    from_canonical, _ = llama(shape, options.device)
+    for key, component, names in gauge.places():
+        params = dict(from_canonical.named_parameters())
+        values = {slot: params[name].detach()[None] for slot, name in zip(component.shapes, names)}
+        frame = component.frame(values)
+        with torch.no_grad():
+            for (_, x), name in zip(component.canonical(values, frame).items(), names):
+                params[name].copy_(x[0])
     runs: dict[str, torch.optim.Optimizer] = {
-        "AdamW fused": torch.optim.AdamW(model.parameters(), fused=True),
-        "AdamW": torch.optim.AdamW(model.parameters(), foreach=False),
-        "DDCAdamW, frames every 10": DDCAdamW(model.named_parameters(), gauge, frame_every=10),
+        "AdamW, fused": torch.optim.AdamW(model.parameters(), fused=True),
+        "DDCAdamW, pinned": DDCAdamW(model.named_parameters(), gauge),
+        "DDCAdamW, pinned, from a canonical start": DDCAdamW(from_canonical.named_parameters(), gauge),
     }
-    ours = runs["DDCAdamW, frames every 10"]
     if options.compile:
-        runs["the same, compiled"] = DDCAdamW(model.named_parameters(), gauge, frame_every=10, compile=True)
-    once(ours, cuda)
-    if options.profile:
-        with torch.profiler.profile(record_shapes=True) as profile:
-            for _ in range(3):
-                once(ours, cuda)
-        averages = profile.key_averages(group_by_input_shape=True)
-        print(averages.table(sort_by="self_cpu_time_total", row_limit=25, max_name_column_width=40))
-        return
+        runs["DDCAdamW, pinned, compiled"] = DDCAdamW(model.named_parameters(), gauge, compile=True)
+    if options.horizontal:
+        runs["DDCAdamW, horizontal"] = DDCAdamW(model.named_parameters(), gauge, orbit="horizontal")
+    return runs
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--sizes", choices=("small", "big", "bigger"), nargs="+", default=["big"])
+    arguments.add_argument("--rounds", type=int, default=5)
+    arguments.add_argument("--device", default="cpu")
+    arguments.add_argument("--compile", action="store_true", help="time compile=True as well")
+    arguments.add_argument("--horizontal", action="store_true", help="time horizontal orbits as well")
+    options = arguments.parse_args()
+    print("| parameters | optimizer | a step, ms | over fused AdamW | least..most | first step, s | calls | passes | state |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for size in options.sizes:
+        table({"small": Small, "big": Big, "bigger": Bigger}[size], options)
+
+
+def table(shape: type[handmade.Shape], options: argparse.Namespace) -> None:
+    """Print the rows of one size."""
+    cuda, runs = options.device != "cpu", optimizers(shape, options)
+    first, calls = {}, {}
+    for name, optimizer in runs.items():
+        start = time.perf_counter()
+        optimizer.step()
+        first[name] = time.perf_counter() - start
+        with Calls() as counted:
+            optimizer.step()
+        calls[name] = counted.count
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(options.rounds):
         for name, optimizer in runs.items():
-            once(optimizer, cuda)
-            times[name] += [once(optimizer, cuda) for _ in range(10)]
-    floor = statistics.median(times["AdamW fused"])
-    state = {
-        name: sum(x.numel() for s in o.state_dict()["state"].values() for x in s.values()) for name, o in runs.items()
+            times[name].append(statistics.fmean(once(optimizer, cuda) for _ in range(10)))
+    sizes = {
+        name: sum(x.numel() for s in o.state_dict()["state"].values() for key, x in s.items() if key != "gauge")
+        for name, o in runs.items()
     }
-    print(f"{count / 1e6:.1f}M parameters, {torch.get_num_threads()} threads")
+    base, *_ = runs
+    count = sum(p.numel() for group in runs[base].param_groups for p in group["params"])
     for name, taken in times.items():
-        median = statistics.median(taken)
-        kind = "AdamW" if name.startswith("AdamW") else "compiled" if "compiled" in name else "eager"
+        ratios = sorted(one / other for one, other in zip(taken, times[base]))
+        kind = "AdamW" if name == base else name.split(", ")[-1]
         print(
-            f"{name:28} {median * 1e3:8.1f} ms  {median / floor:5.2f} x fused  "
-            f"mean {statistics.fmean(taken) * 1e3:8.1f} ms  {median / count * 1e9:6.2f} ns/parameter  "
-            f"state {state[name] / state['AdamW fused']:.3f}  passes {PASSES[kind]}"
+            f"| {count / 1e6:.1f}M | {name} | {statistics.median(taken) * 1e3:.1f} | {statistics.median(ratios):.2f} | "
+            f"{ratios[0]:.2f}..{ratios[-1]:.2f} | {first[name]:.1f} | {calls[name]} | {PASSES.get(kind, PASSES["pinned"])} | "
+            f"{sizes[name] / sizes[base]:.3f} |",
+            flush=True,
         )
 
 

@@ -52,7 +52,7 @@ def charts(batch: Batch, homes: Mapping[str, Tensor]) -> dict[str, Chart]:
             same = [i for i, each in enumerate(factors) if each.shape == factor.shape]
             if same:
                 factors[same[0]] = factors[same[0]] * factor
-            elif not bool((factor == 1).all()):
+            elif not _one(factor):
                 factors.append(factor)
         centre = torch.full_like(x, -batch.component.offsets.get(slot, 0.0))
         for gauge, home in homes.items():
@@ -77,6 +77,11 @@ def _together(parts: Sequence[Tensor]) -> Tensor:
     """Join tensors [places, ...] of which some are of length one where others are not."""
     shape = torch.broadcast_shapes(*[x.shape[1:] for x in parts])
     return torch.cat([x.expand(x.shape[0], *shape) for x in parts])
+
+
+def _one(x: Tensor) -> bool:
+    """Is it one, up to the rounding of the sums that it was solved from?"""
+    return bool(((x - 1).abs() <= 16 * torch.finfo(x.dtype).eps).all())
 
 
 def _reduced(x: Tensor) -> Tensor:

@@ -143,10 +143,10 @@ def table(shape: type[handmade.Shape], options: argparse.Namespace) -> None:
     count = sum(p.numel() for group in runs[base].param_groups for p in group["params"])
     for name, taken in times.items():
         ratios = sorted(one / other for one, other in zip(taken, times[base]))
-        kind = "AdamW" if name == base else name.split(", ")[-1]
+        passes = PASSES.get("AdamW" if name == base else name.split(", ")[-1], PASSES["pinned"])
         print(
             f"| {count / 1e6:.1f}M | {name} | {statistics.median(taken) * 1e3:.1f} | {statistics.median(ratios):.2f} | "
-            f"{ratios[0]:.2f}..{ratios[-1]:.2f} | {first[name]:.1f} | {calls[name]} | {PASSES.get(kind, PASSES["pinned"])} | "
+            f"{ratios[0]:.2f}..{ratios[-1]:.2f} | {first[name]:.1f} | {calls[name]} | {passes} | "
             f"{sizes[name] / sizes[base]:.3f} |",
             flush=True,
         )

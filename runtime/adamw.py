@@ -20,9 +20,9 @@ class DDCAdamW(GaugeOptimizer):
     frame_every: steps between two pins, or frames; exact whatever the number.
     pooling: average second moments over what compact elements mix; without it rotations are no longer exact.
     compile: fuse the steps with torch.compile: faster after a minute of compiling; on the CPU it needs a C++ compiler.
-    orbit: "pinned": steps in a chart that stays, and every `frame_every` steps a move back along the orbits to where they
-        began, which no function sees; "horizontal": what runs along the orbits is removed from every step, in frames that
-        are taken anew every `frame_every` steps; several times slower.
+    orbit: "pinned": steps in a chart that stays, and every `frame_every` steps a move back along the orbits, which no
+        function sees; "horizontal": what runs along the orbits is removed from every step, in frames that are taken
+        anew every `frame_every` steps; several times slower.
     model: where it is given, that it still is what the gauge was compiled with is checked (see `Gauge.holds`).
 
     A step is equivariant for scales between 1e-12 and 1e12 (1e-4 and 1e4 in float16); a unit beyond, or with a norm of

@@ -29,7 +29,7 @@ class Batch:
 
     keys: the places; slots: slot -> one parameter for each place; groups: slot -> param group.
     off: gauges that are not in force; live: gauge -> where it has a canonical form, [batch, copies, size]; lost: where
-    it had one, and has none any more, since somebody looked.  homes: where shifts began, on pinned orbits: coefficients.
+    it had one, and has none any more, since somebody looked.  homes: where shifts began, on pinned orbits.
     shown, count: parameters with the views of the state, and the number of steps, as they stand in `optimizer.state`.
     state: what the update rule keeps, in canonical coordinates: name -> slot -> [batch, ...]; step: steps taken.
     """

@@ -94,7 +94,7 @@ def _reduced(x: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Run:
+class Band:
     """Whole rows of a tensor, and how they are seen where squares are averaged.
 
     rows: from and to.  sizes: of the axes in the order of the memory, without places; averaged: which of them are
@@ -110,8 +110,8 @@ class Run:
     unit: int
 
 
-def runs(component: object, slot: str, shape: Sequence[int]) -> list[Run] | None:
-    """The pools of a tensor as runs of whole rows; None where they are not such runs."""
+def bands(component: object, slot: str, shape: Sequence[int]) -> list[Band] | None:
+    """The pools of a tensor as bands of whole rows; None where they are not such bands."""
     pieces, out, start = component.pieces[slot], [], 0  # type: ignore[attr-defined]
     if slot not in component.covered or not shape:  # type: ignore[attr-defined]
         return None
@@ -125,13 +125,13 @@ def runs(component: object, slot: str, shape: Sequence[int]) -> list[Run] | None
         averaged = tuple(each for _, _, each in piece.axes)
         count = math.prod(size for size, _, each in piece.axes if not each)
         rows = (piece.offset // row, (piece.offset + dense[0]) // row)
-        out.append(Run(rows, dense[1], averaged, start, count, math.lcm(unit, row) // row))
+        out.append(Band(rows, dense[1], averaged, start, count, math.lcm(unit, row) // row))
         start += count
     return out
 
 
 def pooled(factors: Sequence[Tensor], component: object, slot: str, shape: Sequence[int]) -> Tensor | None:
-    """The product of factors, as `Component.pool` would see it; None where it is not constant where squares are mixed."""
+    """The product of factors as `Component.pool` sees it; None where it is not constant where squares are mixed."""
     whole = torch.ones(factors[0].shape[0], *shape, dtype=factors[0].dtype, device=factors[0].device)
     for factor in factors:
         whole.mul_(factor)

@@ -18,14 +18,13 @@ from gaugec.runtime.batch import Batch
 from gaugec.runtime.binding import Groups, bind, named
 from gaugec.runtime.frames import Frame
 from gaugec.runtime.gauge import Gauge, check, code_hash
+from gaugec.runtime.horizontal import Horizontal
 from gaugec.runtime.listed import listed
 from gaugec.runtime.names import by_name
-from gaugec.runtime.rules.rule import UpdateRule
-from gaugec.runtime.horizontal import Horizontal
 from gaugec.runtime.pinned import Pinned
+from gaugec.runtime.rules.rule import UpdateRule
 from gaugec.runtime.stepper import Stepper, plain
 from gaugec.runtime.watch import Watch
-
 
 ORBITS: dict[str, type[Stepper]] = {each.orbit: each for each in (Pinned, Horizontal)}
 

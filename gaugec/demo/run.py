@@ -1,9 +1,10 @@
 """`gaugec demo`: the whole road on a real Llama, from the spec's proof to two training runs that stay gauge copies.
 
 A small `LlamaForCausalLM` of `transformers` learns the source text of Python's standard library, by the character.
-AdamW and DDCAdamW, on pinned and on horizontal orbits, each start once from θ and once from gθ, a random gauge copy that
-computes the same function. The table says how far the two runs of each optimizer come apart and how much of each path
-runs along the gauge orbits, where nothing is learned. `gaugec.demo.run` is also the task of tests/bench. Not here: tuning, validation, generation.
+AdamW and DDCAdamW, on pinned and on horizontal orbits, each start once from θ and once from gθ, a random gauge copy of
+the same function. The table says how far the two runs of each optimizer come apart and how much of each path runs along
+the gauge orbits, where nothing is learned. `gaugec.demo.run` is also the task of tests/bench. Not here: tuning,
+validation, generation.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from torch import Tensor
 from gaugec.runtime.rules.rule import Averaging, Direction, Number, Settings, State, UpdateRule
 
 
-class Numbers(NamedTuple):
+class Rates(NamedTuple):
     """η, μ, and μ again where the step is Nesterov's, else 0."""
 
     rate: float
@@ -25,10 +25,10 @@ class Numbers(NamedTuple):
     ahead: float
 
 
-def numbers(group: Settings, step: int) -> Numbers:
+def numbers(group: Settings, step: int) -> Rates:
     """The numbers of a step."""
     momentum = float(group["momentum"])
-    return Numbers(float(group["lr"]), momentum, momentum if group["nesterov"] else 0.0)
+    return Rates(float(group["lr"]), momentum, momentum if group["nesterov"] else 0.0)
 
 
 def decay(group: Settings) -> float:

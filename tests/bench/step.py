@@ -87,7 +87,7 @@ def optimizers(shape: type[handmade.Shape], options: argparse.Namespace) -> dict
     """What is timed, by name; the first is what the others are compared to."""
     model, gauge = llama(shape, options.device)
     from_canonical, _ = llama(shape, options.device)
-    for key, component, names in gauge.places():
+    for _, component, names in gauge.places():
         params = dict(from_canonical.named_parameters())
         values = {slot: params[name].detach()[None] for slot, name in zip(component.shapes, names)}
         frame = component.frame(values)
@@ -114,8 +114,8 @@ def main() -> None:
     arguments.add_argument("--compile", action="store_true", help="time compile=True as well")
     arguments.add_argument("--horizontal", action="store_true", help="time horizontal orbits as well")
     options = arguments.parse_args()
-    print("| parameters | optimizer | a step, ms | over fused AdamW | least..most | first step, s | calls | passes | state |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    heads = "parameters", "optimizer", "a step, ms", "over AdamW", "least..most", "first step, s", "calls", "passes"
+    print(f"| {' | '.join(heads)} | state |\n|{'---|' * 9}")
     for size in options.sizes:
         table({"small": Small, "big": Big, "bigger": Bigger}[size], options)
 

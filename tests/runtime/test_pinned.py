@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gaugec.runtime import DDCAdamW, Gauge
 from gaugec.runtime.batch import Batch
-from gaugec.runtime.pinned import means, pin
+from gaugec.runtime.pin import means, pin
 from runtime import handmade
 from runtime.test_equivariance import build, groups, train
 
@@ -105,7 +105,8 @@ def test_half_precision_is_pinned_by_powers_of_two() -> None:
     (batch,) = optimizer.batches
     for factor, back in ((4.0, True), (1.25, False)):
         element = {
-            key: {name: torch.full_like(x, factor) for name, x in each.items()} for key, each in gauge.identity().items()
+            key: {name: torch.full_like(x, factor) for name, x in each.items()}
+            for key, each in gauge.identity().items()
         }
         away = gauge.act(dict(model.named_parameters()), element)
         with torch.no_grad():

@@ -399,4 +399,5 @@ def test_a_gauge_without_source_is_told_by_its_tables(compiled: Gauge) -> None:
 
 def test_the_rule_says_what_is_kept(compiled: Gauge) -> None:
     _, optimizer = started(compiled, steps=1)
-    assert all(set(entries) - {"gauge"} == {"step", *ADAMW.state} for entries in optimizer.state_dict()["state"].values())
+    state = optimizer.state_dict()["state"]
+    assert all(set(entries) - {"gauge"} == {"step", *ADAMW.state} for entries in state.values())

@@ -1,0 +1,280 @@
+"""What an eager step on a pinned orbit goes through: one tensor at places that step alike, rows that fit in a cache.
+
+Small tensors of all layers are stacked for a step; a large one is stepped where it is, some rows at a time. Not here:
+which tensors there are; pins.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+
+from gaugec.runtime.batch import Batch, stack, stepped
+from gaugec.runtime.chart import Band, Chart, bands, joined, pooled
+from gaugec.runtime.rules.rule import Averaging, Direction, Settings
+from gaugec.runtime.stepper import Stepper, gradient
+
+TILE_CPU = 1 << 17  # elements that are stepped at a time: gradient, state, parameter and room stay in a cache together
+TILE_GPU = 1 << 28
+
+
+class Scratch:
+    """Memory that panels work in, one after the other: two tensors of the largest strip, by dtype and device."""
+
+    def __init__(self) -> None:
+        self._memory: dict[object, Tensor] = {}
+
+    def of(self, role: int, shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+        """Uninitialized memory of a shape; the same for the same role."""
+        key, count = (role, dtype, device), math.prod(shape)
+        if key not in self._memory or self._memory[key].numel() < count:
+            self._memory[key] = torch.empty(count, dtype=dtype, device=device)
+        return self._memory[key][:count].view(*shape)
+
+
+class Panel:
+    """One tensor of a component at places that step together, and the views that a step of it goes through.
+
+    members: batch and number in it of every place.  Small tensors are stacked for a step; a large one is stepped where
+    it is, some rows at a time.
+    """
+
+    def __init__(
+        self, stepper: Stepper, members: list[tuple[Batch, int]], slot: str, chart: Chart
+    ) -> None:
+        self.stepper, self.members, self.slot, self.chart = stepper, members, slot, chart
+        self.params = params = [batch.slots[slot][j] for batch, j in members]
+        self.dtype = stepped(params[0].dtype)
+        self.direct = (
+            len(params) == 1 and self.dtype == params[0].dtype and params[0].is_contiguous() and params[0].dim() > 0
+        )
+
+    @property
+    def batch(self) -> Batch:
+        """One of its batches: they have component, group and number of steps in common."""
+        return self.members[0][0]
+
+    def furnish(self, room: Scratch) -> None:
+        """Find the strips and their memory."""
+        batch, slot, p = self.batch, self.slot, self.params[0]
+        averaged = self.stepper.pooling and slot in batch.component.pooled
+        found = bands(batch.component, slot, p.shape) if averaged else None
+        if averaged and found is not None and self.chart.factors:
+            self.below = pooled(self.chart.factors, batch.component, slot, p.shape)
+            found = None if self.below is None else found
+        limit = TILE_CPU if p.device.type == "cpu" else TILE_GPU
+        row = math.prod(p.shape[1:])
+        wanted = max(1, limit // (row * len(self.params)))
+        self.strips: list[Strip] = []
+        if averaged and found is None:
+            self.strips.append(Strip(self, (0, p.shape[0] if p.dim() else 1), None, room))
+        elif not averaged:
+            count = p.shape[0] if p.dim() else 1
+            self.strips += [Strip(self, (a, min(a + wanted, count)), None, room) for a in range(0, count, wanted)]
+        else:
+            for band in found or ():
+                size = max(band.unit, wanted // band.unit * band.unit)
+                for a in range(band.rows[0], band.rows[1], size):
+                    self.strips.append(Strip(self, (a, min(a + size, band.rows[1])), band, room))
+        self.home = -1
+
+    def step(self, groups: Sequence[Settings]) -> None:
+        """Step all its places."""
+        batch = self.batch
+        group, number = groups[batch.groups[self.slot]], batch.step
+        if self.direct:
+            p = self.params[0].detach()
+            slope = gradient(self.params[0])
+            if p.data_ptr() != self.home:
+                self.home = p.data_ptr()
+                for strip in self.strips:
+                    strip.place(p.unsqueeze(0))
+            for strip in self.strips:
+                strip.step(slope.unsqueeze(0), group, number)
+            return
+        values = stack([p.detach() for p in self.params])
+        slope = stack([gradient(p) for p in self.params])
+        if len(self.params) == 1:
+            values = values.clone() if values.data_ptr() == self.params[0].data_ptr() else values
+        for strip in self.strips:
+            strip.place(values)
+            strip.step(slope, group, number)
+        torch._foreach_copy_([p.detach() for p in self.params], list(values.unbind(0)))
+
+
+class Strip:
+    """Rows of a panel, from and to, and what a step of them reads and writes; the first axis is that of places."""
+
+    def __init__(self, panel: Panel, rows: tuple[int, int], band: Band | None, room: Scratch) -> None:
+        self.panel, self.rows, self.band = panel, rows, band
+        stepper, batch, slot = panel.stepper, panel.batch, panel.slot
+        first, n = panel.params[0], len(panel.params)
+        self.whole = rows == (0, first.shape[0] if first.dim() else 1)
+        shape = (n, rows[1] - rows[0], *first.shape[1:]) if first.dim() else (n,)
+        self.x, self.y = (room.of(role, shape, panel.dtype, first.device) for role in (0, 1))
+        self.factors = tuple(self._cut(f) for f in panel.chart.factors)
+        self.centre = None if panel.chart.centre is None else self._cut(panel.chart.centre)
+        self.averaged = stepper.pooling and slot in batch.component.pooled
+        self.shape: tuple[int, ...] = shape
+        kept: tuple[int, ...] = ()
+        if band is not None:
+            share = (rows[1] - rows[0]) / (band.rows[1] - band.rows[0])
+            sizes = (round(band.sizes[0] * share), *band.sizes[1:])
+            self.shape = (n, *sizes)
+            kept = (n, *(1 if mixed else size for size, mixed in zip(sizes, band.averaged)))
+            begin = band.start + round(band.count * (rows[0] - band.rows[0]) / (band.rows[1] - band.rows[0]))
+            part = slice(begin, begin + round(band.count * share))
+            self.axes = [i + 1 for i, mixed in enumerate(band.averaged) if mixed]
+        self.state: dict[str, Tensor] = {}
+        for name, mixed in stepper.rule.state.items():
+            here = _joint(panel, name)
+            if mixed and self.averaged:
+                self.state[name] = here if band is None else here[:, part].view(kept)
+            else:
+                self.state[name] = self._cut(here).view(self.shape)
+        self.below = None
+        if band is not None and self.factors:
+            assert panel.below is not None
+            self.below = panel.below[:, part].view(panel.below.shape[0], *kept[1:])
+        self._shrunk: tuple[float, Tensor | None, Tensor | None] = (-1.0, None, None)
+
+    def _cut(self, x: Tensor) -> Tensor:
+        return x if self.whole or x.shape[1] == 1 else x[:, self.rows[0] : self.rows[1]]
+
+    def place(self, values: Tensor) -> None:
+        """Say where the parameters are: [places, *shape], contiguous."""
+        self.p = self._cut(values)
+        self.seen = self.p.view(self.shape)
+
+    def step(self, slope: Tensor, group: Settings, number: int) -> None:
+        """Step these rows; slope: the gradient of the whole panel."""
+        rule, p, g = self.panel.stepper.rule, self.p, self._cut(slope)
+        for factor in self.factors:
+            g = torch.mul(g, factor, out=self.y)
+        if g.dtype != p.dtype:
+            g = self.y.copy_(g)
+        decay = rule.decay(group)
+        if rule.kernel is not None and not self.averaged and self._by_kernel(g, group, number, decay):
+            return
+        pool, unpool = self._averaging()
+        g = g.view(self.shape) if g.is_contiguous() else self.y.copy_(g).view(self.shape)
+        direction = rule.update(g, self.state, rule.numbers(group, number), pool, self.x.view(self.shape))
+        if decay:
+            p.mul_(1 - decay)
+            if self.centre is not None:
+                p.add_(self.centre, alpha=decay)
+        self._add(direction, unpool)
+
+    def _by_kernel(self, g: Tensor, group: Settings, number: int, decay: float) -> bool:
+        rule, p, x = self.panel.stepper.rule, self.p, self.x
+        assert rule.kernel is not None
+        if not self.factors and self.centre is None:
+            return rule.kernel(p, g, self.state, group, number, True)
+        shrink, lift = self._shrink(decay)
+        if shrink is None:
+            x.zero_()
+        else:
+            torch.mul(p, shrink, out=x)
+            for factor in self.factors[1:]:
+                x.div_(factor)
+            if lift is not None:
+                x.add_(lift)
+        if not rule.kernel(x, g, self.state, group, number, False):
+            return False
+        for factor in self.factors[1:]:
+            x.mul_(factor)
+        if self.factors:
+            p.addcmul_(x, self.factors[0])
+        else:
+            p.add_(x)
+        return True
+
+    def _shrink(self, decay: float) -> tuple[Tensor | None, Tensor | None]:
+        """What the parameter is multiplied by, and what is added, so that times the factors it is its decay."""
+        if self._shrunk[0] != decay:
+            shrink = lift = None
+            if decay:
+                shrink = -decay / self.factors[0] if self.factors else torch.tensor(-decay, dtype=self.p.dtype)
+            if decay and self.centre is not None:
+                lift = decay * self.centre
+                for factor in self.factors:
+                    lift = lift / factor
+            self._shrunk = (decay, shrink, lift)
+        return self._shrunk[1:]
+
+    def _add(self, direction: Direction, unpool: Averaging) -> None:
+        """Add a direction to the parameters, multiplied by the factors."""
+        _, above, below = direction
+        weight = float(direction.weight)
+        if below is None:
+            if len(self.factors) == 1:
+                self.p.addcmul_(above.view_as(self.p), self.factors[0], value=weight)
+                return
+            for factor in self.factors:
+                above = torch.mul(above.view_as(self.p), factor, out=self.x)
+            self.p.add_(above.view_as(self.p), alpha=weight)
+        elif self.band is not None:
+            if self.below is not None:
+                below.div_(self.below)
+            self.seen.addcdiv_(above, below, value=weight)
+        else:
+            below = unpool(below)
+            for factor in self.factors:
+                below.div_(factor)
+            self.p.addcdiv_(above.view_as(self.p), below.view_as(self.p), value=weight)
+
+    def _averaging(self) -> tuple[Averaging, Averaging]:
+        if self.band is None:
+            return self.panel.stepper.averaging(self.panel.batch.component, self.panel.slot, {}, self.x, self.x)
+
+        def pool(x: Tensor) -> Tensor:
+            if len(self.axes) == 1 and x.shape[self.axes[0]] == 2:  # rotary pairs: far faster than a mean
+                low, high = x.narrow(self.axes[0], 0, 1), x.narrow(self.axes[0], 1, 1)
+                return low.add_(high).mul_(0.5)
+            return x.mean(self.axes, keepdim=True)
+
+        return pool, _same
+
+
+def _same(x: Tensor) -> Tensor:
+    return x
+
+
+def stacked(panels: list[Panel]) -> list[Panel]:
+    """Join panels of one kind, as many as are stepped at a time."""
+    first = panels[0]
+    if len(panels) == 1:
+        return panels
+    width = max(1, (TILE_CPU if first.params[0].device.type == "cpu" else TILE_GPU) // first.params[0].numel())
+    out = []
+    for start in range(0, len(panels), width):
+        some = panels[start : start + width]
+        chart = joined([each.chart for each in some])
+        if chart is None or len(some) == 1:
+            out += some
+            continue
+        members = [member for each in some for member in each.members]
+        out.append(Panel(first.stepper, members, first.slot, chart))
+    return out
+
+
+def _joint(panel: Panel, name: str) -> Tensor:
+    """The state of a panel's places as one tensor [places, ...]; it moves there if it is elsewhere."""
+    batches = list({id(batch): batch for batch, _ in panel.members}.values())
+    if len(batches) == 1:
+        numbers = [j for _, j in panel.members]
+        return batches[0].state[name][panel.slot][numbers[0] : numbers[-1] + 1]
+    rows = [batch.state[name][panel.slot] for batch in batches]
+    starts = accumulate([x.numel() for x in rows], initial=rows[0].storage_offset())
+    store = rows[0].untyped_storage().data_ptr()
+    if all(x.untyped_storage().data_ptr() == store and x.storage_offset() == at for x, at in zip(rows, starts)):
+        return rows[0].as_strided((len(panel.members), *rows[0].shape[1:]), rows[0].stride())
+    joint = torch.cat(rows)
+    for batch, part in zip(batches, joint.split([len(x) for x in rows])):
+        batch.state[name][panel.slot] = part
+        panel.stepper.moved(batch)
+    return joint

@@ -1,0 +1,76 @@
+"""Pins: parameters go back along their orbits, by a group element that no function sees, to where they began.
+
+Scales go back to the frame that the chart was read off, shifts to their homes, rotations stay: no frame reads them.
+Not here: steps.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from gaugec.runtime import actions
+from gaugec.runtime.batch import Batch, stepped
+from gaugec.runtime.frames import Frame
+from gaugec.runtime.groups import raised
+from gaugec.runtime.layout import Tensors
+
+
+def means(batch: Batch) -> Tensors:
+    """Of every shift in force, the coefficient of the parameters' part along it: [batch, copies, size] in float64."""
+    shifts = [gauge for gauge in batch.component.gauges if gauge.kind == "shift" and gauge.name not in batch.off]
+    values = batch.params() if shifts else {}
+    out: Tensors = {}
+    for gauge in shifts:
+        out[gauge.name] = gauge.covertical(values, values, {}) / gauge.count
+        if len(shifts) > 1:  # what one has taken, another that moves the same tensor does not take again
+            values = {slot: x.clone() for slot, x in values.items()}
+            gauge.lift(values, values, out[gauge.name], -1.0)
+    return out
+
+
+def pin(batch: Batch) -> None:
+    """Move a batch's parameters back along their orbits, in place; a unit that comes to life gets its chart there.
+
+    Parameters of 16 bits are moved by powers of two alone, and only from √2 on: a factor near 1 would round away.
+    """
+    frame = batch.frame
+    assert frame is not None
+    now = batch.component.frame(batch.params(), frame.scales, batch.known(), batch.off, batch.far)
+    half = any(stepped(p[0].dtype) != p[0].dtype for p in batch.slots.values())
+    element: Tensors = {}
+    scales = dict(frame.scales)
+    for name, here in now.live.items():
+        before = frame.live[name]
+        factor = torch.where(here & before, now.scales[name] / scales[name], 1.0)
+        element[name] = torch.exp2(factor.log2().round()) if half else factor
+        scales[name] = torch.where(here & ~before, now.scales[name], scales[name])
+    batch.watched(now.live)
+    if any(not torch.equal(here, frame.live[name]) for name, here in now.live.items()):
+        dtype = next(iter(batch.params().values())).dtype
+        batch.frame = Frame(scales, off=frame.off, live=now.live).ready(batch.component.powers, dtype)
+    _move(batch, element)
+
+
+def _move(batch: Batch, element: Tensors) -> None:
+    """Multiply by an element's scales, and bring shifts to where they began."""
+    component, values = batch.component, batch.params()
+    moved = set[str]()
+    for name, factor in element.items():
+        if bool((factor == 1).all()):
+            continue
+        for row, part in component.by_name[name].parts:
+            offset = component.offsets.get(row.slot, 0.0)
+            if offset:
+                values[row.slot].add_(offset)
+            actions.stretch(values, part, raised(factor, row.power))
+            if offset:
+                values[row.slot].sub_(offset)
+            moved.add(row.slot)
+    batch.write(values, moved)
+    if not batch.homes:
+        return
+    here, values = means(batch), batch.params()
+    for name, home in batch.homes.items():
+        component.by_name[name].lift(values, values, home - here[name], 1.0)
+        moved.update(component.by_name[name].slots)
+    batch.write(values, moved)

@@ -31,6 +31,7 @@ class Batch:
     off: gauges that are not in force; live: gauge -> where it has a canonical form, [batch, copies, size]; lost: where
     it had one, and has none any more, since somebody looked.  homes: where shifts began, on pinned orbits.
     shown, count: parameters with the views of the state, and the number of steps, as they stand in `optimizer.state`.
+    charts: a frame, and what a pinned step has read off it.
     state: what the update rule keeps, in canonical coordinates: name -> slot -> [batch, ...]; step: steps taken.
     """
 
@@ -47,6 +48,7 @@ class Batch:
     homes: Tensors | None = None
     shown: list[tuple[Tensor, Tensors]] = field(default_factory=list)
     count: Tensor = field(default_factory=lambda: torch.zeros(()))
+    charts: tuple[Frame | None, Any] | None = None
     _tiles: list[Tile] | None = None
 
     def values(self) -> dict[str, list[Tensor]]:
@@ -91,6 +93,7 @@ class Batch:
     def begin_anew(self) -> None:
         """Forget all steps."""
         self.frame, self.state, self.homes, self.step, self.shown = None, {}, None, 0, []
+        self.charts = None
 
     def trainable(self, slot: str) -> bool:
         """Whether the slot's parameters are stepped; those of one batch are alike."""

@@ -155,14 +155,13 @@ class Strip:
         rule, p, g = self.panel.stepper.rule, self.p, self._cut(slope)
         for factor in self.factors:
             g = torch.mul(g, factor, out=self.y)
-        if g.dtype != p.dtype:
+        if g.dtype != p.dtype or not g.is_contiguous():
             g = self.y.copy_(g)
         decay = rule.decay(group)
         if rule.kernel is not None and not self.averaged and self._by_kernel(g, group, number, decay):
             return
         pool, unpool = self._averaging()
-        g = g.view(self.shape) if g.is_contiguous() else self.y.copy_(g).view(self.shape)
-        direction = rule.update(g, self.state, rule.numbers(group, number), pool, self.x.view(self.shape))
+        direction = rule.update(g.view(self.shape), self.state, rule.numbers(group, number), pool, self.x.view(self.shape))
         if decay:
             p.mul_(1 - decay)
             if self.centre is not None:

@@ -38,7 +38,6 @@ class Pinned(Stepper):
 
     def __init__(self, rule: UpdateRule, frame_every: int, pooling: bool, compile: bool) -> None:
         super().__init__(rule, frame_every, pooling, compile)
-        self._charts: dict[int, tuple[Batch, Frame | None, dict[str, Chart]]] = {}
         self._panels: tuple[list[tuple[Batch, Frame | None, int]], list[Panel]] = ([], [])
         self._room = Scratch()
 
@@ -67,11 +66,10 @@ class Pinned(Stepper):
                 panel.step(groups)
 
     def _chart(self, batch: Batch) -> dict[str, Chart]:
-        known = self._charts.get(id(batch))
-        if known is None or known[0] is not batch or known[1] is not batch.frame:
-            known = (batch, batch.frame, charts(batch, batch.homes or {}))
-            self._charts[id(batch)] = known
-        return known[2]
+        """The charts of a batch's tensors, read off its frame."""
+        if batch.charts is None or batch.charts[0] is not batch.frame:
+            batch.charts = (batch.frame, charts(batch, batch.homes or {}))
+        return batch.charts[1]
 
     # --- eager
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from gaugec.runtime.assumed import ENVIRONMENT, EVERY, OR_LEFT_OUT
 from gaugec.runtime.holders import MADE, NAMES, holders, lookup, parts, resolved
 from gaugec.runtime.inputs import inputs
-from gaugec.runtime.names import plain
+from gaugec.runtime.names import bare, by_name, plain
 from gaugec.runtime.ranges import fold
 from gaugec.runtime.told import MISSING, alike, facts, told, variable
 
@@ -88,9 +88,9 @@ def _meant(model: nn.Module, rows: Iterable[tuple[str, str, str]]) -> nn.Module:
 
 
 def _parameters(whole: Mapping[str, Any], model: nn.Module) -> list[str]:
-    now = {plain(name): p for name, p in model.named_parameters(remove_duplicate=False)}
-    then = {plain(name): shape for name, shape in whole["parameters"].items()}
-    tied = {plain(name): plain(other) for name, other in whole["tied"].items()}
+    now = by_name(model.named_parameters(remove_duplicate=False), [*whole["parameters"], *whole["tied"]])
+    then = {bare(name): shape for name, shape in whole["parameters"].items()}
+    tied = {bare(name): bare(other) for name, other in whole["tied"].items()}
     found = [f"the model has no parameter {name}" for name in (*then, *tied) if name not in now]
     found += [f"the model has a parameter {name}, which it had not" for name in now if name not in {**then, **tied}]
     for name, shape in then.items():

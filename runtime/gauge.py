@@ -24,7 +24,7 @@ from gaugec.runtime.certificate import unfolded
 from gaugec.runtime.component import Component
 from gaugec.runtime.differences import Holds, differences
 from gaugec.runtime.holdings import Source
-from gaugec.runtime.names import by_name, plain
+from gaugec.runtime.names import bare, by_name
 from gaugec.runtime.report import Known, report
 from gaugec.runtime.seal import VERSION, intact, unified
 
@@ -87,6 +87,10 @@ class Gauge:
         """Names of all parameters that a gauge moves."""
         return tuple(name for component in self.components for names in component.instances for name in names)
 
+    def __reduce__(self) -> tuple[type[Gauge], tuple[str]]:
+        """Copied, and pickled into another process, by the source: what is read there is a gauge that was loaded."""
+        return Gauge, (self.source,)
+
     def save(self, path: str | Path) -> None:
         """Write the source to a file."""
         Path(path).write_text(self.source, encoding="utf-8")
@@ -113,14 +117,14 @@ class Gauge:
         not floating point, and for an element of another gauge.
         """
         out = dict(params)
-        known = by_name((name, name) for name in params)
+        known = by_name(((name, name) for name in params), self.parameters)
         strangers = sorted(set(element) - {key for key, _, _ in self.places()})
         if strangers:
             raise ValueError(f"the element has the places {', '.join(strangers)}, which this gauge has not")
         for key, component, names in self.places():
             if key not in element:
                 continue
-            found = [known[plain(name)] for name in names]
+            found = [known[bare(name)] for name in names]
             batch = {
                 slot: params[name].detach().contiguous().unsqueeze(0) for slot, name in zip(component.shapes, found)
             }

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from gaugec.runtime.certificate import unfolded
 from gaugec.runtime.layout import Tensors
 from gaugec.runtime.listed import listed
-from gaugec.runtime.names import by_name, plain
+from gaugec.runtime.names import bare, by_name
 
 if TYPE_CHECKING:
     from gaugec.runtime.gauge import Gauge
@@ -29,19 +29,21 @@ class Holding:
     """The tensors of a model or of a checkpoint.
 
     entries: all of them, by the names that they came with, detached and not copied.  known: the name here of every
-    parameter that the gauge moves, by its plain name there.  tied: a name -> all names here of the same parameter.
-    others: the parameters that no gauge moves, plain name -> name here.  frozen: plain names.
+    parameter that the gauge moves, by its name there; called: every name here -> as the gauge would have it.  tied: a
+    name -> all names here of the same parameter.  others: the parameters that no gauge moves, by the gauge's names ->
+    name here.  frozen: as the gauge has them.
     """
 
     entries: Tensors
     known: dict[str, str]
+    called: dict[str, str]
     tied: dict[str, tuple[str, ...]]
     others: dict[str, str]
     frozen: frozenset[str]
 
     def at(self, shapes: Mapping[str, Any], names: Sequence[str]) -> Tensors:
         """The parameters of one place, slot -> [1, *shape], copies on the CPU in float64."""
-        return {slot: self.point(self.known[plain(name)]).unsqueeze(0) for slot, name in zip(shapes, names)}
+        return {slot: self.point(self.known[bare(name)]).unsqueeze(0) for slot, name in zip(shapes, names)}
 
     def point(self, name: str) -> Tensor:
         """The numbers of one entry, on the CPU in float64."""
@@ -51,7 +53,7 @@ class Holding:
         """The gauges at one place that would move frozen parameters, and which."""
         called = dict(zip(component.shapes, names))
         found = {
-            gauge: [called[slot] for slot in slots if plain(called[slot]) in self.frozen]
+            gauge: [called[slot] for slot in slots if bare(called[slot]) in self.frozen]
             for gauge, slots in component.moves.items()
         }
         return {gauge: frozen for gauge, frozen in found.items() if frozen}
@@ -65,27 +67,28 @@ def holding(gauge: Gauge, source: Source, what: str) -> Holding:
     tied here and were not when the gauge was compiled, or the other way round.
     """
     entries, frozen = _entries(source, what)
-    where = by_name((name, name) for name in entries)
     whole = unfolded(gauge.metadata) if "tied" in gauge.metadata else {"tied": {}, "parameters": {}}
+    where = by_name(((name, name) for name in entries), [*gauge.parameters, *whole["parameters"], *whole["tied"]])
+    called = {here: name for name, here in where.items()}
     aliases: dict[str, list[str]] = {}
     for alias, name in whole["tied"].items():
-        aliases.setdefault(plain(name), []).append(plain(alias))
-    wanted = {plain(name): name for name in gauge.parameters}
+        aliases.setdefault(bare(name), []).append(bare(alias))
+    wanted = {bare(name): name for name in gauge.parameters}
     found = {name: [where[n] for n in (name, *aliases.get(name, ())) if n in where] for name in wanted}
     missing = [wanted[name] for name, here in found.items() if not here]
     if missing:
         raise ValueError(f"{what} lacks parameters that the gauge moves: {listed(missing)}")
     known = {name: here[0] for name, here in found.items()}
     _fit(gauge, entries, known, what)
-    parameters = {plain(name) for name in whole["parameters"]}  # none of a gauge that was written by hand
-    tied = _tied(entries, found, known, {*parameters, *known}, what)
+    parameters = {bare(name) for name in whole["parameters"]}  # none of a gauge that was written by hand
+    tied = _tied(entries, found, known, called, {*parameters, *known}, what)
     moved = {name for names in tied.values() for name in names}
     others = {
         name: here
         for name, here in where.items()
         if here not in moved and (name in parameters if parameters else entries[here].is_floating_point())
     }
-    return Holding(entries, known, tied, others, frozenset(map(plain, frozen)))
+    return Holding(entries, known, called, tied, others, frozenset(called[name] for name in frozen))
 
 
 def titles(gauge: Gauge) -> Iterator[tuple[str, str, str]]:
@@ -111,7 +114,7 @@ def _fit(gauge: Gauge, entries: Tensors, known: Mapping[str, str], what: str) ->
     """Raise ValueError unless every parameter has its shape, and numbers."""
     for _, component, names in gauge.places():
         for shape, name in zip(component.shapes.values(), names):
-            here = known[plain(name)]
+            here = known[bare(name)]
             x = entries[here]
             if tuple(x.shape) != tuple(shape):
                 raise ValueError(f"{here} of {what} has the shape {tuple(x.shape)}, compiled for {tuple(shape)}")
@@ -124,7 +127,12 @@ def _fit(gauge: Gauge, entries: Tensors, known: Mapping[str, str], what: str) ->
 
 
 def _tied(
-    entries: Tensors, found: Mapping[str, list[str]], known: Mapping[str, str], separate: set[str], what: str
+    entries: Tensors,
+    found: Mapping[str, list[str]],
+    known: Mapping[str, str],
+    called: Mapping[str, str],
+    separate: set[str],
+    what: str,
 ) -> dict[str, tuple[str, ...]]:
     """For every known parameter all names of it here: those that share its memory, and those that were tied to it."""
     shared: dict[object, list[str]] = {}
@@ -135,7 +143,7 @@ def _tied(
     out = {}
     for name, here in known.items():
         mine = list(dict.fromkeys([*found[name], *together.get(here, ())]))
-        twice = [other for other in mine if plain(other) != name and plain(other) in separate]
+        twice = [other for other in mine if called[other] != name and called[other] in separate]
         if twice:
             raise ValueError(
                 f"{here} and {twice[0]} of {what} are one tensor, and were two parameters when the gauge was compiled"

@@ -47,7 +47,7 @@ class Horizontal(Stepper):
 
     def _eager(self, batch: Batch, frame: Frame, groups: Sequence[Settings]) -> None:
         component, room, tiles = batch.component, self._workspace.room(batch), batch.tiles()
-        values, slopes = batch.values(), gradients(batch)
+        values, slopes = batch.values(), gradients(batch, groups)
         for name, total in room.measured.items():
             if name not in room.kept:
                 total.zero_()
@@ -104,7 +104,7 @@ class Horizontal(Stepper):
         whole = Tile(slots, {}, {})
         params = whole.of(batch.values())
         update = self._workspace.flat(params)
-        read = [params, whole.of(gradients(batch)), update, *batch.state.values(), self.numbers(batch, groups, params)]
+        read = [params, whole.of(gradients(batch, groups)), update, *batch.state.values(), self.numbers(batch, groups, params)]
         scales = [x for each in frame.powers.values() for x in each.values()]
         trainable = frozenset(slot for slot in slots if batch.trainable(slot))
 

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from gaugec.runtime import fuse, state
+from gaugec.runtime import fuse, settings, state
 from gaugec.runtime.batch import Batch
 from gaugec.runtime.binding import Groups, bind, named
 from gaugec.runtime.frames import Frame
@@ -41,8 +41,8 @@ class GaugeOptimizer(torch.optim.Optimizer):
 
     def __init__(
         self,
-        named_parameters: Groups,
-        gauge: Any,
+        named_parameters: Groups | nn.Module,
+        gauge: Gauge,
         defaults: dict[str, Any],
         frame_every: int,
         pooling: bool,
@@ -57,16 +57,23 @@ class GaugeOptimizer(torch.optim.Optimizer):
         if components is None:
             raise TypeError("gauge should be what gaugec.compile or gaugec.runtime.load returns")
         check(tuple(components))
+        settings.check(defaults)
+        if isinstance(named_parameters, nn.Module):
+            model = named_parameters
+            named_parameters = model.named_parameters()
         if model is not None:
             _check_model(gauge, model)
         if compile:
             fuse.check()
-        super().__init__(named(named_parameters), {**defaults, state.HASH: code_hash(gauge)})
+        super().__init__(named(named_parameters, model), {**defaults, state.HASH: code_hash(gauge)})
         self._bind(gauge, ORBITS[orbit](self.rule, frame_every, pooling, compile))
         off, singular = self._bound.off, self._bound.singular
         if off:
             shown = "; ".join(off[:8])
-            warnings.warn(f"{len(off)} gauges are off, they would move frozen parameters: {shown}", stacklevel=3)
+            warnings.warn(
+                f"{len(off)} gauges are off, they would move parameters that are frozen or were not given: {shown}",
+                stacklevel=3,
+            )
         if singular:
             warnings.warn(
                 "units with a zero norm, or a scale beyond 1e12, have no canonical form; they are stepped as they are "
@@ -76,7 +83,7 @@ class GaugeOptimizer(torch.optim.Optimizer):
         for batch in self.batches:
             self.watch.shifts(batch, self.called)
 
-    def _bind(self, gauge: Any, stepper: Stepper) -> None:
+    def _bind(self, gauge: Gauge, stepper: Stepper) -> None:
         self.gauge, self.stepper, self.watch = gauge, stepper, Watch()
         stepper.look = lambda batch: self.watch.look(batch, self.called)
         stepper.moved = lambda batch: batch.shown.clear()
@@ -89,17 +96,17 @@ class GaugeOptimizer(torch.optim.Optimizer):
         self._name()
 
     def _name(self) -> None:
-        self.named: dict[str, Tensor] = by_name(
-            pair for group in self.param_groups for pair in zip(group["param_names"], group["params"])
-        )
+        pairs = (pair for group in self.param_groups for pair in zip(group["param_names"], group["params"]))
+        self.named: dict[str, Tensor] = by_name(pairs, self.gauge.parameters)
         self.called = {id(p): name for name, p in self.named.items()}
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """As for any torch optimizer, by (name, parameter) pairs; what comes after the gauge was bound, none moves.
 
-        Raises ValueError for a name that is taken, and for parameters without names.
+        Raises ValueError for a name that is taken, parameters without names, and wrong settings.
         """
-        super().add_param_group(param_group)
+        settings.check(param_group, len(self.param_groups))
+        super().add_param_group(settings.without_flags(param_group))
         if not hasattr(self, "named"):  # torch's constructor: not bound yet
             return
         try:
@@ -139,7 +146,8 @@ class GaugeOptimizer(torch.optim.Optimizer):
         """Take one step; `closure`, where given, computes the loss and its gradients anew, and its value is returned.
 
         In a component of gauges a gradient of None counts as zero, unless all of them are None: then it is left alone.
-        Raises RuntimeError for sparse gradients.
+        Raises RuntimeError for sparse gradients, and where a parameter beside others of a gauge was frozen or unfrozen
+        since the optimizer was made.
         """
         loss = None
         if closure is not None:
@@ -153,6 +161,7 @@ class GaugeOptimizer(torch.optim.Optimizer):
                 self.batches[i : i + 1] = batch.parts()
                 continue
             if all(there):
+                self._check_trained(batch)
                 state.refresh(self, batch)
                 present.append(batch)
             i += 1
@@ -164,6 +173,17 @@ class GaugeOptimizer(torch.optim.Optimizer):
             batch.count.fill_(batch.step)
         plain(self.rule, self.param_groups, self.gauged, self.state)
         return loss
+
+    def _check_trained(self, batch: Batch) -> None:
+        """Raise RuntimeError where another parameter is trained than when the optimizer was made."""
+        for params in batch.slots.values():
+            for p in params:
+                if p.requires_grad == (id(p) in self._bound.frozen):
+                    now, was = ("trained", "frozen") if p.requires_grad else ("frozen", "trained")
+                    raise RuntimeError(
+                        f"{self.called[id(p)]} is {now} now, and was {was} when the optimizer was made: which gauges "
+                        "are in force was decided then. Make a new optimizer"
+                    )
 
     # --- state: hooks that a user registers see all of it
 

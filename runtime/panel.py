@@ -88,7 +88,7 @@ class Panel:
         group, number = groups[batch.groups[self.slot]], batch.step
         if self.direct:
             p = self.params[0].detach()
-            slope = gradient(self.params[0])
+            slope = gradient(self.params[0], group)
             if p.data_ptr() != self.home:
                 self.home = p.data_ptr()
                 for strip in self.strips:
@@ -97,7 +97,7 @@ class Panel:
                 strip.step(slope.unsqueeze(0), group, number)
             return
         values = stack([p.detach() for p in self.params])
-        slope = stack([gradient(p) for p in self.params])
+        slope = stack([gradient(p, group) for p in self.params])
         if len(self.params) == 1:
             values = values.clone() if values.data_ptr() == self.params[0].data_ptr() else values
         for strip in self.strips:

@@ -111,7 +111,7 @@ class Pinned(Stepper):
         chart, slots = self._chart(batch), tuple(batch.slots)
         slots = tuple(slot for slot in slots if batch.trainable(slot))
         params = {slot: x for slot, x in batch.params().items() if slot in slots}
-        slopes = {slot: stack([gradient(p) for p in batch.slots[slot]]) for slot in slots}
+        slopes = {slot: stack([gradient(p, groups[batch.groups[slot]]) for p in batch.slots[slot]]) for slot in slots}
         state = [{slot: each[slot] for slot in slots} for each in batch.state.values()]
         dicts: list[Tensors] = [params, slopes, *state, self.numbers(batch, groups, params)]
         here = [x for each in dicts for x in each.values()]

@@ -26,7 +26,7 @@ from gaugec.runtime.frames import FAR, FAR_HALF
 from gaugec.runtime.holdings import Holding, Source, holding, titles
 from gaugec.runtime.layout import Tensors
 from gaugec.runtime.listed import listed
-from gaugec.runtime.names import plain
+from gaugec.runtime.names import bare
 
 if TYPE_CHECKING:
     from gaugec.runtime.gauge import Gauge
@@ -286,13 +286,13 @@ def interpolate(gauge: Gauge, a: Source, b: Source, t: float) -> dict[str, Tenso
     if not math.isfinite(t):
         raise ValueError(f"t is a number, 0 at the first and 1 at the second, not {t!r}")
     one, end = holding(gauge, a, "the first"), aligned(gauge, a, b)
-    other = {plain(name): x for name, x in end.items()}
     two = holding(gauge, b, "the second")
+    other = {two.called[name]: x for name, x in end.items()}
     other |= {name: end[here] for name, here in two.known.items()}
     tied = {here: name for name, known in one.known.items() for here in one.tied[known]}
     out: dict[str, Tensor] = {}
     for name, x in one.entries.items():
-        y = other.get(tied.get(name, plain(name)))
+        y = other.get(tied.get(name, one.called[name]))
         if y is None:
             out[name] = x.clone()
         elif not x.is_floating_point():
@@ -324,14 +324,14 @@ def _named_values(held: Holding, component: Component, names: tuple[str, ...], v
     """Values of one place as they are held: by every name of a parameter, on its device and in its dtype."""
     out: dict[str, Tensor] = {}
     for slot, name in zip(component.shapes, names):
-        here = held.known[plain(name)]
+        here = held.known[bare(name)]
         value = values[slot].squeeze(0).to(held.entries[here].device, held.entries[here].dtype)
         out |= dict.fromkeys(held.tied[here], value)
     return out
 
 
 def _far(held: Holding, names: tuple[str, ...]) -> float:
-    half = any(held.entries[held.known[plain(name)]].dtype == torch.float16 for name in names)
+    half = any(held.entries[held.known[bare(name)]].dtype == torch.float16 for name in names)
     return FAR_HALF if half else FAR
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from gaugec.runtime.batch import Batch
 from gaugec.runtime.frames import FAR, Frame
 from gaugec.runtime.listed import listed
-from gaugec.runtime.names import by_name, plain
+from gaugec.runtime.names import by_name
 
 if TYPE_CHECKING:
     from gaugec.runtime.optimizer import GaugeOptimizer
@@ -121,7 +121,7 @@ def arranged(optimizer: GaugeOptimizer, saved: Saved) -> dict[str, Any]:
     out = {**saved, "param_groups": _groups(optimizer, saved)}
     if not hashes:
         out["state"] = _converted(optimizer, out)
-    state = _by_name(out)
+    state = _by_name(optimizer, out)
     wrong = [line for batch in optimizer.batches for one in batch.parts() for line in _wrong(optimizer, one, state)]
     wrong += _wrong_plain(optimizer, state)
     if wrong:
@@ -131,7 +131,7 @@ def arranged(optimizer: GaugeOptimizer, saved: Saved) -> dict[str, Any]:
 
 def adopt(optimizer: GaugeOptimizer, saved: Saved) -> None:
     """Take over what `arranged` returned and torch has loaded, to the bit: torch casts to the parameters' dtypes."""
-    state = _by_name(saved)
+    state = _by_name(optimizer, saved)
     for name, entries in state.items():
         p = optimizer.named[name]
         if id(p) in optimizer.gauged:
@@ -180,7 +180,7 @@ def _adopt(optimizer: GaugeOptimizer, batch: Batch, state: Mapping[str, Saved]) 
         for slot, params in batch.slots.items():
             for j, p in enumerate(params):
                 if p.requires_grad:
-                    each[slot][j].copy_(state[plain(optimizer.called[id(p)])][name])
+                    each[slot][j].copy_(state[optimizer.called[id(p)]][name])
     publish(optimizer, batch)
 
 
@@ -197,7 +197,8 @@ def _kept(optimizer: GaugeOptimizer, one: Batch, state: Mapping[str, Saved]) -> 
 
 def _names(optimizer: GaugeOptimizer, one: Batch) -> Iterator[str]:
     for (p,) in one.slots.values():
-        yield plain(optimizer.called[id(p)])
+        if id(p) in optimizer.called:  # it was given
+            yield optimizer.called[id(p)]
 
 
 # --- states of torch.optim
@@ -210,14 +211,10 @@ def _converted(optimizer: GaugeOptimizer, saved: Saved) -> dict[Any, Saved]:
     gradient is multiplied by, and averaged where it is pooled.
     """
     state: dict[Any, Saved] = dict(saved["state"])
-    numbers = {
-        plain(name): i
-        for group in saved["param_groups"]
-        for name, i in zip(group["param_names"], group["params"], strict=True)
-    }
+    numbers = _numbers(optimizer, saved["param_groups"])
     for batch in optimizer.batches:
         for one in batch.parts():
-            params = {plain(optimizer.called[id(p)]): (slot, p) for slot, (p,) in one.slots.items() if p.requires_grad}
+            params = {optimizer.called[id(p)]: (slot, p) for slot, (p,) in one.slots.items() if p.requires_grad}
             found = {slot: state.get(numbers[name], {}) for name, (slot, _) in params.items()}
             if not any(found.values()):
                 continue
@@ -287,9 +284,7 @@ def _groups(optimizer: GaugeOptimizer, saved: Saved) -> list[dict[str, Any]]:
     saved groups have the same settings. A state without names, of an optimizer that was given none, goes by position.
     """
     theirs = _with_names(optimizer, saved)
-    numbers = by_name(
-        (name, i) for group in theirs for name, i in zip(group["param_names"], group["params"], strict=True)
-    )
+    numbers = _numbers(optimizer, theirs)
     differences = [f"no {name}" for name in optimizer.named if name not in numbers]
     differences += [f"{name}, which the optimizer was not given" for name in numbers if name not in optimizer.named]
     if differences:
@@ -307,7 +302,7 @@ def _groups(optimizer: GaugeOptimizer, saved: Saved) -> list[dict[str, Any]]:
             **{key: value for key, value in group.items() if key in known},
             **{key: value for key, value in each.items() if key in known or key in group},
             HASH: known[HASH],
-            "params": [numbers[plain(name)] for name in group["param_names"]],
+            "params": [numbers[optimizer.called[id(p)]] for p in group["params"]],
             "param_names": group["param_names"],
         }
         for each, group in zip(settings, optimizer.param_groups, strict=True)
@@ -325,8 +320,9 @@ def _with_names(optimizer: GaugeOptimizer, saved: Saved) -> Sequence[Saved]:
 
 
 def _check_division(optimizer: GaugeOptimizer, theirs: Sequence[Saved]) -> None:
-    before = {plain(name): i for i, group in enumerate(theirs) for name in group["param_names"]}
-    now = {plain(name): i for i, group in enumerate(optimizer.param_groups) for name in group["param_names"]}
+    which = {number: i for i, group in enumerate(theirs) for number in group["params"]}
+    before = {name: which[number] for name, number in _numbers(optimizer, theirs).items()}
+    now = {optimizer.called[id(p)]: i for i, group in enumerate(optimizer.param_groups) for p in group["params"]}
     differences = [
         f"{name} is in group {now[name]}, was in {before[name]}" for name in now if now[name] != before[name]
     ]
@@ -341,7 +337,7 @@ def _check_division(optimizer: GaugeOptimizer, theirs: Sequence[Saved]) -> None:
 
 def _wrong(optimizer: GaugeOptimizer, one: Batch, state: Mapping[str, Saved]) -> list[str]:
     """What does not fit at one place."""
-    trained = {plain(optimizer.called[id(p)]): slot for slot, (p,) in one.slots.items() if p.requires_grad}
+    trained = {optimizer.called[id(p)]: slot for slot, (p,) in one.slots.items() if p.requires_grad}
     steps = {int(state[name]["step"]) for name in trained if name in state and "step" in state[name]}
     if len(steps) > 1:
         return [f"place {one.keys[0]} has different numbers of steps: {', '.join(map(str, sorted(steps)))}"]
@@ -394,11 +390,13 @@ def _misshapen(name: str, entries: Saved | None, shapes: Mapping[str, torch.Size
     ]
 
 
-def _by_name(saved: Saved) -> dict[str, Saved]:
-    """The saved state of every parameter that has one, by plain name."""
-    return {
-        plain(name): saved["state"][i]
-        for group in saved["param_groups"]
-        for name, i in zip(group["param_names"], group["params"])
-        if i in saved["state"]
-    }
+def _numbers(optimizer: GaugeOptimizer, groups: Sequence[Saved]) -> dict[str, Any]:
+    """By the optimizer's names, the numbers under which param groups have parameters."""
+    pairs = ((n, i) for group in groups for n, i in zip(group["param_names"], group["params"], strict=True))
+    return by_name(pairs, optimizer.named)
+
+
+def _by_name(optimizer: GaugeOptimizer, saved: Saved) -> dict[str, Saved]:
+    """The saved state of every parameter that has one, by the optimizer's names."""
+    numbers = _numbers(optimizer, saved["param_groups"])
+    return {name: saved["state"][i] for name, i in numbers.items() if i in saved["state"]}

@@ -95,21 +95,26 @@ def plain(
                 step = torch.zeros((), dtype=torch.float32, device=p.device)
                 state[p] = {"step": step, **{name: torch.zeros_like(p) for name in rule.state}}
         if params:
-            rule.plain(params, [p.grad for p in params], [state[p] for p in params], group)
+            rule.plain(params, [gradient(p, group) for p in params], [state[p] for p in params], group)
 
 
-def gradients(batch: Batch) -> dict[str, list[Tensor]]:
-    """The gradients by slot and place, zeros where there is none; RuntimeError for sparse ones."""
-    return {slot: [gradient(p) for p in params] for slot, params in batch.slots.items()}
+def gradients(batch: Batch, groups: Sequence[Settings]) -> dict[str, list[Tensor]]:
+    """The gradients by slot and place, as `gradient` gives them."""
+    return {
+        slot: [gradient(p, groups[batch.groups[slot]]) for p in params] for slot, params in batch.slots.items()
+    }
 
 
-def gradient(p: Tensor) -> Tensor:
-    """The gradient of a parameter, zeros where it has none; RuntimeError for a sparse one."""
+def gradient(p: Tensor, group: Settings) -> Tensor:
+    """What a parameter is to descend along: its gradient, the negative of it where the group maximizes, zeros for none.
+
+    Raises RuntimeError for a sparse one.
+    """
     if p.grad is None:
         return torch.zeros_like(p)
     if p.grad.layout != torch.strided:
         raise RuntimeError("a gauge does not support sparse gradients")
-    return p.grad
+    return -p.grad if group.get("maximize") else p.grad
 
 
 def named(tensors: Sequence[Tensor], slots: Sequence[str], count: int) -> tuple[list[Tensors], Sequence[Tensor]]:

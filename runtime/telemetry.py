@@ -23,7 +23,7 @@ from gaugec.runtime.gauge import Gauge
 from gaugec.runtime.groups import Action
 from gaugec.runtime.holdings import Source, holding, titles
 from gaugec.runtime.layout import Tensors
-from gaugec.runtime.names import by_name, plain
+from gaugec.runtime.names import bare, by_name
 from gaugec.runtime.optimizer import GaugeOptimizer
 from gaugec.runtime.quotient import position
 
@@ -187,10 +187,10 @@ def _ways(
     gauge: Any, before: Mapping[str, Tensor], after: Mapping[str, Tensor], frames: Mapping[str, Frame] | None
 ) -> Iterator[tuple[str, Any, Tensors, Tensors, Frame]]:
     """Of every place its key and component, where it was, how it has moved, in canonical coordinates, and the frame."""
-    sides = [by_name(values.items()) for values in (before, after)]
+    sides = [by_name(values.items(), gauge.parameters) for values in (before, after)]
     for key, component, names in gauge.places():
         old, new = (
-            {slot: values[plain(name)].detach().double().unsqueeze(0) for slot, name in zip(component.shapes, names)}
+            {slot: values[bare(name)].detach().double().unsqueeze(0) for slot, name in zip(component.shapes, names)}
             for values in sides
         )
         frame = component.frame(old) if frames is None else frames.get(key)

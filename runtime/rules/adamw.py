@@ -82,7 +82,7 @@ def plain(params: Sequence[Tensor], gradients: Sequence[Tensor], states: Sequenc
         amsgrad=False,
         beta1=beta1,
         beta2=beta2,
-        lr=group["lr"],
+        lr=group["lr"] if fused else float(group["lr"]),
         weight_decay=group["weight_decay"],
         eps=group["eps"],
         maximize=False,

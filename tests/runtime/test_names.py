@@ -36,6 +36,16 @@ def element(gauge: Gauge) -> dict[str, dict[str, Tensor]]:
     return gauge.random_element(torch.Generator().manual_seed(1))
 
 
+def small() -> tuple[nn.Module, Gauge]:
+    torch.manual_seed(0)
+    model = handmade.MLP().double()
+    return model, handmade.compiled(model, handmade.mlp_sites())
+
+
+def values(model: nn.Module) -> dict[str, Tensor]:
+    return {name: p.detach() for name, p in model.named_parameters()}
+
+
 @pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod."])
 def test_a_gauge_of_a_wrapped_model_acts_on_the_model(prefix: str) -> None:
     model, gauge, moved = inside()
@@ -50,14 +60,55 @@ def test_a_gauge_of_a_wrapped_model_acts_on_the_model(prefix: str) -> None:
 def test_two_parameters_with_one_name_are_refused() -> None:
     model, gauge, _ = inside()
     name = gauge.parameters[0]
-    params = {name: p.detach() for name, p in Wrapper(model).named_parameters()} | {plain(name): torch.ones(1)}
-    message = rf"^two parameters have the name {plain(name)}, as {name} and as {plain(name)}$"
+    params = {name: p.detach() for name, p in Wrapper(model).named_parameters()} | {f"_orig_mod.{name}": torch.ones(1)}
+    message = rf"^two parameters have the name {name}, as {name} and as _orig_mod\.{name}$"
     with pytest.raises(ValueError, match=message):
         gauge.act(params, element(gauge))
     with pytest.raises(ValueError, match=message):
-        by_name(params.items())
+        by_name(params.items(), gauge.parameters)
     with pytest.raises(KeyError):
         gauge.act({}, element(gauge))
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        "_fsdp_wrapped_module.{}",
+        "_fsdp_wrapped_module._checkpoint_wrapped_module.{}",
+        "module._orig_mod.{}",
+        "model.{}",
+        "model._orig_mod.{}",
+        "module.model.{}",
+    ],
+)
+def test_prefixes_of_wrappers(wrapped: str) -> None:
+    model, gauge = small()
+    out = gauge.act({wrapped.format(name): p.detach() for name, p in model.named_parameters()}, element(gauge))
+    assert all(torch.equal(out[wrapped.format(n)], x) for n, x in gauge.act(values(model), element(gauge)).items())
+    optimizer = DDCAdamW([(wrapped.format(name), p) for name, p in model.named_parameters()], gauge)
+    assert list(optimizer.named) == [name for name, _ in model.named_parameters()]
+
+
+def test_wrappers_inside_a_model() -> None:
+    model, gauge = small()
+    inside = "maps.1._checkpoint_wrapped_module."
+    DDCAdamW([(name.replace("maps.1.", inside), p) for name, p in model.named_parameters()], gauge)
+
+
+def test_a_models_own_parts_stay() -> None:
+    """`module.` and `model.` are taken away only where they are a wrapper's; the gauge's names tell."""
+    known = ["a.weight", "module.a.weight"]
+    assert list(by_name([("a.weight", 0), ("module.a.weight", 1)], known)) == known
+    assert list(by_name([("module.a.weight", 0), ("module.module.a.weight", 1)], known)) == known
+    assert list(by_name([("a.weight", 0), ("module.b", 1)], ["a.weight"])) == ["a.weight", "module.b"]
+    assert list(by_name([("model.a", 0), ("head", 1)], ["model.a"])) == ["model.a", "head"]
+    assert list(by_name([("model.a", 0), ("model.b", 1)], ["a", "b", "c"])) == ["model.a", "model.b"]
+    with pytest.raises(
+        ValueError,
+        match=r"^every name begins with module\., and the gauge's names are there with it and without it: whether it "
+        r"is a wrapper's cannot be told\. Give the parameters of the model without the wrapper$",
+    ):
+        by_name([("module.a", 0), ("module.module.a", 1)], ["module.a"])
 
 
 def test_an_element_of_another_gauge_and_parameters_of_another_model_are_refused() -> None:

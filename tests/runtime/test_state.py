@@ -62,6 +62,8 @@ ORDERS: dict[str, Callable[[list[Any]], list[Any]]] = {
     "sorted": lambda pairs: sorted(pairs, key=lambda pair: pair[0]),
     "equal shapes change places": lambda pairs: [*pairs[:1], *sorted(pairs[1:], key=lambda pair: pair[0][::-1])],
     "wrapped": lambda pairs: [(f"module._orig_mod.{name}", p) for name, p in pairs],
+    "of Lightning": lambda pairs: [(f"model.{name}", p) for name, p in pairs],
+    "checkpointed": lambda pairs: [(name.replace(".", "._checkpoint_wrapped_module.", 1), p) for name, p in pairs],
 }
 
 
@@ -179,8 +181,8 @@ def test_a_group_that_was_added_goes_with_the_state(compiled: Gauge) -> None:
     twin, again = copy.deepcopy((model, optimizer))
     optimizer.load_state_dict(optimizer.state_dict())
     assert train(model, optimizer, range(4, 6)) == train(twin, again, range(4, 6))
-    with pytest.raises(ValueError, match=r"^two parameters have the name extra, as extra and as module\.extra$"):
-        optimizer.add_param_group({"params": [("module.extra", nn.Parameter(torch.ones(3)))]})
+    with pytest.raises(ValueError, match=r"^two parameters have the name extra, as extra and as _orig_mod\.extra$"):
+        optimizer.add_param_group({"params": [("_orig_mod.extra", nn.Parameter(torch.ones(3)))]})
     assert len(optimizer.param_groups) == 2
 
 

@@ -160,3 +160,10 @@ def test_the_language_has_an_example_of_everything() -> None:
 def test_every_page_is_in_the_navigation() -> None:
     named = re.findall(r"[\w/-]+\.md", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
     assert sorted(named) == sorted(str(page.relative_to(ROOT / "docs")) for page in PAGES[2:])
+
+
+def test_every_row_of_the_optimizer_has_its_test() -> None:
+    rows = (ROOT / "docs" / "training.md").read_text(encoding="utf-8").split("## What works as with")[1]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests" / "runtime").glob("test_*.py"))
+    names = re.findall(r"`(test_\w+)`", rows)
+    assert names and [name for name in names if f"def {name}(" not in text] == []

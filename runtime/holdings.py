@@ -88,7 +88,7 @@ def holding(gauge: Gauge, source: Source, what: str) -> Holding:
         for name, here in where.items()
         if here not in moved and (name in parameters if parameters else entries[here].is_floating_point())
     }
-    return Holding(entries, known, called, tied, others, frozenset(called[name] for name in frozen))
+    return Holding(entries, known, called, tied, others, frozenset(called[name] for name in frozen if name in called))
 
 
 def titles(gauge: Gauge) -> Iterator[tuple[str, str, str]]:

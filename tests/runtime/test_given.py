@@ -75,8 +75,8 @@ def test_none_of_the_gauges_parameters_is_an_error(compiled: Gauge) -> None:
     message = (
         "the gauge moves parameters that the optimizer was not given: layers.0.norm1.weight; layers.0.q.weight; "
         "layers.0.k.weight; layers.0.v.weight; layers.0.o.weight; layers.1.norm1.weight; layers.1.q.weight; "
-        "layers.1.k.weight; and 12 more. It was given net.embed.weight; net.layers.1.norm1.weight; was the gauge compiled "
-        "of another model?"
+        "layers.1.k.weight; and 12 more. It was given net.embed.weight; net.layers.1.norm1.weight; was the gauge "
+        "compiled of another model?"
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         DDCAdamW(pairs, compiled)

@@ -79,7 +79,7 @@ FLAGS = {
     "fused": (
         None,
         False,
-        "leave it out: torch's fused kernel is taken where it serves, and compile=True fuses all of a step",
+        "leave it out: torch's fused kernel is taken where it serves; compile=True fuses all of a step",
     ),
     "capturable": (
         False,

@@ -303,7 +303,7 @@ def test_what_does_not_fit_is_said() -> None:
     assert refused({**a, "b": a["b"].to("meta")}) == "b of the second is on the meta device: it has no numbers"
     assert refused({**a, "more": torch.ones(2)}) == "only the second has more"
     assert refused({**a, "other": torch.ones(2)}) == "other has the shape (3,) in the first and (2,) in the second"
-    assert refused({**a, "module.a": a["a"]}) == "two parameters have the name a, as a and as module.a"
+    assert refused({**a, "_orig_mod.a": a["a"]}) == "two parameters have the name a, as a and as _orig_mod.a"
     square = compiled("torus")
     both = drawn(GROUPS["torus"][1], 1)
     with pytest.raises(ValueError) as error:

@@ -23,7 +23,7 @@ class Flag(NamedTuple):
 FLAGS: dict[str, Flag] = {
     "amsgrad": Flag(False, "the largest second moments are not kept; a smaller lr or a larger beta2 does their work"),
     "foreach": Flag(None, "leave it out: small tensors are stepped together as it is, wherever they are"),
-    "fused": Flag(None, "leave it out: torch's fused kernel is taken where it serves; compile=True fuses all of a step"),
+    "fused": Flag(None, "leave it out: torch's fused kernel serves where it can; compile=True fuses all of a step"),
     "capturable": Flag(False, "a step counts on the host, and cannot be captured in a graph; compile=True fuses it"),
     "differentiable": Flag(False, "a step is not differentiated through; take the loss's own derivatives"),
 }

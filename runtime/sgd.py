@@ -15,8 +15,8 @@ from gaugec.runtime.rules.sgd import SGD
 class DDCSGD(GaugeOptimizer):
     """SGD with momentum that takes the same path from every gauge copy of a model.
 
-    lr, momentum, nesterov, maximize: as in torch.optim.SGD, per group.  weight_decay: decoupled, as in AdamW: what is taken from
-    the parameters in a step is lr * weight_decay of them, whatever the momentum.
+    lr, momentum, nesterov, maximize: as in torch.optim.SGD, per group.  weight_decay: decoupled, as in AdamW:
+    what is taken from the parameters in a step is lr * weight_decay of them, whatever the momentum.
     The others, what is exact and what is raised: as in `DDCAdamW`.  Parameters that no gauge moves take the same step.
     """
 

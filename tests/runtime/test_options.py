@@ -79,7 +79,7 @@ FLAGS = {
     "fused": (
         None,
         False,
-        "leave it out: torch's fused kernel is taken where it serves; compile=True fuses all of a step",
+        "leave it out: torch's fused kernel serves where it can; compile=True fuses all of a step",
     ),
     "capturable": (
         False,

@@ -104,7 +104,8 @@ class Horizontal(Stepper):
         whole = Tile(slots, {}, {})
         params = whole.of(batch.values())
         update = self._workspace.flat(params)
-        read = [params, whole.of(gradients(batch, groups)), update, *batch.state.values(), self.numbers(batch, groups, params)]
+        read = [params, whole.of(gradients(batch, groups)), update, *batch.state.values()]
+        read.append(self.numbers(batch, groups, params))
         scales = [x for each in frame.powers.values() for x in each.values()]
         trainable = frozenset(slot for slot in slots if batch.trainable(slot))
 

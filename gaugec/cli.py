@@ -397,7 +397,7 @@ def distance(gauge: str, a: str, b: str, verbose: bool, as_json: bool) -> None:
         _print_json({**vars(found), "relative": found.relative})
         return
     lines = [f"{found.value:.6g}, {found.relative:.3g} of the size of the parameters, {found.size:.6g}"]
-    lines += importlib.import_module("gaugec.runtime.quotient").told(found.formless)
+    lines += importlib.import_module("gaugec.runtime.quotient").formless_in_words(found.formless)
     lines += [f"{title} meets another rotation: the least that was found" for title in found.searched]
     if verbose:
         parts = sorted(found.parameters.items(), key=lambda part: -part[1])

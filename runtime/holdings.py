@@ -120,6 +120,8 @@ def _fit(gauge: Gauge, entries: Tensors, known: Mapping[str, str], what: str) ->
                 raise ValueError(f"{here} of {what} has the shape {tuple(x.shape)}, compiled for {tuple(shape)}")
             if not x.is_floating_point():
                 raise ValueError(f"{here} of {what} has the dtype {x.dtype}: a gauge moves real floating point numbers")
+            if type(x) is not Tensor:
+                raise ValueError(f"{here} of {what} is a {type(x).__name__}: gather, or dequantise, it first")
             if x.is_meta:
                 raise ValueError(f"{here} of {what} is on the meta device: it has no numbers")
             if not bool(x.isfinite().all()):

@@ -115,12 +115,12 @@ class Canonicalized:
         lines = [f"{_count(len(self.scaled), 'site')} scaled, by a factor of at most {most:.3g}"]
         lines += [f"{_count(len(self.shifted), 'site')} shifted"] if self.shifted else []
         lines += [f"{_count(len(self.rotated), 'site')} of rotations left as they are"] if self.rotated else []
-        lines += told(self.formless)
+        lines += formless_in_words(self.formless)
         lines += [f"{title} is off: {', '.join(names)} frozen" for title, names in self.off.items()]
         return "\n".join(lines)
 
 
-def told(formless: Mapping[str, int]) -> list[str]:
+def formless_in_words(formless: Mapping[str, int]) -> list[str]:
     """A line for each site with units that have no canonical form."""
     return [f"{_count(count, 'unit')} without canonical form in {title}" for title, count in formless.items()]
 

@@ -20,7 +20,6 @@ from gaugec.runtime import elements, solvers
 from gaugec.runtime.alignment import align
 from gaugec.runtime.frames import Frame
 from gaugec.runtime.gauge import Gauge
-from gaugec.runtime.groups import Action
 from gaugec.runtime.holdings import Source, holding, titles
 from gaugec.runtime.layout import Tensors
 from gaugec.runtime.names import bare, by_name
@@ -137,10 +136,10 @@ def vertical_shares(gauge: Gauge, before: Mapping[str, Tensor], after: Mapping[s
     called = {(key, name): title for key, name, title in titles(gauge)}
     out = {}
     for key, component, point, update, _ in _ways(gauge, before, after, None):
-        whole = _square(update)
-        for action in component.gauges:
-            part = _along_one(action, update, point)
-            out[called[key, action.name]] = math.sqrt(part / whole) if whole else 0.0
+        whole, right = _square(update), component.covertical(update, point)
+        for name, inverse in _inverses(component, point).items():
+            part = max(0.0, float((inverse(right[name]) * right[name]).sum()))
+            out[called[key, name]] = math.sqrt(part / whole) if whole else 0.0
     return out
 
 
@@ -156,31 +155,29 @@ def vertical_part(optimizer: GaugeOptimizer, before: Mapping[str, Tensor]) -> fl
 
 def vertical(component: Any, update: Tensors, point: Tensors, off: frozenset[str] = frozenset()) -> Tensors:
     """The vertical part of an update at a canonical point, both in float64."""
+    inverses = _inverses(component, point)
 
     def gram(a: Tensors) -> Tensors:
         return dict(component.covertical(component.vertical(point, a), point))
 
+    def precondition(right: Tensors) -> Tensors:
+        return {name: inverses[name](x) for name, x in right.items()}
+
     right = component.covertical(update, point)
-    a = solvers.solve(gram, right, lambda x: x, solvers.size(update), 1e-15, off, rounds=400)
+    a = solvers.solve(gram, right, precondition, solvers.size(update), 1e-15, off, rounds=400)
     return dict(component.vertical(point, a))
 
 
-def _along_one(action: Action, update: Tensors, point: Tensors) -> float:
-    """The square of the length of an update's part along the orbit of one gauge."""
-
-    def across(values: Tensors) -> Tensors:
-        products = {slot: values[slot] * point[slot] for slot in action.slots}
-        return {action.name: action.covertical(values, point, products)}
-
-    def gram(a: Tensors) -> Tensors:
-        values = {slot: torch.zeros_like(point[slot]) for slot in action.slots}
-        action.lift(values, point, a[action.name], 1.0)
-        return across(values)
-
-    right = across(update)
-    here = {slot: update[slot] for slot in action.slots}
-    a = solvers.solve(gram, right, lambda x: x, solvers.size(here), 1e-15, rounds=400)
-    return max(0.0, float((a[action.name] * right[action.name]).sum()))
+def _inverses(component: Any, point: Tensors) -> dict[str, Any]:
+    """The inverse of every gauge's own block of the Gram matrix of the tangents, as functions of a coefficient."""
+    squares = {slot: x.square() for slot, x in point.items()}
+    out = {}
+    for action in component.gauges:
+        gram = action.zeros(point)
+        if action.measured:
+            action.add_gram(gram, point, squares)
+        out[action.name] = action.block(gram)[1]
+    return out
 
 
 def _ways(

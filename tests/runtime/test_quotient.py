@@ -285,6 +285,10 @@ def test_a_checkpoint_keeps_what_was_tied_when_the_gauge_was_compiled() -> None:
 # --- what does not fit
 
 
+class Other(Tensor):
+    """Numbers that are kept in another way."""
+
+
 def test_what_does_not_fit_is_said() -> None:
     gauge, shapes = compiled("positive"), GROUPS["positive"][1]
     a = drawn(shapes, 1)
@@ -301,6 +305,7 @@ def test_what_does_not_fit_is_said() -> None:
     )
     assert refused({**a, "b": a["b"] / 0}) == "b of the second holds NaN or infinity"
     assert refused({**a, "b": a["b"].to("meta")}) == "b of the second is on the meta device: it has no numbers"
+    assert refused({**a, "b": a["b"].as_subclass(Other)}) == "b of the second is a Other: gather, or dequantise, it first"
     assert refused({**a, "more": torch.ones(2)}) == "only the second has more"
     assert refused({**a, "other": torch.ones(2)}) == "other has the shape (3,) in the first and (2,) in the second"
     assert refused({**a, "_orig_mod.a": a["a"]}) == "two parameters have the name a, as a and as _orig_mod.a"

@@ -305,7 +305,8 @@ def test_what_does_not_fit_is_said() -> None:
     )
     assert refused({**a, "b": a["b"] / 0}) == "b of the second holds NaN or infinity"
     assert refused({**a, "b": a["b"].to("meta")}) == "b of the second is on the meta device: it has no numbers"
-    assert refused({**a, "b": a["b"].as_subclass(Other)}) == "b of the second is a Other: gather, or dequantise, it first"
+    other = a["b"].as_subclass(Other)
+    assert refused({**a, "b": other}) == "b of the second is a Other: gather, or dequantise, it first"
     assert refused({**a, "more": torch.ones(2)}) == "only the second has more"
     assert refused({**a, "other": torch.ones(2)}) == "other has the shape (3,) in the first and (2,) in the second"
     assert refused({**a, "_orig_mod.a": a["a"]}) == "two parameters have the name a, as a and as _orig_mod.a"

@@ -161,7 +161,8 @@ class Strip:
         if rule.kernel is not None and not self.averaged and self._by_kernel(g, group, number, decay):
             return
         pool, unpool = self._averaging()
-        direction = rule.update(g.view(self.shape), self.state, rule.numbers(group, number), pool, self.x.view(self.shape))
+        numbers, room = rule.numbers(group, number), self.x.view(self.shape)
+        direction = rule.update(g.view(self.shape), self.state, numbers, pool, room)
         if decay:
             p.mul_(1 - decay)
             if self.centre is not None:

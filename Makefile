@@ -30,7 +30,7 @@ demo: $(READY) ## prove, compile and train a small real Llama; results in gaugec
 
 test: $(READY) ## the tests; ARGS="-k name" goes to pytest
 	@$(APART) export OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} # one process a core instead
-	"$(BIN)/pytest" -c "$(CURDIR)/pyproject.toml" --rootdir="$(CURDIR)" -n auto --maxprocesses=8 --dist loadfile -q $(ARGS) "$(CURDIR)/tests"
+	"$(BIN)/pytest" -c "$(CURDIR)/pyproject.toml" --rootdir="$(CURDIR)" -n auto --maxprocesses=8 --dist loadfile --no-loadscope-reorder -q $(ARGS) "$(CURDIR)/tests"
 
 long: $(READY) ## the cases that `make test` leaves out, for they are many alike
 	@$(MAKE) --no-print-directory test VENV="$(VENV)" ARGS="-m long $(ARGS)"

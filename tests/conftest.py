@@ -16,6 +16,10 @@ from gaugec import limits
 from gaugec.garbage import OBJECTS
 from gaugec.graph.check import SWITCH
 
+LONGEST = {
+    "test_architectures", "test_docs", "test_end_to_end", "test_model_mutants", "test_recheck", "test_settings",
+    "test_spec_mutants", "test_taken", "test_twin",
+}  # fmt: skip
 GOLDEN = Path(__file__).parent / "golden"
 os.environ[SWITCH] = "1"  # every stage is checked, in child processes too
 gc.set_threshold(OBJECTS)  # thousands of tests, beside all of torch
@@ -23,6 +27,11 @@ gc.set_threshold(OBJECTS)  # thousands of tests, beside all of torch
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="rewrite tests/golden from what the code gives now")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest comes first: what is begun last is then short, and no process waits for another."""
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
 
 
 @pytest.fixture(scope="session", autouse=True)

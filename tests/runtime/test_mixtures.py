@@ -1,4 +1,4 @@
-"""Whatever is mixed, a run from gθ is the copy of the run from θ: orbits, intervals, decay, groups, schedules, resuming."""
+"""Whatever is mixed, a run from gθ is the copy of the run from θ: orbits, intervals, decay, groups, rates, resuming."""
 
 from __future__ import annotations
 

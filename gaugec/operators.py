@@ -31,9 +31,9 @@ class Operator:
     rule: the shape rule of the spelling in a spec; "" when a spec cannot spell it.
     kind: "map" (pointwise), "along" (acts along bound axes), "loss" (along the classes, read at a target and averaged),
         "form" (of the language: diag, outer...).  Of ATen alone: "cut" (what it returns has no gradient), "item" (takes
-        a number out of a tensor), "cast", "layout" (says only how a value lies in memory), "new" (makes a tensor from
-        numbers), "like" (the same, of the type and shape of its first argument), "truth" (compares numbers), "check"
-        (computes nothing).
+        a number out of a tensor), "cast", "layout" (says only how a value lies in memory), "part" (cuts a part out;
+        Python takes the whole as it is), "new" (makes a tensor from numbers), "like" (the same, of the type and shape
+        of its first argument), "truth" (compares numbers), "check" (computes nothing).
     definition: of a pointwise operator, a Term in "x"; None where the prover has a definition of its own (see laws).
     aten: overload packets ("aten.relu") that are this operator with the tensor as their first argument.
     along: of "along" and "loss", a Term in the entry "x", in which ("sum", t), ("largest", t) and ("smallest", t) are
@@ -137,6 +137,7 @@ TABLE: tuple[Operator, ...] = (
     Operator("item", "", "item", aten=_aten("item _local_scalar_dense")),
     Operator("cast", "", "cast", aten=_aten("_to_copy to type_as")),
     Operator("view", "", "layout", aten=_aten("view _unsafe_view clone alias contiguous reshape")),
+    Operator("slice", "", "part", aten=_aten("slice")),
     Operator("new", "", "new", aten=_aten("arange full zeros ones empty scalar_tensor rand randn")),
     Operator(
         "like",

@@ -1,8 +1,8 @@
 """The lowering table: ONE row per structural ATen operation; here arithmetic, contractions, reductions.
 
 Functions, pointwise or along an axis, are not here: their rows are in `gaugec.operators.TABLE` and name their ATen
-operations there.  Views, what is chosen by a truth value, layers, and what moves
-along space have files of their own beside this one (`aten_views`, `aten_choices`, `aten_layers`, `aten_windows`).
+operations there.  Views, what is chosen by a truth value, layers, what recurs, and what moves along space have files of
+their own beside this one (`aten_views`, `aten_choices`, `aten_layers`, `aten_recurrent`, `aten_windows`).
 A row is a function of (builder, shape of the output, arguments...) in which tensors are `Ref`s.  An operation without
 a row becomes an opaque node, which blocks every gauge whose moved values meet it.
 

@@ -6,7 +6,7 @@ What this module does not do: it traces nothing (see `gaugec.tracing.trace`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from fractions import Fraction
 
@@ -21,16 +21,20 @@ def settled(graph: Graph, first: Graph, second: Graph) -> Graph:
 
     `first` and `second` are the graphs of the two shapes; `graph` is the first one, perhaps settled before.
     An index may follow the axis that was resized (the last token); on an axis that was not, it may not: what is read
-    there would be another part of a parameter.  Where an axis has come to length 1 nothing can be told apart, and all
-    is left as it is.
+    there would be another part of a parameter.  No more or less may be read there either, but of a table of parameters
+    that meets the resized axis (positions), and of what no parameter reaches.  Where an axis has come to length 1
+    nothing can be told apart, and all is left as it is.
     """
     if any(m != 1 and n == 1 for one, two in zip(first, second) for m, n in zip(one.shape, two.shape)):
         return graph
 
     kept: dict[int, list[int]] = {}  # which modes of a node the other one has too
+    moving = _of_parameters(first)
 
     def differs(node: Node, other: Node) -> bool:
         names = _renamed(node, other, first, second, kept)
+        if names is not None and node.id in moving and _reads_another_share(node, other, first, second, kept):
+            names = None
         known = {} if names is None else names
         left = [(i, known.get(m.variable, m.variable)) for i, m in enumerate(node.modes)]
         kept[node.id] = [i for i, name in left if name is not None]
@@ -73,6 +77,33 @@ def _renamed(
                     return None
     called = [name for name in names.values() if name is not None]
     return names if len(set(called)) == len(called) else None
+
+
+def _of_parameters(graph: Graph) -> Set[int]:
+    """The nodes that a parameter reaches."""
+    found: set[int] = set()
+    for node in graph:
+        if (isinstance(node, Leaf) and node.kind == "param") or any(access.node in found for access in node.operands):
+            found.add(node.id)
+    return found
+
+
+def _reads_another_share(
+    node: Node, other: Node, first: Graph, second: Graph, kept: Mapping[int, Sequence[int]]
+) -> bool:
+    """Is more or less read along an axis that was not resized?"""
+    shares: list[tuple[bool, int]] = []
+    resized: set[int] = set()
+    for operand, (one, two) in enumerate(zip(node.operands, other.operands, strict=True)):
+        modes, there = first[one.node].modes, second[two.node].modes
+        for i, b, n in zip(kept[one.node], two.index, there):
+            a, table = one.index[i], isinstance(first[one.node], Leaf)
+            if modes[i].size != n.size:
+                resized |= set(a.variables)
+            else:
+                pairs = zip(a.variables, b.variables)
+                shares += [(table, v) for v, w in pairs if node.size(operand, v) != other.size(operand, w)]
+    return any(not table or variable not in resized for table, variable in shares)
 
 
 def _strides(ix: Ix) -> list[int]:

@@ -30,7 +30,13 @@ from gaugec.model.outputs import EVERY, Counted, Name, named
 from gaugec.model.picked import COUNTED, COUNTS
 from gaugec.model.source_files import home
 from gaugec.operators import aten_kind
-from gaugec.tracing import aten_choices, aten_layers, aten_views, aten_windows  # noqa: F401  (they register rows)
+from gaugec.tracing import (  # noqa: F401  (they register rows)
+    aten_choices,
+    aten_layers,
+    aten_recurrent,
+    aten_views,
+    aten_windows,
+)
 from gaugec.tracing.aten import lowering
 from gaugec.tracing.gradient_looks import GradientLooks
 from gaugec.tracing.reads import Settings
@@ -266,9 +272,10 @@ def _lowered(model: nn.Module, program: torch.export.ExportedProgram, counted: C
             lowering.env[node.name] = lowering.placeholder(node)
         elif node.op == "call_function":
             lowering.env[node.name] = lowering.call(node)
-            # what only says how a value lies in memory is a view at one size and a copy at another, and the graph is
-            # the same; what views do with indices is compared node by node (`gaugec.tracing.compare`)
-            if aten_kind(packet(node)) != "layout":
+            # what only says how a value lies in memory is a view at one size and a copy at another, a table of which
+            # all is read is not cut, and the graph is the same; what views do with indices is compared node by node
+            # (`gaugec.tracing.compare`)
+            if aten_kind(packet(node)) not in ("layout", "part"):
                 kinds.append(f"{packet(node)} at {_place(node) or 'the top'}")
         elif node.op == "get_attr":
             lowering.env[node.name] = None  # a subgraph of a control-flow operation, which has no row

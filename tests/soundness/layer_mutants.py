@@ -14,6 +14,13 @@ from torch.nn.utils import parametrizations
 
 N, G, B, E, C, D, W = "normed", "gated", "branches", "experts", "convolutions", "scored", "storyteller"
 
+
+def tied_gru() -> nn.Module:
+    cell = nn.GRU(13, 13, batch_first=True)
+    cell.weight_hh_l0 = cell.weight_ih_l0
+    return cell
+
+
 # --- norms
 add(
     "norm bias",
@@ -89,6 +96,34 @@ add(
     method("forward", lambda m, x: m.a(m.c(m.norm(x).mT).mT), c=lambda: nn.Conv1d(13, 13, 3, groups=13)),
     "mixed",
 )
+for name, build in {"GRU": nn.GRU, "LSTM": nn.LSTM, "RNN": nn.RNN}.items():
+    cell = {"c": lambda build=build: build(13, 13, 2, batch_first=True, bidirectional=True)}
+    add(
+        "extra reader", N, f"{name} both ways",
+        method("forward", lambda m, x: (m.a(m.norm(x)), m.b(m.norm(x)), m.c(m.norm(x))[0]), **cell), "sound",
+    )  # fmt: skip
+    add(
+        "extra reader", N, f"{name}, and what it says of the norm is added to it",
+        method("forward", lambda m, x: (m.a(m.norm(x)), m.b(m.norm(x) + m.c(m.norm(x))[0][..., :13])), **cell),
+    )  # fmt: skip
+add(
+    "extra reader", N, "states of a GRU",
+    method(
+        "forward", lambda m, x: (m.a(m.norm(x)), m.c(m.norm(x), m.norm(x)[None, :, 0])[0]),
+        c=lambda: nn.GRU(13, 13, batch_first=True),
+    ),
+)  # fmt: skip
+add(
+    "tie", N, "a GRU that recurs by its input weights",
+    method("forward", lambda m, x: (m.a(m.norm(x)), m.c(m.norm(x))[0]), c=tied_gru),
+)  # fmt: skip
+add(
+    "tie", N, "the input weights of a GRU read what is no norm",
+    method(
+        "forward", lambda m, x: (m.a(m.norm(x)), m.c(m.norm(x))[0], x @ m.c.weight_ih_l0.T),
+        c=lambda: nn.GRU(13, 5, batch_first=True),
+    ),
+)  # fmt: skip
 add("tie", N, "one reader twice, once transposed", method("forward", lambda m, x: m.a(m.norm(x)) @ m.a.weight))
 add(
     "tie",

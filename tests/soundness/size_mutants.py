@@ -195,6 +195,16 @@ add(
 add("sizes", A, "values bent in large batches", asked(lambda v: v.shape[0] > 40), **sized(A, (41, 7)))
 
 
+def narrowed(m: Any) -> None:
+    """Of few tokens a part of the queries and keys is read."""
+    for name in ("on_q", "on_k"):
+        turned = getattr(m, name)
+        setattr(m, name, lambda v, turned=turned: torch.narrow(turned(v), -1, 0, min(6, 2 * v.shape[2])))
+
+
+add("sizes", A, "a part of queries and keys below three tokens", narrowed, **sized(A, (3, 2)))
+
+
 # --- where no export follows: a number of the units decides, in a call alone
 def hidden(wrong: Callable[[Any], bool]) -> Change:
     """Bent where the sizes are wrong, behind what no export takes."""

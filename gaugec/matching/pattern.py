@@ -16,6 +16,7 @@ from gaugec.graph.statement import Movement, Statement
 from gaugec.groups import GROUPS
 from gaugec.matching.flow import step
 from gaugec.matching.states import Blocked, Context, Demand, Demote, Extent, Key, State
+from gaugec.operators import aten_kind
 
 
 @dataclass(frozen=True)
@@ -101,11 +102,12 @@ def _pattern(
 
 
 def dependence(graph: Graph) -> dict[int, bool]:
-    """Node id -> does it depend on a parameter."""
+    """Node id -> does it depend on a parameter, by values that may move: none does behind a gradient that is cut."""
     depends: dict[int, bool] = {}
     for node in graph:
         own = isinstance(node, Leaf) and node.kind == "param"
-        depends[node.id] = own or any(depends[access.node] for access in node.operands)
+        reached = aten_kind(node.source) != "cut" and any(depends[access.node] for access in node.operands)
+        depends[node.id] = own or reached
     return depends
 
 

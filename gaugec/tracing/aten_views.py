@@ -141,18 +141,6 @@ def _flip(b: Builder, shape: tuple[int, ...], x: Ref, dims: Sequence[int]) -> Re
     return x
 
 
-@row("roll")
-def _roll(b: Builder, shape: tuple[int, ...], x: Ref, shifts: Any, dims: Any = ()) -> Ref:
-    pairs = [(shifts, dims)] if isinstance(shifts, int) else list(zip(shifts, dims))
-    if not dims and dims != 0:
-        return b.opaque("aten.roll of all axes", [x], shape)
-    for shift, dim in ((s, d[0] if isinstance(d, (list, tuple)) else d) for s, d in pairs):
-        n = x.shape[dim]
-        if shift % n:
-            x = b.cat([b.slice(x, dim, n - shift % n, shift % n), b.slice(x, dim, 0, n - shift % n)], dim)
-    return x
-
-
 @row("repeat")
 def _repeat(b: Builder, shape: tuple[int, ...], x: Ref, times: Sequence[int]) -> Ref:
     return b.repeat(x, times)

@@ -1,4 +1,4 @@
-"""Rows of the lowering table for what moves along space: convolution, pooling, resampling, padding, unfolding.
+"""Rows of the lowering table for what moves along space: convolution, pooling, resampling, padding, unfolding, rolling.
 
 All but the maximum are linear: a contraction with a constant that says which place is read by which window, and how
 much of it.  The constant is named by all that determines it, and nothing else is known of it.
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gaugec.graph.builder import Builder, Ref
+from gaugec.graph.spaces import leaves
 from gaugec.tracing.aten import number, row
 
 _SPACE, _KERNEL, _OUT = "opqr", "ijkl", "uvwx"  # letters of axes; what stands before space takes a to d and n
@@ -121,6 +122,21 @@ def _along_one(b: Builder, x: Ref, axis: int, length: int, kind: str, settings: 
     letters = "abcdfghi"[: len(x.shape)]
     window = _window(b, kind, [[x.shape[axis]], [length]], settings)
     return b.einsum([x, window], [letters, letters[axis] + "z"], letters.replace(letters[axis], "z"))
+
+
+@row("roll")
+def _roll(b: Builder, shape: tuple[int, ...], x: Ref, shifts: Any, dims: Any = ()) -> Ref:
+    """Two pieces that change places; of an axis that windows cut up, where they would end inside a digit, a sum."""
+    pairs = [(shifts, dims)] if isinstance(shifts, int) else list(zip(shifts, dims))
+    if not dims and dims != 0:
+        return b.opaque("aten.roll of all axes", [x], shape)
+    for shift, dim in ((s, (d[0] if isinstance(d, (list, tuple)) else d) % len(shape)) for s, d in pairs):
+        n = x.shape[dim]
+        if shift % n and len(leaves(x.axes[dim])) > 1:
+            x = _along_one(b, x, dim, n, "roll", (shift % n,))
+        elif shift % n:
+            x = b.cat([b.slice(x, dim, n - shift % n, shift % n), b.slice(x, dim, 0, n - shift % n)], dim)
+    return x
 
 
 @row("im2col")

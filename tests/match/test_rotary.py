@@ -8,7 +8,7 @@ import pytest
 import torch
 from match.models import Attention, angles, audit, counts, rope_halves, rope_pairs
 from match.training import apart
-from torch import Tensor
+from torch import Tensor, nn
 
 pytestmark = pytest.mark.usefixtures("double")
 VALUES, BOTH = {"value_rotation": 1}, {"value_rotation": 1, "qk_rotation_rope": 1}
@@ -41,6 +41,23 @@ def by_a_table_for_halves(x: Tensor) -> Tensor:
     return x * angle.cos() + neighbours(x) * angle.sin()
 
 
+class Frozen(nn.Module):
+    """Rotates neighbours by a table of sines and cosines that is kept as a parameter, and read without a gradient."""
+
+    def __init__(self, table: Callable[[Tensor], Tensor], trained: bool = False) -> None:
+        super().__init__()
+        angle = angles(90, 6)
+        self.rows = nn.Embedding.from_pretrained(torch.cat([table(angle.sin()), table(angle.cos())], -1))
+        self.trained = trained
+        self.rows.weight.requires_grad_(trained)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.set_grad_enabled(self.trained):
+            rows = self.rows(torch.arange(x.shape[-2]))
+        sin, cos = (half.repeat_interleave(6 // half.shape[-1], -1) for half in rows.chunk(2, -1))
+        return x * cos + neighbours(x) * sin
+
+
 def in_part(rope: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     return lambda x: torch.cat([rope(x[..., :4]), x[..., 4:]], -1)
 
@@ -65,6 +82,21 @@ def test_neighbours_may_turn(name: str, spec: str) -> None:
 
 def mirrored(x: Tensor) -> Tensor:
     return by_a_full_table(x, 1.0)
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_a_table_that_is_a_parameter(trained: bool, spec: str) -> None:
+    rope = Frozen(lambda angle: angle, trained)
+    compiled = audit(spec, Attention(on_q=rope, on_k=rope), (tokens(),))
+    assert counts(compiled) == BOTH
+
+
+def test_a_table_with_an_angle_for_each_coordinate(spec: str) -> None:
+    rope = Frozen(lambda angle: angle.repeat(1, 2))
+    compiled = audit(spec, Attention(on_q=rope, on_k=rope), (tokens(),))
+    assert counts(compiled) == VALUES
+    reason = "not decided on the model: not supported: the pairs do not align with the axes of the parameter"
+    assert reason in {r.reason for r in compiled.refusals if r.gauge == "qk_rotation_rope"}
 
 
 AT = "qk_rotation_rope at asks.weight: "

@@ -47,6 +47,11 @@ def mask(h: Tensor) -> Tensor:
     return torch.ones(h.shape[2:], dtype=torch.bool).tril()
 
 
+def windows(h: Tensor, axis: int) -> Tensor:
+    """An axis that is cut into windows and put together again."""
+    return h.unflatten(axis, (2, -1)).flatten(axis, axis + 1)
+
+
 THROUGH: dict[str, Callable[[], Net]] = {
     "maximum over windows": lambda: two(lambda m, h: F.max_pool2d(h, 3, 2, 1)),
     "maximum, with places": lambda: two(lambda m, h: F.max_pool2d(h, 2, return_indices=True)[0]),
@@ -77,6 +82,7 @@ THROUGH: dict[str, Callable[[], Net]] = {
     "largest of a row": lambda: Net(
         lambda m, x: m.b(torch.relu(m.a(x)).max(3)[0].amax(2)), a=conv(3, UNITS), b=nn.Linear(UNITS, 5)
     ),
+    "rolled across windows": lambda: two(lambda m, h: windows(windows(h, 2).roll((-3, 1), (2, 3)), 2)),
     "several readers": lambda: Net(
         lambda m, x: (lambda h: m.b(h) + m.c(h))(torch.relu(m.a(x))),
         a=conv(3, UNITS), b=conv(UNITS, 5), c=conv(UNITS, 5),
@@ -117,6 +123,9 @@ NEAR: dict[str, tuple[Callable[[], Net], str]] = {
     "squeezed and excited": (
         lambda: two(lambda m, h: h * torch.sigmoid(m.s(h.mean((2, 3))))[:, :, None, None], s=nn.Linear(UNITS, UNITS)),
         "s.weight would have to move in two ways",
+    ),
+    "rolled across windows of units": (
+        lambda: two(lambda m, h: windows(h, 1).roll(1, 1)), "the moved axis is contracted with values that do not move",
     ),
     "joined twice": (
         lambda: two(lambda m, h: torch.cat([h, h], 1), b=conv(2 * UNITS, 5)), ORDER

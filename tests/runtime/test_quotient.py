@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,13 +14,17 @@ from torch import Tensor, nn
 
 import gaugec
 from gaugec.runtime import Gauge
+from gaugec.runtime.certificate import unfolded
+from gaugec.runtime.holdings import titles
 from gaugec.runtime.quotient import canonical
+from gaugec.runtime.seal import sealed
 from runtime import handmade
 from runtime.handmade_groups import CASES as GROUPS
 from runtime.handmade_groups import compiled, drawn
 from runtime.test_equivariance import CASES, Shallow, build
 
 EXACT = 1e-12
+GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 @functools.cache
@@ -68,6 +73,28 @@ def test_a_copy_is_at_no_distance_and_all_copies_are_at_the_same(name: str) -> N
     assert bool(far.searched) == ("rotation" in name and "do not meet" not in name)
     assert set(far.parameters) == {*shapes, "other"}
     assert sum(part**2 for part in far.parameters.values()) == pytest.approx(far.value**2, rel=1e-12)
+
+
+@pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.py")), ids=lambda path: path.stem)
+def test_of_compiled_files(path: Path) -> None:
+    """Checkpoints of random numbers, and gauges that the compiler has written."""
+    gauge = Gauge(sealed(path.read_text(encoding="utf-8")))
+    shapes = {name: tuple(shape) for name, shape in unfolded(gauge.metadata)["parameters"].items()}
+    a, b = drawn(shapes, 1), drawn(shapes, 2)
+    moved = gauge.act(a, gauge.random_element(generator(3)))
+    assert gauge.distance(a, moved).relative <= EXACT
+    far = gauge.distance(a, b)
+    assert far.value == gauge.distance(b, a).value < float(torch.stack([(a[n] - b[n]).norm() for n in shapes]).norm())
+    assert abs(gauge.distance(moved, b).value - far.value) <= EXACT * far.size
+    assert set(far.parameters) == set(shapes) and not far.searched and not far.formless
+    changed, done = canonical(gauge, moved)
+    start = {**a, **changed}
+    assert gauge.distance(a, start).relative <= EXACT
+    end = gauge.interpolate(start, b, 1.0)
+    assert gauge.distance(end, b).relative <= EXACT
+    straight = float(torch.stack([(start[n] - end[n]).norm() for n in shapes]).norm())
+    assert straight == pytest.approx(far.value, rel=1e-12)  # from a canonical start the path is as long as the distance
+    assert len(done.scaled) + len(done.shifted) + len(done.rotated) == len(list(titles(gauge)))
 
 
 @pytest.mark.parametrize("name", ["orthogonal", "orthogonal_ones", "torus", "torus, in turn"])

@@ -5,7 +5,7 @@ Not here: files (see `checkpoints`), and what is done with the numbers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -42,11 +42,11 @@ class Holding:
     frozen: frozenset[str]
 
     def at(self, shapes: Mapping[str, Any], names: Sequence[str]) -> Tensors:
-        """The parameters of one place, slot -> [1, *shape], copies on the CPU in float64."""
+        """The parameters of one place, slot -> [1, *shape] on the CPU in float64; to be read only."""
         return {slot: self.point(self.known[bare(name)]).unsqueeze(0) for slot, name in zip(shapes, names)}
 
     def point(self, name: str) -> Tensor:
-        """The numbers of one entry, on the CPU in float64."""
+        """The numbers of one entry on the CPU in float64; to be read only."""
         return self.entries[name].to("cpu", torch.float64).contiguous()
 
     def off(self, component: Any, names: Sequence[str]) -> dict[str, list[str]]:
@@ -91,12 +91,13 @@ def holding(gauge: Gauge, source: Source, what: str) -> Holding:
     return Holding(entries, known, called, tied, others, frozenset(called[name] for name in frozen if name in called))
 
 
-def titles(gauge: Gauge) -> Iterator[tuple[str, str, str]]:
-    """Every site in a reader's words: its place, its gauge there, and "gauge of the first parameter that it moves"."""
+def titles(gauge: Gauge) -> dict[tuple[str, str], str]:
+    """Every site in a reader's words: its place and its gauge there -> "gauge of the first parameter that it moves"."""
+    out: dict[tuple[str, str], str] = {}
     for key, component, names in gauge.places():
         called = dict(zip(component.shapes, names))
-        for name, slots in component.moves.items():
-            yield key, name, f"{name} of {called[slots[0]]}"
+        out |= {(key, name): f"{name} of {called[slots[0]]}" for name, slots in component.moves.items()}
+    return out
 
 
 def _entries(source: Source, what: str) -> tuple[Tensors, list[str]]:

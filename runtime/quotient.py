@@ -138,7 +138,7 @@ def canonical(gauge: Gauge, source: Source) -> tuple[dict[str, Tensor], Canonica
     held = holding(gauge, source, "the model" if isinstance(source, nn.Module) else "the checkpoint")
     done = Canonicalized()
     moved: dict[str, Tensor] = {}
-    called = {(key, name): title for key, name, title in titles(gauge)}
+    called = titles(gauge)
     for key, component, names in gauge.places():
         frozen = held.off(component, names)
         here = position(component, held.at(component.shapes, names), frozen, _far(held, names))
@@ -240,7 +240,7 @@ def distance(gauge: Gauge, a: Source, b: Source) -> Distance:
     ValueError for parameters that only one of the two has.
     """
     one, two = _two(gauge, a, b)
-    called = {(key, name): title for key, name, title in titles(gauge)}
+    called = titles(gauge)
     parts: dict[str, float] = {}
     formless: dict[str, int] = {}
     searched: list[str] = []

@@ -77,7 +77,7 @@ def drift(gauge: Gauge, before: Source, after: Source) -> dict[str, float]:
     horizontal step has none, to first order.  Units without a canonical form count as not moved.
     """
     one, two = holding(gauge, before, "the first"), holding(gauge, after, "the second")
-    called = {(key, name): title for key, name, title in titles(gauge)}
+    called = titles(gauge)
     out = {}
     for key, component, names in gauge.places():
         first, second = (position(component, each.at(component.shapes, names)) for each in (one, two))
@@ -96,7 +96,7 @@ def drift(gauge: Gauge, before: Source, after: Source) -> dict[str, float]:
 def conditions(gauge: Gauge, params: Source) -> dict[str, float]:
     """Of every site with a frame the largest scale over the smallest, among units that have a canonical form."""
     held = holding(gauge, params, "the model")
-    called = {(key, name): title for key, name, title in titles(gauge)}
+    called = titles(gauge)
     out = {}
     for key, component, names in gauge.places():
         frame = component.frame(held.at(component.shapes, names))
@@ -133,7 +133,7 @@ def vertical_shares(gauge: Gauge, before: Mapping[str, Tensor], after: Mapping[s
     Sites that meet in a parameter may share a part of the way, which counts for each.  Raises KeyError for a missing
     parameter.
     """
-    called = {(key, name): title for key, name, title in titles(gauge)}
+    called = titles(gauge)
     out = {}
     for key, component, point, update, _ in _ways(gauge, before, after, None):
         whole, right = _square(update), component.covertical(update, point)

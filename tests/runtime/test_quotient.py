@@ -94,7 +94,7 @@ def test_of_compiled_files(path: Path) -> None:
     assert gauge.distance(end, b).relative <= EXACT
     straight = float(torch.stack([(start[n] - end[n]).norm() for n in shapes]).norm())
     assert straight == pytest.approx(far.value, rel=1e-12)  # from a canonical start the path is as long as the distance
-    assert len(done.scaled) + len(done.shifted) + len(done.rotated) == len(list(titles(gauge)))
+    assert len(done.scaled) + len(done.shifted) + len(done.rotated) == len(titles(gauge))
 
 
 @pytest.mark.parametrize("name", ["orthogonal", "orthogonal_ones", "torus", "torus, in turn"])

@@ -30,7 +30,7 @@ from gaugec.pipeline.compiled import CompiledGauge
 from gaugec.pipeline.find import Finder
 from gaugec.pipeline.gauged import gauged
 from gaugec.pipeline.twin import Subject, same_sites, same_structure, subject_of
-from gaugec.pipeline.verify import Verification, accepted, verify
+from gaugec.pipeline.verify import Verification, accepted
 from gaugec.progress import counted, stage
 from gaugec.proof.theorem import Theorem
 from gaugec.runtime.seal import sealed
@@ -287,4 +287,4 @@ def _no_site(gauge: Gauge, refused: Sequence[Refusal], traced: Trace) -> MatchEr
     return MatchError(f"{gauge.name} finds no site in the model{':' if reasons else ''}{reasons}", gauge.span, advice)
 
 
-__all__: list[str] = ["Verification", "build", "compile", "verify"]
+__all__: list[str] = ["Verification", "build", "compile"]

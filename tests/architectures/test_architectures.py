@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 import pytest
 from thinned import thinned
@@ -15,16 +14,9 @@ import gaugec
 from architectures import build, names
 from architectures.checks import problems
 from architectures.least import LEAST
-from architectures.proved import proved_once
 from architectures.rows import PAGE, SHIPPED, kept, look, page
 
 FEW = ["conv_bn", "relu_mlp", "mlp_mixer", "llama_tied", "encoder_post", "gpt2"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def once() -> Iterator[None]:
-    with proved_once():
-        yield
 
 
 def test_each_has_a_model_a_file_a_row_and_a_least_number_of_sites() -> None:

@@ -7,7 +7,6 @@ Not here: which parameters a gauge moves; checkpoints in several files, or in a 
 
 from __future__ import annotations
 
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,9 @@ def read(path: str | Path) -> Checkpoint:
         return _safe(path)
     try:
         entries = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # whatever a broken file makes torch say
         raise ValueError(
             f"{path} is no checkpoint: torch.load(…, weights_only=True) says {_first_line(error)!r}"
         ) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from random import Random
 
 import pytest
 import torch
@@ -139,6 +140,22 @@ def test_files_that_are_no_checkpoints_are_misuse() -> None:
     result = call("distance", "nets.py", "positive_a.pt", "positive_b.pt")
     assert result.exit_code == 2
     assert result.stderr == "gaugec: nets.py is not a compiled gauge: it has no METADATA with a certificate\n"
+
+
+@pytest.mark.parametrize("form", ["pt", "safetensors"])
+def test_broken_files_end_in_a_line(form: str) -> None:
+    """Cut off, or with a byte changed: read as it is, refused, or misuse; never a traceback, nor a defect."""
+    whole, random = Path(f"positive_b.{form}").read_bytes(), Random(form)
+    for number in range(40):
+        broken = bytearray(whole)
+        if number % 4:
+            broken[random.randrange(len(broken) if number % 2 else 200)] ^= 1 << random.randrange(8)
+        else:
+            del broken[random.randrange(len(broken)) :]
+        Path(f"broken.{form}").write_bytes(broken)
+        result = call("distance", "positive.py", "positive_a.pt", f"broken.{form}")
+        assert result.exit_code in (0, 1, 2) and "defect" not in result.stderr, result.stderr
+        assert result.exit_code == 0 or result.stderr.startswith("gaugec: "), result.stderr
 
 
 def test_without_safetensors_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

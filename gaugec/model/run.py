@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import torch
@@ -12,7 +12,8 @@ from torch.nn.parameter import is_lazy
 
 from gaugec.model.context import as_trained
 from gaugec.model.dry_run import dry_run
-from gaugec.model.inputs import Axis, Inputs, axes_of, resized
+from gaugec.model.inputs import Axis, Inputs, axes_of, resized, tensors_of
+from gaugec.model.interfaces import compiling
 from gaugec.model.picked import Picked
 from gaugec.model.preserve import preserved
 from gaugec.model.recording import Recorder, Recording, TooMuchWork, Work
@@ -54,11 +55,11 @@ def runs(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, num
     `gaugec.model.preserve`.
     """
     with as_trained(model), torch.random.fork_rng(devices=[]):
-        try:
-            _once(model, args, kwargs, numbers, None)
-            return True
-        except Exception:
-            return False
+        for way in _ways(model, args, kwargs, numbers):
+            with contextlib.suppress(Exception):
+                way(model, args, kwargs, None)
+                return True
+    return False
 
 
 def recorded(
@@ -72,24 +73,44 @@ def recorded(
     Raises:
         TooMuchWork: it was stopped.
     """
-    recorder = Recorder(model, tuple(axes_of(args, kwargs).values()), limit)
-    with as_trained(model), torch.random.fork_rng(devices=[]):
-        try:
-            _once(model, args, kwargs, numbers, recorder)
-        except Exception:
-            if not recorder.stopped:
-                return None
-    if recorder.stopped:  # whatever the forward made of it
-        raise TooMuchWork
-    return recorder.recording
+    for way in _ways(model, args, kwargs, numbers):
+        recorder = Recorder(model, tuple(axes_of(args, kwargs).values()), limit)
+        with as_trained(model), torch.random.fork_rng(devices=[]):
+            try:
+                way(model, args, kwargs, recorder)
+                made = True
+            except Exception:
+                made = False
+        if recorder.stopped:  # whatever the forward made of it
+            raise TooMuchWork
+        if made:
+            return recorder.recording
+    return None
 
 
-def _once(model: nn.Module, args: Any, kwargs: Any, numbers: bool, watched: Recorder | None) -> None:
+def _ways(model: nn.Module, args: Any, kwargs: Any, numbers: bool) -> list[Callable[[nn.Module, Any, Any, Recorder | None], None]]:
+    """How it is run, the cheaper way first.
+
+    Where nothing has numbers torch's own tensors say as much as fakes, unless the forward makes some that have.
+    """
     if numbers:
-        with Picked(), watched or contextlib.nullcontext():
-            made = model(*args, **kwargs)
-            if watched is not None:
-                watched.returned(made)
-    else:
-        with preserved(model, parameters=False):  # it would keep fakes
-            dry_run(model, args, kwargs, watched=watched, returned=watched.returned if watched is not None else None)
+        return [_with_numbers]
+    own = (*model.parameters(), *model.buffers(), *tensors_of(args, kwargs))
+    return [_without_numbers, _faked] if all(x.is_meta for x in own) else [_faked]
+
+
+def _with_numbers(model: nn.Module, args: Any, kwargs: Any, watched: Recorder | None) -> None:
+    with Picked(), watched or contextlib.nullcontext():
+        made = model(*args, **kwargs)
+        if watched is not None:
+            watched.returned(made)
+
+
+def _without_numbers(model: nn.Module, args: Any, kwargs: Any, watched: Recorder | None) -> None:
+    with preserved(model, parameters=False), compiling():
+        _with_numbers(model, args, kwargs, watched)
+
+
+def _faked(model: nn.Module, args: Any, kwargs: Any, watched: Recorder | None) -> None:
+    with preserved(model, parameters=False):  # it would keep fakes
+        dry_run(model, args, kwargs, watched=watched, returned=watched.returned if watched is not None else None)

@@ -61,6 +61,7 @@ class Looks:
         self.others: list[tuple[str, Inputs]] = []
         self.free: set[Bundle] = set()
         self.numbers = not any(p.is_meta for p in model.parameters())
+        self.recordings: dict[tuple[tuple[tuple[Axis, int], ...], bool], Recording] = {}
         self.base = self._recorded(here, self.numbers, _FREELY)
         self.close: Recording | None = None
         self.far: Inputs | None = None
@@ -224,16 +225,20 @@ class Looks:
             return False
         self.looked.add(_shapes(inputs))
         numbers = self.numbers and self._affordable(inputs)
+        known = self.recordings.get((_shapes(inputs), numbers))
+        done = known is not None and self._explained(known, numbers)
         with preserved(self.model, parameters=False):
             # with numbers first: what the forward keeps of this size (a table in a cache) is then no fake
             try:
-                here = recorded(self.model, *inputs, self._limit(numbers), numbers=numbers)
+                here = known if done else recorded(self.model, *inputs, self._limit(numbers), numbers=numbers)
             except TooMuchWork:
                 self.left_out.append(f"{name} (it would take {self._foretold(inputs)})")
                 return False
             if here is None and self.numbers:
                 return False
-            if here is None or not self._explained(here, numbers):
+            if here is not None:
+                self.recordings[_shapes(inputs), numbers] = here
+            if not done and (here is None or not self._explained(here, numbers)):
                 if self.exports >= EXPORTS:
                     self.left_out.append(f"{name} ({EXPORTS} exports were compared)")
                     return False
@@ -322,11 +327,18 @@ class Looks:
         raise Unseen
 
     def _recorded(self, inputs: Inputs, numbers: bool, limit: Work | None = None) -> Recording | None:
+        """What it does there, recorded once; None where it does not run, or takes too much."""
+        key = (_shapes(inputs), numbers)
+        if key in self.recordings:
+            return self.recordings[key]
         with preserved(self.model, parameters=False):
             try:
-                return recorded(self.model, *inputs, limit or self._limit(numbers), numbers=numbers)
+                made = recorded(self.model, *inputs, limit or self._limit(numbers), numbers=numbers)
             except TooMuchWork:
                 return None
+        if made is not None:
+            self.recordings[key] = made
+        return made
 
     def _limit(self, numbers: bool) -> Work:
         """Beside what a forward must be affordable: without numbers it takes neither arithmetic nor memory."""

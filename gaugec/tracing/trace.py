@@ -8,7 +8,8 @@ What this module does not do: it exports nothing and lowers nothing (`gaugec.tra
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +23,7 @@ from gaugec.model.functions import listening
 from gaugec.model.inputs import Inputs, tensors_of
 from gaugec.model.memory import kind, plain, share_memory
 from gaugec.model.outputs import counted
-from gaugec.model.run import several
+from gaugec.model.run import runs, several
 from gaugec.runtime.inputs import inputs
 from gaugec.runtime.ranges import fold
 from gaugec.tracing.export import exported
@@ -75,13 +76,33 @@ def _named(weights: frozenset[Place]) -> list[str]:
 def _exported(
     model: nn.Module, here: Inputs, reads: Reads, weights: frozenset[Place]
 ) -> torch.export.ExportedProgram:
-    """The program; where the forward does not run by itself, as without numbers, what it reads is watched here."""
+    """The program; where the forward does not run by itself, as without numbers, what it reads is watched here.
+
+    It is watched in a run without numbers, which goes the way of an export; in the export only where there is none.
+    """
+    if not reads.complete:
+        with contextlib.suppress(_NoRun):
+            _watched(reads, _run, model, here)
     if reads.complete:
         return exported(model, *here, weights)
-    with reads, listening() as ran:
-        program = exported(model, *here, weights)
-    reads.heard(ran.codes, ran.closures())
+    program: torch.export.ExportedProgram = _watched(reads, exported, model, *here, weights)
     return program
+
+
+class _NoRun(Exception):
+    """A forward does not even run without numbers."""
+
+
+def _run(model: nn.Module, here: Inputs) -> None:
+    if not runs(model, *here, numbers=False):
+        raise _NoRun
+
+
+def _watched(reads: Reads, run: Callable[..., Any], *given: Any) -> Any:
+    with reads, listening() as ran:
+        made = run(*given)
+    reads.heard(ran.codes, ran.closures())
+    return made
 
 
 def _refuse_misuse(model: object, args: object, kwargs: object, loss: str | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -66,22 +67,35 @@ def _turns(angle: Tensor, k: int, site: Site) -> Tensor:
     return made
 
 
-def move(parameters: dict[str, Tensor], site: Site, e: Tensor, only: int | None = None) -> dict[str, Tensor]:
+def move(parameters: Mapping[str, Tensor], site: Site, e: Tensor, only: int | None = None) -> dict[str, Tensor]:
     """The parameters moved by one site's element (`only`: by one of its bindings)."""
-    moved = dict(parameters)
-    for number, binding in enumerate(site.bindings):
-        if only is not None and number != only:
-            continue
-        tensor = moved[binding.parameter].clone().contiguous()
-        target = view(tensor, binding)
-        x = target.reshape(site.copies, site.size, -1)
-        if binding.move.kind == "scale":
-            factor = e.pow(float(binding.move.exponent)).unsqueeze(-1)
-            y = factor * (x + binding.shift_by) - binding.shift_by
-        elif binding.move.kind == "rotate":
-            y = (torch.linalg.inv(e).mT if binding.move.dual else e) @ x
-        else:
-            y = x + e.unsqueeze(1)
-        target.copy_(y.reshape(target.shape))
-        moved[binding.parameter] = tensor
-    return moved
+    return moved(parameters, [(site, e)], only)
+
+
+def moved(
+    parameters: Mapping[str, Tensor], pairs: Iterable[tuple[Site, Tensor]], only: int | None = None
+) -> dict[str, Tensor]:
+    """The parameters moved by elements of several sites, one after the other."""
+    there = dict(parameters)
+    own: set[str] = set()  # those that are copies
+    for site, e in pairs:
+        for number, binding in enumerate(site.bindings):
+            if only is None or number == only:
+                if binding.parameter not in own:
+                    there[binding.parameter] = there[binding.parameter].clone().contiguous()
+                    own.add(binding.parameter)
+                _act(view(there[binding.parameter], binding), site, binding, e)
+    return there
+
+
+def _act(target: Tensor, site: Site, binding: Binding, e: Tensor) -> None:
+    """Moves a binding's view in place."""
+    x = target.reshape(site.copies, site.size, -1)
+    if binding.move.kind == "scale":
+        factor = e.pow(float(binding.move.exponent)).unsqueeze(-1)
+        y = factor * (x + binding.shift_by) - binding.shift_by
+    elif binding.move.kind == "rotate":
+        y = (torch.linalg.inv(e).mT if binding.move.dual else e) @ x
+    else:
+        y = x + e.unsqueeze(1)
+    target.copy_(y.reshape(target.shape))

@@ -20,7 +20,7 @@ from torch import Tensor
 from gaugec.errors import first_line
 from gaugec.model.preserve import SMALL
 from gaugec.sites import Site
-from gaugec.witness.elements import element, move, view
+from gaugec.witness.elements import element, move, moved, view
 from gaugec.witness.interpreter import Runner
 
 Elements = list[Tensor]
@@ -101,18 +101,15 @@ def _measured(
 ) -> Witness:
     parameters = runner.parameters(shapes)
     elements = [element(site, generator) for site in sites]
-    before = runner.run(parameters)
+    before, seen = runner.kept(parameters)
     scales = reference(runner, shapes, before)
     everything = parameters
     by_gauge: list[tuple[str, float]] = []
     for gauge in dict.fromkeys(site.gauge for site in sites):
-        alone = parameters
-        for site, e in zip(sites, elements):
-            if site.gauge == gauge:
-                alone = move(alone, site, e)
-                everything = move(everything, site, e)
-        by_gauge.append((gauge, change(before, runner.run(alone), scales, noise=64)))
-    error = change(before, runner.run(everything), scales, noise=64) if sites else 0.0
+        own = [(site, e) for site, e in zip(sites, elements) if site.gauge == gauge]
+        alone, everything = moved(parameters, own), moved(everything, own)
+        by_gauge.append((gauge, change(before, runner.run(alone, seen), scales, noise=64)))
+    error = change(before, runner.run(everything, seen), scales, noise=64) if sites else 0.0
     # The sites of one gauge and one set of roles are alike: a control run for each such kind, and as many more as the
     # budget allows.  A parameter may be dead by itself (a key's bias under softmax), so a site's control is the largest
     # change over its parameters.
@@ -130,7 +127,7 @@ def _measured(
         largest = 0.0
         for only in moves:
             alone = move(parameters, site, e, only=only) if only is not None else _outside(parameters, site, generator)
-            largest = max(largest, change(before, runner.run(alone), scales, noise=4096))
+            largest = max(largest, change(before, runner.run(alone, seen), scales, noise=4096))
             runs += 1
             if largest >= 1e-6:
                 break

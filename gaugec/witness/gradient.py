@@ -32,7 +32,7 @@ from gaugec.model.memory import changeable, copied_model
 from gaugec.model.outputs import Counted
 from gaugec.model.preserve import small
 from gaugec.sites import Site
-from gaugec.witness.elements import element, move
+from gaugec.witness.elements import element, moved
 from gaugec.witness.neutral import Neutral, wide
 from gaugec.witness.passes import SIZES, Pass, Values, run
 
@@ -183,7 +183,7 @@ class _Point:
                 self._reached(before)
                 self.compare(subject, before)
                 for gauge in self.gauges if before.casts else ():
-                    kind = _rounded(before, subject.at(_moved(self.theta, self.of(gauge))))
+                    kind = _rounded(before, subject.at(moved(self.theta, self.of(gauge))))
                     self.rounded |= {} if kind is None else {gauge: kind}
         return neutral.coarsest
 
@@ -197,7 +197,7 @@ class _Point:
         # 16 bits with a short range know no other sizes than their own
         sizes = SIZES[:1] if torch.float16 in kinds else SIZES
         own = _Subject(self.model, copied(*place), self.names, self.counted, sizes, rounding)
-        there = _moved(self.theta, self.pairs)
+        there = moved(self.theta, self.pairs)
         with _refused("the model cannot take a training step"), unheard(self.model.parameters()):
             before, after = own.at(self.theta), own.at(there)
             twin = replace(own, model=copied_model(self.model)).at(there)
@@ -239,7 +239,7 @@ class _Point:
         """
 
         def share(pairs: Sequence[tuple[Site, Tensor]], known: Pass | None = None) -> float:
-            there = _moved(self.theta, pairs)
+            there = moved(self.theta, pairs)
             after = known or subject.at(there)
             worst = _change(before.outputs, after.outputs, subject.rounding)
             for size in (n for n in subject.sizes if n in before.gradients or n in after.gradients):
@@ -284,7 +284,7 @@ class _Point:
                 name: torch.randn(x.shape, generator=self.generator, dtype=torch.float64) * x.square().mean().sqrt()
                 for name, x in self.theta.items()
             }
-            pushed = _moved({name: x + u[name] for name, x in self.theta.items()}, pairs)
+            pushed = moved({name: x + u[name] for name, x in self.theta.items()}, pairs)
             sizes = {name: float((one * u[name]).square().sum().sqrt()) for name, (one, _) in gradients.items()}
             largest = max((n for n in sizes.values() if math.isfinite(n)), default=0.0)
             for name, (before, after) in gradients.items():
@@ -297,13 +297,6 @@ class _Point:
                 away = abs(one - two) / scale
                 worst = max(worst, away if math.isfinite(away) else math.inf)
         return worst
-
-
-def _moved(theta: Mapping[str, Tensor], pairs: Sequence[tuple[Site, Tensor]]) -> Values:
-    moved = dict(theta)
-    for site, e in pairs:
-        moved = move(moved, site, e)
-    return moved
 
 
 def _rounded(before: Pass, after: Pass) -> torch.dtype | None:

@@ -9,15 +9,56 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.fx import Interpreter, Node
+from torch.fx import GraphModule, Interpreter, Node
+from torch.fx.node import map_arg
 
 from gaugec.model.interfaces import leaves
 from gaugec.model.outputs import EVERY, Counted
 from gaugec.operators import aten_kind
 
 
+KEPT = 1 << 27  # elements of all that one run makes: of less, what it makes is kept for those beside it
+Seen = dict[Node, Any]  # what a run has made, by the nodes of its graph
+
+
 class _Neutral(Interpreter):
     """Runs an exported graph in float64: casts between floating types do nothing, and all is on the CPU."""
+
+    def __init__(self, module: GraphModule) -> None:
+        super().__init__(module)
+        self.nodes = list(module.graph.nodes)
+        self.reads = {node: node.all_input_nodes for node in self.nodes}
+        last = {read: node for node in self.nodes for read in self.reads[node]}
+        self.done = {node: [read for read in self.reads[node] if last[read] is node] for node in self.nodes}
+        writes = any(getattr(getattr(node.target, "_schema", None), "is_mutable", False) for node in self.nodes)
+        self.keeps = not writes and sum(map(_elements, self.nodes)) <= KEPT
+
+    def beside(self, values: Mapping[str, Any], seen: Seen | None, keep: bool) -> tuple[Any, Seen]:
+        """What the graph returns, and what was made, of which only what is kept is left.
+
+        values: by the names of placeholders.  seen: what another run has kept: what follows from tensors that are the
+        same here is not made again.
+        """
+        made = self.env = dict(seen or {})
+        new: set[Node] = set()
+        for node in self.nodes:
+            if node.op == "placeholder":
+                if seen is None or values[node.name] is not made[node]:
+                    new.add(node)
+                    made[node] = values[node.name]
+            elif seen is None or not new.isdisjoint(self.reads[node]):
+                new.add(node)
+                made[node] = self._made(node, made)
+            for read in self.done[node] if seen is None and not keep else ():
+                del made[read]
+        self.env = {}
+        return made[self.nodes[-1]], made
+
+    def _made(self, node: Node, made: Seen) -> Any:
+        if node.op != "call_function":
+            return self.run_node(node)
+        args, kwargs = map_arg((node.args, node.kwargs), made.__getitem__)
+        return self.call_function(node.target, args, kwargs)
 
     def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         name, kind = _called(target)
@@ -32,6 +73,11 @@ class _Neutral(Interpreter):
             args = tuple(None if isinstance(x, torch.dtype) else x for x in args)
         result = super().call_function(target, args, kwargs)
         return result.double() if _floating(result) and name.startswith("aten.") else result
+
+
+def _elements(node: Node) -> int:
+    """Of all that a node makes."""
+    return sum(x.numel() for x in leaves(node.meta.get("val")) if isinstance(x, Tensor))
 
 
 @functools.cache
@@ -107,22 +153,35 @@ class Runner:
             made[name] = 1 + 0.3 * noise if len(shape) < 2 else noise / math.sqrt(math.prod(shape[1:]))
         return made
 
-    def run(self, parameters: Mapping[str, Tensor]) -> list[Tensor]:
-        """Every buffer written, and every floating output that counts, with the loss in place of the first if named."""
-        values = [
-            parameters[self.parameter_of[node.name]] if node.name in self.parameter_of else self.fixed[node.name]
-            for node in self.program.graph.nodes
-            if node.op == "placeholder"
-        ]
+    def run(self, parameters: Mapping[str, Tensor], seen: Seen | None = None) -> list[Tensor]:
+        """Every buffer written, and every floating output that counts, with the loss in place of the first if named.
+
+        seen: what `kept` gave: what follows from tensors that are the same here as there is not computed again.
+        """
+        return self._run(parameters, seen, keep=False)[0]
+
+    def kept(self, parameters: Mapping[str, Tensor]) -> tuple[list[Tensor], Seen | None]:
+        """A run, and what it made; None where that is too much, or random, so that what runs beside it needs all."""
+        outputs, made, drawn = self._run(parameters, None, keep=self.interpreter.keeps)
+        return outputs, made if self.interpreter.keeps and not drawn else None
+
+    def _run(
+        self, parameters: Mapping[str, Tensor], seen: Seen | None, keep: bool
+    ) -> tuple[list[Tensor], Seen, bool]:
+        """What is returned, what was made, and whether random numbers were drawn."""
+        own = {name: parameters[parameter] for name, parameter in self.parameter_of.items()}
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(0)
-            outputs = list(self.interpreter.run(*values))
+            before = torch.default_generator.get_state()
+            made, all_of_it = self.interpreter.beside({**self.fixed, **own}, seen, keep)
+            drawn = not torch.equal(before, torch.default_generator.get_state())
+            outputs = list(made)
             signature = self.program.graph_signature
             first = len(outputs) - len(signature.user_outputs)
-        made = [outputs[first + place] for place in self.places]
+        counting = [outputs[first + place] for place in self.places]
         if self.loss is not None:
-            made[0] = cross_entropy(made[0])
-        return [x for x in (*outputs[:first], *made) if _floating(x)]
+            counting[0] = cross_entropy(counting[0])
+        return [x for x in (*outputs[:first], *counting) if _floating(x)], all_of_it, drawn
 
 
 def _flat_inputs(program: torch.export.ExportedProgram) -> dict[str, Any]:

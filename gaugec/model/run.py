@@ -18,6 +18,8 @@ from gaugec.model.picked import Picked
 from gaugec.model.preserve import preserved
 from gaugec.model.recording import Recorder, Recording, TooMuchWork, Work
 
+_Way = Callable[[nn.Module, Any, Any, Recorder | None], None]
+
 
 def several(
     model: nn.Module,
@@ -88,7 +90,7 @@ def recorded(
     return None
 
 
-def _ways(model: nn.Module, args: Any, kwargs: Any, numbers: bool) -> list[Callable[[nn.Module, Any, Any, Recorder | None], None]]:
+def _ways(model: nn.Module, args: Any, kwargs: Any, numbers: bool) -> list[_Way]:
     """How it is run, the cheaper way first.
 
     Where nothing has numbers torch's own tensors say as much as fakes, unless the forward makes some that have.

@@ -16,7 +16,6 @@ from gaugec.model.interfaces import leaves
 from gaugec.model.outputs import EVERY, Counted
 from gaugec.operators import aten_kind
 
-
 KEPT = 1 << 27  # elements of all that one run makes: of less, what it makes is kept for those beside it
 Seen = dict[Node, Any]  # what a run has made, by the nodes of its graph
 

@@ -4,8 +4,8 @@
     python tests/bench/compile.py --shape 70b
 
 Each row is a process of its own that compiles a Llama of transformers, of so many layers, from nothing.  `process` is
-the time of the processor with imports and all, which other processes disturb less than the clock on the wall; stages
-are on the wall, so let nothing else run.  `GB` is the most memory that the process held.  `--shape 70b` has the sizes
+the time of the processor with imports and all, which other processes disturb less than the clock on the wall; so are
+the stages.  `GB` is the most memory that the process held.  `--shape 70b` has the sizes
 of Llama 3 of 70 billion parameters, 80 layers of them, on the meta device: no numbers, and the model is not run.
 """
 
@@ -18,22 +18,37 @@ import subprocess
 import sys
 
 CHILD = """
-import json, resource, sys
+import json, resource, sys, time
 import torch, transformers
 import gaugec
 from gaugec.progress import Progress, heard
+
+class Spent(Progress):
+    def enter(self, name):
+        self.count()
+        self._stack.append(name)
+        self.seconds.setdefault(name, 0.0)
+
+    def leave(self):
+        self.count()
+        self._stack.pop()
+
+    def count(self):
+        since, self._since = self._since, time.process_time()
+        if self._stack:
+            self.seconds[self._stack[-1]] += self._since - since
 
 sizes, device = json.loads(sys.argv[1]), sys.argv[2]
 torch.manual_seed(0)
 with torch.device(device):
     model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**sizes)).train()
     inputs = {"input_ids": torch.randint(3, 41, (3, 5)), "use_cache": False}
-progress = Progress()
-with heard(progress):
+spent = Spent()
+with heard(spent):
     made = gaugec.compile("llama", model, (), inputs, loss="cross_entropy")
 used = resource.getrusage(resource.RUSAGE_SELF)
 parameters = sum(p.numel() for p in model.parameters())
-print(json.dumps({"seconds": progress.seconds, "sites": len(made.sites), "process": used.ru_utime + used.ru_stime,
+print(json.dumps({"seconds": spent.seconds, "sites": len(made.sites), "process": used.ru_utime + used.ru_stime,
                   "memory": used.ru_maxrss / 2**20, "parameters": parameters}))
 """
 LARGE = {

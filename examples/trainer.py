@@ -1,6 +1,7 @@
 """Training by the Trainer of transformers with a gauge-equivariant optimizer; needs transformers and accelerate.
 
     python trainer.py run --steps 200         compiles once, trains, saves checkpoints; called again it goes on
+    python trainer.py run --by-class          the same; the Trainer makes the optimizer, and the schedule with it
 
 A small Llama that counts; of your own, change `model` and `Counting`, and give `Trainer` what else it takes.
 """
@@ -8,12 +9,14 @@ A small Llama that counts; of your own, change `model` and `Counting`, and give 
 from __future__ import annotations
 
 import argparse
+import functools
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
-from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
+from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
 import gaugec
@@ -49,7 +52,18 @@ def model() -> LlamaForCausalLM:
     return LlamaForCausalLM(config)
 
 
-def run(folder: Path, steps: int, save_every: int = 50) -> Trainer:
+class Clip(TrainerCallback):
+    """Clips by the optimizer's norm, which is the same from every gauge copy."""
+
+    def __init__(self, max_norm: float) -> None:
+        self.max_norm = max_norm
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, optimizer: Any = None, **_: Any) -> None:
+        """Called before every step; the optimizer is in accelerate's wrapper."""
+        getattr(optimizer, "optimizer", optimizer).clip_grad_norm_(self.max_norm)
+
+
+def run(folder: Path, steps: int, save_every: int = 50, by_class: bool = False) -> Trainer:
     """Train until `steps` steps are done, from the last checkpoint where there is one."""
     net, data = model(), Counting()
     code = folder / "gauge.py"
@@ -66,13 +80,22 @@ def run(folder: Path, steps: int, save_every: int = 50) -> Trainer:
         per_device_train_batch_size=8,
         save_steps=save_every,
         logging_steps=50,
-        max_grad_norm=0.0,  # the plain norm differs between gauge copies
+        max_grad_norm=0.0,  # the plain norm differs between gauge copies; `Clip` goes by one that does not
+        learning_rate=3e-3,
+        weight_decay=0.01,
+        warmup_steps=20,
         report_to=[],
         use_cpu=not torch.cuda.is_available(),
     )
-    optimizer = DDCAdamW(net.named_parameters(), gauge, lr=3e-3, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / 20))
-    trainer = Trainer(model=net, args=settings, train_dataset=data, optimizers=(optimizer, schedule))
+    common: dict[str, Any] = {"model": net, "args": settings, "train_dataset": data, "callbacks": [Clip(1.0)]}
+    if by_class:  # the Trainer makes groups of parameters without names: they get those of the model
+        made = functools.partial(DDCAdamW, model=net)
+        arguments = {"gauge": gauge, "lr": settings.learning_rate}
+        trainer = Trainer(**common, optimizer_cls_and_kwargs=(made, arguments))  # type: ignore[arg-type]
+    else:
+        optimizer = DDCAdamW(net.named_parameters(), gauge, lr=3e-3, weight_decay=0.01)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / 20))
+        trainer = Trainer(**common, optimizers=(optimizer, schedule))
     trainer.model_accepts_loss_kwargs = False  # no count of items beside the batch: the loss as it was compiled
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(folder)))
     return trainer
@@ -82,5 +105,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--by-class", action="store_true")
     options = parser.parse_args()
-    run(options.folder, options.steps)
+    run(options.folder, options.steps, by_class=options.by_class)

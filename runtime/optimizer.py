@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from gaugec.runtime import fuse, settings, state
+from gaugec.runtime import clipping, fuse, settings, state
 from gaugec.runtime.batch import Batch
 from gaugec.runtime.binding import Groups, bind, named
 from gaugec.runtime.frames import Frame
@@ -184,6 +184,23 @@ class GaugeOptimizer(torch.optim.Optimizer):
                         f"{self.called[id(p)]} is {now} now, and was {was} when the optimizer was made: which gauges "
                         "are in force was decided then. Make a new optimizer"
                     )
+
+    @torch.no_grad()
+    def clip_grad_norm_(self, max_norm: float, error_if_nonfinite: bool = False) -> Tensor:
+        """Scale all gradients so that their norm is `max_norm` at most; returns what it was, a scalar.
+
+        As torch.nn.utils.clip_grad_norm_, but for the norm: it is that of the gradients in canonical coordinates, which
+        is the same from every gauge copy.  Raises ValueError for a `max_norm` that is not positive, RuntimeError for
+        sparse gradients, and with `error_if_nonfinite` for a norm that is no number; nothing is scaled then.
+        """
+        if not max_norm > 0:
+            raise ValueError(f"max_norm is positive, not {max_norm!r}")
+        params = [p for group in self.param_groups for p in group["params"]]
+        norm = clipping.total_norm(self.batches, (p for p in params if id(p) not in self.gauged))
+        if error_if_nonfinite and not bool(norm.isfinite()):
+            raise RuntimeError(f"the norm of the gradients is {float(norm)}: they cannot be clipped")
+        torch.nn.utils.clip_grads_with_norm_(params, max_norm, norm)
+        return norm
 
     # --- state: hooks that a user registers see all of it
 

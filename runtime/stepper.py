@@ -6,6 +6,7 @@ Not here: what a step does with a gauge; see `pinned` and `horizontal`.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -105,7 +106,7 @@ def gradients(batch: Batch, groups: Sequence[Settings]) -> dict[str, list[Tensor
     }
 
 
-def gradient(p: Tensor, group: Settings) -> Tensor:
+def gradient(p: Tensor, group: Settings = MappingProxyType({})) -> Tensor:
     """What a parameter is to descend along: its gradient, the negative of it where the group maximizes, zeros for none.
 
     Raises RuntimeError for a sparse one.

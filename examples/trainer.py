@@ -9,7 +9,6 @@ A small Llama that counts; of your own, change `model` and `Counting`, and give 
 from __future__ import annotations
 
 import argparse
-import functools
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +51,16 @@ def model() -> LlamaForCausalLM:
     return LlamaForCausalLM(config)
 
 
+class ByClass(DDCAdamW):
+    """The Trainer makes groups of parameters without names, with and without decay: they get those of the model.
+
+    A setting called `model` it would hand over in place of the groups.
+    """
+
+    def __init__(self, groups: Any, named_by: LlamaForCausalLM, **settings: Any) -> None:
+        super().__init__(groups, model=named_by, **settings)
+
+
 class Clip(TrainerCallback):
     """Clips by the optimizer's norm, which is the same from every gauge copy."""
 
@@ -88,10 +97,9 @@ def run(folder: Path, steps: int, save_every: int = 50, by_class: bool = False) 
         use_cpu=not torch.cuda.is_available(),
     )
     common: dict[str, Any] = {"model": net, "args": settings, "train_dataset": data, "callbacks": [Clip(1.0)]}
-    if by_class:  # the Trainer makes groups of parameters without names: they get those of the model
-        made = functools.partial(DDCAdamW, model=net)
-        arguments = {"gauge": gauge, "lr": settings.learning_rate}
-        trainer = Trainer(**common, optimizer_cls_and_kwargs=(made, arguments))  # type: ignore[arg-type]
+    if by_class:
+        arguments = {"named_by": net, "gauge": gauge, "lr": settings.learning_rate}
+        trainer = Trainer(**common, optimizer_cls_and_kwargs=(ByClass, arguments))
     else:
         optimizer = DDCAdamW(net.named_parameters(), gauge, lr=3e-3, weight_decay=0.01)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / 20))

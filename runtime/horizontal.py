@@ -170,8 +170,9 @@ def _add(batch: Batch, tile: Tile, step: Tensors) -> None:
 
 
 def _cast(a: Tensors, like: Tensors) -> Tensors:
+    """Coefficients in the dtype of steps; a NaN in a step reaches many, and must not reach all tensors through them."""
     dtype = next(iter(like.values())).dtype
-    return {name: value.to(dtype) for name, value in a.items()}
+    return {name: value.to(dtype).nan_to_num_(0.0, 0.0, 0.0) for name, value in a.items()}
 
 
 def _framed(tensors: Sequence[Tensor], shape: Mapping[str, Sequence[float]]) -> tuple[Frame, Sequence[Tensor]]:

@@ -4,6 +4,8 @@ Tried with torch 2.13.0; where one is missing, the tests of the optimizer fail i
 
 `torch._fused_adamw_` is what `torch.optim.AdamW(fused=True)` calls. The public `torch.optim.adamw.adamw` runs the same
 kernel, but sorts its arguments by device first, which for one small tensor takes longer than the kernel.
+
+`uncompiled` is torch.compiler.disable as a decorator that does not import the compiler, as torch.optim itself uses it.
 """
 
 from __future__ import annotations
@@ -12,6 +14,9 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor
+from torch._compile import _disable_dynamo as uncompiled
+
+__all__ = ["DEVICES", "adam", "uncompiled"]
 
 DEVICES = ("cpu", "cuda")  # where the fused kernel is known to be
 

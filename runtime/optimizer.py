@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from gaugec.runtime import clipping, fuse, settings, state
+from gaugec.runtime import clipping, fuse, kernels, settings, state
 from gaugec.runtime.batch import Batch
 from gaugec.runtime.binding import Groups, bind, named
 from gaugec.runtime.frames import Frame
@@ -153,6 +153,13 @@ class GaugeOptimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        if torch.compiler.is_dynamo_compiling():
+            _step_uncompiled(self)
+        else:
+            self._step()
+        return loss
+
+    def _step(self) -> None:
         i, present = 0, list[Batch]()
         while i < len(self.batches):
             batch = self.batches[i]
@@ -172,7 +179,6 @@ class GaugeOptimizer(torch.optim.Optimizer):
                 state.publish(self, batch)
             batch.count.fill_(batch.step)
         plain(self.rule, self.param_groups, self.gauged, self.state)
-        return loss
 
     def _check_trained(self, batch: Batch) -> None:
         """Raise RuntimeError where another parameter is trained than when the optimizer was made."""
@@ -259,6 +265,12 @@ class GaugeOptimizer(torch.optim.Optimizer):
         orbit, *settings = state["stepper"]
         self._bind(Gauge(state["source"]), ORBITS[orbit](self.rule, *settings))
         self.load_state_dict(state["saved"])
+
+
+@kernels.uncompiled
+def _step_uncompiled(optimizer: GaugeOptimizer) -> None:
+    """A step inside of a function that is being compiled: the step is not, it fuses itself where `compile=True`."""
+    optimizer._step()
 
 
 def _check_model(gauge: Gauge, model: nn.Module) -> None:

@@ -42,7 +42,7 @@ def test_the_trainer_makes_the_optimizer(tmp_path: Path) -> None:
     trainer = script("trainer")
     done = trainer.run(tmp_path, 4, save_every=4, by_class=True)
     optimizer = done.optimizer.optimizer
-    assert type(optimizer).__name__ == "DDCAdamW" and len(optimizer.param_groups) == 2
+    assert type(optimizer).__name__ == "ByClass" and len(optimizer.param_groups) == 2
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.01, 0.0]
     assert list(optimizer.named)[0] == "model.embed_tokens.weight"
     assert trainer.run(tmp_path, 6, save_every=6, by_class=True).state.global_step == 6

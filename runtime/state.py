@@ -3,7 +3,8 @@
 A parameter that a gauge moves has "step" and what the rule keeps, as views of what is stepped: an edit is seen at the
 next step, and what is taken away begins anew. The first of a place that is trained has "gauge" beside it: for every
 gauge in force "live", bool [copies, size], where units have a canonical form; of a scale "scale", float64, the frame;
-of a shift "home", where its orbit is pinned to. Param groups have "gauge_hash", which compiled gauge it is of.
+of a shift "home", where its orbit is pinned to: as they were when a state dict was asked for last. Param groups have
+"gauge_hash", which compiled gauge it is of.
 
 What is loaded is checked before anything is changed. Parameters are matched by name, whatever their order; wrappers'
 prefixes do not count. A state of torch.optim.AdamW is brought to the coordinates of the gauge. Not here: files.
@@ -42,6 +43,8 @@ def publish(optimizer: GaugeOptimizer, batch: Batch) -> None:
                 views = {name: each[slot][j] for name, each in batch.state.items()}
                 optimizer.state[p] = {"step": batch.count, **views}
                 batch.shown.append((p, views))
+    if batch.frame is not None:  # who flattens states asks for the entries that there are
+        _show_places(optimizer, batch)
 
 
 def refresh(optimizer: GaugeOptimizer, batch: Batch) -> None:
@@ -84,10 +87,15 @@ def complete(optimizer: GaugeOptimizer) -> None:
     """Show beside the state what belongs to the places: frames, and where orbits are pinned to; copies."""
     for batch in optimizer.batches:
         refresh(optimizer, batch)
-        for one in batch.parts() if batch.state else ():
-            first = next((p for (p,) in one.slots.values() if p.requires_grad), None)
-            if first is not None:
-                optimizer.state[first]["gauge"] = _place(one)
+        if batch.state:
+            _show_places(optimizer, batch)
+
+
+def _show_places(optimizer: GaugeOptimizer, batch: Batch) -> None:
+    for one in batch.parts():
+        first = next((p for (p,) in one.slots.values() if p.requires_grad), None)
+        if first is not None:
+            optimizer.state[first]["gauge"] = _place(one)
 
 
 def _place(one: Batch) -> dict[str, dict[str, Tensor]]:

@@ -88,6 +88,8 @@ def step(node: Node, states: Sequence[Sequence[State]], context: Context) -> lis
         raise Blocked(f"no rule is known for {node.title}", node, f"a row of the operator table for {node.title}")
     if any(s.state.squared for s in seen):
         return [_length(node, track, context) for track in _tracks(seen)]
+    if isinstance(node, Concatenation) and (parts := _parts(node, seen, context)):
+        return [Outcome(part) for part in parts]
     return [rule(node, track, context) for track in _tracks(seen)]
 
 
@@ -442,10 +444,6 @@ def _along(node: Along, moved: list[Seen], context: Context) -> Outcome:
 def _concatenation(node: Concatenation, moved: list[Seen], context: Context) -> Outcome | Demand:
     inside = {s.operand for s in moved}
     still = [access.node for i, access in enumerate(node.operands) if i not in inside]
-    if still and len(moved) == 1 and context.kind != "shift" and not context.paired:
-        part = _part(node, moved[0], context)
-        if part is not None:
-            return Outcome(part)
     if any(id not in context.zeros for id in still) or (still and context.kind == "shift"):
         raise Blocked("a moved value is joined with one that does not move", node, ORDER)
     along = node.joined
@@ -476,8 +474,16 @@ def _concatenation(node: Concatenation, moved: list[Seen], context: Context) -> 
     return Outcome(replace(one, digits=digits, zone=zone))
 
 
+def _parts(node: Concatenation, moved: list[Seen], context: Context) -> list[State]:
+    """The pieces that move, each a part of the longer axis along which they are joined; none where they are others."""
+    if context.kind == "shift" or context.paired:
+        return []
+    parts = [_part(node, seen, context) for seen in moved]
+    return [part for part in parts if part is not None] if None not in parts else []
+
+
 def _part(node: Concatenation, seen: Seen, context: Context) -> State | None:
-    """The one piece that moves, along the axis that is joined: a part of a longer axis; None where it is another."""
+    """A piece that moves along the axis that is joined: a part of a longer axis; None where it is another."""
     across = [d for d, spot in sorted(seen.variables.items()) if spot.variable == node.joined]
     if not set(across) & (context.group | context.copies) or seen.partial:
         return None

@@ -34,6 +34,11 @@ _CURES = (
         "in front of the model, or make them known with torch.export.register_dataclass",
     ),
     (
+        ("'NoneType' object",),
+        "an export takes another way than a call here, and something is None there: give the inputs that were left out "
+        "(an attention_mask)",
+    ),
+    (
         (".numpy()", "numpy"),
         "the forward leaves torch for numpy, which has no gradient: use the function of torch",
     ),

@@ -62,7 +62,7 @@ LEAST: Mapping[str, Mapping[str, int]] = {
     "whisper": {"norm_gain": 11, "value_rotation": 6, "qk_rotation": 6},
     "clip": {"norm_gain": 10, "value_rotation": 4, "qk_rotation": 5},
     "vit": {"norm_gain": 5, "value_rotation": 2, "qk_rotation": 2, "logit_shift": 1},
-    "dinov2": {"norm_gain": 4, "layer_scale": 4, "value_rotation": 2, "qk_rotation": 2, "logit_shift": 1},
+    "dinov2": {"norm_gain": 5, "layer_scale": 4, "value_rotation": 2, "qk_rotation": 2, "logit_shift": 1},
     "swin": {"norm_gain": 10, "value_rotation": 4, "qk_rotation": 4, "logit_shift": 1},
     "dit": {"value_rotation": 2, "qk_rotation": 2, "gate_scale": 4},
     # one convolution is in front of a batch norm, which leaves of its scale what eps is to its variance: no exact gauge

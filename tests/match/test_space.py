@@ -82,6 +82,8 @@ THROUGH: dict[str, Callable[[], Net]] = {
     "largest of a row": lambda: Net(
         lambda m, x: m.b(torch.relu(m.a(x)).max(3)[0].amax(2)), a=conv(3, UNITS), b=nn.Linear(UNITS, 5)
     ),
+    "joined twice": lambda: two(lambda m, h: torch.cat([h, h], 1), b=conv(2 * UNITS, 5)),
+    "joined twice, and added up": lambda: two(lambda m, h: sum(torch.cat([h, 2 * h], 1).chunk(2, 1))),
     "rolled across windows": lambda: two(lambda m, h: windows(windows(h, 2).roll((-3, 1), (2, 3)), 2)),
     "several readers": lambda: Net(
         lambda m, x: (lambda h: m.b(h) + m.c(h))(torch.relu(m.a(x))),
@@ -100,7 +102,6 @@ def test_a_scale_goes_through(name: str) -> None:
     assert apart(compiled, model, x) <= 1e-12
 
 
-ORDER = "pieces of the moved axis are put together in another way"
 NEAR: dict[str, tuple[Callable[[], Net], str]] = {
     "padded with ones": (
         lambda: two(lambda m, h: F.pad(h, (1, 1, 1, 1), value=1.0)), "no rule is known for aten.pad with 1.0"
@@ -127,8 +128,16 @@ NEAR: dict[str, tuple[Callable[[], Net], str]] = {
     "rolled across windows of units": (
         lambda: two(lambda m, h: windows(h, 1).roll(1, 1)), "the moved axis is contracted with values that do not move",
     ),
-    "joined twice": (
-        lambda: two(lambda m, h: torch.cat([h, h], 1), b=conv(2 * UNITS, 5)), ORDER
+    "joined with what is turned around": (
+        lambda: two(lambda m, h: torch.cat([h, h.flip(1)], 1), b=conv(2 * UNITS, 5)),
+        "it reads the moved axis in another order or in part",
+    ),
+    "joined twice, and cut between": (
+        lambda: two(lambda m, h: torch.cat([h, h], 1)[:, 3:9], b=conv(UNITS, 5)),
+        "it reads the moved axis in another order or in part",
+    ),
+    "joined with a half of it": (
+        lambda: two(lambda m, h: torch.cat([h[:, :3], h], 1), b=conv(9, 5)), "refused on the model: b changes",
     ),
 }  # fmt: skip
 

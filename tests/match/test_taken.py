@@ -294,6 +294,12 @@ class Numpy(Net):
         return super().forward(x) * torch.from_numpy(x.detach().numpy()).sum()
 
 
+class Absent(Net):
+    def forward(self, x: Tensor) -> Any:
+        mask: Any = None if torch.compiler.is_exporting() else torch.ones_like(x[0])
+        return super().forward(x * mask[None])
+
+
 class Box:
     def __init__(self, x: Tensor) -> None:
         self.x = x
@@ -315,6 +321,7 @@ class Boxes(Net):
         (Branches(), X, "use torch.where or a mask in place of `if`"),
         (Sliced(), X, "keep .item(), int(), float() and bool() of tensors out of the forward"),
         (Numpy(), X, "the forward leaves torch for numpy, which has no gradient: use the function of torch"),
+        (Absent(), X, "something is None there: give the inputs that were left out (an attention_mask)"),
         (Boxed(), Box(X), "inputs and outputs must be tensors and numbers, in tuples, lists and dicts"),
         (Boxes(), X, "inputs and outputs must be tensors and numbers, in tuples, lists and dicts"),
     ],

@@ -61,6 +61,10 @@ WINDOWS: Rows = {
     ),
     "ones at some pixels": (lambda m, h: torch.where(torch.arange(h.shape[-1]) > 3, h, torch.ones_like(h)), "broken"),
     "not below a hundredth": (lambda m, h: torch.maximum(h, torch.full_like(h, 1e-2)), "broken"),
+    "channels twice, and each pair added": (lambda m, h: torch.cat([h, h], 1).unflatten(1, (2, 7)).sum(1), "sound"),
+    "channels twice, and neighbours added": (lambda m, h: torch.cat([h, h], 1).unflatten(1, (7, 2)).sum(2), "broken"),
+    "channels twice, and seven of the middle": (lambda m, h: torch.cat([h, h], 1)[:, 3:10], "broken"),
+    "channels once and squared": (lambda m, h: sum(torch.cat([h, h * h], 1).chunk(2, 1)), "broken"),
     "channels shifted past a zero": (
         lambda m, h: torch.cat([torch.zeros_like(h[:, :1]), h[:, :-1]], 1), "mixed",
     ),

@@ -171,11 +171,12 @@ def test_settings_of_all_groups_can_be_read_and_frames_stretched() -> None:
         optimizer.frame_every = 0
 
 
-def test_frozen_parameters_turn_gauges_off() -> None:
+@pytest.mark.parametrize("orbit", ["pinned", "horizontal"])
+def test_frozen_parameters_turn_gauges_off(orbit: str) -> None:
     model, gauge = llama()
     model.layers[0].o.weight.requires_grad_(False)
     with pytest.warns(UserWarning, match="1 gauges are off"):
-        optimizer = DDCAdamW(model.named_parameters(), gauge, lr=1e-2)
+        optimizer = DDCAdamW(model.named_parameters(), gauge, lr=1e-2, orbit=orbit)
     assert optimizer.inactive == ["0.0.value_rotation: layers.0.o.weight frozen"]
     before = values(model)
     for number in range(3):
@@ -184,9 +185,10 @@ def test_frozen_parameters_turn_gauges_off() -> None:
     assert all(not torch.equal(before[n], p) for n, p in model.named_parameters() if n != "layers.0.o.weight")
 
 
-def test_all_gradients_none_leaves_a_component_alone() -> None:
+@pytest.mark.parametrize("orbit", ["pinned", "horizontal"])
+def test_all_gradients_none_leaves_a_component_alone(orbit: str) -> None:
     model, gauge = llama()
-    optimizer = DDCAdamW(model.named_parameters(), gauge, lr=1e-2)
+    optimizer = DDCAdamW(model.named_parameters(), gauge, lr=1e-2, orbit=orbit)
     step(model, optimizer, 0)
     before = values(model)
     optimizer.zero_grad()
@@ -199,12 +201,13 @@ def test_all_gradients_none_leaves_a_component_alone() -> None:
         assert torch.equal(before[name], p) == name.startswith("layers.1."), name
     loss = [step(model, optimizer, number) for number in range(2, 5)]
     assert all(map(torch.isfinite, map(torch.tensor, loss)))
-    other = DDCAdamW(model.named_parameters(), gauge, lr=1e-2)
+    other = DDCAdamW(model.named_parameters(), gauge, lr=1e-2, orbit=orbit)
     other.load_state_dict(optimizer.state_dict())
     assert {batch.step for batch in other.batches} == {4, 5}
 
 
-def test_singular_orbits_are_said_and_stay_finite() -> None:
+@pytest.mark.parametrize("orbit", ["pinned", "horizontal"])
+def test_singular_orbits_are_said_and_stay_finite(orbit: str) -> None:
     model, gauge = llama()
     with torch.no_grad():
         model.layers[0].norm1.weight[3] = 0
@@ -212,7 +215,7 @@ def test_singular_orbits_are_said_and_stay_finite() -> None:
         model.layers[1].down.weight[:, 4] = 0
         model.layers[1].norm2.weight[:6] = 0
     with pytest.warns(UserWarning, match="zero norm"):
-        optimizer = DDCAdamW(model.named_parameters(), gauge, lr=1e-2)
+        optimizer = DDCAdamW(model.named_parameters(), gauge, lr=1e-2, orbit=orbit)
     for number in range(20):
         step(model, optimizer, number)
     assert all(p.isfinite().all() for p in model.parameters())
@@ -221,9 +224,10 @@ def test_singular_orbits_are_said_and_stay_finite() -> None:
     assert (model.layers[1].norm2.weight != 0).all()
 
 
-def test_units_that_die_in_training_stay_finite() -> None:
+@pytest.mark.parametrize("orbit", ["pinned", "horizontal"])
+def test_units_that_die_in_training_stay_finite(orbit: str) -> None:
     model, gauge = llama(torch.float32)
-    optimizer = DDCAdamW(model.named_parameters(), gauge, lr=1e-2, weight_decay=0.1)
+    optimizer = DDCAdamW(model.named_parameters(), gauge, lr=1e-2, weight_decay=0.1, orbit=orbit)
     step(model, optimizer, 0)
     with torch.no_grad():
         model.layers[0].norm1.weight[3] = 0

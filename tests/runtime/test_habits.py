@@ -1,4 +1,4 @@
-"""What people do with an optimizer beside steps: schedulers, hooks, scalers, compiled models, odd gradients, pickles."""
+"""What people do with an optimizer beside steps: schedulers, hooks, scalers, compiling, odd gradients, pickles."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from gaugec.runtime.chart import Band, Chart, bands, joined, pooled
 from gaugec.runtime.rules.rule import Averaging, Direction, Settings
 from gaugec.runtime.stepper import Stepper, gradient
 
-TILE_CPU = 1 << 17  # elements that are stepped at a time: gradient, state, parameter and room stay in a cache together
+TILE_CPU = 1 << 20  # elements that are stepped at a time: fewer are more calls than a cache makes up for
 TILE_GPU = 1 << 28
 
 

@@ -57,8 +57,9 @@ docs: $(READY) ## docs/ as a site in build/site, with the API from the docstring
 	@$(if $(READY),.venv/bin/python -m pip install -qq -c constraints.txt --no-build-isolation '.[docs]')
 	NO_MKDOCS_2_WARNING=1 "$(BIN)/mkdocs" build -q --strict
 
-bench: $(READY) ## what pooling costs: about half an hour
-	@"$(BIN)/python" tests/bench/pooling.py $(ARGS)
+bench: $(READY) ## what a step costs, in minutes, and what pooling does to the loss, in half an hour
+	@OMP_NUM_THREADS=1 "$(BIN)/python" tests/bench/step.py --sizes small big bigger --compile --horizontal $(ARGS)
+	"$(BIN)/python" tests/bench/pooling.py
 
 clean: ## forget .venv and what was built
 	@rm -rf .venv build dist gaugec.egg-info

@@ -36,6 +36,7 @@ from gaugec.proof.theorem import Theorem
 from gaugec.runtime.seal import sealed
 from gaugec.sites import Refusal, Site
 from gaugec.tracing.trace import Trace, trace
+from gaugec.witness.distinct import distinct
 
 
 def compile(
@@ -190,7 +191,7 @@ def _found(finder: Finder, loaded: Spec, verification: Verification) -> tuple[li
             raise _no_site(entry.gauge, refused, finder.traced)
         sites += found
         refusals += refused
-    return largest(sites), refusals
+    return distinct(largest(sites), finder.traced.shapes), refusals
 
 
 def _loss_alone(traced: Trace) -> Trace | None:

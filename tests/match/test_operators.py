@@ -142,7 +142,7 @@ def test_two_copies_train_alike_with_another_power(relu2: str) -> None:
     two.load_state_dict({**two.state_dict(), **moved})
     losses: list[list[float]] = []
     for model in (one, two):
-        optimizer = DDCAdamW(model.named_parameters(), compiled, lr=1e-3, weight_decay=0.1)
+        optimizer = DDCAdamW(model.named_parameters(), compiled, lr=1e-3, weight_decay=0.1, orbit="horizontal")
         losses.append([])
         for step in range(60):
             before = {name: p.detach().clone() for name, p in model.named_parameters()}

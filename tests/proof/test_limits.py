@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import sys
 from collections.abc import Iterator
 from fractions import Fraction
@@ -103,12 +104,13 @@ def test_memory(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
 
 
 def test_memory_that_a_proof_really_takes(clock: Clock) -> None:
-    """Real allocation, not a patched number."""
-    kept: list[bytearray] = []
+    """Real pages, not a patched number: none that were freed before, which a process still holds."""
+    kept: list[mmap.mmap] = []
     with limits.within(60), pytest.raises(limits.Exceeded, match="MiB of memory"):
         limits._BUDGET.get().most = limits._resident() + (64 << 20)  # type: ignore[union-attr]
         for _ in range(200):
-            kept.append(bytearray(b"x" * (1 << 20)))
+            kept.append(mmap.mmap(-1, 1 << 20))
+            kept[-1].write(b"x" * (1 << 20))
             clock.time += 0.03
             limits.check()
     assert 60 <= len(kept) < 120

@@ -128,7 +128,7 @@ def _watched(
         task = progress.add_task(label, total=steps)
 
         def watch(step: int, loss: float, do: Callable[[], None]) -> None:
-            before = parameters(model) if step % WATCHED == 0 else None
+            before = parameters(model) if step % WATCHED == WATCHED // 2 else None  # between two pins
             start = time.perf_counter()
             do()
             run.seconds += time.perf_counter() - start
@@ -139,7 +139,7 @@ def _watched(
             progress.update(task, advance=1, description=f"{label}  loss {loss:.3f}")
 
         run.losses = train(model, optimizer, text, steps, seed, watch)
-    out.print(f"  {label.ljust(16)}  loss {run.final:.4f}, {1e3 * run.seconds / steps:.1f} ms an optimizer step")
+    out.print(f"  {label.ljust(28)}  loss {run.final:.4f}, {1e3 * run.seconds / steps:.1f} ms an optimizer step")
     return run
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gaugec.runtime.batch import Batch, stack, stepped
 from gaugec.runtime.chart import Band, Chart, bands, joined, pooled
-from gaugec.runtime.rules.rule import Averaging, Direction, Settings
+from gaugec.runtime.rules.rule import Averaging, Direction, Settings, same
 from gaugec.runtime.stepper import Stepper, gradient
 
 TILE_CPU = 1 << 20  # elements that are stepped at a time: fewer are more calls than a cache makes up for
@@ -237,11 +237,7 @@ class Strip:
                 return low.add_(high).mul_(0.5)
             return x.mean(self.axes, keepdim=True)
 
-        return pool, _same
-
-
-def _same(x: Tensor) -> Tensor:
-    return x
+        return pool, same
 
 
 def stacked(panels: list[Panel]) -> list[Panel]:

@@ -16,7 +16,7 @@ from gaugec.runtime import fuse
 from gaugec.runtime.batch import Batch
 from gaugec.runtime.frames import Frame
 from gaugec.runtime.layout import Tensors, Values
-from gaugec.runtime.rules.rule import Averaging, Settings, UpdateRule
+from gaugec.runtime.rules.rule import Averaging, Settings, UpdateRule, same
 
 
 class Stepper:
@@ -52,7 +52,7 @@ class Stepper:
     ) -> tuple[Averaging, Averaging]:
         """`pool` and `unpool` for one slot; room: where `unpool` writes, else new memory like `like`."""
         if not self.pooling or slot not in component.pooled:
-            return _same, _same
+            return same, same
 
         def pool(x: Tensor) -> Tensor:
             out: Tensor = component.pool(Values({slot: x}, span))[slot]
@@ -127,7 +127,3 @@ def named(tensors: Sequence[Tensor], slots: Sequence[str], count: int) -> tuple[
 def powers(frame: Frame) -> dict[str, tuple[float, ...]]:
     """By gauge, the powers of its scale that a frame has."""
     return {name: tuple(each) for name, each in frame.powers.items()}
-
-
-def _same(x: Tensor) -> Tensor:
-    return x

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.optim.adamw import adamw
 
 from gaugec.runtime import kernels
-from gaugec.runtime.rules.rule import Averaging, Direction, Number, Settings, State, UpdateRule, blend
+from gaugec.runtime.rules.rule import Averaging, Direction, Number, Settings, State, UpdateRule, blend, decoupled
 
 
 class Numbers(NamedTuple):
@@ -37,11 +37,6 @@ def numbers(group: Settings, step: int) -> Numbers:
     beta1, beta2 = group["betas"]
     rate, correction = float(group["lr"]) / (1 - beta1**step), (1 - beta2**step) ** -0.5
     return Numbers(1 - beta1, 1 - beta2, rate, correction, group["eps"])
-
-
-def decay(group: Settings) -> float:
-    """ηλ."""
-    return float(group["lr"] * group["weight_decay"])
 
 
 def update(
@@ -89,4 +84,4 @@ def plain(params: Sequence[Tensor], gradients: Sequence[Tensor], states: Sequenc
     )
 
 
-ADAMW = UpdateRule({"exp_avg": False, "exp_avg_sq": True}, numbers, update, plain, decay, kernel)
+ADAMW = UpdateRule({"exp_avg": False, "exp_avg_sq": True}, numbers, update, plain, decoupled, kernel)

@@ -87,6 +87,16 @@ class UpdateRule:
     kernel: Kernel | None = None
 
 
+def decoupled(group: Settings) -> float:
+    """The decay of rules that have a `weight_decay` beside the learning rate: ηλ."""
+    return float(group["lr"] * group["weight_decay"])
+
+
+def same(x: Tensor) -> Tensor:
+    """What stands for `pool` and `unpool` where nothing is pooled."""
+    return x
+
+
 def blend(x: Tensor, y: Tensor, weight: Number) -> None:
     """Move x towards y: x += weight (y - x), in place."""
     if isinstance(weight, Tensor):

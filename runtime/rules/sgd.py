@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gaugec.runtime.rules.rule import Averaging, Direction, Number, Settings, State, UpdateRule
+from gaugec.runtime.rules.rule import Averaging, Direction, Number, Settings, State, UpdateRule, decoupled, same
 
 
 class Rates(NamedTuple):
@@ -31,11 +31,6 @@ def numbers(group: Settings, step: int) -> Rates:
     return Rates(float(group["lr"]), momentum, momentum if group["nesterov"] else 0.0)
 
 
-def decay(group: Settings) -> float:
-    """ηλ."""
-    return float(group["lr"] * group["weight_decay"])
-
-
 def update(
     gradient: Tensor, state: State, numbers: Sequence[Number], pool: Averaging, room: Tensor | None = None
 ) -> Direction:
@@ -49,15 +44,12 @@ def update(
 
 def plain(params: Sequence[Tensor], gradients: Sequence[Tensor], states: Sequence[State], group: Settings) -> None:
     """The same step where no gauge moves."""
-    shrink = 1 - decay(group)
+    shrink = 1 - decoupled(group)
     torch._foreach_add_([state["step"] for state in states], 1)
     for p, gradient, state in zip(params, gradients, states):
-        weight, above, _ = update(gradient, state, numbers(group, 0), _same)
+        weight, above, _ = update(gradient, state, numbers(group, 0), same)
         p.mul_(shrink).add_(above, alpha=float(weight))
 
 
-def _same(x: Tensor) -> Tensor:
-    return x
 
-
-SGD = UpdateRule({"momentum_buffer": False}, numbers, update, plain, decay)
+SGD = UpdateRule({"momentum_buffer": False}, numbers, update, plain, decoupled)

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -22,31 +21,15 @@ from torch.distributed.checkpoint.state_dict import (
 
 from gaugec.runtime import DDCAdamW, Gauge
 from runtime import handmade
+from runtime.test_state import SETTINGS, llama, train
 
 ORBITS = ("pinned", "horizontal")
-SETTINGS: dict[str, Any] = {"lr": 1e-2, "weight_decay": 0.1, "frame_every": 3}
 
 
 @pytest.fixture(scope="module")
 def compiled() -> Gauge:
     torch.manual_seed(0)
     return handmade.compiled(handmade.Llama(), handmade.llama_sites())
-
-
-def llama() -> nn.Module:
-    torch.manual_seed(0)
-    return handmade.Llama().double()
-
-
-def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: range) -> list[float]:
-    losses = []
-    for number in steps:
-        optimizer.zero_grad()
-        loss = model(handmade.tokens(number))
-        loss.backward()
-        optimizer.step()
-        losses.append(float(loss.detach()))
-    return losses
 
 
 def same(one: nn.Module, two: nn.Module) -> bool:
@@ -91,6 +74,7 @@ import sys, torch, torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 from gaugec.runtime import DDCAdamW
 from runtime import handmade
+from runtime.test_state import SETTINGS, llama, train
 
 rank, folder = int(sys.argv[1]), sys.argv[2]
 torch.set_num_threads(1)

@@ -15,6 +15,7 @@ from torch.distributed.tensor import Replicate, distribute_tensor, init_device_m
 
 from gaugec.runtime import DDCAdamW, Gauge
 from runtime import handmade
+from runtime.test_state import llama
 
 ORBITS = ("pinned", "horizontal")
 
@@ -23,11 +24,6 @@ ORBITS = ("pinned", "horizontal")
 def compiled() -> Gauge:
     torch.manual_seed(0)
     return handmade.compiled(handmade.Llama(), handmade.llama_sites())
-
-
-def llama() -> nn.Module:
-    torch.manual_seed(0)
-    return handmade.Llama().double()
 
 
 def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: Iterable[int]) -> None:

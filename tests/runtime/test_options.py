@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from gaugec.runtime import DDCAdamW, Gauge
 from runtime import handmade
+from runtime.test_habits import mlp
 
 ORBITS = ("pinned", "horizontal")
 
@@ -21,11 +22,6 @@ ORBITS = ("pinned", "horizontal")
 @pytest.fixture(scope="module")
 def compiled() -> Gauge:
     return handmade.compiled(handmade.MLP(), handmade.mlp_sites())
-
-
-def mlp() -> nn.Module:
-    torch.manual_seed(0)
-    return handmade.MLP().double()
 
 
 def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int, sign: float = 1.0) -> None:

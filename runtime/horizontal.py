@@ -15,7 +15,7 @@ from gaugec.runtime.batch import Batch, Tile
 from gaugec.runtime.frames import Frame
 from gaugec.runtime.layout import Tensors
 from gaugec.runtime.rules.rule import Settings, UpdateRule, add
-from gaugec.runtime.stepper import Stepper, gradients, named, powers
+from gaugec.runtime.stepper import RuleOf, Stepper, gradients, named, powers
 from gaugec.runtime.workspace import Workspace
 
 
@@ -24,8 +24,8 @@ class Horizontal(Stepper):
 
     orbit = "horizontal"
 
-    def __init__(self, rule: UpdateRule, frame_every: int, pooling: bool, compile: bool) -> None:
-        super().__init__(rule, frame_every, pooling, compile)
+    def __init__(self, rule_of: RuleOf, frame_every: int, pooling: bool, compile: bool) -> None:
+        super().__init__(rule_of, frame_every, pooling, compile)
         self._workspace = Workspace()
 
     def advance(self, batches: Sequence[Batch], groups: Sequence[Settings]) -> None:
@@ -36,7 +36,7 @@ class Horizontal(Stepper):
                 self.look(batch)
             assert batch.frame is not None
             if not batch.state:
-                batch.state = self.begin(batch)
+                batch.state = self.begin(batch, groups)
             batch.step += 1
             if self.compile and not batch.component.whole:
                 self._fused(batch, batch.frame, groups)
@@ -79,7 +79,7 @@ class Horizontal(Stepper):
         if not batch.trainable(slot):
             out.zero_()
             return
-        rule, pooled = self.rule, self.pooling and slot in batch.component.pooled
+        rule, pooled = self.rule_of(group), self.pooling and slot in batch.component.pooled
         whole = batch.slots[slot][0].numel()
         state = {
             name: tile.pooled(slot, batch.state[name][slot], whole)
@@ -104,27 +104,31 @@ class Horizontal(Stepper):
         whole = Tile(slots, {}, {})
         params = whole.of(batch.values())
         update = self._workspace.flat(params)
-        read = [params, whole.of(gradients(batch, groups)), update, *batch.state.values()]
-        read.append(self.numbers(batch, groups, params))
+        read = [params, whole.of(gradients(batch, groups)), update, self.numbers(batch, groups, params)]
         scales = [x for each in frame.powers.values() for x in each.values()]
+        rules = {slot: self.rule_of(groups[batch.groups[slot]]) for slot in slots}
         trainable = frozenset(slot for slot in slots if batch.trainable(slot))
 
         here = [x for each in read for x in each.values()] + scales
-        kind = (id(component), tuple((x.dtype, x.device, x.shape) for x in here), trainable)
-        measured = self.graph(("first", *kind), self._first(batch, frame, trainable), here)(*here)
+        here += [batch.state[name][slot] for slot, rule in rules.items() for name in rule.state]
+        kind = (id(component), tuple((x.dtype, x.device, x.shape) for x in here), trainable, *map(id, rules.values()))
+        measured = self.graph(("first", *kind), self._first(batch, frame, trainable, rules), here)(*here)
         a = _cast(component.solve(measured, params, frame.off), params)
         here = [*params.values(), *update.values(), *scales, *(a[name] for name in component.elements)]
         self.graph(("last", *kind), _last(batch, frame, trainable), here)(*here)
         batch.write(params, trainable)
 
-    def _first(self, batch: Batch, frame: Frame, trainable: Collection[str]) -> Callable[..., Tensors]:
+    def _first(
+        self, batch: Batch, frame: Frame, trainable: Collection[str], rules: Mapping[str, UpdateRule]
+    ) -> Callable[..., Tensors]:
         """The half before the solve: writes the update, returns what `measure` adds up."""
-        component, rule, slots, shape = batch.component, self.rule, tuple(batch.slots), powers(frame)
+        component, slots, shape = batch.component, tuple(batch.slots), powers(frame)
 
         def first(*tensors: Tensor) -> Tensors:
-            dicts, rest = named(tensors, slots, 4 + len(rule.state))
-            params, gradients, update, *state, numbers = dicts
-            frame, _ = _framed(rest, shape)
+            (params, gradients, update, numbers), rest = named(tensors, slots, 4)
+            frame, rest = _framed(rest, shape)
+            kept = iter(rest)
+            state = {slot: {name: next(kept) for name in rule.state} for slot, rule in rules.items()}
             point, pulled = component.canonical(params, frame), component.pull(gradients, frame)
             step: Tensors = {}
             for slot in slots:
@@ -132,9 +136,9 @@ class Horizontal(Stepper):
                     step[slot] = torch.zeros_like(point[slot])
                     continue
                 pool, unpool = self.averaging(component, slot, {}, point[slot])
-                mine = {name: each[slot] for name, each in zip(rule.state, state)}
                 decay, *others = numbers[slot].unbind()
-                step[slot] = add(point[slot] * -decay, rule.update(pulled[slot], mine, others, pool), unpool)
+                direction = rules[slot].update(pulled[slot], state[slot], others, pool)
+                step[slot] = add(point[slot] * -decay, direction, unpool)
             measured: Tensors = component.blank(point)
             component.measure(step, point, measured)
             for slot in slots:

@@ -22,7 +22,7 @@ from gaugec.runtime.horizontal import Horizontal
 from gaugec.runtime.listed import listed
 from gaugec.runtime.names import by_name
 from gaugec.runtime.pinned import Pinned
-from gaugec.runtime.rules.rule import UpdateRule
+from gaugec.runtime.rules.rule import Settings, UpdateRule
 from gaugec.runtime.stepper import Stepper, plain
 from gaugec.runtime.watch import Watch
 
@@ -66,7 +66,7 @@ class GaugeOptimizer(torch.optim.Optimizer):
         if compile:
             fuse.check()
         super().__init__(named(named_parameters, model), {**defaults, state.HASH: code_hash(gauge)})
-        self._bind(gauge, ORBITS[orbit](self.rule, frame_every, pooling, compile))
+        self._bind(gauge, ORBITS[orbit](self.rule_of, frame_every, pooling, compile))
         off, singular = self._bound.off, self._bound.singular
         if off:
             shown = "; ".join(off[:8])
@@ -82,6 +82,10 @@ class GaugeOptimizer(torch.optim.Optimizer):
             )
         for batch in self.batches:
             self.watch.shifts(batch, self.called)
+
+    def rule_of(self, group: Settings) -> UpdateRule:
+        """The update rule of a param group."""
+        return self.rule
 
     def _bind(self, gauge: Gauge, stepper: Stepper) -> None:
         self.gauge, self.stepper, self.watch = gauge, stepper, Watch()
@@ -178,7 +182,7 @@ class GaugeOptimizer(torch.optim.Optimizer):
             if not batch.shown:
                 state.publish(self, batch)
             batch.count.fill_(batch.step)
-        plain(self.rule, self.param_groups, self.gauged, self.state)
+        plain(self.rule_of, self.param_groups, self.gauged, self.state)
 
     def _check_trained(self, batch: Batch) -> None:
         """Raise RuntimeError where another parameter is trained than when the optimizer was made."""
@@ -263,7 +267,7 @@ class GaugeOptimizer(torch.optim.Optimizer):
             {"defaults": state["defaults"], "state": defaultdict(dict), "param_groups": state["param_groups"]}
         )
         orbit, *settings = state["stepper"]
-        self._bind(Gauge(state["source"]), ORBITS[orbit](self.rule, *settings))
+        self._bind(Gauge(state["source"]), ORBITS[orbit](self.rule_of, *settings))
         self.load_state_dict(state["saved"])
 
 

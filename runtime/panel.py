@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gaugec.runtime.batch import Batch, stack, stepped
 from gaugec.runtime.chart import Band, Chart, bands, joined, pooled
-from gaugec.runtime.rules.rule import Averaging, Direction, Settings, same
+from gaugec.runtime.rules.rule import Averaging, Direction, Settings, UpdateRule, same
 from gaugec.runtime.stepper import Stepper, gradient
 
 TILE_CPU = 1 << 20  # elements that are stepped at a time: fewer are more calls than a cache makes up for
@@ -44,9 +44,9 @@ class Panel:
     """
 
     def __init__(
-        self, stepper: Stepper, members: list[tuple[Batch, int]], slot: str, chart: Chart
+        self, stepper: Stepper, rule: UpdateRule, members: list[tuple[Batch, int]], slot: str, chart: Chart
     ) -> None:
-        self.stepper, self.members, self.slot, self.chart = stepper, members, slot, chart
+        self.stepper, self.rule, self.members, self.slot, self.chart = stepper, rule, members, slot, chart
         self.params = params = [batch.slots[slot][j] for batch, j in members]
         self.dtype = stepped(params[0].dtype)
         self.direct = (
@@ -130,7 +130,7 @@ class Strip:
             part = slice(begin, begin + round(band.count * share))
             self.axes = [i + 1 for i, mixed in enumerate(band.averaged) if mixed]
         self.state: dict[str, Tensor] = {}
-        for name, mixed in stepper.rule.state.items():
+        for name, mixed in panel.rule.state.items():
             here = _joint(panel, name)
             if mixed and self.averaged:
                 self.state[name] = here if band is None else here[:, part].view(kept)
@@ -152,7 +152,7 @@ class Strip:
 
     def step(self, slope: Tensor, group: Settings, number: int) -> None:
         """Step these rows; slope: the gradient of the whole panel."""
-        rule, p, g = self.panel.stepper.rule, self.p, self._cut(slope)
+        rule, p, g = self.panel.rule, self.p, self._cut(slope)
         for factor in self.factors:
             g = torch.mul(g, factor, out=self.y)
         if g.dtype != p.dtype or not g.is_contiguous():
@@ -170,7 +170,7 @@ class Strip:
         self._add(direction, unpool)
 
     def _by_kernel(self, g: Tensor, group: Settings, number: int, decay: float) -> bool:
-        rule, p, x = self.panel.stepper.rule, self.p, self.x
+        rule, p, x = self.panel.rule, self.p, self.x
         assert rule.kernel is not None
         if not self.factors and self.centre is None:
             return rule.kernel(p, g, self.state, group, number, True)
@@ -254,7 +254,7 @@ def stacked(panels: list[Panel]) -> list[Panel]:
             out += some
             continue
         members = [member for each in some for member in each.members]
-        out.append(Panel(first.stepper, members, first.slot, chart))
+        out.append(Panel(first.stepper, first.rule, members, first.slot, chart))
     return out
 
 

@@ -14,7 +14,7 @@ Not here: panels, pins, rules, gauges, what parameters there are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -26,7 +26,7 @@ from gaugec.runtime.layout import Tensors
 from gaugec.runtime.panel import Panel, Scratch, stacked
 from gaugec.runtime.pin import means, pin
 from gaugec.runtime.rules.rule import Settings, UpdateRule, add
-from gaugec.runtime.stepper import Stepper, gradient, named
+from gaugec.runtime.stepper import RuleOf, Stepper, gradient, named
 
 SMALL = 1 << 15  # elements: below this, tensors of equal shape are stacked
 
@@ -36,8 +36,8 @@ class Pinned(Stepper):
 
     orbit = "pinned"
 
-    def __init__(self, rule: UpdateRule, frame_every: int, pooling: bool, compile: bool) -> None:
-        super().__init__(rule, frame_every, pooling, compile)
+    def __init__(self, rule_of: RuleOf, frame_every: int, pooling: bool, compile: bool) -> None:
+        super().__init__(rule_of, frame_every, pooling, compile)
         self._panels: tuple[list[tuple[Batch, Frame | None, int]], list[Panel]] = ([], [])
         self._room = Scratch()
 
@@ -53,13 +53,13 @@ class Pinned(Stepper):
             if batch.homes is None:
                 batch.homes = means(batch)
             if not batch.state:
-                batch.state = self.begin(batch)
+                batch.state = self.begin(batch, groups)
         if self.compile:
             for batch in batches:
                 batch.step += 1
                 self._fused(batch, groups)
         else:
-            panels = self._arranged(batches)
+            panels = self._arranged(batches, groups)
             for batch in batches:
                 batch.step += 1
             for panel in panels:
@@ -73,7 +73,7 @@ class Pinned(Stepper):
 
     # --- eager
 
-    def _arranged(self, batches: Sequence[Batch]) -> list[Panel]:
+    def _arranged(self, batches: Sequence[Batch], groups: Sequence[Settings]) -> list[Panel]:
         """The panels of batches; made anew when they, their charts or their numbers of steps are not what they were."""
         first = batches[0].step
         key = [(batch, batch.frame, batch.step - first) for batch in batches]
@@ -81,24 +81,24 @@ class Pinned(Stepper):
         if len(key) != len(known) or any(
             one[0] is not two[0] or one[1] is not two[1] or one[2] != two[2] for one, two in zip(key, known)
         ):
-            panels = self._made(batches)
+            panels = self._made(batches, groups)
             self._panels = (key, panels)
         return panels
 
-    def _made(self, batches: Sequence[Batch]) -> list[Panel]:
+    def _made(self, batches: Sequence[Batch], groups: Sequence[Settings]) -> list[Panel]:
         alike: dict[object, list[Panel]] = {}
         for batch in batches:
             chart = self._chart(batch)
             for slot, params in batch.slots.items():
                 if not batch.trainable(slot):
                     continue
-                p, places = params[0], range(len(params))
+                p, places, rule = params[0], range(len(params)), self.rule_of(groups[batch.groups[slot]])
                 if p.numel() < SMALL:
                     kind = (id(batch.component), slot, p.dtype, p.device, batch.groups[slot], batch.step)
-                    alike.setdefault(kind, []).append(Panel(self, [(batch, j) for j in places], slot, chart[slot]))
+                    alike.setdefault(kind, []).append(Panel(self, rule, [(batch, j) for j in places], slot, chart[slot]))
                 else:
                     for j in places:
-                        alike[batch.keys[j], slot] = [Panel(self, [(batch, j)], slot, chart[slot].at(j))]
+                        alike[batch.keys[j], slot] = [Panel(self, rule, [(batch, j)], slot, chart[slot].at(j))]
         out = [panel for same in alike.values() for panel in stacked(same)]
         for panel in out:
             panel.furnish(self._room)
@@ -112,23 +112,26 @@ class Pinned(Stepper):
         slots = tuple(slot for slot in slots if batch.trainable(slot))
         params = {slot: x for slot, x in batch.params().items() if slot in slots}
         slopes = {slot: stack([gradient(p, groups[batch.groups[slot]]) for p in batch.slots[slot]]) for slot in slots}
-        state = [{slot: each[slot] for slot in slots} for each in batch.state.values()]
-        dicts: list[Tensors] = [params, slopes, *state, self.numbers(batch, groups, params)]
+        rules = {slot: self.rule_of(groups[batch.groups[slot]]) for slot in slots}
+        dicts: list[Tensors] = [params, slopes, self.numbers(batch, groups, params)]
         here = [x for each in dicts for x in each.values()]
+        here += [batch.state[name][slot] for slot in slots for name in rules[slot].state]
         shape = {slot: (len(chart[slot].factors), chart[slot].centre is not None) for slot in slots}
         here += [x for slot in slots for x in chart[slot].tensors]
         kind = (id(batch.component), tuple((x.dtype, x.device, x.shape) for x in here), slots, tuple(shape.values()))
-        self.graph(kind, self._whole(batch, slots, shape), here)(*here)
+        kind += tuple(map(id, rules.values()))
+        self.graph(kind, self._whole(batch, rules, shape), here)(*here)
         batch.write(params, slots)
 
     def _whole(
-        self, batch: Batch, slots: Sequence[str], shape: dict[str, tuple[int, bool]]
+        self, batch: Batch, rules: Mapping[str, UpdateRule], shape: Mapping[str, tuple[int, bool]]
     ) -> Callable[..., None]:
-        component, rule = batch.component, self.rule
+        component, slots = batch.component, tuple(rules)
 
         def whole(*tensors: Tensor) -> None:
-            (params, slopes, *state, numbers), charted = named(tensors, slots, 3 + len(rule.state))
-            rest = iter(charted)
+            (params, slopes, numbers), kept = named(tensors, slots, 3)
+            rest = iter(kept)
+            state = {slot: {name: next(rest) for name in rule.state} for slot, rule in rules.items()}
             for slot in slots:
                 p, g = params[slot], slopes[slot]
                 factors, centre = [next(rest) for _ in range(shape[slot][0])], next(rest) if shape[slot][1] else 0.0
@@ -136,8 +139,7 @@ class Pinned(Stepper):
                     g = g * factor
                 decay, *others = numbers[slot].unbind()
                 pool, unpool = self.averaging(component, slot, {}, p)
-                mine = {name: each[slot] for name, each in zip(rule.state, state)}
-                step = add(torch.zeros_like(p), rule.update(g, mine, others, pool), unpool)
+                step = add(torch.zeros_like(p), rules[slot].update(g, state[slot], others, pool), unpool)
                 for factor in factors:
                     step = step * factor
                 p.copy_(p - decay * (p - centre) + step)

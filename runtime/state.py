@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from gaugec.runtime.batch import Batch
+from gaugec.runtime.batch import Batch, stepped
 from gaugec.runtime.frames import FAR, Frame
 from gaugec.runtime.listed import listed
 from gaugec.runtime.names import by_name
@@ -40,7 +40,7 @@ def publish(optimizer: GaugeOptimizer, batch: Batch) -> None:
     for slot, params in batch.slots.items():
         for j, p in enumerate(params):
             if p.requires_grad:
-                views = {name: each[slot][j] for name, each in batch.state.items()}
+                views = {name: each[slot][j] for name, each in batch.state.items() if slot in each}
                 optimizer.state[p] = {"step": batch.count, **views}
                 batch.shown.append((p, views))
     if batch.frame is not None:  # who flattens states asks for the entries that there are
@@ -183,12 +183,12 @@ def _adopt(optimizer: GaugeOptimizer, batch: Batch, state: Mapping[str, Saved]) 
         like = torch.empty(0, dtype=torch.float64, device=batch.device)
         if all(name in place for place in here for name in homes):
             batch.homes = {name: joined(name, "home", like) for name in homes}
-    batch.state = optimizer.stepper.begin(batch)
+    batch.state = optimizer.stepper.begin(batch, optimizer.param_groups)
     for name, each in batch.state.items():
-        for slot, params in batch.slots.items():
-            for j, p in enumerate(params):
+        for slot, values in each.items():
+            for p, value in zip(batch.slots[slot], values):
                 if p.requires_grad:
-                    each[slot][j].copy_(state[optimizer.called[id(p)]][name])
+                    value.copy_(state[optimizer.called[id(p)]][name])
     publish(optimizer, batch)
 
 
@@ -226,8 +226,9 @@ def _converted(optimizer: GaugeOptimizer, saved: Saved) -> dict[Any, Saved]:
             found = {slot: state.get(numbers[name], {}) for name, (slot, _) in params.items()}
             if not any(found.values()):
                 continue
+            rules = {slot: optimizer.rule_of(optimizer.param_groups[one.groups[slot]]) for slot in found}
             for slot, entries in found.items():
-                for name in optimizer.stepper.rule.state:
+                for name in rules[slot].state:
                     value = entries.get(name)
                     if not isinstance(value, Tensor) or value.shape != one.slots[slot][0].shape:
                         raise ValueError(
@@ -236,20 +237,17 @@ def _converted(optimizer: GaugeOptimizer, saved: Saved) -> dict[Any, Saved]:
                             "be taken over as the state of one of torch"
                         )
             frame = one.component.frame(one.params(), off=one.off, far=one.far)
-            moments: dict[str, Any] = {
-                name: {s: e[name].to(one.params()[s].dtype)[None].contiguous() for s, e in found.items()}
-                for name in optimizer.stepper.rule.state
-            }
-            for name, pooled in optimizer.stepper.rule.state.items():
-                values = one.component.pull(moments[name], frame)
-                if pooled:
-                    values = one.component.pull(values, frame)
-                    values = one.component.pool(dict(values)) if optimizer.stepper.pooling else values
-                moments[name] = values
             one.live, one.frame = frame.live, frame
             place: dict[str, Any] = {"gauge": _place(one)}
-            for name, (slot, _) in params.items():
-                made = {each: values[slot][0] for each, values in moments.items()}
+            for name, (slot, p) in params.items():
+                made = {}
+                for entry, pooled in rules[slot].state.items():
+                    value = found[slot][entry].to(stepped(p.dtype))[None].contiguous()
+                    values = one.component.pull({slot: value}, frame)
+                    if pooled:
+                        values = one.component.pull(values, frame)
+                        values = one.component.pool(dict(values)) if optimizer.stepper.pooling else values
+                    made[entry] = values[slot][0]
                 state[numbers[name]] = {"step": found[slot]["step"], **made, **place}
                 place = {}
     return state
@@ -365,9 +363,9 @@ def _wrong(optimizer: GaugeOptimizer, one: Batch, state: Mapping[str, Saved]) ->
         home = place.get(gauge.name, {}).get("home")
         if home is not None and tuple(home.shape) != (gauge.copies, gauge.size):
             out.append(f"the gauge {one.keys[0]}.{gauge.name} has other sizes")
-    want = optimizer.stepper.begin(one)
+    want = optimizer.stepper.begin(one, optimizer.param_groups)
     for name, slot in trained.items():
-        shapes = {entry: each[slot].shape[1:] for entry, each in want.items()}
+        shapes = {entry: each[slot].shape[1:] for entry, each in want.items() if slot in each}
         out += _misshapen(optimizer.called[id(one.slots[slot][0])], state.get(name), shapes)
     return out
 
@@ -375,10 +373,11 @@ def _wrong(optimizer: GaugeOptimizer, one: Batch, state: Mapping[str, Saved]) ->
 def _wrong_plain(optimizer: GaugeOptimizer, state: Mapping[str, Saved]) -> list[str]:
     """What does not fit of the parameters that no gauge moves; one that never had a gradient has no state."""
     out = []
+    rules = {id(p): optimizer.rule_of(group) for group in optimizer.param_groups for p in group["params"]}
     for name, entries in state.items():
         p = optimizer.named[name]
         if entries and id(p) not in optimizer.gauged:
-            out += _misshapen(name, entries, dict.fromkeys(optimizer.stepper.rule.state, p.shape))
+            out += _misshapen(name, entries, dict.fromkeys(rules[id(p)].state, p.shape))
     return out
 
 

@@ -18,19 +18,21 @@ from gaugec.runtime.frames import Frame
 from gaugec.runtime.layout import Tensors, Values
 from gaugec.runtime.rules.rule import Averaging, Settings, UpdateRule, same
 
+RuleOf = Callable[[Settings], UpdateRule]
+
 
 class Stepper:
-    """Steps batches by one rule.
+    """Steps batches by rules.
 
-    frame_every: steps between two looks at the frames; pooling: whether what the rule keeps pooled is; compile: whether
+    rule_of: the rule of a param group.  frame_every: steps between two looks at the frames; pooling: whether what the rule keeps pooled is; compile: whether
     to fuse.  look: called at every new frame, before it is used; moved: when a batch's
     state is in other memory.
     """
 
     orbit = ""
 
-    def __init__(self, rule: UpdateRule, frame_every: int, pooling: bool, compile: bool) -> None:
-        self.rule, self.frame_every, self.pooling, self.compile = rule, frame_every, pooling, compile
+    def __init__(self, rule_of: RuleOf, frame_every: int, pooling: bool, compile: bool) -> None:
+        self.rule_of, self.frame_every, self.pooling, self.compile = rule_of, frame_every, pooling, compile
         self.look: Callable[[Batch], None] = lambda batch: None
         self.moved: Callable[[Batch], None] = lambda batch: None
         self._graphs: dict[object, Callable[..., Any]] = {}
@@ -39,12 +41,14 @@ class Stepper:
         """Step all places of batches, whose parameters have gradients; groups: the param groups of the optimizer."""
         raise NotImplementedError
 
-    def begin(self, batch: Batch) -> dict[str, Tensors]:
+    def begin(self, batch: Batch, groups: Sequence[Settings]) -> dict[str, Tensors]:
         """Zero state for a batch; a place is one row of it."""
-        state = {}
-        for name, pooled in self.rule.state.items():
-            zeros: Tensors = {slot: torch.zeros_like(value) for slot, value in batch.params().items()}
-            state[name] = batch.component.pool(zeros) if pooled and self.pooling else zeros
+        state: dict[str, Tensors] = {}
+        for slot, value in batch.params().items():
+            for name, pooled in self.rule_of(groups[batch.groups[slot]]).state.items():
+                zeros = {slot: torch.zeros_like(value)}
+                here = batch.component.pool(zeros) if pooled and self.pooling else zeros
+                state.setdefault(name, {})[slot] = here[slot]
         return state
 
     def averaging(
@@ -67,11 +71,10 @@ class Stepper:
     def numbers(self, batch: Batch, groups: Sequence[Settings], like: Tensors) -> Tensors:
         """The decay and the rule's numbers of this step as a tensor for every slot, for a graph."""
         return {
-            slot: torch.tensor([self.rule.decay(group), *self.rule.numbers(group, batch.step)], dtype=x.dtype).to(
-                x.device
-            )
+            slot: torch.tensor([rule.decay(group), *rule.numbers(group, batch.step)], dtype=x.dtype).to(x.device)
             for slot, x in like.items()
             for group in [groups[batch.groups[slot]]]
+            for rule in [self.rule_of(group)]
         }
 
     def graph(
@@ -84,10 +87,11 @@ class Stepper:
 
 
 def plain(
-    rule: UpdateRule, groups: Sequence[Settings], gauged: Collection[int], state: MutableMapping[Tensor, dict[str, Any]]
+    rule_of: RuleOf, groups: Sequence[Settings], gauged: Collection[int], state: MutableMapping[Tensor, dict[str, Any]]
 ) -> None:
     """Step the parameters that no gauge moves, those whose id is not among `gauged`, where they have a gradient."""
     for group in groups:
+        rule = rule_of(group)
         params = [p for p in group["params"] if id(p) not in gauged and p.grad is not None]
         for p in params:
             if p.grad.layout != torch.strided:

@@ -90,8 +90,8 @@ class Horizontal(Stepper):
         torch.mul(point, -rule.decay(group), out=out)
         if not pooled and rule.kernel is not None and rule.kernel(out, gradient, state, group, batch.step, False):
             return
-        pool, unpool = self.averaging(batch.component, slot, tile.span, out, room)
-        add(out, rule.update(gradient, state, rule.numbers(group, batch.step), pool, room), unpool)
+        squares, unpool = self.averaging(batch.component, slot, tile.span, out, room)
+        add(out, rule.update(gradient, state, rule.numbers(group, batch.step), squares, room), unpool)
 
     # --- fused
 
@@ -135,9 +135,9 @@ class Horizontal(Stepper):
                 if slot not in trainable:
                     step[slot] = torch.zeros_like(point[slot])
                     continue
-                pool, unpool = self.averaging(component, slot, {}, point[slot])
+                squares, unpool = self.averaging(component, slot, {}, point[slot])
                 decay, *others = numbers[slot].unbind()
-                direction = rules[slot].update(pulled[slot], state[slot], others, pool)
+                direction = rules[slot].update(pulled[slot], state[slot], others, squares)
                 step[slot] = add(point[slot] * -decay, direction, unpool)
             measured: Tensors = component.blank(point)
             component.measure(step, point, measured)

@@ -16,14 +16,15 @@ import torch
 from torch import Tensor
 from torch._compile import _disable_dynamo as uncompiled
 
-__all__ = ["DEVICES", "adam", "uncompiled"]
+__all__ = ["DEVICES", "adam", "number", "uncompiled"]
 
 DEVICES = ("cpu", "cuda")  # where the fused kernel is known to be
 
 
 @lru_cache(maxsize=64)
-def _number(step: int, device: torch.device) -> Tensor:
-    return torch.tensor(float(step), device=device)
+def number(value: float, dtype: torch.dtype = torch.float32, device: torch.device | None = None) -> Tensor:
+    """A number as a tensor without axes, to be read only: on a CPU, to multiply by it takes half of a float's call."""
+    return torch.tensor(value, dtype=dtype, device=device)
 
 
 def adam(
@@ -47,7 +48,7 @@ def adam(
         [first],
         [second],
         [],
-        [_number(step, x.device)],
+        [number(float(step), torch.float32, x.device)],
         lr=lr,
         beta1=betas[0],
         beta2=betas[1],

@@ -13,6 +13,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
+from gaugec.runtime import kernels
 from gaugec.runtime.batch import Batch, stack, stepped
 from gaugec.runtime.chart import Band, Chart, bands, joined, pooled
 from gaugec.runtime.rules.rule import Averaging, Direction, Settings, UpdateRule, same
@@ -140,7 +141,8 @@ class Strip:
         if band is not None and self.factors:
             assert panel.below is not None
             self.below = panel.below[:, part].view(panel.below.shape[0], *kept[1:])
-        self._shrunk: tuple[float, Tensor | None, Tensor | None] = (-1.0, None, None)
+        self.room, self.pulled = self.x.view(self.shape), self.y.view(self.shape)
+        self.squares, self.unpool = self._averaging()
 
     def _cut(self, x: Tensor) -> Tensor:
         return x if self.whole or x.shape[1] == 1 else x[:, self.rows[0] : self.rows[1]]
@@ -152,61 +154,43 @@ class Strip:
 
     def step(self, slope: Tensor, group: Settings, number: int) -> None:
         """Step these rows; slope: the gradient of the whole panel."""
-        rule, p, g = self.panel.rule, self.p, self._cut(slope)
+        rule, g = self.panel.rule, self._cut(slope)
         for factor in self.factors:
             g = torch.mul(g, factor, out=self.y)
-        if g.dtype != p.dtype or not g.is_contiguous():
+        if g.dtype != self.p.dtype or not g.is_contiguous():
             g = self.y.copy_(g)
-        decay = rule.decay(group)
-        if rule.kernel is not None and not self.averaged and self._by_kernel(g, group, number, decay):
+        if rule.kernel is not None and not self.averaged and self._by_kernel(g, group, number):
             return
-        pool, unpool = self._averaging()
-        numbers, room = rule.numbers(group, number), self.x.view(self.shape)
-        direction = rule.update(g.view(self.shape), self.state, numbers, pool, room)
-        if decay:
-            p.mul_(1 - decay)
-            if self.centre is not None:
-                p.add_(self.centre, alpha=decay)
-        self._add(direction, unpool)
+        pulled = self.pulled if g is self.y else g.view(self.shape)
+        direction = rule.update(pulled, self.state, rule.numbers(group, number), self.squares, self.room)
+        self._shrink(group)
+        self._add(direction)
 
-    def _by_kernel(self, g: Tensor, group: Settings, number: int, decay: float) -> bool:
+    def _by_kernel(self, g: Tensor, group: Settings, number: int) -> bool:
         rule, p, x = self.panel.rule, self.p, self.x
         assert rule.kernel is not None
         if not self.factors and self.centre is None:
             return rule.kernel(p, g, self.state, group, number, True)
-        shrink, lift = self._shrink(decay)
-        if shrink is None:
-            x.zero_()
-        else:
-            torch.mul(p, shrink, out=x)
-            for factor in self.factors[1:]:
-                x.div_(factor)
-            if lift is not None:
-                x.add_(lift)
-        if not rule.kernel(x, g, self.state, group, number, False):
+        if not rule.kernel(x.zero_(), g, self.state, group, number, False):
             return False
         for factor in self.factors[1:]:
             x.mul_(factor)
+        self._shrink(group)
         if self.factors:
             p.addcmul_(x, self.factors[0])
         else:
             p.add_(x)
         return True
 
-    def _shrink(self, decay: float) -> tuple[Tensor | None, Tensor | None]:
-        """What the parameter is multiplied by, and what is added, so that times the factors it is its decay."""
-        if self._shrunk[0] != decay:
-            shrink = lift = None
-            if decay:
-                shrink = -decay / self.factors[0] if self.factors else torch.tensor(-decay, dtype=self.p.dtype)
-            if decay and self.centre is not None:
-                lift = decay * self.centre
-                for factor in self.factors:
-                    lift = lift / factor
-            self._shrunk = (decay, shrink, lift)
-        return self._shrunk[1:]
+    def _shrink(self, group: Settings) -> None:
+        """Decay the parameters."""
+        decay = self.panel.rule.decay(group)
+        if decay and self.centre is not None:
+            self.p.lerp_(self.centre, decay)
+        elif decay:
+            self.p.mul_(kernels.number(1 - decay, self.p.dtype))
 
-    def _add(self, direction: Direction, unpool: Averaging) -> None:
+    def _add(self, direction: Direction) -> None:
         """Add a direction to the parameters, multiplied by the factors."""
         _, above, below = direction
         weight = float(direction.weight)
@@ -222,22 +206,26 @@ class Strip:
                 below.div_(self.below)
             self.seen.addcdiv_(above, below, value=weight)
         else:
-            below = unpool(below)
+            below = self.unpool(below)
             for factor in self.factors:
                 below.div_(factor)
             self.p.addcdiv_(above.view_as(self.p), below.view_as(self.p), value=weight)
 
     def _averaging(self) -> tuple[Averaging, Averaging]:
+        """`squares` and `unpool` of the rule's steps."""
         if self.band is None:
             return self.panel.stepper.averaging(self.panel.batch.component, self.panel.slot, {}, self.x, self.x)
+        axis = self.axes[0] if len(self.axes) == 1 else 0
+        if self.shape[axis] != 2 or not axis:
+            return lambda g: torch.mul(g, g, out=self.room).mean(self.axes, keepdim=True), same
+        halves, half = self.pulled.split(1, axis), kernels.number(0.5, self.x.dtype)
+        out = self.room.narrow(axis, 0, 1)
 
-        def pool(x: Tensor) -> Tensor:
-            if len(self.axes) == 1 and x.shape[self.axes[0]] == 2:  # rotary pairs: far faster than a mean
-                low, high = x.narrow(self.axes[0], 0, 1), x.narrow(self.axes[0], 1, 1)
-                return low.add_(high).mul_(0.5)
-            return x.mean(self.axes, keepdim=True)
+        def squares(g: Tensor) -> Tensor:  # of rotary pairs: far faster than a mean
+            low, high = halves if g is self.pulled else g.split(1, axis)
+            return torch.mul(low, low, out=out).addcmul_(high, high).mul_(half)
 
-        return pool, same
+        return squares, same
 
 
 def stacked(panels: list[Panel]) -> list[Panel]:

@@ -138,8 +138,8 @@ class Pinned(Stepper):
                 for factor in factors:
                     g = g * factor
                 decay, *others = numbers[slot].unbind()
-                pool, unpool = self.averaging(component, slot, {}, p)
-                step = add(torch.zeros_like(p), rules[slot].update(g, state[slot], others, pool), unpool)
+                squares, unpool = self.averaging(component, slot, {}, p)
+                step = add(torch.zeros_like(p), rules[slot].update(g, state[slot], others, squares), unpool)
                 for factor in factors:
                     step = step * factor
                 p.copy_(p - decay * (p - centre) + step)

@@ -54,19 +54,21 @@ class Stepper:
     def averaging(
         self, component: Any, slot: str, span: Mapping[str, tuple[int, int]], like: Tensor, room: Tensor | None = None
     ) -> tuple[Averaging, Averaging]:
-        """`pool` and `unpool` for one slot; room: where `unpool` writes, else new memory like `like`."""
-        if not self.pooling or slot not in component.pooled:
-            return same, same
+        """`squares` and `unpool` for one slot; room: where both write, else new memory like `like`."""
+        pooled = self.pooling and slot in component.pooled
 
-        def pool(x: Tensor) -> Tensor:
-            out: Tensor = component.pool(Values({slot: x}, span))[slot]
-            return out
+        def squares(x: Tensor) -> Tensor:
+            out = torch.mul(x, x, out=room)
+            return component.pool(Values({slot: out}, span))[slot] if pooled else out
+
+        if not pooled:
+            return squares, same
 
         def unpool(x: Tensor) -> Tensor:
             out: Tensor = component.unpool({slot: x}, {slot: torch.empty_like(like) if room is None else room})[slot]
             return out
 
-        return pool, unpool
+        return squares, unpool
 
     def numbers(self, batch: Batch, groups: Sequence[Settings], like: Tensors) -> Tensors:
         """The decay and the rule's numbers of this step as a tensor for every slot, for a graph."""

@@ -23,31 +23,30 @@ from gaugec.runtime.rules.rule import Averaging, Direction, Number, Settings, St
 
 
 class Numbers(NamedTuple):
-    """1 − β₁, 1 − β₂, η / (1 − β₁ᵗ), (1 − β₂ᵗ)^(−1/2), ε."""
+    """1 − β₁, 1 − β₂, η √(1 − β₂ᵗ) / (1 − β₁ᵗ), ε √(1 − β₂ᵗ): the correction of v is taken out of the root."""
 
     first: float
     second: float
     rate: float
-    correction: float
     eps: float
 
 
 def numbers(group: Settings, step: int) -> Numbers:
     """The numbers of a step."""
     beta1, beta2 = group["betas"]
-    rate, correction = float(group["lr"]) / (1 - beta1**step), (1 - beta2**step) ** -0.5
-    return Numbers(1 - beta1, 1 - beta2, rate, correction, group["eps"])
+    correction = (1 - beta2**step) ** 0.5
+    return Numbers(1 - beta1, 1 - beta2, float(group["lr"]) * correction / (1 - beta1**step), group["eps"] * correction)
 
 
 def update(
-    gradient: Tensor, state: State, numbers: Sequence[Number], pool: Averaging, room: Tensor | None = None
+    gradient: Tensor, state: State, numbers: Sequence[Number], squares: Averaging, room: Tensor | None = None
 ) -> Direction:
     """AdamW's direction: see `rule.Update`."""
-    first, second, rate, correction, eps = numbers
+    first, second, rate, eps = numbers
     blend(state["exp_avg"], gradient, first)
-    squares = pool(torch.mul(gradient, gradient, out=room))
-    blend(state["exp_avg_sq"], squares, second)
-    roots = torch.sqrt(state["exp_avg_sq"], out=None if room is None else squares).mul_(correction).add_(eps)
+    average = squares(gradient)
+    blend(state["exp_avg_sq"], average, second)
+    roots = torch.sqrt(state["exp_avg_sq"], out=None if room is None else average).add_(eps)
     return Direction(-rate, state["exp_avg"], roots)
 
 

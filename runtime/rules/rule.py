@@ -26,7 +26,7 @@ class Direction(NamedTuple):
     """Where a rule steps to, without decay: weight * above / below; without `below`, weight * above.
 
     above: shaped like the gradient; it may be a tensor of the state, and is only read.
-    below: shaped like what `pool` returns; new, or in the room that the rule was given: it may be written over.
+    below: shaped like what `squares` returns; new, or in the room that the rule was given: it may be written over.
     """
 
     weight: Number
@@ -38,13 +38,14 @@ class Update(Protocol):
     """The direction of a step in canonical coordinates; the learning rate is in it, decay is not."""
 
     def __call__(
-        self, gradient: Tensor, state: State, numbers: Sequence[Number], pool: Averaging, room: Tensor | None = None
+        self, gradient: Tensor, state: State, numbers: Sequence[Number], squares: Averaging, room: Tensor | None = None
     ) -> Direction:
         """Return the direction and update the state in place.
 
         gradient: of one slot, or some of its rows, in canonical coordinates; only read.
-        state: by name, shaped like the gradient, or where it is pooled like what `pool` returns.
-        numbers: what `UpdateRule.numbers` gave.  pool: averages squares over what compact elements mix.
+        state: by name, shaped like the gradient, or where it is pooled like what `squares` returns.
+        numbers: what `UpdateRule.numbers` gave.  squares: of a tensor like the gradient the squares, averaged over what
+            compact elements mix; they are new, or in the room: they may be written over.
         room: memory shaped like the gradient for anything, in an eager step.
         """
         ...
@@ -93,7 +94,7 @@ def decoupled(group: Settings) -> float:
 
 
 def same(x: Tensor) -> Tensor:
-    """What stands for `pool` and `unpool` where nothing is pooled."""
+    """What stands for `unpool` where nothing is pooled."""
     return x
 
 

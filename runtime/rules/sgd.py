@@ -32,7 +32,7 @@ def numbers(group: Settings, step: int) -> Rates:
 
 
 def update(
-    gradient: Tensor, state: State, numbers: Sequence[Number], pool: Averaging, room: Tensor | None = None
+    gradient: Tensor, state: State, numbers: Sequence[Number], squares: Averaging, room: Tensor | None = None
 ) -> Direction:
     """The direction: see `rule.Update`."""
     rate, momentum, ahead = numbers

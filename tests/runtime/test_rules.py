@@ -22,7 +22,7 @@ def numbers(group: Settings, step: int) -> Sequence[float]:
 
 
 def update(
-    gradient: Tensor, state: State, numbers: Sequence[Number], pool: Averaging, room: Tensor | None = None
+    gradient: Tensor, state: State, numbers: Sequence[Number], squares: Averaging, room: Tensor | None = None
 ) -> Direction:
     lr, momentum = numbers
     state["momentum"].mul_(momentum).add_(gradient)

@@ -46,6 +46,7 @@ def folded(whole: Mapping[str, Any]) -> dict[str, Any]:
         "inputs": _folded_pairs(whole["inputs"]),
         "parameters": dict(_folded_pairs(whole["parameters"].items())),
         "tied": {row[0]: row[1] for row in fold_rows(whole["tied"].items())},
+        "roles": _folded_roles(whole["roles"]),
         "refused": refused,
         "ungauged": {
             name: f"refused[{refused.index(why)}]" if why in refused else why for name, why in reasons.items()
@@ -64,7 +65,7 @@ def unfolded(certificate: Mapping[str, Any]) -> dict[str, Any]:
 
     theorems and structures with the texts of their steps; layouts and structures with every field; every site with its
     verdict and what was not checked, and its own index, place and parameters, by gauge and index; inputs, parameters,
-    tied and ungauged by name.
+    tied, roles (with their matrices) and ungauged by name.
 
     Raises ValueError for a range that does not expand, and for more than `LIMIT` names or `LENGTH` characters in all.
     """
@@ -103,6 +104,12 @@ def unfolded(certificate: Mapping[str, Any]) -> dict[str, Any]:
             name: shape for pattern, shape in certificate["parameters"].items() for (name,) in budget.rows((pattern,))
         },
         "tied": {name: other for row in certificate["tied"].items() for name, other in budget.rows(row)},
+        "roles": {
+            name: (entry["role"], entry["matrices"])
+            for entry in certificate["roles"]
+            for pattern in entry["parameters"]
+            for (name,) in budget.rows((pattern,))
+        },
         "assumed": {
             **certificate["assumed"],
             "settings": [(EVERY, *row) for row in certificate["assumed"]["everywhere"].items()]
@@ -173,6 +180,17 @@ def _folded_pairs(pairs: Iterable[tuple[str, Any]]) -> list[tuple[str, Any]]:
     for name, value in pairs:
         alike.setdefault(value, []).append((name,))
     return [(pattern, value) for value, names in alike.items() for (pattern,) in fold_rows(names)]
+
+
+def _folded_roles(roles: Mapping[str, tuple[str, list[tuple[Any, ...]]]]) -> list[dict[str, Any]]:
+    """Every role with its matrices once, with the names of the parameters that have it by ranges."""
+    alike: dict[Any, list[str]] = {}
+    for name, (role, matrices) in roles.items():
+        alike.setdefault((role, tuple(matrices)), []).append(name)
+    return [
+        {"role": role, "matrices": list(matrices), "parameters": [name for (name,) in fold_rows((n,) for n in names)]}
+        for (role, matrices), names in alike.items()
+    ]
 
 
 def _folded_texts(rows: Iterable[tuple[str, ...]]) -> list[tuple[str, ...]]:

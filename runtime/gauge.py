@@ -26,6 +26,7 @@ from gaugec.runtime.differences import Holds, differences
 from gaugec.runtime.holdings import Source
 from gaugec.runtime.names import bare, by_name
 from gaugec.runtime.report import Known, report
+from gaugec.runtime.roles import Role, played
 from gaugec.runtime.seal import VERSION, intact, unified
 
 MEND = "; compile the model again: gaugec compile SPEC MODEL -o FILE.py"
@@ -190,6 +191,11 @@ class Gauge:
         if "assumed" not in self.metadata:  # written by hand
             return ["this gauge does not say what was assumed of the model"]
         return differences(self._whole, model, args, kwargs, evaluated=evaluated)
+
+    @functools.cached_property
+    def roles(self) -> Mapping[str, Role]:
+        """What every parameter is in the model (a matrix, a table, a gain...), with the matrices that it holds."""
+        return played(self._whole["roles"]) if "roles" in self.metadata else {}  # none in what is written by hand
 
     @functools.cached_property
     def _whole(self) -> dict[str, Any]:

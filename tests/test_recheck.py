@@ -509,7 +509,7 @@ def test_a_site_that_does_not_unfold_is_told(
 def test_a_file_of_an_older_release_is_refused_by_name(tmp_path: Path, source: str) -> None:
     path = tmp_path / "net.py"
     path.write_text(sealed(source.replace('"certificate": 2', '"certificate": 1')))
-    words = f"{path} has a certificate of version 1; this gaugec reads version 2"
+    words = f"{path} has a certificate of version 1; this gaugec reads version 3"
     for more in ([], ["--recheck"]):
         result = call("report", str(path), *more)
         assert result.exit_code == 2

@@ -74,6 +74,7 @@ _FORM: dict[str, Any] = {
     "ungauged": {str: str},
     "parameters": {str: _SHAPE},
     "tied": {str: str},
+    "roles": [{"role": str, "matrices": [(int, _AXES, _AXES, _AXES)], "parameters": _TEXTS}],
     "unchecked": {"what": str, "why": _TEXTS},
     "assumed": {
         "mode": str,

@@ -51,6 +51,7 @@ def make(
     traced: str,
     parameters: Mapping[str, tuple[int, ...]],
     tied: Mapping[str, str],
+    roles: Mapping[str, tuple[str, Sequence[tuple[Any, ...]]]],
     refused: Sequence[str],
     gauged: tuple[int, int],
     ungauged: Mapping[str, str],
@@ -64,6 +65,7 @@ def make(
     theorems: of every gauge its `gauge`, `verdict`, `conditions`, `steps`, and whether it was `sampled`.
     outputs: which of them count, none for all.  fixed: the sizes that the caller calls so.
     taken: how what was given was understood, in words.
+    roles: of every parameter what it is, and its matrices (offset, copies, rows, columns), axes as (size, stride).
     gauged: how many entries of parameters the sites move, and how many there are.
     unchecked: `what` every site was not checked by, in words, and `why` for each.
     """
@@ -114,6 +116,7 @@ def make(
             "ungauged": dict(ungauged),
             "parameters": dict(parameters),
             "tied": dict(tied),
+            "roles": {name: (role, [tuple(one) for one in matrices]) for name, (role, matrices) in roles.items()},
             "unchecked": dict(unchecked),
             "assumed": dict(assumed),
             "witness": dict(witness),

@@ -16,6 +16,7 @@ from gaugec.codegen.derive import derive
 from gaugec.codegen.emit import emit
 from gaugec.codegen.plan import plan
 from gaugec.errors import MatchError, ProofError
+from gaugec.graph.roles import roles
 from gaugec.groups import GROUPS
 from gaugec.language import load
 from gaugec.language.tree import Entry, Gauge, Spec
@@ -155,6 +156,7 @@ def _written(
         traced=traced.second,
         parameters=traced.shapes,
         tied={name: canonical for name, canonical in traced.names.items() if name != canonical},
+        roles=roles(traced.graph, traced.leaves, traced.shapes),
         refused=[str(refused) for refused in refusals],
         gauged=gauged(sites, traced.shapes),
         ungauged={name: _why(name, refusals, finder) for name in finder.ungauged(sites)},

@@ -72,7 +72,7 @@ COMPONENTS = (
 
 # fmt: off
 METADATA: dict[str, Any] = {
-    "certificate": 2, "gaugec": "...", "torch": "...",
+    "certificate": 3, "gaugec": "...", "torch": "...",
     "file_sha256": "0000000000000000000000000000000000000000000000000000000000000000",
     "spec": "gpt2", "spec_file": "gpt2.gauge",
     "spec_sha256": "c296d50b9db8f8135b52496eeb1d47d246c0b29ce78d6588867e3910b9ee5ecc",
@@ -191,7 +191,32 @@ METADATA: dict[str, Any] = {
         "transformer.h.{0..2}.attn.c_proj.weight": (42, 42), "transformer.h.{0..2}.mlp.c_fc.weight": (42, 168),
         "transformer.h.{0..2}.mlp.c_fc.bias": (168,), "transformer.h.{0..2}.mlp.c_proj.weight": (168, 42),
     },
-    "tied": {"lm_head.weight": "transformer.wte.weight"}, "unchecked": {"what": "", "why": []},
+    "tied": {"lm_head.weight": "transformer.wte.weight"},
+    "roles": [
+        {"role": "table", "matrices": [(0, (), ((61, 42),), ((42, 1),))], "parameters": ["transformer.wte.weight"]},
+        {"role": "table", "matrices": [(0, (), ((42, 1),), ((32, 42),))], "parameters": ["transformer.wpe.weight"]},
+        {"role": "gain", "matrices": [], "parameters": [
+            "transformer.h.{0..2}.ln_{1..2}.weight", "transformer.ln_f.weight",
+        ]},
+        {"role": "bias", "matrices": [], "parameters": [
+            "transformer.h.{0..2}.ln_{1..2}.bias", "transformer.h.{0..2}.attn.c_attn.bias",
+            "transformer.h.{0..2}.attn.c_proj.bias", "transformer.h.{0..2}.mlp.c_fc.bias",
+            "transformer.h.{0..2}.mlp.c_proj.bias", "transformer.ln_f.bias",
+        ]},
+        {"role": "matrix", "matrices": [(0, ((18, 7),), ((7, 1),), ((42, 126),))], "parameters": [
+            "transformer.h.{0..2}.attn.c_attn.weight",
+        ]},
+        {"role": "matrix", "matrices": [(0, ((6, 294),), ((42, 1),), ((7, 42),))], "parameters": [
+            "transformer.h.{0..2}.attn.c_proj.weight",
+        ]},
+        {"role": "matrix", "matrices": [(0, (), ((168, 1),), ((42, 168),))], "parameters": [
+            "transformer.h.{0..2}.mlp.c_fc.weight",
+        ]},
+        {"role": "matrix", "matrices": [(0, (), ((42, 1),), ((168, 42),))], "parameters": [
+            "transformer.h.{0..2}.mlp.c_proj.weight",
+        ]},
+    ],
+    "unchecked": {"what": "", "why": []},
     "assumed": {
         "mode": "train",
         "settings": [

@@ -158,7 +158,7 @@ COMPONENTS = (
 
 # fmt: off
 METADATA: dict[str, Any] = {
-    "certificate": 2, "gaugec": "...", "torch": "...",
+    "certificate": 3, "gaugec": "...", "torch": "...",
     "file_sha256": "0000000000000000000000000000000000000000000000000000000000000000",
     "spec": "llama", "spec_file": "llama",
     "spec_sha256": "2f65351c4b5c21355bc07e67b2c41b50778c1974ece974a21456f21d71e664d2",
@@ -301,7 +301,31 @@ METADATA: dict[str, Any] = {
         "model.layers.{0..2}.post_attention_layernorm.weight": (48,),
         "model.norm.weight": (48,),
     },
-    "tied": {}, "unchecked": {"what": "", "why": []},
+    "tied": {},
+    "roles": [
+        {"role": "table", "matrices": [(0, (), ((48, 1),), ((61, 48),))], "parameters": ["model.embed_tokens.weight"]},
+        {"role": "matrix", "matrices": [(0, ((6, 480),), ((10, 48),), ((48, 1),))], "parameters": [
+            "model.layers.{0..2}.self_attn.q_proj.weight",
+        ]},
+        {"role": "matrix", "matrices": [(0, ((2, 480),), ((10, 48),), ((48, 1),))], "parameters": [
+            "model.layers.{0..2}.self_attn.k_proj.weight", "model.layers.{0..2}.self_attn.v_proj.weight",
+        ]},
+        {"role": "matrix", "matrices": [(0, ((6, 10),), ((48, 60),), ((10, 1),))], "parameters": [
+            "model.layers.{0..2}.self_attn.o_proj.weight",
+        ]},
+        {"role": "matrix", "matrices": [(0, (), ((58, 48),), ((48, 1),))], "parameters": [
+            "model.layers.{0..2}.mlp.gate_proj.weight", "model.layers.{0..2}.mlp.up_proj.weight",
+        ]},
+        {"role": "matrix", "matrices": [(0, (), ((48, 58),), ((58, 1),))], "parameters": [
+            "model.layers.{0..2}.mlp.down_proj.weight",
+        ]},
+        {"role": "gain", "matrices": [], "parameters": [
+            "model.layers.{0..2}.input_layernorm.weight", "model.layers.{0..2}.post_attention_layernorm.weight",
+            "model.norm.weight",
+        ]},
+        {"role": "head", "matrices": [(0, (), ((61, 48),), ((48, 1),))], "parameters": ["lm_head.weight"]},
+    ],
+    "unchecked": {"what": "", "why": []},
     "assumed": {
         "mode": "train",
         "settings": [

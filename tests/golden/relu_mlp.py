@@ -74,7 +74,7 @@ COMPONENTS = (
 
 # fmt: off
 METADATA: dict[str, Any] = {
-    "certificate": 2, "gaugec": "...", "torch": "...",
+    "certificate": 3, "gaugec": "...", "torch": "...",
     "file_sha256": "0000000000000000000000000000000000000000000000000000000000000000",
     "spec": "relu_mlp", "spec_file": "relu_mlp",
     "spec_sha256": "094930987f745b1fcc938b7e3b2fca22db4f58298d85e3abc0c7a805460c15e7",
@@ -136,7 +136,14 @@ METADATA: dict[str, Any] = {
         "maps.0.weight": (11, 7), "maps.0.bias": (11,), "maps.1.weight": (9, 11), "maps.1.bias": (9,),
         "maps.2.weight": (5, 9), "maps.2.bias": (5,),
     },
-    "tied": {}, "unchecked": {"what": "", "why": []},
+    "tied": {},
+    "roles": [
+        {"role": "stem", "matrices": [(0, (), ((11, 7),), ((7, 1),))], "parameters": ["maps.0.weight"]},
+        {"role": "bias", "matrices": [], "parameters": ["maps.{0..2}.bias"]},
+        {"role": "matrix", "matrices": [(0, (), ((9, 11),), ((11, 1),))], "parameters": ["maps.1.weight"]},
+        {"role": "head", "matrices": [(0, (), ((5, 9),), ((9, 1),))], "parameters": ["maps.2.weight"]},
+    ],
+    "unchecked": {"what": "", "why": []},
     "assumed": {
         "mode": "train",
         "settings": [

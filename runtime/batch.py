@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from gaugec.runtime import shards
 from gaugec.runtime.frames import FAR, FAR_HALF, Frame
 from gaugec.runtime.layout import Tensors, Values
 
@@ -52,8 +53,9 @@ class Batch:
     _tiles: list[Tile] | None = None
 
     def values(self) -> dict[str, list[Tensor]]:
-        """The parameters' values, by slot and place."""
-        return {slot: [p.detach() for p in params] for slot, params in self.slots.items()}
+        """The parameters' values, by slot and place; gathered where this process has some rows only."""
+        gathered = iter(shards.whole([p for params in self.slots.values() for p in params]))
+        return {slot: [next(gathered) for _ in params] for slot, params in self.slots.items()}
 
     def params(self) -> Tensors:
         """The parameters, stacked, at least in float32."""
@@ -103,8 +105,9 @@ class Batch:
         """Put values of `params`, which were changed in place, into the parameters of these slots."""
         for slot in slots:
             for p, x in zip(self.slots[slot], values[slot]):
-                if p.data_ptr() != x.data_ptr():
-                    p.copy_(x)
+                here, low, high = shards.own(p), *shards.rows(p)
+                if here.data_ptr() != x.data_ptr():
+                    here.copy_(x[low:high] if x.dim() else x)
 
     def tiles(self) -> list[Tile]:
         """What a step takes at a time: runs of slots, and of rows of a large slot where the compiler lets it."""
@@ -210,7 +213,9 @@ def make(component: Any, places: Sequence[Place]) -> list[Batch]:
     """Batch places of one component: those whose parameters have dtype, device, group and freezing in common."""
     alike: dict[object, list[Place]] = {}
     for place in places:
-        kinds = tuple((p.dtype, p.device, p.requires_grad, place.groups[slot]) for slot, p in place.params.items())
+        kinds = tuple(
+            (p.dtype, p.device, p.requires_grad, place.groups[slot], shards.shard(p)) for slot, p in place.params.items()
+        )
         alike.setdefault((kinds, place.off), []).append(place)
     batches = []
     for same in alike.values():

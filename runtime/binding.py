@@ -5,7 +5,6 @@ Not here: what a step does, saved state.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -132,15 +131,7 @@ def _place(key: str, component: Any, names: Sequence[str], where: Given) -> Plac
 
 
 def _check_together(key: str, given: Sequence[tuple[str, Tensor]]) -> None:
-    """Raise ValueError unless the parameters of a place are whole and on one device."""
-    tensors = sys.modules.get("torch.distributed.tensor")
-    sharded = [name for name, p in given if tensors is not None and isinstance(p, tensors.DTensor)]
-    if sharded:
-        raise ValueError(
-            f"sharded parameters are not supported: {listed(sharded)} of place {key} are DTensors, of which this "
-            "process has a part, and a gauge reads whole rows and columns of several parameters at once. Use DDP, or "
-            "an optimizer of torch with fully_shard"
-        )
+    """Raise ValueError unless the parameters of a place are on one device."""
     devices = {str(p.device) for _, p in given}
     if len(devices) > 1:
         raise ValueError(

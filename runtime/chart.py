@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from gaugec.runtime.batch import Batch
+from gaugec.runtime.batch import Batch, stepped
+from gaugec.runtime.frames import Frame
 from gaugec.runtime.layout import Tensors, contiguous, cut, spread
+from gaugec.runtime.shards import shard
 
 
 @dataclass(frozen=True)
@@ -38,16 +40,21 @@ class Chart:
         here = slice(place, place + 1)
         return Chart(tuple(f[here] for f in self.factors), None if self.centre is None else self.centre[here])
 
+    def within(self, low: int, high: int) -> Chart:
+        """The chart of some rows of the tensor, from and to."""
+        cuts = [x if x.dim() == 1 or x.shape[1] == 1 else x[:, low:high] for x in self.tensors]
+        return Chart(tuple(cuts[: len(self.factors)]), None if self.centre is None else cuts[-1])
 
-def charts(batch: Batch, homes: Mapping[str, Tensor]) -> dict[str, Chart]:
+
+def charts(batch: Batch, frame: Frame, homes: Mapping[str, Tensor]) -> dict[str, Chart]:
     """The charts of a batch's tensors; homes: of every shift, the coefficient that parameters decay to."""
-    assert batch.frame is not None
     out = {}
-    for slot, x in batch.params().items():
+    for slot, params in batch.slots.items():
+        x = torch.empty(len(params), *params[0].shape, dtype=stepped(params[0].dtype), device=params[0].device)
         factors: list[Tensor] = []
         for part, gauge, power in batch.component.pull_powers.get(slot, ()):
             factor = torch.ones_like(x)
-            cut({slot: factor}, part).mul_(spread(batch.frame.powers[gauge][power], part))
+            cut({slot: factor}, part).mul_(spread(frame.powers[gauge][power], part))
             factor = _reduced(factor)
             same = [i for i, each in enumerate(factors) if each.shape == factor.shape]
             if same:
@@ -110,6 +117,13 @@ class Band:
     unit: int
 
 
+    def within(self, low: int, high: int) -> Band:
+        """The rows from low to high of a band that begins at 0, as a band that begins there; neither divides a unit."""
+        share = (high - low) / self.rows[1]
+        sizes = (round(self.sizes[0] * share), *self.sizes[1:])
+        return replace(self, rows=(0, high - low), sizes=sizes, count=round(self.count * share))
+
+
 def bands(component: object, slot: str, shape: Sequence[int]) -> list[Band] | None:
     """The pools of a tensor as bands of whole rows; None where they are not such bands."""
     pieces, out, start = component.pieces[slot], [], 0  # type: ignore[attr-defined]
@@ -128,6 +142,17 @@ def bands(component: object, slot: str, shape: Sequence[int]) -> list[Band] | No
         out.append(Band(rows, dense[1], averaged, start, count, math.lcm(unit, row) // row))
         start += count
     return out
+
+
+def divided(component: object, slot: str, p: Tensor) -> bool:
+    """Can every process average the rows that it has by itself, and are the averages divided as the rows are?"""
+    here, found = shard(p), bands(component, slot, p.shape)
+    if here is None or here.count == 1:
+        return True
+    if found is None or len(found) > 1 or found[0].rows != (0, p.shape[0]):
+        return False
+    chunk, count = here.chunk(p.shape[0]), found[0].count
+    return chunk % found[0].unit == 0 and here.chunk(count) * p.shape[0] == chunk * count
 
 
 def pooled(factors: Sequence[Tensor], component: object, slot: str, shape: Sequence[int]) -> Tensor | None:

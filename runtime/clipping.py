@@ -12,23 +12,41 @@ from itertools import chain
 import torch
 from torch import Tensor
 
-from gaugec.runtime.batch import Batch
+from gaugec.runtime import shards
+from gaugec.runtime.batch import Batch, stack
+from gaugec.runtime.chart import charts
+from gaugec.runtime.shards import Shard
 from gaugec.runtime.stepper import gradient
 
 
 @torch.no_grad()
 def total_norm(batches: Sequence[Batch], others: Iterable[Tensor]) -> Tensor:
-    """The norm of all gradients, a scalar: those of batches pulled to their frames, those of the others as they are."""
-    all_of_them = chain(_pulled(batches), (gradient(p) for p in others if p.grad is not None))  # one at a time
-    norms = [torch.linalg.vector_norm(x, dtype=torch.promote_types(x.dtype, torch.float32)) for x in all_of_them]
-    if not norms:
+    """The norm of all gradients, a scalar: those of batches pulled to their frames, those of the others as they are.
+
+    Of gradients in shards every process takes the norm of its rows; their squares are added up in one all-reduce.
+    """
+    plain = ((gradient(p), shards.shard(p)) for p in others if p.grad is not None)
+    norms: dict[Shard | None, list[Tensor]] = {}
+    for x, here in chain(_pulled(batches), plain):  # one at a time
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        norms.setdefault(here, []).append(torch.linalg.vector_norm(x, dtype=dtype))
+    everything = [x for each in norms.values() for x in each]
+    if not everything:
         return torch.zeros(())
-    dtype = torch.float64 if any(x.dtype == torch.float64 for x in norms) else torch.float32
-    return torch.linalg.vector_norm(torch.stack([x.to(norms[0].device, dtype) for x in norms]))
+    device = everything[0].device
+    dtype = torch.float64 if any(x.dtype == torch.float64 for x in everything) else torch.float32
+    joint = {here: torch.linalg.vector_norm(torch.stack([x.to(device, dtype) for x in each])) for here, each in norms.items()}
+    if not any(joint):
+        return joint[None]
+    squares = shards.summed([(x.square(), here) for here, x in joint.items()])
+    return torch.stack(squares).sum().sqrt()
 
 
-def _pulled(batches: Sequence[Batch]) -> Iterator[Tensor]:
-    """The gradients of batches in canonical coordinates; of places that were not stepped yet, in their next frame."""
+def _pulled(batches: Sequence[Batch]) -> Iterator[tuple[Tensor, Shard | None]]:
+    """The gradients of batches in canonical coordinates, and how they are divided.
+
+    Of places that were not stepped yet, in their next frame.
+    """
     for batch in batches:
         if all(p.grad is None for params in batch.slots.values() for p in params):
             continue
@@ -36,5 +54,12 @@ def _pulled(batches: Sequence[Batch]) -> Iterator[Tensor]:
         if frame is None:
             frame = batch.component.frame(batch.params(), None, batch.live, batch.off, batch.far)
         slopes = {slot: [gradient(p) for p in params] for slot, params in batch.slots.items()}
-        for tile in batch.tiles():
-            yield from batch.component.pull(tile.of(slopes), frame).values()
+        if not any(shards.shard(params[0]) for params in batch.slots.values()):
+            for tile in batch.tiles():
+                yield from ((x, None) for x in batch.component.pull(tile.of(slopes), frame).values())
+            continue
+        for slot, chart in charts(batch, frame, {}).items():
+            p, slope = batch.slots[slot][0], stack(slopes[slot])
+            for factor in chart.within(*shards.rows(p)).factors:
+                slope = slope * factor
+            yield slope, shards.shard(p)

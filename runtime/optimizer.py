@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from gaugec.runtime import clipping, fuse, kernels, settings, state
+from gaugec.runtime import clipping, fuse, kernels, settings, shards, state
 from gaugec.runtime.batch import Batch
 from gaugec.runtime.binding import Groups, bind, named
 from gaugec.runtime.frames import Frame
@@ -209,7 +209,9 @@ class GaugeOptimizer(torch.optim.Optimizer):
         norm = clipping.total_norm(self.batches, (p for p in params if id(p) not in self.gauged))
         if error_if_nonfinite and not bool(norm.isfinite()):
             raise RuntimeError(f"the norm of the gradients is {float(norm)}: they cannot be clipped")
-        torch.nn.utils.clip_grads_with_norm_(params, max_norm, norm)
+        for kind in (True, False):  # torch multiplies all of one kind at once
+            some = [p for p in params if shards.is_distributed(p) == kind]
+            torch.nn.utils.clip_grads_with_norm_(some, max_norm, norm)
         return norm
 
     # --- state: hooks that a user registers see all of it

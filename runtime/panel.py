@@ -13,9 +13,9 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from gaugec.runtime import kernels
+from gaugec.runtime import kernels, shards
 from gaugec.runtime.batch import Batch, stack, stepped
-from gaugec.runtime.chart import Band, Chart, bands, joined, pooled
+from gaugec.runtime.chart import Band, Chart, bands, divided, joined, pooled
 from gaugec.runtime.rules.rule import Averaging, Direction, Settings, UpdateRule, same
 from gaugec.runtime.stepper import Stepper, gradient
 
@@ -41,8 +41,10 @@ class Panel:
     """One tensor of a component at places that step together, and the views that a step of it goes through.
 
     members: batch and number in it of every place.  Small tensors are stacked for a step; a large one is stepped where
-    it is, some rows at a time.
+    it is, some rows at a time.  first, last: the rows of the parameters that this process has.
     """
+
+    straddles = False  # is it stepped where this process has no rows, too?
 
     def __init__(
         self, stepper: Stepper, rule: UpdateRule, members: list[tuple[Batch, int]], slot: str, chart: Chart
@@ -50,9 +52,10 @@ class Panel:
         self.stepper, self.rule, self.members, self.slot, self.chart = stepper, rule, members, slot, chart
         self.params = params = [batch.slots[slot][j] for batch, j in members]
         self.dtype = stepped(params[0].dtype)
-        self.direct = (
-            len(params) == 1 and self.dtype == params[0].dtype and params[0].is_contiguous() and params[0].dim() > 0
-        )
+        self.first, self.last = shards.rows(params[0])
+        self.below: Tensor | None = None
+        own = shards.own(params[0])
+        self.direct = len(params) == 1 and self.dtype == own.dtype and own.is_contiguous() and own.dim() > 0
 
     @property
     def batch(self) -> Batch:
@@ -63,18 +66,14 @@ class Panel:
         """Find the strips and their memory."""
         batch, slot, p = self.batch, self.slot, self.params[0]
         averaged = self.stepper.pooling and slot in batch.component.pooled
-        found = bands(batch.component, slot, p.shape) if averaged else None
-        if averaged and found is not None and self.chart.factors:
-            self.below = pooled(self.chart.factors, batch.component, slot, p.shape)
-            found = None if self.below is None else found
+        found = self._bands() if averaged else None
         limit = TILE_CPU if p.device.type == "cpu" else TILE_GPU
-        row = math.prod(p.shape[1:])
+        row, count = math.prod(p.shape[1:]), self.last - self.first
         wanted = max(1, limit // (row * len(self.params)))
         self.strips: list[Strip] = []
         if averaged and found is None:
-            self.strips.append(Strip(self, (0, p.shape[0] if p.dim() else 1), None, room))
+            self.strips += [Strip(self, (0, count), None, room)] if count or self.straddles else []
         elif not averaged:
-            count = p.shape[0] if p.dim() else 1
             self.strips += [Strip(self, (a, min(a + wanted, count)), None, room) for a in range(0, count, wanted)]
         else:
             for band in found or ():
@@ -83,12 +82,34 @@ class Panel:
                     self.strips.append(Strip(self, (a, min(a + size, band.rows[1])), band, room))
         self.home = -1
 
+    def averaging(self, room: Tensor) -> tuple[Averaging, Averaging]:
+        """`squares` and `unpool` of all its rows, where they are no bands; room: where both write."""
+        return self.stepper.averaging(self.batch.component, self.slot, {}, room, room)
+
+    def _bands(self) -> list[Band] | None:
+        """The pools of the rows that this process has; None where they are no bands in which factors are constant."""
+        batch, slot, p = self.batch, self.slot, self.params[0]
+        if not divided(batch.component, slot, p):
+            return None
+        found = bands(batch.component, slot, p.shape)
+        if found is not None and self.chart.factors:
+            self.below = pooled(self.chart.factors, batch.component, slot, p.shape)
+            if self.below is None:
+                return None
+        here = shards.shard(p)
+        if found is None or here is None:
+            return found
+        if self.below is not None:
+            low, high = here.rows(self.below.shape[1])
+            self.below = self.below[:, low:high]
+        return [band.within(self.first, self.last) for band in found]
+
     def step(self, groups: Sequence[Settings]) -> None:
         """Step all its places."""
         batch = self.batch
         group, number = groups[batch.groups[self.slot]], batch.step
         if self.direct:
-            p = self.params[0].detach()
+            p = shards.own(self.params[0])
             slope = gradient(self.params[0], group)
             if p.data_ptr() != self.home:
                 self.home = p.data_ptr()
@@ -97,14 +118,15 @@ class Panel:
             for strip in self.strips:
                 strip.step(slope.unsqueeze(0), group, number)
             return
-        values = stack([p.detach() for p in self.params])
+        mine = [shards.own(p) for p in self.params]
+        values = stack(mine)
         slope = stack([gradient(p, group) for p in self.params])
         if len(self.params) == 1:
-            values = values.clone() if values.data_ptr() == self.params[0].data_ptr() else values
+            values = values.clone() if values.data_ptr() == mine[0].data_ptr() else values
         for strip in self.strips:
             strip.place(values)
             strip.step(slope, group, number)
-        torch._foreach_copy_([p.detach() for p in self.params], list(values.unbind(0)))
+        torch._foreach_copy_(mine, list(values.unbind(0)))
 
 
 class Strip:
@@ -114,11 +136,12 @@ class Strip:
         self.panel, self.rows, self.band = panel, rows, band
         stepper, batch, slot = panel.stepper, panel.batch, panel.slot
         first, n = panel.params[0], len(panel.params)
-        self.whole = rows == (0, first.shape[0] if first.dim() else 1)
+        self.whole = rows == (0, panel.last - panel.first)
         shape = (n, rows[1] - rows[0], *first.shape[1:]) if first.dim() else (n,)
         self.x, self.y = (room.of(role, shape, panel.dtype, first.device) for role in (0, 1))
-        self.factors = tuple(self._cut(f) for f in panel.chart.factors)
-        self.centre = None if panel.chart.centre is None else self._cut(panel.chart.centre)
+        chart = panel.chart.within(panel.first, panel.last)
+        self.factors = tuple(self._cut(f) for f in chart.factors)
+        self.centre = None if chart.centre is None else self._cut(chart.centre)
         self.averaged = stepper.pooling and slot in batch.component.pooled
         self.shape: tuple[int, ...] = shape
         kept: tuple[int, ...] = ()
@@ -214,7 +237,7 @@ class Strip:
     def _averaging(self) -> tuple[Averaging, Averaging]:
         """`squares` and `unpool` of the rule's steps."""
         if self.band is None:
-            return self.panel.stepper.averaging(self.panel.batch.component, self.panel.slot, {}, self.x, self.x)
+            return self.panel.averaging(self.x)
         axis = self.axes[0] if len(self.axes) == 1 else 0
         if self.shape[axis] != 2 or not axis:
             return lambda g: torch.mul(g, g, out=self.room).mean(self.axes, keepdim=True), same
@@ -242,7 +265,7 @@ def stacked(panels: list[Panel]) -> list[Panel]:
             out += some
             continue
         members = [member for each in some for member in each.members]
-        out.append(Panel(first.stepper, first.rule, members, first.slot, chart))
+        out.append(type(first)(first.stepper, first.rule, members, first.slot, chart))
     return out
 
 

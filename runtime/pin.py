@@ -15,10 +15,14 @@ from gaugec.runtime.groups import raised
 from gaugec.runtime.layout import Tensors
 
 
-def means(batch: Batch) -> Tensors:
-    """Of every shift in force, the coefficient of the parameters' part along it: [batch, copies, size] in float64."""
+def means(batch: Batch, values: Tensors | None = None) -> Tensors:
+    """Of every shift in force, the coefficient of the parameters' part along it: [batch, copies, size] in float64.
+
+    values: the parameters, where they are at hand.
+    """
     shifts = [gauge for gauge in batch.component.gauges if gauge.kind == "shift" and gauge.name not in batch.off]
-    values = batch.params() if shifts else {}
+    if values is None:
+        values = batch.params() if shifts else {}
     out: Tensors = {}
     for gauge in shifts:
         out[gauge.name] = gauge.covertical(values, values, {}) / gauge.count
@@ -35,7 +39,8 @@ def pin(batch: Batch) -> None:
     """
     frame = batch.frame
     assert frame is not None
-    now = batch.component.frame(batch.params(), frame.scales, batch.known(), batch.off, batch.far)
+    values = batch.params()
+    now = batch.component.frame(values, frame.scales, batch.known(), batch.off, batch.far)
     half = any(stepped(p[0].dtype) != p[0].dtype for p in batch.slots.values())
     element: Tensors = {}
     scales = dict(frame.scales)
@@ -46,15 +51,14 @@ def pin(batch: Batch) -> None:
         scales[name] = torch.where(here & ~before, now.scales[name], scales[name])
     batch.watched(now.live)
     if any(not torch.equal(here, frame.live[name]) for name, here in now.live.items()):
-        dtype = next(iter(batch.params().values())).dtype
+        dtype = next(iter(values.values())).dtype
         batch.frame = Frame(scales, off=frame.off, live=now.live).ready(batch.component.powers, dtype)
-    _move(batch, element)
+    _move(batch, values, element)
 
 
-def _move(batch: Batch, element: Tensors) -> None:
-    """Multiply by an element's scales, and bring shifts to where they began."""
-    component, values = batch.component, batch.params()
-    moved = set[str]()
+def _move(batch: Batch, values: Tensors, element: Tensors) -> None:
+    """Multiply by an element's scales, and bring shifts to where they began; values: the parameters, `Batch.params`."""
+    component, moved = batch.component, set[str]()
     for name, factor in element.items():
         if bool((factor == 1).all()):
             continue
@@ -66,11 +70,8 @@ def _move(batch: Batch, element: Tensors) -> None:
             if offset:
                 values[row.slot].sub_(offset)
             moved.add(row.slot)
-    batch.write(values, moved)
-    if not batch.homes:
-        return
-    here, values = means(batch), batch.params()
-    for name, home in batch.homes.items():
-        component.by_name[name].lift(values, values, home - here[name], 1.0)
+    here = means(batch, values) if batch.homes else {}
+    for name in here:
+        component.by_name[name].lift(values, values, batch.homes[name] - here[name], 1.0)
         moved.update(component.by_name[name].slots)
     batch.write(values, moved)

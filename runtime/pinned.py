@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from gaugec.runtime import shards
 from gaugec.runtime.batch import Batch, stack
 from gaugec.runtime.chart import Chart, charts
 from gaugec.runtime.frames import Frame
@@ -27,6 +28,7 @@ from gaugec.runtime.panel import Panel, Scratch, stacked
 from gaugec.runtime.pin import means, pin
 from gaugec.runtime.rules.rule import Settings, UpdateRule, add
 from gaugec.runtime.stepper import RuleOf, Stepper, gradient, named
+from gaugec.runtime.straddling import Straddling, add_up
 
 SMALL = 1 << 15  # elements: below this, tensors of equal shape are stacked
 
@@ -62,13 +64,15 @@ class Pinned(Stepper):
             panels = self._arranged(batches, groups)
             for batch in batches:
                 batch.step += 1
+            add_up(panels, groups)
             for panel in panels:
                 panel.step(groups)
 
     def _chart(self, batch: Batch) -> dict[str, Chart]:
         """The charts of a batch's tensors, read off its frame."""
         if batch.charts is None or batch.charts[0] is not batch.frame:
-            batch.charts = (batch.frame, charts(batch, batch.homes or {}))
+            assert batch.frame is not None
+            batch.charts = (batch.frame, charts(batch, batch.frame, batch.homes or {}))
         return batch.charts[1]
 
     # --- eager
@@ -93,12 +97,16 @@ class Pinned(Stepper):
                 if not batch.trainable(slot):
                     continue
                 p, places, rule = params[0], range(len(params)), self.rule_of(groups[batch.groups[slot]])
+                straddle = any(here != shards.shard(p) for _, here in self.kept(batch, slot, groups).values())
+                form = Straddling if straddle else Panel
                 if p.numel() < SMALL:
-                    kind = (id(batch.component), slot, p.dtype, p.device, batch.groups[slot], batch.step)
-                    alike.setdefault(kind, []).append(Panel(self, rule, [(batch, j) for j in places], slot, chart[slot]))
+                    kind = (
+                        id(batch.component), slot, p.dtype, p.device, batch.groups[slot], batch.step, shards.shard(p)
+                    )  # fmt: skip
+                    alike.setdefault(kind, []).append(form(self, rule, [(batch, j) for j in places], slot, chart[slot]))
                 else:
                     for j in places:
-                        alike[batch.keys[j], slot] = [Panel(self, rule, [(batch, j)], slot, chart[slot].at(j))]
+                        alike[batch.keys[j], slot] = [form(self, rule, [(batch, j)], slot, chart[slot].at(j))]
         out = [panel for same in alike.values() for panel in stacked(same)]
         for panel in out:
             panel.furnish(self._room)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from gaugec.runtime import shards
 from gaugec.runtime.batch import Batch, stepped
 from gaugec.runtime.frames import FAR, Frame
 from gaugec.runtime.listed import listed
@@ -40,7 +41,10 @@ def publish(optimizer: GaugeOptimizer, batch: Batch) -> None:
     for slot, params in batch.slots.items():
         for j, p in enumerate(params):
             if p.requires_grad:
-                views = {name: each[slot][j] for name, each in batch.state.items() if slot in each}
+                kept = optimizer.stepper.kept(batch, slot, optimizer.param_groups)
+                views = {
+                    name: shards.shown(batch.state[name][slot][j], here, shape) for name, (shape, here) in kept.items()
+                }
                 optimizer.state[p] = {"step": batch.count, **views}
                 batch.shown.append((p, views))
     if batch.frame is not None:  # who flattens states asks for the entries that there are
@@ -79,7 +83,7 @@ def refresh(optimizer: GaugeOptimizer, batch: Batch) -> None:
                     f"not {tuple(view.shape)}"
                 )
             elif given is not view:
-                view.copy_(given)
+                shards.fill(view, given)
     publish(optimizer, batch)
 
 
@@ -177,19 +181,17 @@ def _adopt(optimizer: GaugeOptimizer, batch: Batch, state: Mapping[str, Saved]) 
             ones = torch.ones(live.shape, dtype=torch.float64, device=live.device)
             scales[name] = ones if name in batch.off else joined(name, "scale", ones)
             batch.live[name] = torch.zeros_like(live) if name in batch.off else joined(name, "live", live)
-        dtype = next(iter(batch.params().values())).dtype
+        dtype = stepped(next(iter(batch.slots.values()))[0].dtype)
         batch.frame = Frame(scales, off=batch.off, live=dict(batch.live)).ready(batch.component.powers, dtype)
         homes = [g.name for g in batch.component.gauges if g.kind == "shift" and g.name not in batch.off]
         like = torch.empty(0, dtype=torch.float64, device=batch.device)
         if all(name in place for place in here for name in homes):
             batch.homes = {name: joined(name, "home", like) for name in homes}
     batch.state = optimizer.stepper.begin(batch, optimizer.param_groups)
-    for name, each in batch.state.items():
-        for slot, values in each.items():
-            for p, value in zip(batch.slots[slot], values):
-                if p.requires_grad:
-                    value.copy_(state[optimizer.called[id(p)]][name])
     publish(optimizer, batch)
+    for p, views in batch.shown:
+        for name, view in views.items():
+            shards.fill(view, state[optimizer.called[id(p)]][name])
 
 
 def _step(optimizer: GaugeOptimizer, one: Batch, state: Mapping[str, Saved]) -> int:
@@ -242,7 +244,7 @@ def _converted(optimizer: GaugeOptimizer, saved: Saved) -> dict[Any, Saved]:
             for name, (slot, p) in params.items():
                 made = {}
                 for entry, pooled in rules[slot].state.items():
-                    value = found[slot][entry].to(stepped(p.dtype))[None].contiguous()
+                    value = shards.full(found[slot][entry]).to(stepped(p.dtype))[None].contiguous()
                     values = one.component.pull({slot: value}, frame)
                     if pooled:
                         values = one.component.pull(values, frame)
@@ -363,9 +365,9 @@ def _wrong(optimizer: GaugeOptimizer, one: Batch, state: Mapping[str, Saved]) ->
         home = place.get(gauge.name, {}).get("home")
         if home is not None and tuple(home.shape) != (gauge.copies, gauge.size):
             out.append(f"the gauge {one.keys[0]}.{gauge.name} has other sizes")
-    want = optimizer.stepper.begin(one, optimizer.param_groups)
     for name, slot in trained.items():
-        shapes = {entry: each[slot].shape[1:] for entry, each in want.items() if slot in each}
+        kept = optimizer.stepper.kept(one, slot, optimizer.param_groups)
+        shapes = {entry: shape for entry, (shape, _) in kept.items()}
         out += _misshapen(optimizer.called[id(one.slots[slot][0])], state.get(name), shapes)
     return out
 
@@ -381,7 +383,7 @@ def _wrong_plain(optimizer: GaugeOptimizer, state: Mapping[str, Saved]) -> list[
     return out
 
 
-def _misshapen(name: str, entries: Saved | None, shapes: Mapping[str, torch.Size]) -> list[str]:
+def _misshapen(name: str, entries: Saved | None, shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
     if entries is None:
         return [f"{name} has no state: it was frozen when the state was saved"]
     entries = {key: value for key, value in entries.items() if key != "gauge"}

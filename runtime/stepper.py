@@ -12,11 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gaugec.runtime import fuse
-from gaugec.runtime.batch import Batch
+from gaugec.runtime import fuse, shards
+from gaugec.runtime.batch import Batch, stepped
+from gaugec.runtime.chart import divided
 from gaugec.runtime.frames import Frame
 from gaugec.runtime.layout import Tensors, Values
 from gaugec.runtime.rules.rule import Averaging, Settings, UpdateRule, same
+from gaugec.runtime.shards import Shard
 
 RuleOf = Callable[[Settings], UpdateRule]
 
@@ -42,14 +44,30 @@ class Stepper:
         raise NotImplementedError
 
     def begin(self, batch: Batch, groups: Sequence[Settings]) -> dict[str, Tensors]:
-        """Zero state for a batch; a place is one row of it."""
+        """Zero state for a batch; a place is one row of it, of what this process has."""
         state: dict[str, Tensors] = {}
-        for slot, value in batch.params().items():
-            for name, pooled in self.rule_of(groups[batch.groups[slot]]).state.items():
-                zeros = {slot: torch.zeros_like(value)}
-                here = batch.component.pool(zeros) if pooled and self.pooling else zeros
-                state.setdefault(name, {})[slot] = here[slot]
+        for slot, params in batch.slots.items():
+            for name, (shape, here) in self.kept(batch, slot, groups).items():
+                if here is not None:
+                    low, high = here.rows(shape[0])
+                    shape = (high - low, *shape[1:])
+                p = params[0]
+                zeros = torch.zeros(len(params), *shape, dtype=stepped(p.dtype), device=p.device)
+                state.setdefault(name, {})[slot] = zeros
         return state
+
+    def kept(
+        self, batch: Batch, slot: str, groups: Sequence[Settings]
+    ) -> dict[str, tuple[tuple[int, ...], Shard | None]]:
+        """Of what is kept of a parameter, the shape, and how it is divided: None where every process has all."""
+        p = batch.slots[slot][0]
+        plain = (tuple(p.shape), shards.shard(p))
+        averages = plain
+        if self.pooling and slot in batch.component.pooled:
+            like = batch.component.pool({slot: torch.empty(1, *p.shape, device="meta")})[slot]
+            averages = (tuple(like.shape[1:]), plain[1] if divided(batch.component, slot, p) else None)
+        states = self.rule_of(groups[batch.groups[slot]]).state
+        return {name: averages if averaged else plain for name, averaged in states.items()}
 
     def averaging(
         self, component: Any, slot: str, span: Mapping[str, tuple[int, int]], like: Tensor, room: Tensor | None = None
@@ -95,14 +113,16 @@ def plain(
     for group in groups:
         rule = rule_of(group)
         params = [p for p in group["params"] if id(p) not in gauged and p.grad is not None]
+        states = []
         for p in params:
             if p.grad.layout != torch.strided:
                 raise RuntimeError("an optimizer of gauged models does not support sparse gradients")
             if not state[p]:
                 step = torch.zeros((), dtype=torch.float32, device=p.device)
                 state[p] = {"step": step, **{name: torch.zeros_like(p) for name in rule.state}}
+            states.append({n: shards.own(x) for n, x in state[p].items()} if shards.is_distributed(p) else state[p])
         if params:
-            rule.plain(params, [gradient(p, group) for p in params], [state[p] for p in params], group)
+            rule.plain([shards.own(p) for p in params], [gradient(p, group) for p in params], states, group)
 
 
 def gradients(batch: Batch, groups: Sequence[Settings]) -> dict[str, list[Tensor]]:
@@ -115,13 +135,14 @@ def gradients(batch: Batch, groups: Sequence[Settings]) -> dict[str, list[Tensor
 def gradient(p: Tensor, group: Settings = MappingProxyType({})) -> Tensor:
     """What a parameter is to descend along: its gradient, the negative of it where the group maximizes, zeros for none.
 
-    Raises RuntimeError for a sparse one.
+    Of the rows that this process has.  Raises RuntimeError for a sparse one.
     """
     if p.grad is None:
-        return torch.zeros_like(p)
+        return torch.zeros_like(shards.own(p))
     if p.grad.layout != torch.strided:
         raise RuntimeError("a gauge does not support sparse gradients")
-    return -p.grad if group.get("maximize") else p.grad
+    slope = shards.placed(p.grad, p)
+    return -slope if group.get("maximize") else slope
 
 
 def named(tensors: Sequence[Tensor], slots: Sequence[str], count: int) -> tuple[list[Tensors], Sequence[Tensor]]:

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from gaugec.runtime import frames
+from gaugec.runtime import frames, shards
 from gaugec.runtime.batch import Batch
 from gaugec.runtime.layout import cut
 from gaugec.runtime.listed import listed
@@ -85,7 +85,7 @@ def units(batch: Batch, where: Mapping[str, Tensor], called: Mapping[int, str]) 
 def _zero(batch: Batch, gauge: str, place: int, mask: Tensor, called: Mapping[int, str]) -> list[str]:
     parts = batch.component.by_name[gauge].parts
     names = {row.slot: called[id(batch.slots[row.slot][place])] for row, _ in parts}
-    values = {slot: x.detach().unsqueeze(0).contiguous() for slot in names for x in [batch.slots[slot][place]]}
+    values = {slot: x.unsqueeze(0).contiguous() for slot in names for x in shards.whole([batch.slots[slot][place]])}
     zero = [row.slot for row, part in parts if bool((frames.norm(values, [part])[0][mask] == 0).any())]
     return [names[slot] for slot in dict.fromkeys(zero)] or list(names.values())
 
@@ -97,7 +97,7 @@ def shifted(batch: Batch, called: Mapping[int, str]) -> Iterator[str]:
             continue
         for row, part in gauge.parts:
             for p in batch.slots[row.slot] if part.rest else ():
-                x = cut({row.slot: p.detach().unsqueeze(0).contiguous()}, part)
+                x = cut({row.slot: shards.whole([p])[0].unsqueeze(0).contiguous()}, part)
                 variance, mean = torch.var_mean(x, tuple(range(x.dim() - len(part.rest), x.dim())), correction=0)
                 ratio = float(mean.abs().max() / variance.mean().sqrt().clamp_min(torch.finfo(variance.dtype).tiny))
                 if not ratio <= SHIFTS.get(p.dtype, SHIFTS[torch.float32]):

@@ -214,7 +214,8 @@ def make(component: Any, places: Sequence[Place]) -> list[Batch]:
     alike: dict[object, list[Place]] = {}
     for place in places:
         kinds = tuple(
-            (p.dtype, p.device, p.requires_grad, place.groups[slot], shards.shard(p)) for slot, p in place.params.items()
+            (p.dtype, p.device, p.requires_grad, shards.shard(p), place.groups[slot])
+            for slot, p in place.params.items()
         )
         alike.setdefault((kinds, place.off), []).append(place)
     batches = []

@@ -26,20 +26,17 @@ def total_norm(batches: Sequence[Batch], others: Iterable[Tensor]) -> Tensor:
     Of gradients in shards every process takes the norm of its rows; their squares are added up in one all-reduce.
     """
     plain = ((gradient(p), shards.shard(p)) for p in others if p.grad is not None)
-    norms: dict[Shard | None, list[Tensor]] = {}
+    norms: list[tuple[Tensor, Shard | None]] = []
     for x, here in chain(_pulled(batches), plain):  # one at a time
         dtype = torch.promote_types(x.dtype, torch.float32)
-        norms.setdefault(here, []).append(torch.linalg.vector_norm(x, dtype=dtype))
-    everything = [x for each in norms.values() for x in each]
-    if not everything:
+        norms.append((torch.linalg.vector_norm(x, dtype=dtype), here))
+    if not norms:
         return torch.zeros(())
-    device = everything[0].device
-    dtype = torch.float64 if any(x.dtype == torch.float64 for x in everything) else torch.float32
-    joint = {here: torch.linalg.vector_norm(torch.stack([x.to(device, dtype) for x in each])) for here, each in norms.items()}
-    if not any(joint):
-        return joint[None]
-    squares = shards.summed([(x.square(), here) for here, x in joint.items()])
-    return torch.stack(squares).sum().sqrt()
+    if any(here for _, here in norms):
+        squares = shards.summed([(x.square(), here) for x, here in norms])
+        norms = [(x.sqrt(), None) for x in squares]
+    dtype = torch.float64 if any(x.dtype == torch.float64 for x, _ in norms) else torch.float32
+    return torch.linalg.vector_norm(torch.stack([x.to(norms[0][0].device, dtype) for x, _ in norms]))
 
 
 def _pulled(batches: Sequence[Batch]) -> Iterator[tuple[Tensor, Shard | None]]:

@@ -91,6 +91,7 @@ class GaugeOptimizer(torch.optim.Optimizer):
         self.gauge, self.stepper, self.watch = gauge, stepper, Watch()
         stepper.look = lambda batch: self.watch.look(batch, self.called)
         stepper.moved = lambda batch: batch.shown.clear()
+        self._check_placements(stepper)
         self._bound = bind(gauge, self.param_groups)
         self.batches: list[Batch] = self._bound.batches
         self.gauged = self._bound.gauged
@@ -98,6 +99,10 @@ class GaugeOptimizer(torch.optim.Optimizer):
             f"{text}: no canonical form (a zero norm, or a scale beyond 1e12)" for text in self._bound.singular
         ]
         self._name()
+
+    def _check_placements(self, stepper: Stepper) -> None:
+        pairs = (pair for group in self.param_groups for pair in zip(group["param_names"], group["params"]))
+        shards.check(pairs, stepper.orbit, stepper.compile)
 
     def _name(self) -> None:
         pairs = (pair for group in self.param_groups for pair in zip(group["param_names"], group["params"]))
@@ -114,6 +119,7 @@ class GaugeOptimizer(torch.optim.Optimizer):
         if not hasattr(self, "named"):  # torch's constructor: not bound yet
             return
         try:
+            self._check_placements(self.stepper)
             self._name()
         except ValueError:
             self.param_groups.pop()

@@ -70,8 +70,9 @@ def _move(batch: Batch, values: Tensors, element: Tensors) -> None:
             if offset:
                 values[row.slot].sub_(offset)
             moved.add(row.slot)
-    here = means(batch, values) if batch.homes else {}
-    for name in here:
-        component.by_name[name].lift(values, values, batch.homes[name] - here[name], 1.0)
+    homes = batch.homes or {}
+    here = means(batch, values) if homes else {}
+    for name, home in homes.items():
+        component.by_name[name].lift(values, values, home - here[name], 1.0)
         moved.update(component.by_name[name].slots)
     batch.write(values, moved)

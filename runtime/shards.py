@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from gaugec.runtime.listed import listed
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,30 @@ def is_distributed(x: object) -> bool:
     """Is it a DTensor?"""
     tensors = sys.modules.get("torch.distributed.tensor")
     return tensors is not None and isinstance(x, tensors.DTensor)
+
+
+def check(pairs: Iterable[tuple[str, Any]], orbit: str, compile: bool) -> None:
+    """Raise ValueError where a named parameter is divided in a way, or among settings, that no step is written for."""
+    divided = {name: p for name, p in pairs if is_distributed(p)}
+    for name, p in divided.items():
+        placement = p.placements[0]
+        rowwise = type(placement).__name__ == "Shard" and placement.dim == 0
+        if p.device_mesh.ndim > 1 or not (rowwise or placement.is_replicate()):
+            raise ValueError(
+                f"{name} is placed by {', '.join(map(str, p.placements))} on a mesh of {tuple(p.device_mesh.shape)}: "
+                "parameters are stepped that are sharded by rows, Shard(0), or whole, Replicate(), on a mesh of one "
+                "axis, as fully_shard places them. Place it so, or use DDP"
+            )
+    if divided and orbit != "pinned":
+        raise ValueError(
+            f"orbit={orbit!r} projects steps of whole parameters, and {listed(list(divided))} are DTensors, of which "
+            "a process has a part. Use orbit='pinned', or DDP"
+        )
+    if divided and compile:
+        raise ValueError(
+            f"compile=True fuses steps of whole parameters, and {listed(list(divided))} are DTensors, of which a "
+            "process has a part. Use compile=False, or DDP"
+        )
 
 
 def shard(p: Any) -> Shard | None:

@@ -26,9 +26,9 @@ RuleOf = Callable[[Settings], UpdateRule]
 class Stepper:
     """Steps batches by rules.
 
-    rule_of: the rule of a param group.  frame_every: steps between two looks at the frames; pooling: whether what the rule keeps pooled is; compile: whether
-    to fuse.  look: called at every new frame, before it is used; moved: when a batch's
-    state is in other memory.
+    rule_of: the rule of a param group.  frame_every: steps between two looks at the frames; pooling: whether what the
+    rule keeps pooled is; compile: whether to fuse.  look: called at every new frame, before it is used; moved: when a
+    batch's state is in other memory.
     """
 
     orbit = ""

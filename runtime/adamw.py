@@ -32,6 +32,8 @@ class DDCAdamW(GaugeOptimizer):
     zero, keeps its last scale.  It is accurate for shifts of at most 1e5 times the spread of what they are added to in
     float64, 1e2 in float32, 10 below.  What leaves these ranges is said once, with the parameters' names.
 
+    Parameters may be DTensors, whole or sharded by rows, on pinned orbits.  Each process makes the same calls then.
+
     Parameters that no gauge moves take torch.optim.AdamW's step.  Raises ValueError for wrong settings, doubled
     parameters, wrong shapes, and a model of which something differs, TypeError for parameters without names,
     RuntimeError where there is nothing to compile with; warns of gauges that are off (`inactive`) and of singular

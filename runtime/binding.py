@@ -79,7 +79,7 @@ def bind(gauge: Any, groups: Sequence[Mapping[str, Any]]) -> Found:
     """Find the parameters of every place, decide which gauges are in force, and batch equal places.
 
     A parameter that was not given counts as frozen.  groups: param groups of a torch optimizer, with names.  Raises
-    ValueError where none of the gauge's parameters was given, for wrong shapes and dtypes, sharded parameters, and
+    ValueError where none of the gauge's parameters was given, for wrong shapes and dtypes, and
     places whose parameters are on several devices.
     """
     pairs = [

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 import subprocess
 import sys
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
+import torch.distributed as dist
+from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_optimizer_state_dict,
@@ -18,10 +23,12 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
     set_state_dict,
 )
+from torch.distributed.tensor import DTensor, Placement, Replicate, Shard, distribute_tensor, init_device_mesh
 
 from gaugec.runtime import DDCAdamW, Gauge
 from runtime import handmade
 from runtime.test_state import SETTINGS, llama, train
+from runtime.two_processes import EVERY, KINDS, RESUMED, SAVED, STEPS, Run
 
 ORBITS = ("pinned", "horizontal")
 
@@ -69,48 +76,163 @@ def test_saving_does_not_change_the_run(compiled: Gauge, flat: bool) -> None:
     assert same(*models)
 
 
-PROCESS = """
-import sys, torch, torch.distributed as dist
-from torch.nn.parallel import DistributedDataParallel
-from gaugec.runtime import DDCAdamW
-from runtime import handmade
-from runtime.test_state import SETTINGS, llama, train
+# --- two processes
 
-rank, folder = int(sys.argv[1]), sys.argv[2]
-torch.set_num_threads(1)
-dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-torch.manual_seed(0)
-model = handmade.MLP().double()
-gauge = handmade.compiled(model, handmade.mlp_sites())
-both = DistributedDataParallel(model)
-optimizer = DDCAdamW(both.named_parameters(), gauge, lr=1e-2, weight_decay=0.1, frame_every=3)
-for number in range(8):
-    optimizer.zero_grad()
-    both(*(x[8 * rank : 8 * rank + 8] for x in handmade.numbers(number))).backward()
-    optimizer.clip_grad_norm_(1.0)
-    optimizer.step()
-torch.save(model.state_dict(), f"{folder}/{rank}.pt")
-dist.destroy_process_group()
-"""
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two processes leave behind: see `two_processes`."""
+    path = tmp_path_factory.mktemp("two")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    program = "import sys; from runtime.two_processes import main; main(int(sys.argv[1]), sys.argv[2])"
+    started = [
+        subprocess.Popen([sys.executable, "-c", program, str(rank), str(path)], env=environment, cwd=path)
+        for rank in (0, 1)
+    ]
+    assert [process.wait() for process in started] == [0, 0]
+    return path
+
+
+def ends(folder: Path, name: str) -> list[dict[str, Any]]:
+    return [torch.load(folder / f"{name}.{rank}.pt", weights_only=True) for rank in (0, 1)]
+
+
+def gap(one: dict[str, Tensor], two: dict[str, Tensor]) -> float:
+    """The largest difference over the largest entry, of the worst tensor."""
+    assert one.keys() == two.keys()
+    return max(float((x - two[name]).abs().max() / x.abs().max()) for name, x in one.items())
 
 
 @pytest.mark.slow
-def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    started = [
-        subprocess.Popen([sys.executable, "-c", PROCESS, str(rank), str(tmp_path)], env=environment) for rank in (0, 1)
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_processes_take_the_steps_of_one(folder: Path, kind: str) -> None:
+    """In shards, too: uneven ones, and those that cut a head; over two pins."""
+    alone = Run(kind).train(range(STEPS)).end()
+    first, second = ends(folder, kind)
+    assert first["messages"] == second["messages"] and first["norms"] == second["norms"]
+    for part in ("params", "state"):
+        assert all(torch.equal(x, second[part][name]) for name, x in first[part].items())
+    exact = kind in ("mixed", "ddp")  # float64
+    assert gap(alone["params"], first["params"]) <= (1e-13 if exact else 1e-6)
+    assert gap(alone["state"], first["state"]) <= (1e-12 if exact else 5e-6)
+    assert first["norms"] == pytest.approx(alone["norms"], rel=1e-13 if exact else 1e-6)
+    assert max(alone["norms"]) > 0.5 > min(alone["norms"]) or not exact  # clipped, and not
+
+
+@pytest.mark.slow
+def test_messages_of_a_step_in_shards(folder: Path) -> None:
+    """None; one all-reduce where heads are cut; of a pin one all-gather a batch of places; one of a norm."""
+    gathers = {"adamw": 3, "sgd": 3, "aligned": 3, "mixed": 1}
+    for kind, places in gathers.items():
+        messages = ends(folder, kind)[0]["messages"][1:]  # the first takes frames
+        each = {"allreduce": 1} if kind == "adamw" else {}
+        pins = {"allgather_base": places}
+        for number, found in enumerate(messages, 1):
+            assert found == {**(pins if number % EVERY == 0 else {}), **each, "clipping": 1}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", RESUMED)
+def test_shards_are_resumed_on_two_processes_and_on_one(folder: Path, kind: str) -> None:
+    """Between two pins: to the bit on as many processes."""
+    before = ends(folder, kind)[0]
+    for again in ends(folder, f"{kind} again"):
+        for part in ("params", "state"):
+            assert all(torch.equal(x, again[part][name]) for name, x in before[part].items())
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "torch.distributed is disabled")  # it says that one process loads
+        alone = Run(kind).resume(str(folder / kind)).train(range(SAVED, STEPS)).end()
+    assert gap(before["params"], alone["params"]) <= 1e-6
+    assert gap(before["state"], alone["state"]) <= 5e-6
+
+
+# --- one process
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Iterator[None]:
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+def placed(p: Tensor, *placements: Placement) -> nn.Parameter:
+    return nn.Parameter(distribute_tensor(p.detach(), init_device_mesh("cpu", (1,) * len(placements)), placements))
+
+
+@pytest.mark.usefixtures("alone")
+def test_dtensors_of_one_process_step_as_plain_ones_do(compiled: Gauge) -> None:
+    """Sharded by rows, whole, and plain side by side, to the bit; an AdamW checkpoint is taken over."""
+    ways: list[Any] = [lambda p: placed(p, Shard(0)), lambda p: placed(p, Replicate()), nn.Parameter]
+    models, optimizers = [llama(), llama()], []
+    for number, module in enumerate(models[1].modules()):
+        for name, p in list(module.named_parameters(recurse=False)):
+            setattr(module, name, ways[number % 3](p))
+    for model in models:
+        old = torch.optim.AdamW(model.named_parameters(), lr=1e-3, foreach=False)
+        slopes(model, 0)
+        old.step()
+        optimizers.append(DDCAdamW(model.named_parameters(), compiled, **SETTINGS))
+        optimizers[-1].load_state_dict(old.state_dict())
+    for number in range(1, 6):
+        norms = []
+        for model, optimizer in zip(models, optimizers):
+            slopes(model, number)
+            norms.append(float(optimizer.clip_grad_norm_(0.5)))
+            optimizer.step()
+        assert norms[0] == pytest.approx(norms[1], rel=1e-14)
+    first, second = (dict(model.named_parameters()) for model in models)
+    assert all(torch.allclose(p, whole(second[name]), rtol=1e-12, atol=1e-14) for name, p in first.items())
+
+
+def whole(p: Tensor) -> Tensor:
+    return p.full_tensor() if isinstance(p, DTensor) else p
+
+
+def slopes(model: nn.Module, number: int) -> None:
+    """Gradients at the values, placed as the parameters are."""
+    params = dict(model.named_parameters())
+    values = {name: whole(p).detach().requires_grad_() for name, p in params.items()}
+    torch.func.functional_call(model, values, (handmade.tokens(number),)).backward()
+    for name, x in values.items():
+        p = params[name]
+        p.grad = distribute_tensor(x.grad, p.device_mesh, p.placements) if isinstance(p, DTensor) else x.grad
+
+
+REFUSED = {
+    "columns": (
+        (Shard(1),),
+        {},
+        "layers.0.q.weight is placed by S(1) on a mesh of (1,): parameters are stepped that are sharded by rows, "
+        "Shard(0), or whole, Replicate(), on a mesh of one axis, as fully_shard places them. Place it so, or use DDP",
+    ),
+    "two axes": (
+        (Replicate(), Shard(0)),
+        {},
+        "layers.0.q.weight is placed by R, S(0) on a mesh of (1, 1): parameters are stepped that are sharded by rows, "
+        "Shard(0), or whole, Replicate(), on a mesh of one axis, as fully_shard places them. Place it so, or use DDP",
+    ),
+    "horizontal": (
+        (Shard(0),),
+        {"orbit": "horizontal"},
+        "orbit='horizontal' projects steps of whole parameters, and layers.0.q.weight are DTensors, of which a process "
+        "has a part. Use orbit='pinned', or DDP",
+    ),
+    "compiled": (
+        (Shard(0),),
+        {"compile": True},
+        "compile=True fuses steps of whole parameters, and layers.0.q.weight are DTensors, of which a process has a "
+        "part. Use compile=False, or DDP",
+    ),
+}
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_no_step_is_written_for_is_refused(compiled: Gauge, case: str) -> None:
+    placements, settings, message = REFUSED[case]
+    pairs = [
+        (name, placed(p, *placements) if name == "layers.0.q.weight" else p) for name, p in llama().named_parameters()
     ]
-    torch.manual_seed(0)
-    model = handmade.MLP().double()
-    gauge = handmade.compiled(model, handmade.mlp_sites())
-    optimizer = DDCAdamW(model.named_parameters(), gauge, lr=1e-2, weight_decay=0.1, frame_every=3)
-    for number in range(8):
-        optimizer.zero_grad()
-        model(*handmade.numbers(number)).backward()
-        optimizer.clip_grad_norm_(1.0)
-        optimizer.step()
-    assert [process.wait() for process in started] == [0, 0]
-    one, two = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
-    for name, p in model.named_parameters():
-        assert torch.equal(one[name], two[name])
-        assert torch.allclose(one[name], p, rtol=1e-10, atol=1e-12), name
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        DDCAdamW(pairs, compiled, **settings)

@@ -1,4 +1,4 @@
-"""Which parameters an optimizer was given: some, without names, frozen since, on several devices, sharded."""
+"""Which parameters an optimizer was given: some, without names, frozen since, on several devices."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
-from torch import Tensor, nn
-from torch.distributed.tensor import Replicate, distribute_tensor, init_device_mesh
+from torch import nn
 
 from gaugec.runtime import DDCAdamW, Gauge
 from runtime import handmade
@@ -169,23 +167,3 @@ def test_several_devices_are_refused(compiled: Gauge) -> None:
     )
     with pytest.raises(ValueError, match=f"^{message}$"):
         DDCAdamW(pairs, compiled)
-
-
-def test_sharded_parameters_are_refused(compiled: Gauge, tmp_path: Any) -> None:
-    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
-    try:
-        mesh = init_device_mesh("cpu", (1,))
-
-        def sharded(p: Tensor) -> nn.Parameter:
-            return nn.Parameter(distribute_tensor(p.detach(), mesh, [Replicate()]))
-
-        pairs = [(n, sharded(p) if n.startswith("layers.0.norm2") else p) for n, p in llama().named_parameters()]
-        message = (
-            r"sharded parameters are not supported: layers\.0\.norm2\.weight of place \S+ are DTensors, of which this "
-            r"process has a part, and a gauge reads whole rows and columns of several parameters at once\. Use DDP, or "
-            r"an optimizer of torch with fully_shard"
-        )
-        with pytest.raises(ValueError, match=f"^{message}$"):
-            DDCAdamW(pairs, compiled)
-    finally:
-        dist.destroy_process_group()

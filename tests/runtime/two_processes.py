@@ -1,11 +1,10 @@
-"""What two processes do together for `test_distributed`: `python -m runtime.two_processes RANK FOLDER`.
+"""What two processes do together for `test_distributed`: every run of `KINDS`; what is at its end, and checkpoints.
 
-A run of a name is made by `trained`, in one process or in two; what the two have at the end is saved as NAME.pt.
+Process RANK saves the ends as KIND.RANK.pt, and of runs that were resumed from a checkpoint as "KIND again.RANK.pt".
 """
 
 from __future__ import annotations
 
-import sys
 import warnings
 from contextlib import nullcontext
 from typing import Any
@@ -24,23 +23,23 @@ from gaugec.runtime import DDCSGD, DDCAdamW
 from gaugec.runtime.optimizer import GaugeOptimizer
 from runtime import handmade
 
-STEPS, EVERY, SAVED = 20, 7, 9  # three frames or pins; saved between two of them
+KINDS = ("adamw", "sgd", "aligned", "mixed", "ddp")
+RESUMED = ("adamw", "aligned")
+STEPS, EVERY, SAVED = 20, 7, 9  # two pins; saved between them
 
 
-class Straddling(handmade.Shape):
-    """Sizes of which two processes have no whole halves: one head of queries, keys and values is cut in two."""
+class Three(handmade.Shape):
+    """Three heads, so that one of queries, keys and values is cut in two."""
 
     units, heads, kv = 13, 3, 3
 
 
-class Plain(handmade.Shape):
-    """Whole heads on each process; the vocabulary is still odd."""
-
-
 class Run:
-    """A model, its optimizer and its batches; shared: whether two processes take half of every batch each.
+    """A model, its optimizer and its batches, of which each of two processes takes a half, and one both halves.
 
-    kind: "adamw" and "sgd" of a Llama, "aligned" where no head is cut, "mixed" of an MLP that is sharded in part, "ddp".
+    kind: "adamw" and "sgd" of a Llama in shards that cut a head, in float32; "aligned": of one whose heads are whole;
+    "mixed" of an MLP in float64 that is sharded in part, "ddp" of one that is not.
+    rank: None of one process.  norms: of the gradients; messages: collectives of every step, by name.
     """
 
     def __init__(self, kind: str, rank: int | None = None) -> None:
@@ -58,9 +57,9 @@ class Run:
 
     def _made(self) -> tuple[nn.Module, Any]:
         if self.kind in ("mixed", "ddp"):
-            model: nn.Module = handmade.MLP()
+            model: nn.Module = handmade.MLP().double()
             return model, handmade.compiled(model, handmade.mlp_sites())
-        size = Plain if self.kind == "aligned" else Straddling
+        size = handmade.Shape if self.kind == "aligned" else Three
         plus = float(self.kind == "sgd")
         model = handmade.Llama(size, plus)
         return model, handmade.compiled(model, handmade.llama_sites(size, plus))
@@ -77,7 +76,7 @@ class Run:
 
     def _batch(self, number: int) -> tuple[Tensor, ...]:
         if self.kind in ("mixed", "ddp"):
-            return tuple(x.float() for x in handmade.numbers(number))
+            return handmade.numbers(number)
         generator = torch.Generator().manual_seed(number)
         return (torch.randint(handmade.Shape.vocab, (4, 9), generator=generator),)
 
@@ -90,22 +89,24 @@ class Run:
         self.wrapped(*halves[self.rank]).backward()
         for p in self.model.parameters():
             if self.kind == "mixed" and not isinstance(p, DTensor):
-                dist.all_reduce(p.grad, dist.ReduceOp.AVG if dist.get_backend() != "gloo" else dist.ReduceOp.SUM)
+                dist.all_reduce(p.grad)
                 p.grad /= 2
 
-    def train(self, steps: range, clip: bool = True) -> Run:
+    def train(self, steps: range) -> Run:
+        """Steps of some numbers, clipped."""
         for number in steps:
             self._slopes(number)
-            watched = CommDebugMode() if self.rank is not None and self.kind != "ddp" else nullcontext()
-            with watched as clipping:
+            with self._watched() as clipping:
                 self.norms.append(float(self.optimizer.clip_grad_norm_(0.5)))
-            watched = CommDebugMode() if clipping is not None else nullcontext()
-            with watched as stepping:
+            with self._watched() as stepping:
                 self.optimizer.step()
             if stepping is not None:
-                counts = {str(name).split(".")[-1]: n for name, n in stepping.get_comm_counts().items()}
+                counts = {str(name).split(".")[-1].strip("_"): n for name, n in stepping.get_comm_counts().items()}
                 self.messages.append({**counts, "clipping": clipping.get_total_counts()})
         return self
+
+    def _watched(self) -> Any:
+        return nullcontext() if self.rank is None or self.kind == "ddp" else CommDebugMode()
 
     def end(self) -> dict[str, Any]:
         """Parameters and state, gathered; norms; messages of every step."""
@@ -138,15 +139,13 @@ def _whole(x: Any) -> Tensor:
     return x.full_tensor() if isinstance(x, DTensor) else x.clone()
 
 
-KINDS = ("adamw", "sgd", "aligned", "mixed", "ddp")
-
-
 def main(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
+    warnings.simplefilter("error", FutureWarning)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     for kind in KINDS:
         run = Run(kind, rank)
-        if kind in ("adamw", "aligned"):
+        if kind in RESUMED:
             run.train(range(SAVED))
             dcp.save(run.states(), checkpoint_id=f"{folder}/{kind}")
             run.train(range(SAVED, STEPS))
@@ -156,8 +155,3 @@ def main(rank: int, folder: str) -> None:
             run.train(range(STEPS))
         torch.save(run.end(), f"{folder}/{kind}.{rank}.pt")
     dist.destroy_process_group()
-
-
-if __name__ == "__main__":
-    warnings.simplefilter("error", FutureWarning)
-    main(int(sys.argv[1]), sys.argv[2])

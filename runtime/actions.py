@@ -194,6 +194,18 @@ def stretch(values: Mapping[str, Tensor], part: Slice, scale: Tensor) -> None:
     x.mul_(spread(scale.to(x.dtype), part))
 
 
+def stretched(values: Mapping[str, Tensor], part: Slice, scale: Tensor) -> Tensor:
+    """A new tensor like the whole one of the slice, with the slice multiplied by scale; in one pass where it is all."""
+    x = values[part.slot]
+    if part.dense is None or part.dense[0] != x[0].numel():
+        out = {part.slot: x.clone()}
+        stretch(out, part, scale)
+    else:
+        out = {part.slot: torch.empty_like(x, memory_format=torch.contiguous_format)}
+        torch.mul(cut(values, part), spread(scale.to(x.dtype), part), out=cut(out, part))
+    return out[part.slot]
+
+
 def turn(values: Mapping[str, Tensor], part: Slice, angle: Tensor) -> None:
     """Rotate every rotary pair by its angle [batch, copies, planes], in place."""
     first, second = planes(values, part)

@@ -81,13 +81,20 @@ class Batch:
         self.watched(self.frame.live)
 
     def known(self) -> Tensors:
-        """Where a scale is taken as it comes: where there was one, and where there never was, so that it is still 1."""
+        """Where a scale is taken as it comes: where there was one, and where there never was, so that it is still 1.
+
+        Of gauges for which that is not everywhere.
+        """
         assert self.frame is not None
-        return {name: live | (self.frame.scales[name] == 1) for name, live in self.live.items()}
+        return {
+            name: live | (self.frame.scales[name] == 1) for name, live in self.live.items() if not bool(live.all())
+        }
 
     def watched(self, live: Tensors) -> None:
         """Remember where there is a canonical form now, and where there is none any more."""
         for name, here in live.items():
+            if here is self.live[name] or bool(here.all()):
+                continue
             lost = self.live[name] & ~here
             self.lost[name] = self.lost[name] | lost if name in self.lost else lost
         self.live = dict(live)

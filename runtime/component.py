@@ -283,10 +283,15 @@ class Component:
         held: the scales of units that have none now, 1 where nothing is given; was: where there was one; off: gauges
         whose scales stay 1; far: a scale beyond it, or below its inverse, is none.
         """
+        return self.solved(params, held, was, off, far).ready(self.powers, next(iter(params.values())).dtype)
+
+    def solved(
+        self, params: Tensors, held: Tensors | None, was: Tensors | None, off: frozenset[str], far: float
+    ) -> Frame:
+        """The same without the powers that steps need."""
         point = Point(self.by_name, self.offsets, params, held, was, off, far)
         self.fix(point)
-        found = Frame(point.found, off=off, live=point.live)
-        return found.ready(self.powers, next(iter(params.values())).dtype)
+        return Frame(point.found, off=off, live=point.live)
 
     def canonical(self, params: Tensors, frame: Frame, out: Tensors | None = None) -> Tensors:
         """The moved quantities in canonical coordinates, in `out` (where a scale moves them) or as new tensors."""

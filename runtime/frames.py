@@ -46,7 +46,10 @@ def squares(values: Mapping[str, Tensor], part: Slice) -> Tensor:
 
 def norm(values: Mapping[str, Tensor], parts: Sequence[Slice]) -> Tensor:
     """Joint norm of the slices over everything but copies and group: [batch, copies, group] in float64."""
-    return torch.stack([squares(values, part) for part in parts]).sum(0).sqrt()
+    first, *others = (squares(values, part) for part in parts)
+    for each in others:
+        first = first + each
+    return first.sqrt()
 
 
 def alive(scale: Tensor, far: float = FAR) -> Tensor:
@@ -178,9 +181,9 @@ class Point:
             self._values[slot] = x + offset if offset else x.clone() if shifts else x
             for shift in shifts:
                 centre(self._values, shift)
-        waiting = self._waiting.pop(slot, [])
-        if waiting and self._values[slot] is self._params[slot]:
-            self._values[slot] = self._values[slot].clone()
-        for each, scale, power in waiting:
-            actions.stretch(self._values, each, raised(scale, power))
+        for each, scale, power in self._waiting.pop(slot, []):
+            if self._values[slot] is self._params[slot]:
+                self._values[slot] = actions.stretched(self._values, each, raised(scale, power))
+            else:
+                actions.stretch(self._values, each, raised(scale, power))
         return part

@@ -13,13 +13,10 @@ import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from gaugec.runtime import actions
+from gaugec.runtime import actions, kernels
 
-# Loops turned round to fit another tensor's read their own against the grain.  Guards: the caller knows what it fused.
-OPTIONS: dict[str, Any] = {
-    "loop_ordering_after_fusion": False,
-    "guard_filter_fn": torch.compiler.skip_all_guards_unsafe,
-}
+# Loops turned round to fit another tensor's read their own against the grain.
+OPTIONS: dict[str, Any] = {"loop_ordering_after_fusion": False}
 
 
 def check() -> None:
@@ -46,5 +43,4 @@ def fuse(function: Callable[..., Any], arguments: Sequence[Tensor]) -> Callable[
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about copies into views, which functionalization removes
         graph = make_fx(run, tracing_mode="fake")(*arguments)
-    fused: Callable[..., Any] = torch.compile(graph, fullgraph=True, dynamic=False, options=OPTIONS)
-    return fused
+    return kernels.compiled(graph, arguments, OPTIONS)

@@ -155,7 +155,7 @@ class Strip:
             self.axes = [i + 1 for i, mixed in enumerate(band.averaged) if mixed]
         self.state: dict[str, Tensor] = {}
         for name, mixed in panel.rule.state.items():
-            here = _joint(panel, name)
+            here = _stacked_state(panel, name)
             if mixed and self.averaged:
                 self.state[name] = here if band is None else here[:, part].view(kept)
             else:
@@ -269,19 +269,26 @@ def stacked(panels: list[Panel]) -> list[Panel]:
     return out
 
 
-def _joint(panel: Panel, name: str) -> Tensor:
-    """The state of a panel's places as one tensor [places, ...]; it moves there if it is elsewhere."""
+def _stacked_state(panel: Panel, name: str) -> Tensor:
+    """The state of a panel's places as one tensor [places, ...]."""
     batches = list({id(batch): batch for batch, _ in panel.members}.values())
+    here = batches[0].state[name][panel.slot]
     if len(batches) == 1:
         numbers = [j for _, j in panel.members]
-        return batches[0].state[name][panel.slot][numbers[0] : numbers[-1] + 1]
-    rows = [batch.state[name][panel.slot] for batch in batches]
+        return here[numbers[0] : numbers[-1] + 1]
+    flat = joint(panel.stepper, [(batch, panel.slot) for batch in batches], name)
+    return flat.view(len(panel.members), *here.shape[1:])
+
+
+def joint(stepper: Stepper, places: Sequence[tuple[Batch, str]], name: str) -> Tensor:
+    """The state of slots of batches as one vector, one after the other; it moves there if it is elsewhere."""
+    rows = [batch.state[name][slot] for batch, slot in places]
     starts = accumulate([x.numel() for x in rows], initial=rows[0].storage_offset())
     store = rows[0].untyped_storage().data_ptr()
     if all(x.untyped_storage().data_ptr() == store and x.storage_offset() == at for x, at in zip(rows, starts)):
-        return rows[0].as_strided((len(panel.members), *rows[0].shape[1:]), rows[0].stride())
-    joint = torch.cat(rows)
-    for batch, part in zip(batches, joint.split([len(x) for x in rows])):
-        batch.state[name][panel.slot] = part
-        panel.stepper.moved(batch)
-    return joint
+        return rows[0].as_strided((sum(x.numel() for x in rows),), (1,))
+    out = torch.cat([x.flatten() for x in rows])
+    for (batch, slot), x, part in zip(places, rows, out.split([x.numel() for x in rows])):
+        batch.state[name][slot] = part.view_as(x)
+        stepper.moved(batch)
+    return out

@@ -6,6 +6,8 @@ Not here: steps.
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 
 from gaugec.runtime import actions
@@ -40,15 +42,16 @@ def pin(batch: Batch) -> None:
     frame = batch.frame
     assert frame is not None
     values = batch.params()
-    now = batch.component.frame(values, frame.scales, batch.known(), batch.off, batch.far)
+    now = batch.component.solved(values, frame.scales, batch.known(), batch.off, batch.far)
     half = any(stepped(p[0].dtype) != p[0].dtype for p in batch.slots.values())
     element: Tensors = {}
     scales = dict(frame.scales)
     for name, here in now.live.items():
-        before = frame.live[name]
-        factor = torch.where(here & before, now.scales[name] / scales[name], 1.0)
+        before, factor = frame.live[name], now.scales[name] / scales[name]
+        if not (bool(here.all()) and bool(before.all())):
+            factor = torch.where(here & before, factor, 1.0)
+            scales[name] = torch.where(here & ~before, now.scales[name], scales[name])
         element[name] = torch.exp2(factor.log2().round()) if half else factor
-        scales[name] = torch.where(here & ~before, now.scales[name], scales[name])
     batch.watched(now.live)
     if any(not torch.equal(here, frame.live[name]) for name, here in now.live.items()):
         dtype = next(iter(values.values())).dtype
@@ -62,11 +65,12 @@ def _move(batch: Batch, values: Tensors, element: Tensors) -> None:
     for name, factor in element.items():
         if bool((factor == 1).all()):
             continue
+        raises = cache(lambda power, dtype, factor=factor: raised(factor, power).to(dtype))
         for row, part in component.by_name[name].parts:
             offset = component.offsets.get(row.slot, 0.0)
             if offset:
                 values[row.slot].add_(offset)
-            actions.stretch(values, part, raised(factor, row.power))
+            actions.stretch(values, part, raises(row.power, values[row.slot].dtype))
             if offset:
                 values[row.slot].sub_(offset)
             moved.add(row.slot)

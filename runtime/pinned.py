@@ -14,23 +14,22 @@ Not here: panels, pins, rules, gauges, what parameters there are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-
-import torch
-from torch import Tensor
+from collections.abc import Sequence
 
 from gaugec.runtime import shards
-from gaugec.runtime.batch import Batch, stack
+from gaugec.runtime.batch import Batch
 from gaugec.runtime.chart import Chart, charts
 from gaugec.runtime.frames import Frame
-from gaugec.runtime.layout import Tensors
-from gaugec.runtime.panel import Panel, Scratch, stacked
+from gaugec.runtime.fused import Fused
+from gaugec.runtime.panel import TILE_CPU, Panel, Scratch, stacked
 from gaugec.runtime.pin import means, pin
-from gaugec.runtime.rules.rule import Settings, UpdateRule, add
-from gaugec.runtime.stepper import RuleOf, Stepper, gradient, named
+from gaugec.runtime.rules.rule import Settings, UpdateRule
+from gaugec.runtime.run import Run
+from gaugec.runtime.stepper import RuleOf, Stepper
 from gaugec.runtime.straddling import Straddling, add_up
 
-SMALL = 1 << 15  # elements: below this, tensors of equal shape are stacked
+SMALL = 1 << 15  # elements: below this, tensors are copied side by side
+Parts = list[tuple[Batch, str, Chart]]
 
 
 class Pinned(Stepper):
@@ -40,7 +39,7 @@ class Pinned(Stepper):
 
     def __init__(self, rule_of: RuleOf, frame_every: int, pooling: bool, compile: bool) -> None:
         super().__init__(rule_of, frame_every, pooling, compile)
-        self._panels: tuple[list[tuple[Batch, Frame | None, int]], list[Panel]] = ([], [])
+        self._panels: tuple[list[tuple[Batch, Frame | None, int]], list[Panel | Run | Fused]] = ([], [])
         self._room = Scratch()
 
     def advance(self, batches: Sequence[Batch], groups: Sequence[Settings]) -> None:
@@ -56,17 +55,12 @@ class Pinned(Stepper):
                 batch.homes = means(batch)
             if not batch.state:
                 batch.state = self.begin(batch, groups)
-        if self.compile:
-            for batch in batches:
-                batch.step += 1
-                self._fused(batch, groups)
-        else:
-            panels = self._arranged(batches, groups)
-            for batch in batches:
-                batch.step += 1
-            add_up(panels, groups)
-            for panel in panels:
-                panel.step(groups)
+        arranged = self._arranged(batches, groups)
+        for batch in batches:
+            batch.step += 1
+        add_up([each for each in arranged if isinstance(each, Panel)], groups)
+        for each in arranged:
+            each.step(groups)
 
     def _chart(self, batch: Batch) -> dict[str, Chart]:
         """The charts of a batch's tensors, read off its frame."""
@@ -75,10 +69,8 @@ class Pinned(Stepper):
             batch.charts = (batch.frame, charts(batch, batch.frame, batch.homes or {}))
         return batch.charts[1]
 
-    # --- eager
-
-    def _arranged(self, batches: Sequence[Batch], groups: Sequence[Settings]) -> list[Panel]:
-        """The panels of batches; made anew when they, their charts or their numbers of steps are not what they were."""
+    def _arranged(self, batches: Sequence[Batch], groups: Sequence[Settings]) -> list[Panel | Run | Fused]:
+        """What steps the batches; made anew when they, their charts or numbers of steps are not what they were."""
         first = batches[0].step
         key = [(batch, batch.frame, batch.step - first) for batch in batches]
         known, panels = self._panels
@@ -89,67 +81,50 @@ class Pinned(Stepper):
             self._panels = (key, panels)
         return panels
 
-    def _made(self, batches: Sequence[Batch], groups: Sequence[Settings]) -> list[Panel]:
+    def _made(self, batches: Sequence[Batch], groups: Sequence[Settings]) -> list[Panel | Run | Fused]:
+        if self.compile:
+            return [Fused(self, batch, groups, self._chart(batch)) for batch in batches]
         alike: dict[object, list[Panel]] = {}
+        runs: dict[object, Parts] = {}
         for batch in batches:
             chart = self._chart(batch)
             for slot, params in batch.slots.items():
                 if not batch.trainable(slot):
                     continue
-                p, places, rule = params[0], range(len(params)), self.rule_of(groups[batch.groups[slot]])
+                p, rule = params[0], self.rule_of(groups[batch.groups[slot]])
+                kind = (p.dtype, p.device, batch.groups[slot], batch.step)
+                if self._vectorial(batch, slot, rule):
+                    runs.setdefault(kind, []).append((batch, slot, chart[slot]))
+                    continue
                 straddle = any(here != shards.shard(p) for _, here in self.kept(batch, slot, groups).values())
-                form = Straddling if straddle else Panel
+                form, places = Straddling if straddle else Panel, range(len(params))
                 if p.numel() < SMALL:
-                    kind = (
-                        id(batch.component), slot, p.dtype, p.device, batch.groups[slot], batch.step, shards.shard(p)
-                    )  # fmt: skip
-                    alike.setdefault(kind, []).append(form(self, rule, [(batch, j) for j in places], slot, chart[slot]))
+                    whose = (*kind, id(batch.component), slot, shards.shard(p))
+                    members = [(batch, j) for j in places]
+                    alike.setdefault(whose, []).append(form(self, rule, members, slot, chart[slot]))
                 else:
                     for j in places:
                         alike[batch.keys[j], slot] = [form(self, rule, [(batch, j)], slot, chart[slot].at(j))]
-        out = [panel for same in alike.values() for panel in stacked(same)]
-        for panel in out:
+        panels = [panel for same in alike.values() for panel in stacked(same)]
+        for panel in panels:
             panel.furnish(self._room)
-        return out
+        joint = [Run(self, some, groups, self._room) for parts in runs.values() for some in _portions(parts)]
+        return [*panels, *joint]
 
-    # --- fused
+    def _vectorial(self, batch: Batch, slot: str, rule: UpdateRule) -> bool:
+        """Whether a slot's tensors are small, whole, and stepped entry by entry."""
+        p = batch.slots[slot][0]
+        averaged = self.pooling and slot in batch.component.pooled
+        return p.numel() < SMALL and rule.kernel is not None and not averaged and not shards.is_distributed(p)
 
-    def _fused(self, batch: Batch, groups: Sequence[Settings]) -> None:
-        """The same as one graph; what is read and written is handed to it as a list, nothing else may change."""
-        chart, slots = self._chart(batch), tuple(batch.slots)
-        slots = tuple(slot for slot in slots if batch.trainable(slot))
-        params = {slot: x for slot, x in batch.params().items() if slot in slots}
-        slopes = {slot: stack([gradient(p, groups[batch.groups[slot]]) for p in batch.slots[slot]]) for slot in slots}
-        rules = {slot: self.rule_of(groups[batch.groups[slot]]) for slot in slots}
-        dicts: list[Tensors] = [params, slopes, self.numbers(batch, groups, params)]
-        here = [x for each in dicts for x in each.values()]
-        here += [batch.state[name][slot] for slot in slots for name in rules[slot].state]
-        shape = {slot: (len(chart[slot].factors), chart[slot].centre is not None) for slot in slots}
-        here += [x for slot in slots for x in chart[slot].tensors]
-        kind = (id(batch.component), tuple((x.dtype, x.device, x.shape) for x in here), slots, tuple(shape.values()))
-        kind += tuple(map(id, rules.values()))
-        self.graph(kind, self._whole(batch, rules, shape), here)(*here)
-        batch.write(params, slots)
 
-    def _whole(
-        self, batch: Batch, rules: Mapping[str, UpdateRule], shape: Mapping[str, tuple[int, bool]]
-    ) -> Callable[..., None]:
-        component, slots = batch.component, tuple(rules)
-
-        def whole(*tensors: Tensor) -> None:
-            (params, slopes, numbers), kept = named(tensors, slots, 3)
-            rest = iter(kept)
-            state = {slot: {name: next(rest) for name in rule.state} for slot, rule in rules.items()}
-            for slot in slots:
-                p, g = params[slot], slopes[slot]
-                factors, centre = [next(rest) for _ in range(shape[slot][0])], next(rest) if shape[slot][1] else 0.0
-                for factor in factors:
-                    g = g * factor
-                decay, *others = numbers[slot].unbind()
-                squares, unpool = self.averaging(component, slot, {}, p)
-                step = add(torch.zeros_like(p), rules[slot].update(g, state[slot], others, squares), unpool)
-                for factor in factors:
-                    step = step * factor
-                p.copy_(p - decay * (p - centre) + step)
-
-        return whole
+def _portions(parts: Parts) -> list[Parts]:
+    """Parts of a run as several that stay in a cache."""
+    out, size = list[Parts](), TILE_CPU
+    for part in parts:
+        size += sum(p.numel() for p in part[0].slots[part[1]])
+        if size > TILE_CPU:
+            out.append([])
+            size = sum(p.numel() for p in part[0].slots[part[1]])
+        out[-1].append(part)
+    return out

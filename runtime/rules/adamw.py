@@ -46,7 +46,8 @@ def update(
     blend(state["exp_avg"], gradient, first)
     average = squares(gradient)
     blend(state["exp_avg_sq"], average, second)
-    roots = torch.sqrt(state["exp_avg_sq"], out=None if room is None else average).add_(eps)
+    roots = torch.sqrt(state["exp_avg_sq"], out=None if room is None else average)
+    roots.add_(eps if isinstance(eps, Tensor) else kernels.number(eps, roots.dtype))
     return Direction(-rate, state["exp_avg"], roots)
 
 

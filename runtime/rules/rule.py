@@ -52,7 +52,10 @@ class Update(Protocol):
 
 
 class Kernel(Protocol):
-    """A whole step by a faster way that only serves where nothing is pooled; False where it does not serve at all."""
+    """A whole step by a faster way that only serves where nothing is pooled; False where it does not serve at all.
+
+    It steps entry by entry: what it is given may be tensors of several parameters in one.
+    """
 
     def __call__(
         self, out: Tensor, gradient: Tensor, state: State, group: Settings, step: int, decays: bool

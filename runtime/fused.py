@@ -1,0 +1,103 @@
+"""What a compiled step on a pinned orbit goes through: one graph for a batch, the same for all that look alike.
+
+The graph reads and writes a list of tensors, which is kept from step to step: only gradients and the numbers of the
+step are new, and parameters that have to be stacked or cast. Not here: how a graph is compiled; pins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from gaugec.runtime.batch import Batch, stack, stepped
+from gaugec.runtime.chart import Chart
+from gaugec.runtime.rules.rule import Settings, add
+from gaugec.runtime.stepper import Stepper, gradient
+
+
+class Fused:
+    """A batch's step as one graph.
+
+    Its tensors are, slot by slot that is trained, the parameters [places, *shape] and their gradients; of every group
+    the decay and the rule's numbers; slot by slot the state, and the chart.
+    """
+
+    def __init__(
+        self, stepper: Stepper, batch: Batch, groups: Sequence[Settings], charts: Mapping[str, Chart]
+    ) -> None:
+        self.stepper, self.batch = stepper, batch
+        self.slots = [slot for slot in batch.slots if batch.trainable(slot)]
+        self.groups = sorted({batch.groups[slot] for slot in self.slots})
+        self.rules = {slot: stepper.rule_of(groups[batch.groups[slot]]) for slot in self.slots}
+        self.charts = {slot: charts[slot] for slot in self.slots}
+        self.dtype = {slot: stepped(batch.slots[slot][0].dtype) for slot in self.slots}
+        self.widest = max(self.dtype.values(), key=lambda dtype: dtype.itemsize)
+        self.copied = [slot for slot in self.slots if not _as_it_is(batch.slots[slot])]
+        kept = [batch.state[name][slot] for slot in self.slots for name in self.rules[slot].state]
+        self.kept = [*kept, *(x for chart in self.charts.values() for x in chart.tensors)]
+        self.homes: list[int] = []
+        self.graph: Callable[..., None] | None = None
+
+    def step(self, groups: Sequence[Settings]) -> None:
+        """Step all its places."""
+        batch, slots = self.batch, self.slots
+        homes = [batch.slots[slot][0].data_ptr() for slot in slots]
+        if homes != self.homes:
+            self.homes, self.params = homes, batch.params()
+        elif self.copied:
+            self.params.update({slot: stack([p.detach() for p in batch.slots[slot]]) for slot in self.copied})
+        slopes = [self._slope(slot, groups[batch.groups[slot]]) for slot in slots]
+        tensors = [*(self.params[slot] for slot in slots), *slopes, *self._numbers(groups), *self.kept]
+        if self.graph is None:
+            self.graph = self._compiled(tensors)
+        self.graph(*tensors)
+        batch.write(self.params, self.copied)
+
+    def _slope(self, slot: str, group: Settings) -> Tensor:
+        x = stack([gradient(p, group) for p in self.batch.slots[slot]])
+        return x if x.dtype == self.dtype[slot] else x.to(self.dtype[slot])
+
+    def _numbers(self, groups: Sequence[Settings]) -> list[Tensor]:
+        batch, out = self.batch, []
+        for number in self.groups:
+            group, rule = groups[number], self.stepper.rule_of(groups[number])
+            numbers = [rule.decay(group), *rule.numbers(group, batch.step)]
+            out.append(torch.tensor(numbers, dtype=self.widest, device=batch.device))
+        return out
+
+    def _compiled(self, tensors: Sequence[Tensor]) -> Callable[..., None]:
+        batch, slots = self.batch, tuple(self.slots)
+        shapes = tuple((len(chart.factors), chart.centre is not None) for chart in self.charts.values())
+        kinds = tuple((x.dtype, x.device, x.shape) for x in tensors)
+        owners = tuple(self.groups.index(batch.groups[slot]) for slot in slots)
+        kind = (id(batch.component), kinds, slots, shapes, owners, *map(id, self.rules.values()))
+        return self.stepper.graph(kind, self._whole(dict(zip(slots, owners)), dict(zip(slots, shapes))), tensors)
+
+    def _whole(self, owners: Mapping[str, int], shapes: Mapping[str, tuple[int, bool]]) -> Callable[..., None]:
+        stepper, component, rules, slots = self.stepper, self.batch.component, dict(self.rules), tuple(self.slots)
+        count, groups = len(slots), len(self.groups)
+
+        def whole(*tensors: Tensor) -> None:
+            rest = iter(tensors[2 * count + groups :])
+            state = {slot: {name: next(rest) for name in rule.state} for slot, rule in rules.items()}
+            for i, slot in enumerate(slots):
+                p, g = tensors[i], tensors[count + i]
+                decay, *numbers = tensors[2 * count + owners[slot]].to(p.dtype).unbind()
+                factors, centre = [next(rest) for _ in range(shapes[slot][0])], next(rest) if shapes[slot][1] else 0.0
+                for factor in factors:
+                    g = g * factor
+                squares, unpool = stepper.averaging(component, slot, {}, p)
+                step = add(torch.zeros_like(p), rules[slot].update(g, state[slot], numbers, squares), unpool)
+                for factor in factors:
+                    step = step * factor
+                p.copy_(p - decay * (p - centre) + step)
+
+        return whole
+
+
+def _as_it_is(params: Sequence[Tensor]) -> bool:
+    """Whether a graph may write to the memory of the parameters itself."""
+    p = params[0]
+    return len(params) == 1 and stepped(p.dtype) == p.dtype and p.is_contiguous()

@@ -24,9 +24,9 @@ from gaugec.runtime.fused import Fused
 from gaugec.runtime.panel import TILE_CPU, Panel, Scratch, stacked
 from gaugec.runtime.pin import means, pin
 from gaugec.runtime.rules.rule import Settings, UpdateRule
-from gaugec.runtime.run import Run
 from gaugec.runtime.stepper import RuleOf, Stepper
 from gaugec.runtime.straddling import Straddling, add_up
+from gaugec.runtime.vector import Vector
 
 SMALL = 1 << 15  # elements: below this, tensors are copied side by side
 Parts = list[tuple[Batch, str, Chart]]
@@ -39,7 +39,7 @@ class Pinned(Stepper):
 
     def __init__(self, rule_of: RuleOf, frame_every: int, pooling: bool, compile: bool) -> None:
         super().__init__(rule_of, frame_every, pooling, compile)
-        self._panels: tuple[list[tuple[Batch, Frame | None, int]], list[Panel | Run | Fused]] = ([], [])
+        self._panels: tuple[list[tuple[Batch, Frame | None, int]], list[Panel | Vector | Fused]] = ([], [])
         self._room = Scratch()
 
     def advance(self, batches: Sequence[Batch], groups: Sequence[Settings]) -> None:
@@ -69,7 +69,7 @@ class Pinned(Stepper):
             batch.charts = (batch.frame, charts(batch, batch.frame, batch.homes or {}))
         return batch.charts[1]
 
-    def _arranged(self, batches: Sequence[Batch], groups: Sequence[Settings]) -> list[Panel | Run | Fused]:
+    def _arranged(self, batches: Sequence[Batch], groups: Sequence[Settings]) -> list[Panel | Vector | Fused]:
         """What steps the batches; made anew when they, their charts or numbers of steps are not what they were."""
         first = batches[0].step
         key = [(batch, batch.frame, batch.step - first) for batch in batches]
@@ -81,11 +81,11 @@ class Pinned(Stepper):
             self._panels = (key, panels)
         return panels
 
-    def _made(self, batches: Sequence[Batch], groups: Sequence[Settings]) -> list[Panel | Run | Fused]:
+    def _made(self, batches: Sequence[Batch], groups: Sequence[Settings]) -> list[Panel | Vector | Fused]:
         if self.compile:
             return [Fused(self, batch, groups, self._chart(batch)) for batch in batches]
         alike: dict[object, list[Panel]] = {}
-        runs: dict[object, Parts] = {}
+        vectors: dict[object, Parts] = {}
         for batch in batches:
             chart = self._chart(batch)
             for slot, params in batch.slots.items():
@@ -94,7 +94,7 @@ class Pinned(Stepper):
                 p, rule = params[0], self.rule_of(groups[batch.groups[slot]])
                 kind = (p.dtype, p.device, batch.groups[slot], batch.step)
                 if self._vectorial(batch, slot, rule):
-                    runs.setdefault(kind, []).append((batch, slot, chart[slot]))
+                    vectors.setdefault(kind, []).append((batch, slot, chart[slot]))
                     continue
                 straddle = any(here != shards.shard(p) for _, here in self.kept(batch, slot, groups).values())
                 form, places = Straddling if straddle else Panel, range(len(params))
@@ -108,7 +108,7 @@ class Pinned(Stepper):
         panels = [panel for same in alike.values() for panel in stacked(same)]
         for panel in panels:
             panel.furnish(self._room)
-        joint = [Run(self, some, groups, self._room) for parts in runs.values() for some in _portions(parts)]
+        joint = [Vector(self, some, groups, self._room) for parts in vectors.values() for some in _portions(parts)]
         return [*panels, *joint]
 
     def _vectorial(self, batch: Batch, slot: str, rule: UpdateRule) -> bool:
@@ -119,7 +119,7 @@ class Pinned(Stepper):
 
 
 def _portions(parts: Parts) -> list[Parts]:
-    """Parts of a run as several that stay in a cache."""
+    """Parts of a vector as several that stay in a cache."""
     out, size = list[Parts](), TILE_CPU
     for part in parts:
         size += sum(p.numel() for p in part[0].slots[part[1]])

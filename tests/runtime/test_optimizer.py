@@ -13,7 +13,7 @@ import torch
 from thinned import thinned
 from torch import Tensor, nn
 
-from gaugec.runtime import DDCAdamW, Gauge
+from gaugec.runtime import DDCAdamW, Gauge, kernels
 from gaugec.runtime.names import plain
 from runtime import handmade
 
@@ -317,8 +317,12 @@ def test_no_warnings_when_all_is_well() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", thinned([torch.float32, torch.float64, torch.bfloat16], 3))
-def test_compiled_steps_follow_the_others(dtype: torch.dtype) -> None:
+def test_compiled_steps_follow_the_others(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And nothing is compiled after the first step, whatever a scheduler does."""
     model, gauge = llama(dtype)
+    graphs: list[Any] = []
+    compiled = kernels.compiled
+    monkeypatch.setattr(kernels, "compiled", lambda graph, *rest: graphs.append(graph) or compiled(graph, *rest))
     other = copy.deepcopy(model)
     model.layers[0].o.weight.requires_grad_(False)
     other.layers[0].o.weight.requires_grad_(False)
@@ -332,7 +336,9 @@ def test_compiled_steps_follow_the_others(dtype: torch.dtype) -> None:
         for each, optimizer in zip((model, other), optimizers):
             for p in each.parameters():
                 p.grad = torch.randn(p.shape, generator=torch.Generator().manual_seed(number)).to(dtype)
+            optimizer.param_groups[0].update(lr=1e-2 * 0.9**number, betas=(0.9 - 0.01 * number, 0.999))
             optimizer.step()
+        assert len(graphs) == 4
     close = {torch.float64: 1e-12, torch.float32: 2e-5, torch.bfloat16: 4e-2}[dtype]
     for name, p in model.named_parameters():
         assert torch.allclose(p, other.state_dict()[name], rtol=close, atol=close), name

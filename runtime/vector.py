@@ -1,7 +1,7 @@
 """What an eager step on a pinned orbit goes through, of small tensors: many side by side in one vector.
 
 Where nothing is averaged and a rule has a kernel, which steps entry by entry, it does not matter whose entries they
-are: gains and biases of all layers are one run, and a step of them a handful of calls. Not here: which tensors there
+are: gains and biases of all layers are one vector, and a step of them a handful of calls. Not here: which tensors there
 are; pins.
 """
 
@@ -19,7 +19,7 @@ from gaugec.runtime.rules.rule import Settings, add, same
 from gaugec.runtime.stepper import Stepper, gradient
 
 
-class Run:
+class Vector:
     """Tensors of batches that are in one group and have taken as many steps, on one device and of one dtype.
 
     parts: batch, slot and chart; all places of a batch are there.

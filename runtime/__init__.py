@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gaugec.runtime.adamw import DDCAdamW
     from gaugec.runtime.gauge import Gauge, load
+    from gaugec.runtime.muon import DDCMuon
     from gaugec.runtime.quotient import Canonicalized, Distance
     from gaugec.runtime.sgd import DDCSGD
     from gaugec.runtime.telemetry import Telemetry
 
-__all__ = ["DDCAdamW", "DDCSGD", "Gauge", "load", "Canonicalized", "Distance", "Telemetry"]
+__all__ = ["DDCAdamW", "DDCMuon", "DDCSGD", "Gauge", "load", "Canonicalized", "Distance", "Telemetry"]
 
 _HOMES = {
     "DDCAdamW": "gaugec.runtime.adamw",
+    "DDCMuon": "gaugec.runtime.muon",
     "DDCSGD": "gaugec.runtime.sgd",
     "Gauge": "gaugec.runtime.gauge",
     "load": "gaugec.runtime.gauge",

@@ -76,7 +76,7 @@ class Fused:
         return self.stepper.graph(kind, self._whole(dict(zip(slots, owners)), dict(zip(slots, shapes))), tensors)
 
     def _whole(self, owners: Mapping[str, int], shapes: Mapping[str, tuple[int, bool]]) -> Callable[..., None]:
-        stepper, component, rules, slots = self.stepper, self.batch.component, dict(self.rules), tuple(self.slots)
+        stepper, batch, rules, slots = self.stepper, self.batch, dict(self.rules), tuple(self.slots)
         count, groups = len(slots), len(self.groups)
 
         def whole(*tensors: Tensor) -> None:
@@ -88,8 +88,9 @@ class Fused:
                 factors, centre = [next(rest) for _ in range(shapes[slot][0])], next(rest) if shapes[slot][1] else 0.0
                 for factor in factors:
                     g = g * factor
-                squares, unpool = stepper.averaging(component, slot, {}, p)
-                step = add(torch.zeros_like(p), rules[slot].update(g, state[slot], numbers, squares), unpool)
+                squares, unpool = stepper.averaging(batch.component, slot, {}, p)
+                direction = rules[slot].update(g, state[slot], numbers, squares)
+                step = add(torch.zeros_like(p), stepper.finished(rules[slot], batch, slot, direction), unpool)
                 for factor in factors:
                     step = step * factor
                 p.copy_(p - decay * (p - centre) + step)

@@ -11,10 +11,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from gaugec.runtime.batch import Batch, Tile
+from gaugec.runtime.batch import Batch, Tile, stack
 from gaugec.runtime.frames import Frame
 from gaugec.runtime.layout import Tensors
-from gaugec.runtime.rules.rule import Settings, UpdateRule, add
+from gaugec.runtime.rules.rule import Settings, UpdateRule, add, same
 from gaugec.runtime.stepper import RuleOf, Stepper, gradients, named, powers
 from gaugec.runtime.workspace import Workspace
 
@@ -51,18 +51,35 @@ class Horizontal(Stepper):
         for name, total in room.measured.items():
             if name not in room.kept:
                 total.zero_()
+        made = self._by_matrices(batch, frame, slopes, groups)
         for tile, bench in zip(tiles, room.benches):
             gradient = component.pull(tile.of(slopes), frame, bench.gradient)
             point = component.canonical(tile.of(values), frame, bench.point)
             for slot in tile.slots:
                 here = (gradient[slot], point[slot], bench.update[slot], bench.spare[slot])
-                self._choose(batch, tile, slot, groups[batch.groups[slot]], *here)
+                self._choose(batch, tile, slot, groups[batch.groups[slot]], *here, made.get(slot))
             component.measure(bench.update, point, room.measured, bench.spare)
         a = _cast(component.solve(room.measured, point, frame.off), point)
         for tile, bench in zip(tiles, room.benches):
             if len(tiles) > 1:
                 point = component.canonical(tile.of(values), frame, bench.point)
             _add(batch, tile, component.push(component.project(bench.update, point, frame, a), frame))
+
+    def _by_matrices(
+        self, batch: Batch, frame: Frame, slopes: Mapping[str, Sequence[Tensor]], groups: Sequence[Settings]
+    ) -> Tensors:
+        """The steps, without decay, of the slots whose rule goes by matrices: of all their rows."""
+        out: Tensors = {}
+        for slot in batch.slots:
+            group = groups[batch.groups[slot]]
+            rule = self.rule_of(group)
+            if rule.matrices is not None and batch.trainable(slot):
+                slope = batch.component.pull({slot: stack(slopes[slot])}, frame)[slot]
+                state = {name: batch.state[name][slot] for name in rule.state}
+                direction = rule.update(slope, state, rule.numbers(group, batch.step), same)
+                weight, above, _ = self.finished(rule, batch, slot, direction)
+                out[slot] = above.mul_(float(weight))
+        return out
 
     def _choose(
         self,
@@ -74,8 +91,9 @@ class Horizontal(Stepper):
         point: Tensor,
         out: Tensor,
         room: Tensor,
+        made: Tensor | None,
     ) -> None:
-        """Write the rule's step of one slot of a tile to `out`."""
+        """Write the rule's step of one slot of a tile to `out`; made: that of all its rows, where it is known."""
         if not batch.trainable(slot):
             out.zero_()
             return
@@ -88,6 +106,9 @@ class Horizontal(Stepper):
             for name, averaged in rule.state.items()
         }
         torch.mul(point, -rule.decay(group), out=out)
+        if made is not None:
+            out.add_(tile.cut(slot, made))
+            return
         if not pooled and rule.kernel is not None and rule.kernel(out, gradient, state, group, batch.step, False):
             return
         squares, unpool = self.averaging(batch.component, slot, tile.span, out, room)
@@ -137,7 +158,8 @@ class Horizontal(Stepper):
                     continue
                 squares, unpool = self.averaging(component, slot, {}, point[slot])
                 decay, *others = numbers[slot].unbind()
-                direction = rules[slot].update(pulled[slot], state[slot], others, squares)
+                rule = rules[slot]
+                direction = self.finished(rule, batch, slot, rule.update(pulled[slot], state[slot], others, squares))
                 step[slot] = add(point[slot] * -decay, direction, unpool)
             measured: Tensors = component.blank(point)
             component.measure(step, point, measured)

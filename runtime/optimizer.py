@@ -188,7 +188,7 @@ class GaugeOptimizer(torch.optim.Optimizer):
             if not batch.shown:
                 state.publish(self, batch)
             batch.count.fill_(batch.step)
-        plain(self.rule_of, self.param_groups, self.gauged, self.state)
+        plain(self.rule_of, self.param_groups, self.gauged, self.state, self.stepper.layouts)
 
     def _check_trained(self, batch: Batch) -> None:
         """Raise RuntimeError where another parameter is trained than when the optimizer was made."""

@@ -21,6 +21,7 @@ from gaugec.runtime.batch import Batch
 from gaugec.runtime.chart import Chart, charts
 from gaugec.runtime.frames import Frame
 from gaugec.runtime.fused import Fused
+from gaugec.runtime.lot import Lot, Member, lots
 from gaugec.runtime.panel import TILE_CPU, Panel, Scratch, stacked
 from gaugec.runtime.pin import means, pin
 from gaugec.runtime.rules.rule import Settings, UpdateRule
@@ -30,6 +31,7 @@ from gaugec.runtime.vector import Vector
 
 SMALL = 1 << 15  # elements: below this, tensors are copied side by side
 Parts = list[tuple[Batch, str, Chart]]
+Step = Panel | Vector | Lot | Fused
 
 
 class Pinned(Stepper):
@@ -39,7 +41,7 @@ class Pinned(Stepper):
 
     def __init__(self, rule_of: RuleOf, frame_every: int, pooling: bool, compile: bool) -> None:
         super().__init__(rule_of, frame_every, pooling, compile)
-        self._panels: tuple[list[tuple[Batch, Frame | None, int]], list[Panel | Vector | Fused]] = ([], [])
+        self._panels: tuple[list[tuple[Batch, Frame | None, int]], list[Step]] = ([], [])
         self._room = Scratch()
 
     def advance(self, batches: Sequence[Batch], groups: Sequence[Settings]) -> None:
@@ -69,7 +71,7 @@ class Pinned(Stepper):
             batch.charts = (batch.frame, charts(batch, batch.frame, batch.homes or {}))
         return batch.charts[1]
 
-    def _arranged(self, batches: Sequence[Batch], groups: Sequence[Settings]) -> list[Panel | Vector | Fused]:
+    def _arranged(self, batches: Sequence[Batch], groups: Sequence[Settings]) -> list[Step]:
         """What steps the batches; made anew when they, their charts or numbers of steps are not what they were."""
         first = batches[0].step
         key = [(batch, batch.frame, batch.step - first) for batch in batches]
@@ -81,11 +83,12 @@ class Pinned(Stepper):
             self._panels = (key, panels)
         return panels
 
-    def _made(self, batches: Sequence[Batch], groups: Sequence[Settings]) -> list[Panel | Vector | Fused]:
+    def _made(self, batches: Sequence[Batch], groups: Sequence[Settings]) -> list[Step]:
         if self.compile:
             return [Fused(self, batch, groups, self._chart(batch)) for batch in batches]
         alike: dict[object, list[Panel]] = {}
         vectors: dict[object, Parts] = {}
+        by_matrices: dict[object, list[Member]] = {}
         for batch in batches:
             chart = self._chart(batch)
             for slot, params in batch.slots.items():
@@ -93,6 +96,10 @@ class Pinned(Stepper):
                     continue
                 p, rule = params[0], self.rule_of(groups[batch.groups[slot]])
                 kind = (p.dtype, p.device, batch.groups[slot], batch.step)
+                if rule.matrices is not None:
+                    here = by_matrices.setdefault(kind, [])
+                    here += [(batch, j, slot, chart[slot].at(j)) for j in range(len(params))]
+                    continue
                 if self._vectorial(batch, slot, rule):
                     vectors.setdefault(kind, []).append((batch, slot, chart[slot]))
                     continue
@@ -109,7 +116,8 @@ class Pinned(Stepper):
         for panel in panels:
             panel.furnish(self._room)
         joint = [Vector(self, some, groups, self._room) for parts in vectors.values() for some in _portions(parts)]
-        return [*panels, *joint]
+        alone = [lot for some in by_matrices.values() for lot in lots(self.rule_of, some, self.layouts)]
+        return [*panels, *joint, *alone]
 
     def _vectorial(self, batch: Batch, slot: str, rule: UpdateRule) -> bool:
         """Whether a slot's tensors are small, whole, and stepped entry by entry."""

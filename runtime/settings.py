@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 
@@ -72,11 +73,22 @@ def _fractions(x: Any) -> bool:
 
 SETTINGS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "lr": (_not_negative, "a finite number, or a tensor with one, that is not negative"),
+    "adamw_lr": (_not_negative, "a finite number, or a tensor with one, that is not negative"),
+    "adamw_weight_decay": (_not_negative, "a finite number that is not negative"),
     "betas": (_fractions, "two numbers in [0, 1)"),
     "eps": (_positive, "a finite number above 0"),
     "weight_decay": (_not_negative, "a finite number that is not negative"),
     "momentum": (_fraction, "a number in [0, 1)"),
     "nesterov": (lambda x: isinstance(x, bool), "True or False"),
+    "ns_steps": (lambda x: isinstance(x, int) and 0 < x < 100, "a number of steps, 1 to 99"),
+    "ns_coefficients": (lambda x: isinstance(x, (tuple, list)) and len(x) == 3 and all(map(real, x)), "three numbers"),
+    "adjust_lr_fn": (lambda x: x in (None, "original", "match_rms_adamw"), "None, 'original' or 'match_rms_adamw'"),
+    "ns_dtype": (
+        lambda x: x is None or (isinstance(x, torch.dtype) and x.is_floating_point),
+        "None, or a dtype of floating point numbers",
+    ),
+    "step": (lambda x: x in ("muon", "adamw"), "'muon' or 'adamw'"),
+    "decay_gains": (lambda x: isinstance(x, bool), "True or False"),
     "maximize": (lambda x: isinstance(x, bool), "True or False"),
 }
 

@@ -108,7 +108,12 @@ def placed(x: Any, p: Any) -> Tensor:
 
 def whole(params: Sequence[Tensor]) -> list[Tensor]:
     """The whole values of parameters, on every process: one all-gather for all of a group, dtype and device."""
-    out = [own(p) for p in params]
+    return gathered([own(p) for p in params], params)
+
+
+def gathered(parts: Sequence[Tensor], params: Sequence[Tensor]) -> list[Tensor]:
+    """The same of tensors of which every process has the rows that it has of parameters of their shapes."""
+    out = list(parts)
     for here, places in _alike([(x, shard(p)) for x, p in zip(out, params)]):
         shapes = [params[i].shape for i in places]
         sizes = [here.chunk(shape[0]) * math.prod(shape[1:]) for shape in shapes]

@@ -17,7 +17,8 @@ from gaugec.runtime.batch import Batch, stepped
 from gaugec.runtime.chart import divided
 from gaugec.runtime.frames import Frame
 from gaugec.runtime.layout import Tensors, Values
-from gaugec.runtime.rules.rule import Averaging, Settings, UpdateRule, same
+from gaugec.runtime.matrices import PLAIN, Charted, Layout, advance, orthogonal, together
+from gaugec.runtime.rules.rule import Averaging, Direction, Settings, UpdateRule, same
 from gaugec.runtime.shards import Shard
 
 RuleOf = Callable[[Settings], UpdateRule]
@@ -27,8 +28,8 @@ class Stepper:
     """Steps batches by rules.
 
     rule_of: the rule of a param group.  frame_every: steps between two looks at the frames; pooling: whether what the
-    rule keeps pooled is; compile: whether to fuse.  look: called at every new frame, before it is used; moved: when a
-    batch's state is in other memory.
+    rule keeps pooled is; compile: whether to fuse.  layouts: the logical matrices of parameters, by id, for rules that
+    go by them.  look: called at every new frame, before it is used; moved: when a batch's state is in other memory.
     """
 
     orbit = ""
@@ -37,6 +38,7 @@ class Stepper:
         self.rule_of, self.frame_every, self.pooling, self.compile = rule_of, frame_every, pooling, compile
         self.look: Callable[[Batch], None] = lambda batch: None
         self.moved: Callable[[Batch], None] = lambda batch: None
+        self.layouts: Mapping[int, Layout] = {}
         self._graphs: dict[object, Callable[..., Any]] = {}
 
     def advance(self, batches: Sequence[Batch], groups: Sequence[Settings]) -> None:
@@ -88,6 +90,15 @@ class Stepper:
 
         return squares, unpool
 
+    def finished(self, rule: UpdateRule, batch: Batch, slot: str, direction: Direction) -> Direction:
+        """The direction of all places of one slot, after what the rule makes of matrices."""
+        if rule.matrices is None:
+            return direction
+        layouts = [self.layouts[id(p)] for p in batch.slots[slot]]
+        if len(set(layouts)) == 1:
+            return direction._replace(above=orthogonal(rule, [direction.above], layouts[:1])[0])
+        return direction._replace(above=torch.cat(orthogonal(rule, direction.above.split(1), layouts)))
+
     def numbers(self, batch: Batch, groups: Sequence[Settings], like: Tensors) -> Tensors:
         """The decay and the rule's numbers of this step as a tensor for every slot, for a graph."""
         return {
@@ -107,7 +118,11 @@ class Stepper:
 
 
 def plain(
-    rule_of: RuleOf, groups: Sequence[Settings], gauged: Collection[int], state: MutableMapping[Tensor, dict[str, Any]]
+    rule_of: RuleOf,
+    groups: Sequence[Settings],
+    gauged: Collection[int],
+    state: MutableMapping[Tensor, dict[str, Any]],
+    layouts: Mapping[int, Layout],
 ) -> None:
     """Step the parameters that no gauge moves, those whose id is not among `gauged`, where they have a gradient."""
     for group in groups:
@@ -121,8 +136,25 @@ def plain(
                 step = torch.zeros((), dtype=torch.float32, device=p.device)
                 state[p] = {"step": step, **{name: torch.zeros_like(p) for name in rule.state}}
             states.append({n: shards.own(x) for n, x in state[p].items()} if shards.is_distributed(p) else state[p])
-        if params:
+        if rule.matrices is not None:
+            _by_matrices(rule, group, params, states, layouts)
+        elif params:
+            assert rule.plain is not None
             rule.plain([shards.own(p) for p in params], [gradient(p, group) for p in params], states, group)
+
+
+def _by_matrices(
+    rule: UpdateRule,
+    group: Settings,
+    params: Sequence[Tensor],
+    states: Sequence[dict[str, Any]],
+    layouts: Mapping[int, Layout],
+) -> None:
+    pieces = [Charted(p, gradient(p, group), state, PLAIN, layouts[id(p)]) for p, state in zip(params, states)]
+    for state in states:
+        state["step"] += 1
+    for some in together([piece.layout for piece in pieces], params):
+        advance(rule, group, [pieces[i] for i in some])
 
 
 def gradients(batch: Batch, groups: Sequence[Settings]) -> dict[str, list[Tensor]]:

@@ -71,7 +71,7 @@ def _never(group: Settings) -> float:
     return 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class UpdateRule:
     """An update rule.
 
@@ -80,15 +80,18 @@ class UpdateRule:
     update: the direction of one slot.  kernel: a faster way where nothing is pooled, if there is one.
     plain: steps the parameters that no gauge moves, in place: (parameters, gradients, their states, settings); a state
         has the entries of `state`, shaped like the parameter, and `step`, which counts the steps, on its device.
+        None where the rule goes by matrices.
+    matrices: what becomes of a direction, which has no `below` then: [number, rows, columns] -> the same shape, new.
     decay: settings -> by what part of itself a parameter shrinks in a step, beside its direction.
     """
 
     state: Mapping[str, bool]
     numbers: Callable[[Settings, int], Sequence[float]]
     update: Update
-    plain: Callable[[Sequence[Tensor], Sequence[Tensor], Sequence[State], Settings], None]
+    plain: Callable[[Sequence[Tensor], Sequence[Tensor], Sequence[State], Settings], None] | None
     decay: Callable[[Settings], float] = _never
     kernel: Kernel | None = None
+    matrices: Callable[[Tensor], Tensor] | None = None
 
 
 def decoupled(group: Settings) -> float:

@@ -18,6 +18,7 @@ from gaugec.language import tree
 from gaugec.language.lower import lower_fix
 from gaugec.language.tree import Binary, Call, Expr, Name, Number
 from gaugec.runtime import Gauge
+from gaugec.runtime.roles import Matrices, Role
 from gaugec.runtime.seal import BLANK, VERSION, sealed
 from gaugec.sites import Binding, Equation, Move, Site
 
@@ -277,6 +278,27 @@ def tokens(step: int) -> Tensor:
 def numbers(step: int) -> tuple[Tensor, Tensor]:
     g = torch.Generator().manual_seed(step)
     return torch.randn(16, 7, generator=g, dtype=torch.float64), torch.randn(16, 5, generator=g, dtype=torch.float64)
+
+
+def with_roles(model: nn.Module, gauge: Gauge) -> Gauge:
+    """The gauge of a Llama or MLP with what the parameters are, as the graph would say."""
+    names = [name for name, _ in model.named_parameters()]
+    last = names[-2] if isinstance(model, MLP) else "head.weight"
+    roles = {}
+    for name, p in model.named_parameters():
+        if p.dim() < 2:
+            roles[name] = Role("bias" if "bias" in name else "gain", ())
+            continue
+        (r, c), k = p.shape, Shape.head
+        copies, rows, columns = (), ((r, c),), ((c, 1),)
+        if name.endswith((".q.weight", ".k.weight", ".v.weight")):
+            copies, rows = ((r // k, k * c),), ((k, c),)
+        elif name.endswith(".o.weight"):
+            copies, columns = ((c // k, k),), ((k, 1),)
+        role = {last: "head", "embed.weight": "table", "maps.0.weight": "stem"}.get(name, "matrix")
+        roles[name] = Role(role, (Matrices(0, copies, rows, columns),))
+    made: Gauge = type("Gauge", (Gauge,), {"roles": roles})(gauge.source)
+    return made
 
 
 def moved(model: nn.Module, gauge: Gauge, element: Any) -> nn.Module:

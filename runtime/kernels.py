@@ -73,7 +73,8 @@ def compiled(graph: torch.fx.GraphModule, arguments: Sequence[Tensor], options: 
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
-    mode = FakeTensorMode(shape_env=ShapeEnv(), static_shapes=True)  # without a ShapeEnv nothing is kept for next time
+    mode = FakeTensorMode(shape_env=ShapeEnv())  # without a ShapeEnv nothing is kept for the next process
+    shapes = [mode.from_tensor(x, static_shapes=True) for x in arguments]  # or sizes that are equal are taken for one
     with tracing(TracingContext(mode)):
-        out: Any = compile_fx(graph, list(arguments), config_patches=options)
+        out: Any = compile_fx(graph, shapes, config_patches=options)
     return cast("Callable[..., Any]", out)

@@ -104,12 +104,7 @@ def unfolded(certificate: Mapping[str, Any]) -> dict[str, Any]:
             name: shape for pattern, shape in certificate["parameters"].items() for (name,) in budget.rows((pattern,))
         },
         "tied": {name: other for row in certificate["tied"].items() for name, other in budget.rows(row)},
-        "roles": {
-            name: (entry["role"], entry["matrices"])
-            for entry in certificate["roles"]
-            for pattern in entry["parameters"]
-            for (name,) in budget.rows((pattern,))
-        },
+        "roles": _unfolded_roles(certificate["roles"], budget),
         "assumed": {
             **certificate["assumed"],
             "settings": [(EVERY, *row) for row in certificate["assumed"]["everywhere"].items()]
@@ -191,6 +186,18 @@ def _folded_roles(roles: Mapping[str, tuple[str, list[tuple[Any, ...]]]]) -> lis
         {"role": role, "matrices": list(matrices), "parameters": [name for (name,) in fold_rows((n,) for n in names)]}
         for (role, matrices), names in alike.items()
     ]
+
+
+def _unfolded_roles(roles: Iterable[Mapping[str, Any]], budget: _Budget) -> dict[str, tuple[str, list[Any]]]:
+    """Every parameter's role and matrices; ValueError where one has two."""
+    out: dict[str, tuple[str, list[Any]]] = {}
+    for entry in roles:
+        for pattern in entry["parameters"]:
+            for (name,) in budget.rows((pattern,)):
+                if name in out:
+                    raise ValueError(f"{name[:80]!r} has two roles")
+                out[name] = entry["role"], entry["matrices"]
+    return out
 
 
 def _folded_texts(rows: Iterable[tuple[str, ...]]) -> list[tuple[str, ...]]:

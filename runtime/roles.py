@@ -12,6 +12,9 @@ from typing import Any, NamedTuple
 Axes = tuple[tuple[int, int], ...]
 
 
+ROLES = ("matrix", "head", "stem", "table", "gain", "bias", "other", "unread")
+
+
 class Matrices(NamedTuple):
     """Equal matrices inside a parameter: axes as (size, stride) in elements of the contiguous parameter, row-major.
 

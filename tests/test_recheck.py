@@ -395,6 +395,9 @@ RECORD: dict[str, Any] = {
 }  # fmt: skip
 
 
+ROLE = {"role": "bias", "matrices": [], "parameters": ["up.weight", "up.bias", "down.weight", "down.bias"]}
+
+
 def forms() -> list[tuple[str, bytes, str]]:
     deep = 100_000
     return [
@@ -470,6 +473,10 @@ def test_what_is_no_compiled_gauge(tmp_path: Path, content: bytes, words: str) -
         ({"assumed": RECORD | {"settings": [("p", "0.1", ("{0..999}" * 9,))]}}, f"more than {LIMIT} names"),
         ({"assumed": RECORD | {"tensors": [("x", "float32", (-2,), "")]}}, '["tensors"] has a size that is none'),
         ({"assumed": RECORD | {"frozen": ["{3..1}"]}}, "'{3..1}' is no pattern of names: {3..1} counts down"),
+        ({"roles": []}, 'METADATA["roles"] is not of the parameters'),
+        ({"roles": [ROLE | {"matrices": [(0, ())]}]}, 'METADATA["roles"][0]["matrices"][0] has not 4 entries'),
+        ({"roles": [ROLE | {"role": "star"}]}, "METADATA[\"roles\"] has 'star', which is no role"),
+        ({"roles": [ROLE, ROLE]}, "'up.weight' has two roles"),
         ({"witness": {}}, "METADATA[\"witness\"]: the field 'control' is missing"),
     ],
 )

@@ -8,6 +8,7 @@ from typing import Any
 
 from gaugec.runtime.certificate import DEFAULTS, unfolded
 from gaugec.runtime.ranges import LIMIT
+from gaugec.runtime.roles import ROLES
 
 
 @dataclass(frozen=True)
@@ -123,9 +124,15 @@ def _misfolded(metadata: Mapping[str, Any]) -> str:
     if any(count < 0 for count, _ in metadata["graph_trail"]) or trail_length(metadata["graph_trail"]) > LIMIT:
         return 'METADATA["graph_trail"] is no trail'
     try:
-        sites = unfolded(metadata)["sites"]
+        whole = unfolded(metadata)
     except ValueError as error:
         return str(error)
+    sites, roles = whole["sites"], whole["roles"]
+    if set(roles) != set(whole["parameters"]):
+        return 'METADATA["roles"] is not of the parameters'
+    odd = next((role for role, _ in roles.values() if role not in ROLES), None)
+    if odd is not None:
+        return f'METADATA["roles"] has {odd!r}, which is no role'
     seen: set[tuple[str, int]] = set()
     for site in sites:
         if (site["gauge"], site["index"]) in seen:

@@ -64,6 +64,34 @@ def factored(sorted_numbers: Sequence[int]) -> Digits | None:
     return merged(out)
 
 
+def along(digits: Iterable[tuple[int, int]], shape: Sequence[int]) -> list[Digits] | None:
+    """Digits of entries of a contiguous tensor as digits of its axes, for each axis; None where one crosses axes."""
+    out: list[list[tuple[int, int]]] = [[] for _ in shape]
+    left = [(size, stride) for size, stride in digits if size > 1]
+    step = 1
+    for axis in reversed(range(len(shape))):
+        end = step * shape[axis]
+        for size, stride in [digit for digit in left if digit[1] < end]:
+            left.remove((size, stride))
+            inside = min(size, -(-end // stride))
+            if stride % step or size % inside or (inside < size and inside * stride != end):
+                return None
+            out[axis].append((inside, stride // step))
+            if inside < size:
+                left.append((size // inside, end))
+        step = end
+    return [tuple(sorted(found, key=lambda digit: -digit[1])) for found in out] if not left else None
+
+
+def starts(offset: int, shape: Sequence[int]) -> tuple[int, ...]:
+    """The index along every axis of an entry of a contiguous tensor."""
+    out = []
+    for size in reversed(shape):
+        offset, index = divmod(offset, size)
+        out.append(index)
+    return tuple(reversed(out))
+
+
 def without(digits: Digits, part: tuple[int, int]) -> Digits | None:
     """The digits that remain where a factor of one of them is taken out; None where none has such a factor."""
     size, stride = part

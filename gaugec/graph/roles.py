@@ -16,11 +16,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from gaugec.graph.digits import Digits, apart, count, factored, merged, numbers, without
+from gaugec.graph.digits import Digits, along, apart, count, factored, merged, numbers, without
 from gaugec.graph.ir import Access, Contraction, Graph, Ix, Leaf, Node, OneHot, Opaque, Sum
 from gaugec.graph.uses import Usage, passes, put, uses
-
-ROLES = ("matrix", "head", "stem", "table", "gain", "bias", "other", "unread")
 
 
 class Block(NamedTuple):
@@ -35,6 +33,12 @@ class Block(NamedTuple):
     def entries(self) -> int:
         """How many entries of the parameter it has."""
         return count((*self.copies, *self.rows, *self.columns))
+
+
+    @property
+    def transposed(self) -> Block:
+        """The same matrices the other way round: what makes one orthogonal makes the other so."""
+        return self._replace(rows=self.columns, columns=self.rows)
 
 
 Played = tuple[str, tuple[Block, ...]]
@@ -84,7 +88,7 @@ class _Rows:
 
 
 def roles(graph: Graph, leaves: Mapping[str, int], names: Iterable[str]) -> dict[str, Played]:
-    """The role of every parameter, one of `ROLES`, and the matrices that it holds.
+    """The role of every parameter, and the matrices that it holds; docs/certificates.md says what the roles are.
 
     names: of all parameters.  leaves: the node of every one that the graph has.  The blocks of a parameter hold each of
     its entries once; "gain", "bias", "other" and "unread" have none, nor has what would be a matrix of one row or one
@@ -92,6 +96,21 @@ def roles(graph: Graph, leaves: Mapping[str, int], names: Iterable[str]) -> dict
     """
     found = _Roles(graph).all(leaves)
     return {name: found.get(name, ("unread", ())) for name in names}
+
+
+def whole(blocks: Sequence[Block], shape: Sequence[int]) -> tuple[Block, ...]:
+    """One matrix for each index along the axes with no rows and no columns; none where an axis has both."""
+    rows, columns = set[int](), set[int]()
+    for block in blocks:
+        for part, digits in ((rows, block.rows), (columns, block.columns)):
+            found = along(digits, shape)
+            if found is None:
+                return ()
+            part.update(axis for axis, within in enumerate(found) if within)
+    copies = set(range(len(shape))) - rows - columns
+    strides = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
+    made = Block(0, *(merged((shape[a], strides[a]) for a in part) for part in (copies, rows, columns)))
+    return (made,) if not rows & columns and _proper(made) else ()
 
 
 class _Roles:
@@ -127,9 +146,9 @@ class _Roles:
             if kind == "lookup":
                 out[name] = "table", blocks
                 continue
-            columns = frozenset().union(*(found for other, found in hidden.items() if other != name))
-            made = {factor.space for read in products[name] for factor in read.rows}
-            if not any(followed[read.node] for read in products[name]) and not made & columns:
+            last = not any(followed[read.node] for read in products[name])
+            made = {factor.space for read in products[name] for factor in read.rows} if last else set()
+            if last and not any(made & columns for other, columns in hidden.items() if other != name):
                 out[name] = "head", blocks
             elif self.first(products[name]):
                 out[name] = "stem", blocks
@@ -167,6 +186,8 @@ class _Roles:
     def at(self, leaf: Node, user: Node, number: int, index: tuple[Ix, ...], exact: bool) -> Iterator[_Read]:
         """What one reader makes of it."""
         others = [access for i, access in enumerate(user.operands) if i != number]
+        if isinstance(user, Contraction) and any(_zero(self.graph[other.node]) for other in others):
+            return  # nothing comes of it: the state in which a recurrence begins
         weights = any(self.touched[other.node] and not self.given[other.node] for other in others)
         data = [other for other in others if self.given[other.node]]
         if data and isinstance(user, Sum):
@@ -212,13 +233,19 @@ class _Roles:
         elif picked:
             chosen = {factor.variable for factor in picked}
             left = tuple(Ix(ix.offset, tuple(t for t in ix.terms if t[1] not in chosen)) for ix in index)
-            looked = [r for r in self.after(leaf, user, left, exact) if r.kind == "product" and r.rows and r.columns]
-            again = [replace(r, box=box, copies=(*picked, *r.copies)) for r in looked]
+            again = [replace(r, box=box, copies=(*picked, *r.copies)) for r in self.matrices(leaf, user, left, exact)]
             yield from again or [replace(read, kind="lookup", rows=(*copies, *rows), columns=picked, copies=())]
-        elif not rows and not columns:
-            yield replace(read, kind="gain")
+        elif not rows and not columns:  # by as many numbers as it has, it may be a matrix that is masked
+            masked = len(copies) == len(user.modes) > 1
+            again = list(self.matrices(leaf, user, index, exact)) if masked else []
+            yield from again or [replace(read, kind="gain")]
         else:
             yield read if exact else replace(read, kind="other")
+
+    def matrices(self, leaf: Node, node: Node, index: tuple[Ix, ...], exact: bool) -> Iterator[_Read]:
+        """The products with data in which a value that is made of a parameter and of numbers is a matrix."""
+        found = self.after(leaf, node, index, exact)
+        yield from (read for read in found if read.kind == "product" and read.rows and read.columns)
 
     def factors(self, leaf: Node, user: Node, index: Sequence[Ix]) -> Iterator[_Factor]:
         """The variables with which a parameter is read; a summed one has the space of what it runs along."""
@@ -261,14 +288,13 @@ class _Roles:
         found: dict[tuple[tuple[int, int], ...], tuple[Block, ...]] = {}
         for read, parts in zip(products, rows):
             blocks = tuple(_block(read, part, spaces) for part in parts)
-            if found.setdefault(read.box, blocks) != blocks:
-                return ()
+            if found.setdefault(read.box, blocks) not in (blocks, tuple(block.transposed for block in blocks)):
+                return whole([*found[read.box], *blocks], leaf.shape)
         if not products:
             found = {read.box: (_looked_up(read),) for read in reads}
-        size = math.prod(leaf.shape)
         together = tuple(block for blocks in found.values() for block in blocks)
-        if not _disjoint(list(found)) or sum(block.entries for block in together) != size:
-            return ()
+        if not _disjoint(list(found)) or sum(block.entries for block in together) != math.prod(leaf.shape):
+            return whole(together, leaf.shape)
         return _coalesced(together) if all(_proper(block) for block in together) else ()
 
 
@@ -415,6 +441,11 @@ def _live(graph: Graph) -> list[bool]:
     return out
 
 
+def _zero(node: Node) -> bool:
+    """Is it a zero that the model wrote?"""
+    return isinstance(node, Contraction) and not node.operands and not node.coefficient
+
+
 def _element(leaf: Node, index: Sequence[Ix]) -> Ix:
     """The number of the entry in the contiguous parameter, from an index along every mode of its leaf."""
     strides = [mode.stride * math.prod(leaf.shape[mode.axis + 1 :]) for mode in leaf.modes]
@@ -422,4 +453,4 @@ def _element(leaf: Node, index: Sequence[Ix]) -> Ix:
     return put(whole, dict(enumerate(index)))
 
 
-__all__ = ["ROLES", "Block", "Played", "roles"]
+__all__ = ["Block", "Played", "roles", "whole"]

@@ -30,6 +30,7 @@ from gaugec.pipeline.checked import Checked, checked
 from gaugec.pipeline.compiled import CompiledGauge
 from gaugec.pipeline.find import Finder
 from gaugec.pipeline.gauged import gauged
+from gaugec.pipeline.matrices import compatible
 from gaugec.pipeline.twin import Subject, same_sites, same_structure, subject_of
 from gaugec.pipeline.verify import Verification, accepted
 from gaugec.progress import counted, stage
@@ -156,7 +157,7 @@ def _written(
         traced=traced.second,
         parameters=traced.shapes,
         tied={name: canonical for name, canonical in traced.names.items() if name != canonical},
-        roles=roles(traced.graph, traced.leaves, traced.shapes),
+        roles=compatible(roles(traced.graph, traced.leaves, traced.shapes), sites, traced.shapes),
         refused=[str(refused) for refused in refusals],
         gauged=gauged(sites, traced.shapes),
         ungauged={name: _why(name, refusals, finder) for name in finder.ungauged(sites)},

@@ -303,6 +303,11 @@ def _sites(file: Compiled, made: CompiledGauge) -> Check:
     then, now = _with_all(file.whole), _with_all(whole)
     if then != now:
         return Check("sites", "differs", _first(then, now, "site"))
+    for name, (role, matrices) in whole["roles"].items():
+        had, held = file.whole["roles"].get(name, ("", []))
+        if had != role or held != matrices:
+            what = f"its role is {had} in the certificate, {role} now" if had != role else "it holds other matrices now"
+            return Check("sites", "differs", printable(f"first difference: {name}: {what}"))
     if file.whole["structures"] != whole["structures"]:
         return Check("sites", "differs", "the structures that are listed are not those of the sites")
     return Check("sites", "ok", f"found and proved again: {proved_once(len(now), len(whole['structures']))}")

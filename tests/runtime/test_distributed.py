@@ -121,14 +121,14 @@ def test_two_processes_take_the_steps_of_one(folder: Path, kind: str) -> None:
 
 @pytest.mark.slow
 def test_messages_of_a_step_in_shards(folder: Path) -> None:
-    """None; one all-reduce where heads are cut; of a pin one all-gather a batch of places; one of a norm."""
-    gathers = {"adamw": 3, "sgd": 3, "aligned": 3, "mixed": 1}
+    """None; one all-reduce where heads are cut; one all-gather a lot of matrices, or a batch of places in a pin."""
+    gathers, lots = {"adamw": 3, "sgd": 3, "muon": 3, "aligned": 3, "mixed": 1}, 4
     for kind, places in gathers.items():
         messages = ends(folder, kind)[0]["messages"][1:]  # the first takes frames
         each = {"allreduce": 1} if kind == "adamw" else {}
-        pins = {"allgather_base": places}
         for number, found in enumerate(messages, 1):
-            assert found == {**(pins if number % EVERY == 0 else {}), **each, "clipping": 1}
+            gathered = (lots if kind == "muon" else 0) + (places if number % EVERY == 0 else 0)
+            assert found == {**({"allgather_base": gathered} if gathered else {}), **each, "clipping": 1}
 
 
 @pytest.mark.slow

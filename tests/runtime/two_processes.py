@@ -19,12 +19,12 @@ from torch.distributed.tensor import DTensor
 from torch.distributed.tensor.debug import CommDebugMode
 from torch.nn.parallel import DistributedDataParallel
 
-from gaugec.runtime import DDCSGD, DDCAdamW
+from gaugec.runtime import DDCSGD, DDCAdamW, DDCMuon
 from gaugec.runtime.optimizer import GaugeOptimizer
 from runtime import handmade
 
-KINDS = ("adamw", "sgd", "aligned", "mixed", "ddp")
-RESUMED = ("adamw", "aligned")
+KINDS = ("adamw", "sgd", "muon", "aligned", "mixed", "ddp")
+RESUMED = ("adamw", "muon", "aligned")
 STEPS, EVERY, SAVED = 20, 7, 9  # two pins; saved between them
 
 
@@ -37,7 +37,7 @@ class Three(handmade.Shape):
 class Run:
     """A model, its optimizer and its batches, of which each of two processes takes a half, and one both halves.
 
-    kind: "adamw" and "sgd" of a Llama in shards that cut a head, in float32; "aligned": of one whose heads are whole;
+    kind: "adamw", "sgd" and "muon" of a Llama in shards that cut a head, in float32; "aligned": of one whose heads are whole;
     "mixed" of an MLP in float64 that is sharded in part, "ddp" of one that is not.
     rank: None of one process.  norms: of the gradients; messages: collectives of every step, by name.
     """
@@ -50,7 +50,9 @@ class Run:
         if rank is not None:
             self._divide()
         settings: dict[str, Any] = {"lr": 1e-2, "weight_decay": 0.1, "frame_every": EVERY}
-        form = DDCSGD if kind == "sgd" else DDCAdamW
+        form: Any = {"sgd": DDCSGD, "muon": DDCMuon}.get(kind, DDCAdamW)
+        if kind == "muon":
+            settings |= {"adamw_lr": 1e-2, "ns_dtype": torch.float32}
         self.optimizer: GaugeOptimizer = form(self.wrapped.named_parameters(), gauge, **settings)
         self.norms: list[float] = []
         self.messages: list[dict[str, int]] = []
@@ -62,7 +64,7 @@ class Run:
         size = handmade.Shape if self.kind == "aligned" else Three
         plus = float(self.kind == "sgd")
         model = handmade.Llama(size, plus)
-        return model, handmade.compiled(model, handmade.llama_sites(size, plus))
+        return model, handmade.with_roles(model, handmade.compiled(model, handmade.llama_sites(size, plus)))
 
     def _divide(self) -> None:
         if self.kind == "ddp":

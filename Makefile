@@ -59,6 +59,7 @@ docs: $(READY) ## docs/ as a site in build/site, with the API from the docstring
 
 bench: $(READY) ## what a step costs, in minutes, and what pooling does to the loss, in half an hour
 	@OMP_NUM_THREADS=1 "$(BIN)/python" tests/bench/step.py --sizes small big bigger --compile --horizontal $(ARGS)
+	@OMP_NUM_THREADS=1 "$(BIN)/python" tests/bench/muon.py
 	"$(BIN)/python" tests/bench/pooling.py
 
 clean: ## forget .venv and what was built

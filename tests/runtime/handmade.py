@@ -284,12 +284,12 @@ def with_roles(model: nn.Module, gauge: Gauge) -> Gauge:
     """The gauge of a Llama or MLP with what the parameters are, as the graph would say."""
     names = [name for name, _ in model.named_parameters()]
     last = names[-2] if isinstance(model, MLP) else "head.weight"
-    roles = {}
+    k, roles = (model.layers[0].s.head if isinstance(model, Llama) else 1), {}
     for name, p in model.named_parameters():
         if p.dim() < 2:
             roles[name] = Role("bias" if "bias" in name else "gain", ())
             continue
-        (r, c), k = p.shape, Shape.head
+        r, c = p.shape
         copies, rows, columns = (), ((r, c),), ((c, 1),)
         if name.endswith((".q.weight", ".k.weight", ".v.weight")):
             copies, rows = ((r // k, k * c),), ((k, c),)

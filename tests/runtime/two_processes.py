@@ -37,8 +37,8 @@ class Three(handmade.Shape):
 class Run:
     """A model, its optimizer and its batches, of which each of two processes takes a half, and one both halves.
 
-    kind: "adamw", "sgd" and "muon" of a Llama in shards that cut a head, in float32; "aligned": of one whose heads are whole;
-    "mixed" of an MLP in float64 that is sharded in part, "ddp" of one that is not.
+    kind: "adamw", "sgd" and "muon" of a Llama in shards that cut a head, in float32; "aligned": of one whose heads are
+    whole; "mixed" of an MLP in float64 that is sharded in part, "ddp" of one that is not.
     rank: None of one process.  norms: of the gradients; messages: collectives of every step, by name.
     """
 

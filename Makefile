@@ -51,7 +51,7 @@ lint: $(READY) ## ruff, the import contracts, mypy
 	$(APART)
 	"$(BIN)/lint-imports" --config "$(CURDIR)/pyproject.toml" --no-cache --no-logo > imports.txt || { cat imports.txt; exit 1; }
 	"$(BIN)/mypy" --config-file "$(CURDIR)/pyproject.toml" --cache-dir "$$empty" -p gaugec
-	"$(BIN)/mypy" --strict --cache-dir "$$empty" "$(CURDIR)/examples/train.py" # as a user's own
+	"$(BIN)/mypy" --strict --cache-dir "$$empty" "$(CURDIR)/examples/train.py" "$(CURDIR)/tests/typed.py" # as a user's own
 
 docs: $(READY) ## docs/ as a site in build/site, with the API from the docstrings
 	@$(if $(READY),.venv/bin/python -m pip install -qq -c constraints.txt --no-build-isolation '.[docs]')

@@ -230,14 +230,8 @@ def _converted(optimizer: GaugeOptimizer, saved: Saved) -> dict[Any, Saved]:
                 continue
             rules = {slot: optimizer.rule_of(optimizer.param_groups[one.groups[slot]]) for slot in found}
             for slot, entries in found.items():
-                for name in rules[slot].state:
-                    value = entries.get(name)
-                    if not isinstance(value, Tensor) or value.shape != one.slots[slot][0].shape:
-                        raise ValueError(
-                            "this state is not of an optimizer with the same compiled gauge, it has none; and "
-                            f"{optimizer.called[id(one.slots[slot][0])]} has no {name} of its shape, so that it cannot "
-                            "be taken over as the state of one of torch"
-                        )
+                (p,) = one.slots[slot]
+                _check_foreign(optimizer.called[id(p)], p, entries, rules[slot].state)
             frame = one.component.frame(one.params(), off=one.off, far=one.far)
             one.live, one.frame = frame.live, frame
             place: dict[str, Any] = {"gauge": _place(one)}
@@ -256,6 +250,23 @@ def _converted(optimizer: GaugeOptimizer, saved: Saved) -> dict[Any, Saved]:
 
 
 # --- what is checked
+
+
+def _check_foreign(name: str, p: Tensor, entries: Saved, kept: Mapping[str, bool]) -> None:
+    """Raise ValueError where the entries of an optimizer of torch are not those that are kept here, of p's shape."""
+    for entry in kept:
+        value = entries.get(entry)
+        if not isinstance(value, Tensor) or value.shape != p.shape:
+            raise ValueError(
+                "this state is not of an optimizer with the same compiled gauge, it has none; and "
+                f"{name} has no {entry} of its shape, so that it cannot be taken over as the state of one of torch"
+            )
+    more = sorted({str(entry) for entry in entries} - {"step", *kept})
+    if more:
+        raise ValueError(
+            f"this state has {', '.join(more)} of {name}, which is not kept here (amsgrad=True keeps max_exp_avg_sq): "
+            "take it out of the state's entries to go on without"
+        )
 
 
 def _whole(saved: Saved) -> bool:

@@ -1,12 +1,16 @@
 """Times optimizer steps on the parameters of a Llama and prints ratios to the fused AdamW of torch.
 
     python tests/bench/step.py [--sizes small big bigger] [--rounds N] [--device cuda] [--compile] [--horizontal]
+    python tests/bench/step.py --train [--sizes big]
 
-No model is run: parameters and gradients are random numbers of the right shapes, 5, 34 and 110 million of them.  All
-optimizers run side by side in one process, ten steps each in turn, so that every tenth, at which orbits are pinned or
-frames are taken, is in every round; a row has the median of the rounds and the least and the most.  On one thread of a
-CPU the times are those of the process, which other processes disturb less than the clock on the wall.  `calls` counts
-the operations that a step gives to torch.
+With `--train` the model is run, on 2,048 tokens, and what is timed is a training step: forward, backward and the
+optimizer's step, ten of these to one forward and backward, so that a pin is among them.
+
+Else no model is run: parameters and gradients are random numbers of the right shapes, 5, 34 and 110 million of them.
+All optimizers run side by side in one process, ten steps each in turn, so that every tenth, at which orbits are pinned
+or frames are taken, is in every round; a row has the median of the rounds and the least and the most.  On one thread
+of a CPU the times are those of the process, which other processes disturb less than the clock on the wall.  `calls`
+counts the operations that a step gives to torch.
 
 Passes over memory, counted as tensors of the parameters' size that are read or written, for a weight that one scale
 moves.  AdamW reads p, g, m, v and writes p, m, v: 7.
@@ -29,6 +33,7 @@ import argparse
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +70,10 @@ class Calls(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def once(optimizer: torch.optim.Optimizer, cuda: bool) -> float:
+def timed(function: Callable[[], Any], cuda: bool) -> float:
     clock = time.process_time if not cuda and torch.get_num_threads() == 1 else time.perf_counter
     start = clock()
-    optimizer.step()
+    function()
     if cuda:
         torch.cuda.synchronize()
     return clock() - start
@@ -118,11 +123,43 @@ def main() -> None:
     arguments.add_argument("--device", default="cpu")
     arguments.add_argument("--compile", action="store_true", help="time compile=True as well")
     arguments.add_argument("--horizontal", action="store_true", help="time horizontal orbits as well")
+    arguments.add_argument("--train", action="store_true", help="time training steps instead")
     options = arguments.parse_args()
+    shapes = [{"small": Small, "big": Big, "bigger": Bigger}[size] for size in options.sizes]
+    if options.train:
+        heads = "parameters", "optimizer", "forward and backward, ms", "step, ms", "both, over AdamW", "least..most"
+        print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
+        for shape in shapes:
+            training(shape, options)
+        return
     heads = "parameters", "optimizer", "a step, ms", "over AdamW", "least..most", "first step, s", "calls", "passes"
     print(f"| {' | '.join(heads)} | state |\n|{'---|' * 9}")
-    for size in options.sizes:
-        table({"small": Small, "big": Big, "bigger": Bigger}[size], options)
+    for shape in shapes:
+        table(shape, options)
+
+
+def training(shape: type[handmade.Shape], options: argparse.Namespace) -> None:
+    """Print the rows of one size for training steps: every optimizer takes ten steps to one forward and backward."""
+    cuda, runs = options.device != "cpu", optimizers(shape, options)
+    model, _ = llama(shape, options.device)
+    data = torch.randint(shape.vocab, (8, 257), generator=torch.Generator().manual_seed(1)).to(options.device)
+    for optimizer in runs.values():
+        optimizer.step()
+    passes, times = list[float](), {name: list[float]() for name in runs}
+    for _ in range(options.rounds):
+        passes.append(timed(lambda: model(data).backward(), cuda))
+        for name, optimizer in runs.items():
+            times[name].append(statistics.fmean(timed(optimizer.step, cuda) for _ in range(10)))
+    base, *_ = runs
+    count = sum(p.numel() for p in model.parameters())
+    run = statistics.median(passes)
+    for name, taken in times.items():
+        ratios = sorted((run + one) / (run + other) for one, other in zip(taken, times[base]))
+        print(
+            f"| {count / 1e6:.1f}M | {name} | {run * 1e3:.0f} | {statistics.median(taken) * 1e3:.1f} | "
+            f"{statistics.median(ratios):.4f} | {ratios[0]:.4f}..{ratios[-1]:.4f} |",
+            flush=True,
+        )
 
 
 def table(shape: type[handmade.Shape], options: argparse.Namespace) -> None:
@@ -142,7 +179,7 @@ def table(shape: type[handmade.Shape], options: argparse.Namespace) -> None:
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(options.rounds):
         for name, optimizer in runs.items():
-            times[name].append(statistics.fmean(once(optimizer, cuda) for _ in range(10)))
+            times[name].append(statistics.fmean(timed(optimizer.step, cuda) for _ in range(10)))
     sizes = {
         name: sum(x.numel() for s in o.state_dict()["state"].values() for key, x in s.items() if key != "gauge")
         for name, o in runs.items()

@@ -142,6 +142,22 @@ def test_state_of_an_optimizer_without_these_moments_is_refused(compiled: Gauge)
     )
 
 
+def test_largest_second_moments_are_not_dropped_unsaid(compiled: Gauge) -> None:
+    model = llama()
+    theirs = torch.optim.AdamW(model.named_parameters(), amsgrad=True)
+    train(model, theirs, range(1))
+    state, optimizer = theirs.state_dict(), DDCAdamW(model.named_parameters(), compiled)
+    refused(
+        optimizer,
+        state,
+        "this state has max_exp_avg_sq of layers.0.norm1.weight, which is not kept here (amsgrad=True keeps "
+        "max_exp_avg_sq): take it out of the state's entries to go on without",
+    )
+    for entries in state["state"].values():
+        del entries["max_exp_avg_sq"]
+    optimizer.load_state_dict(state)
+
+
 @pytest.mark.parametrize(
     "change",
     [

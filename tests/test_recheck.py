@@ -37,6 +37,7 @@ from gaugec.runtime import extent, load
 from gaugec.runtime.certificate import unfolded
 from gaugec.runtime.ranges import LENGTH, LIMIT
 from gaugec.runtime.report import report as in_words
+from gaugec.runtime.roles import Matrices, Role
 from gaugec.runtime.seal import sealed
 from gaugec.tracing.trace import trace
 
@@ -485,6 +486,26 @@ def test_a_damaged_certificate_is_told(tmp_path: Path, source: str, change: dict
     path.write_text(sealed(certificate.restated(source, change)))
     with pytest.raises(reading.NotCompiled, match=re.escape(words)):
         gaugec.recheck(path)
+
+
+def test_roles_are_those_of_the_model(home: Path, tmp_path: Path, source: str) -> None:
+    """They are there by name, and found again in a recheck, which says what differs first."""
+    gauge = load(home / "net.py")
+    assert gauge.roles["up.weight"] == Role("stem", (Matrices(0, (), ((7, 5),), ((5, 1),)),))
+    assert gauge.roles["up.weight"].matrices[0].shape == (1, 7, 5)
+    assert {name: role.role for name, role in gauge.roles.items()} == {
+        "up.weight": "stem", "up.bias": "bias", "down.weight": "head", "down.bias": "bias",
+    }  # fmt: skip
+    stem = {"role": "stem", "matrices": [(0, (), ((5, 1),), ((7, 5),))], "parameters": ["up.weight"]}
+    rest = ROLE | {"parameters": ["up.bias", "down.weight", "down.bias"]}
+    for roles, words in (
+        ([ROLE], "first difference: up.weight: its role is bias in the certificate, stem now"),
+        ([stem, rest], "first difference: up.weight: it holds other matrices now"),
+    ):
+        path = tmp_path / "net.py"
+        path.write_text(sealed(certificate.restated(source, {"roles": roles})))
+        result = again(home, path, *shown(Net()))
+        assert found(result)["sites"] == "differs" and says(result, "sites") == words
 
 
 @pytest.mark.parametrize(

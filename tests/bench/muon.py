@@ -81,7 +81,7 @@ def table(shape: type[handmade.Shape], options: argparse.Namespace) -> None:
         run.step()
     for _ in range(options.rounds):
         for name, run in runs.items():
-            spent = [step.once(run, options.device != "cpu") for _ in range(options.steps)]
+            spent = [step.timed(run.step, options.device != "cpu") for _ in range(options.steps)]
             times[name].append(statistics.fmean(spent))
     base, *_ = runs
     count = sum(p.numel() for p in model.parameters()) / 1e6

@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MethodType
 from typing import Any
 
 from torch import Tensor, nn
@@ -125,7 +126,7 @@ def _settings(rows: Iterable[tuple[str, str, str]], model: nn.Module) -> list[st
         if name == NAMES:
             return lookup(thing, name)
         if name in own:
-            return own[name]
+            return _without_sharding(own[name]) if name.endswith("_hooks") else own[name]
         if (kind, name) not in of_class:
             of_class[kind, name] = lookup(thing, name)
         return of_class[kind, name]
@@ -145,6 +146,15 @@ def _settings(rows: Iterable[tuple[str, str, str]], model: nn.Module) -> list[st
             if new and not alike(was, now):
                 changed.setdefault((was, now), []).append(f"{path}.{attribute}".lstrip("."))
     return [f"{name} was {was}, is {now}" for (was, now), names in changed.items() for name in fold(names)]
+
+
+def _without_sharding(hooks: Mapping[int, Any]) -> dict[int, Any]:
+    """A module's hooks but for those of fully_shard, which gather parameters around a forward and compute nothing."""
+    return {
+        number: hook
+        for number, hook in hooks.items()
+        if not (type(hook) is MethodType and type(hook.__self__).__module__.startswith("torch.distributed.fsdp."))
+    }
 
 
 def _globals(record: Mapping[str, Any], model: nn.Module) -> list[str]:

@@ -65,6 +65,12 @@ def check(pairs: Iterable[tuple[str, Any]], orbit: str, compile: bool) -> None:
                 "parameters are stepped that are sharded by rows, Shard(0), or whole, Replicate(), on a mesh of one "
                 "axis, as fully_shard places them. Place it so, or use DDP"
             )
+        if p.device.type != p.device_mesh.device_type:
+            raise ValueError(
+                f"{name} is on {p.device}, and its mesh is of {p.device_mesh.device_type} devices: what is gathered of "
+                "it would go through other memory. Keep parameters on the mesh, without an offload policy, and make "
+                "the optimizer when they are there"
+            )
     if divided and orbit != "pinned":
         raise ValueError(
             f"orbit={orbit!r} projects steps of whole parameters, and {listed(list(divided))} are DTensors, of which "
@@ -100,10 +106,11 @@ def own(x: Any) -> Tensor:
 
 
 def placed(x: Any, p: Any) -> Tensor:
-    """The rows of a DTensor that its process has of p, wherever they are now; the same for all that is like p."""
-    if is_distributed(x) and is_distributed(p) and x.placements != p.placements:
-        x = x.redistribute(placements=p.placements)
-    return own(x)
+    """What this process has of x once it is placed as p is; a plain tensor as it is."""
+    if not is_distributed(x):
+        out: Tensor = x
+        return out
+    return own(x if x.placements == p.placements else x.redistribute(placements=p.placements))
 
 
 def whole(params: Sequence[Tensor]) -> list[Tensor]:

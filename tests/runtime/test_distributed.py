@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
     set_state_dict,
 )
-from torch.distributed.tensor import DTensor, Placement, Replicate, Shard, distribute_tensor, init_device_mesh
+from torch.distributed.tensor import DTensor, Partial, Placement, Replicate, Shard, distribute_tensor, init_device_mesh
 
 from gaugec.runtime import DDCAdamW, Gauge
 from runtime import handmade
@@ -98,9 +98,9 @@ def ends(folder: Path, name: str) -> list[dict[str, Any]]:
 
 
 def gap(one: dict[str, Tensor], two: dict[str, Tensor]) -> float:
-    """The largest difference over the largest entry, of the worst tensor."""
+    """The norm of the difference over the norm, of the worst tensor."""
     assert one.keys() == two.keys()
-    return max(float((x - two[name]).abs().max() / x.abs().max()) for name, x in one.items())
+    return max(float((x - two[name]).norm() / x.norm()) for name, x in one.items())
 
 
 @pytest.mark.slow
@@ -112,11 +112,11 @@ def test_two_processes_take_the_steps_of_one(folder: Path, kind: str) -> None:
     assert first["messages"] == second["messages"] and first["norms"] == second["norms"]
     for part in ("params", "state"):
         assert all(torch.equal(x, second[part][name]) for name, x in first[part].items())
-    exact = kind in ("mixed", "ddp")  # float64
-    assert gap(alone["params"], first["params"]) <= (1e-13 if exact else 1e-6)
-    assert gap(alone["state"], first["state"]) <= (1e-12 if exact else 5e-6)
-    assert first["norms"] == pytest.approx(alone["norms"], rel=1e-13 if exact else 1e-6)
-    assert max(alone["norms"]) > 0.5 > min(alone["norms"]) or not exact  # clipped, and not
+    single = kind in ("adamw", "sgd", "muon")  # float32: by itself as far from float64
+    assert gap(alone["params"], first["params"]) <= (1e-6 if single else 1e-13)
+    assert gap(alone["state"], first["state"]) <= (5e-6 if single else 1e-12)
+    assert first["norms"] == pytest.approx(alone["norms"], rel=1e-6 if single else 1e-12)
+    assert max(alone["norms"]) > 0.5 or kind in ("mixed", "ddp")  # they were clipped
 
 
 @pytest.mark.slow
@@ -124,11 +124,10 @@ def test_messages_of_a_step_in_shards(folder: Path) -> None:
     """None; one all-reduce where heads are cut; one all-gather a lot of matrices, or a batch of places in a pin."""
     gathers, lots = {"adamw": 3, "sgd": 3, "muon": 3, "aligned": 3, "mixed": 1}, 4
     for kind, places in gathers.items():
-        messages = ends(folder, kind)[0]["messages"][1:]  # the first takes frames
-        each = {"allreduce": 1} if kind == "adamw" else {}
-        for number, found in enumerate(messages, 1):
-            gathered = (lots if kind == "muon" else 0) + (places if number % EVERY == 0 else 0)
-            assert found == {**({"allgather_base": gathered} if gathered else {}), **each, "clipping": 1}
+        step = {"clipping": 1, **({"allreduce": 1} if kind == "adamw" else {})}
+        step |= {"allgather_base": lots} if kind == "muon" else {}
+        pin = {**step, "allgather_base": step.get("allgather_base", 0) + places}
+        assert ends(folder, kind)[0]["messages"] == {1: step, 2: step, EVERY: pin}
 
 
 @pytest.mark.slow
@@ -142,8 +141,8 @@ def test_shards_are_resumed_on_two_processes_and_on_one(folder: Path, kind: str)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "torch.distributed is disabled")  # it says that one process loads
         alone = Run(kind).resume(str(folder / kind)).train(range(SAVED, STEPS)).end()
-    assert gap(before["params"], alone["params"]) <= 1e-6
-    assert gap(before["state"], alone["state"]) <= 5e-6
+    assert gap(before["params"], alone["params"]) <= (1e-13 if kind == "aligned" else 1e-6)
+    assert gap(before["state"], alone["state"]) <= (1e-12 if kind == "aligned" else 5e-6)
 
 
 # --- one process
@@ -190,36 +189,45 @@ def whole(p: Tensor) -> Tensor:
 
 
 def slopes(model: nn.Module, number: int) -> None:
-    """Gradients at the values, placed as the parameters are."""
+    """Gradients at the values, placed as the parameters are; of whole ones as sums that are still to be taken."""
     params = dict(model.named_parameters())
     values = {name: whole(p).detach().requires_grad_() for name, p in params.items()}
     torch.func.functional_call(model, values, (handmade.tokens(number),)).backward()
     for name, x in values.items():
         p = params[name]
-        p.grad = distribute_tensor(x.grad, p.device_mesh, p.placements) if isinstance(p, DTensor) else x.grad
+        p.grad = x.grad
+        if isinstance(p, DTensor):
+            places = [Partial() if each.is_replicate() else each for each in p.placements]
+            p.grad = DTensor.from_local(x.grad, p.device_mesh, places)
 
 
-REFUSED = {
+REFUSED: dict[str, tuple[Callable[[Tensor], Tensor], dict[str, Any], str]] = {
     "columns": (
-        (Shard(1),),
+        lambda p: placed(p, Shard(1)),
         {},
         "layers.0.q.weight is placed by S(1) on a mesh of (1,): parameters are stepped that are sharded by rows, "
         "Shard(0), or whole, Replicate(), on a mesh of one axis, as fully_shard places them. Place it so, or use DDP",
     ),
     "two axes": (
-        (Replicate(), Shard(0)),
+        lambda p: placed(p, Replicate(), Shard(0)),
         {},
         "layers.0.q.weight is placed by R, S(0) on a mesh of (1, 1): parameters are stepped that are sharded by rows, "
         "Shard(0), or whole, Replicate(), on a mesh of one axis, as fully_shard places them. Place it so, or use DDP",
     ),
+    "offloaded": (
+        lambda p: DTensor.from_local(p.detach().to("meta"), init_device_mesh("cpu", (1,)), [Shard(0)]),
+        {},
+        "layers.0.q.weight is on meta, and its mesh is of cpu devices: what is gathered of it would go through other "
+        "memory. Keep parameters on the mesh, without an offload policy, and make the optimizer when they are there",
+    ),
     "horizontal": (
-        (Shard(0),),
+        lambda p: placed(p, Shard(0)),
         {"orbit": "horizontal"},
         "orbit='horizontal' projects steps of whole parameters, and layers.0.q.weight are DTensors, of which a process "
         "has a part. Use orbit='pinned', or DDP",
     ),
     "compiled": (
-        (Shard(0),),
+        lambda p: placed(p, Shard(0)),
         {"compile": True},
         "compile=True fuses steps of whole parameters, and layers.0.q.weight are DTensors, of which a process has a "
         "part. Use compile=False, or DDP",
@@ -230,9 +238,7 @@ REFUSED = {
 @pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_no_step_is_written_for_is_refused(compiled: Gauge, case: str) -> None:
-    placements, settings, message = REFUSED[case]
-    pairs = [
-        (name, placed(p, *placements) if name == "layers.0.q.weight" else p) for name, p in llama().named_parameters()
-    ]
+    place, settings, message = REFUSED[case]
+    pairs = [(name, place(p) if name == "layers.0.q.weight" else p) for name, p in llama().named_parameters()]
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         DDCAdamW(pairs, compiled, **settings)

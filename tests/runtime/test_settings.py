@@ -15,7 +15,9 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.fsdp import fully_shard
 from torch.nn import functional as F
 from unit_scale import unit_scale
 
@@ -242,6 +244,24 @@ def test_wrappers_are_seen_through(gauges: tuple[Any, Any]) -> None:
     assert gauges[1].holds(inside), str(gauges[1].holds(inside))
     model.aux_weight = 0.1
     assert list(gauges[1].holds(Wrapper(model))) == ["aux_weight was 0.0, is 0.1"]
+
+
+def test_a_sharded_model_is_the_one_that_was_compiled(gauges: tuple[Any, Any], tmp_path: Path) -> None:
+    """The hooks by which fully_shard gathers its parameters do not count; those beside them do."""
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        model = Net()
+        fully_shard(model.up)
+        fully_shard(model)
+        model(inputs()).sum().backward()
+        optimizer = DDCAdamW(model, gauges[1])
+        optimizer.step()
+        assert gauges[1].holds(model, inputs())
+        model.up.register_forward_hook(replaced_cell)
+        hook = f"{replaced_cell.__module__.partition('.')[0]}:replaced_cell"
+        assert list(gauges[1].holds(model)) == [f"up._forward_hooks was {{}}, is [{hook}]"]
+    finally:
+        dist.destroy_process_group()
 
 
 def test_an_optimizer_takes_a_model_that_is_still_in_eval_mode(gauges: tuple[Any, Any]) -> None:

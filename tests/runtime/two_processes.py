@@ -26,20 +26,21 @@ from runtime import handmade
 KINDS = ("adamw", "sgd", "muon", "aligned", "mixed", "ddp")
 RESUMED = ("adamw", "muon", "aligned")
 STEPS, EVERY, SAVED = 20, 7, 9  # two pins; saved between them
+WATCHED = (1, 2, EVERY)  # steps of which messages are counted, which takes longer than they do
 
 
 class Three(handmade.Shape):
-    """Three heads, so that one of queries, keys and values is cut in two."""
+    """Three heads, so that one of queries, keys and values is cut in two; one unit: one process has nothing of it."""
 
-    units, heads, kv = 13, 3, 3
+    units, heads, kv = 1, 3, 3
 
 
 class Run:
     """A model, its optimizer and its batches, of which each of two processes takes a half, and one both halves.
 
-    kind: "adamw", "sgd" and "muon" of a Llama in shards that cut a head, in float32; "aligned": of one whose heads are
-    whole; "mixed" of an MLP in float64 that is sharded in part, "ddp" of one that is not.
-    rank: None of one process.  norms: of the gradients; messages: collectives of every step, by name.
+    kind: "adamw", "sgd" and "muon" of a Llama in shards that cut a head, in float32; in float64 "aligned": of one whose
+    heads are whole, "mixed" of an MLP that is sharded in part, "ddp" of one that is not.
+    rank: None of one process.  norms: of the gradients; messages: collectives of steps, by name.
     """
 
     def __init__(self, kind: str, rank: int | None = None) -> None:
@@ -55,15 +56,15 @@ class Run:
             settings |= {"adamw_lr": 1e-2, "ns_dtype": torch.float32}
         self.optimizer: GaugeOptimizer = form(self.wrapped.named_parameters(), gauge, **settings)
         self.norms: list[float] = []
-        self.messages: list[dict[str, int]] = []
+        self.messages: dict[int, dict[str, int]] = {}
 
     def _made(self) -> tuple[nn.Module, Any]:
         if self.kind in ("mixed", "ddp"):
             model: nn.Module = handmade.MLP().double()
             return model, handmade.compiled(model, handmade.mlp_sites())
-        size = handmade.Shape if self.kind == "aligned" else Three
-        plus = float(self.kind == "sgd")
-        model = handmade.Llama(size, plus)
+        aligned, plus = self.kind == "aligned", float(self.kind == "sgd")
+        size = handmade.Shape if aligned else Three
+        model = handmade.Llama(size, plus).to(torch.float64 if aligned else torch.float32)
         return model, handmade.with_roles(model, handmade.compiled(model, handmade.llama_sites(size, plus)))
 
     def _divide(self) -> None:
@@ -98,17 +99,15 @@ class Run:
         """Steps of some numbers, clipped."""
         for number in steps:
             self._slopes(number)
-            with self._watched() as clipping:
+            counted = self.rank is not None and self.kind != "ddp" and number in WATCHED
+            with CommDebugMode() if counted else nullcontext() as clipping:
                 self.norms.append(float(self.optimizer.clip_grad_norm_(0.5)))
-            with self._watched() as stepping:
+            with CommDebugMode() if counted else nullcontext() as stepping:
                 self.optimizer.step()
-            if stepping is not None:
+            if stepping is not None and clipping is not None:
                 counts = {str(name).split(".")[-1].strip("_"): n for name, n in stepping.get_comm_counts().items()}
-                self.messages.append({**counts, "clipping": clipping.get_total_counts()})
+                self.messages[number] = {**counts, "clipping": clipping.get_total_counts()}
         return self
-
-    def _watched(self) -> Any:
-        return nullcontext() if self.rank is None or self.kind == "ddp" else CommDebugMode()
 
     def end(self) -> dict[str, Any]:
         """Parameters and state, gathered; norms; messages of every step."""

@@ -3,9 +3,8 @@
     python tests/bench/muon.py [--sizes small big] [--rounds N] [--steps N] [--device cuda]
 
 torch's Muon has the hidden matrices, its AdamW the others; DDCMuon decides by itself. "whole": every parameter as one
-matrix, as torch takes it; else heads are matrices of their own, which is less work. No model is run: the
-parameters are those of `step`. All run side by side in one process; a row has the median of the rounds, and the least and the
-most.
+matrix, as torch takes it; else heads are matrices of their own, which is less work. No model is run: the parameters are
+those of `step`. All run side by side in one process; a row has the median of the rounds, and the least and the most.
 """
 
 from __future__ import annotations

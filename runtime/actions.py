@@ -1,6 +1,6 @@
 """How elements and generators of a group act on slices of parameters, and the transposes of that.
 
-Sums that a step needs are added up piece by piece, in place; see `layout` for slices.  Not here: any gauge.
+See `layout` for slices.  Not here: any gauge.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gaugec.runtime import solvers
-from gaugec.runtime.layout import Axes, Slice, Tensors, Values, cut, fold, plane, planes, product, rows, spread, window
+from gaugec.runtime.layout import Axes, Slice, Tensors, cut, fold, plane, planes, product, rows, spread
 
 
 def rotate(values: Mapping[str, Tensor], part: Slice, element: Tensor) -> None:
@@ -26,47 +26,39 @@ def add_rotation(
     values: Mapping[str, Tensor], point: Mapping[str, Tensor], part: Slice, generator: Tensor, alpha: float
 ) -> None:
     """Add alpha * generator @ (the slice of point) to the slice of values, in place."""
-    here = window(values, part)
-    if here is None:
-        return
-    x, out = rows(point, here.part).flatten(0, 1), cut(values, here.part)
-    matrices = here.matrices(generator.to(x.dtype))
+    x, out, matrices = rows(point, part), cut(values, part), generator.to(point[part.slot].dtype)
     try:
         flat = None if _fusing else out.view(x.shape)
     except RuntimeError:  # the strides of copies or rest do not merge
         flat = None
-    if flat is not None:
-        flat.baddbmm_(matrices, x, alpha=alpha)
-    else:
+    if flat is None:
         out.add_((matrices @ x).reshape(out.shape), alpha=alpha)
+        return
+    for place, matrix, column in zip(flat, matrices, x):
+        place.baddbmm_(matrix, column, alpha=alpha)
 
 
 def add_scaled(
     values: Mapping[str, Tensor], point: Mapping[str, Tensor], part: Slice, coefficient: Tensor, alpha: float
 ) -> None:
     """Add alpha * coefficient * (the slice of point) to the slice of values, in place."""
-    here = window(values, part)
-    if here is not None:
-        x = cut(point, here.part)
-        cut(values, here.part).addcmul_(x, here.spread(coefficient.to(x.dtype)), value=alpha)
+    x = cut(point, part)
+    cut(values, part).addcmul_(x, spread(coefficient.to(x.dtype), part), value=alpha)
 
 
 def add_constant(values: Mapping[str, Tensor], part: Slice, coefficient: Tensor, alpha: float) -> None:
     """Add alpha * coefficient, constant along the rest, to the slice of values, in place."""
-    here = window(values, part)
-    if here is not None:
-        x = cut(values, here.part)
-        x.add_(here.spread(coefficient.to(x.dtype)), alpha=alpha)
+    x = cut(values, part)
+    x.add_(spread(coefficient.to(x.dtype), part), alpha=alpha)
 
 
-def products(
-    left: Mapping[str, Tensor], right: Mapping[str, Tensor], slots: Sequence[str], out: Mapping[str, Tensor] | None
-) -> Values:
+def products(left: Tensors, right: Tensors, slots: Sequence[str], out: Tensors | None = None) -> Tensors:
     """Products of the tensors of some slots, in `out` where it is given."""
-    span = left.span if isinstance(left, Values) else None
     if out is None:
-        return Values({slot: left[slot] * right[slot] for slot in slots if slot in left}, span)
-    return Values({slot: torch.mul(left[slot], right[slot], out=out[slot]) for slot in slots if slot in left}, span)
+        return {slot: left[slot] * right[slot] for slot in slots}
+    for slot in slots:
+        torch.mul(left[slot], right[slot], out=out[slot])
+    return out
 
 
 _fusing = False
@@ -85,19 +77,9 @@ def fusing() -> Iterator[None]:
 
 def _sum(values: Mapping[str, Tensor], part: Slice) -> Tensor:
     """Sum over everything but copies and group: [batch, *copies, *group]."""
-    outer = _outer(part)
-    if outer is None:
-        x = cut(values, part)
-        inner = len(part.pair) + len(part.rest)
-        return x.sum(tuple(range(x.dim() - inner, x.dim()))) if inner else x
-    run, count = outer
-    x = values[part.slot].flatten(1)[:, part.offset : part.offset + run].view(values[part.slot].shape[0], count, -1)
-    sizes = (x.shape[0], *[n for n, _ in part.copies + part.group])
-    if _fusing:  # blocks of rows that stay in a cache while the compiler's loops go through their columns
-        block = max(n for n in range(1, 65) if count % n == 0)
-        return x.view(x.shape[0], -1, block, x.shape[2]).sum(2).sum(1).view(sizes)
-    ones = torch.ones(x.shape[0], 1, count, dtype=x.dtype, device=x.device)
-    return (ones @ x).view(sizes)
+    x = cut(values, part)
+    inner = len(part.pair) + len(part.rest)
+    return x.sum(tuple(range(x.dim() - inner, x.dim()))) if inner else x
 
 
 def total(values: Mapping[str, Tensor], part: Slice) -> Tensor:
@@ -105,87 +87,14 @@ def total(values: Mapping[str, Tensor], part: Slice) -> Tensor:
     return _sum(values, part).reshape(values[part.slot].shape[0], product(part.copies), product(part.group)).double()
 
 
-def add_total(out: Tensor, values: Mapping[str, Tensor], part: Slice, weight: float) -> None:
-    """Add weight times `total` to a coefficient, in place."""
-    here = window(values, part)
-    if here is not None:
-        here.narrow(out).add_(_sum(values, here.part), alpha=weight)
+def block(values: Tensors, slot: str, offset: int, kept: Axes, summed: Axes) -> Tensor:
+    """A cross block of the Gram matrix, a field summed over some axes: [batch, *kept]; a view where none is summed."""
+    return _sum(values, Slice(slot, offset, kept, (), (), summed))
 
 
-def add_moment(
-    out: Tensor, left: Mapping[str, Tensor], right: Mapping[str, Tensor], part: Slice, weight: float
-) -> None:
-    """Add weight times `moment` to matrices [batch, copies, group, group], in place."""
-    here = window(left, part)
-    if here is not None:
-        x, y = rows(left, here.part).flatten(0, 1), rows(right, here.part).flatten(0, 1)
-        here.matrices(out).baddbmm_(x, y.mT, alpha=weight)
-
-
-def add_torque(
-    out: Tensor,
-    values: Mapping[str, Tensor],
-    point: Mapping[str, Tensor],
-    part: Slice,
-    room: Mapping[str, Tensor] | None = None,
-) -> None:
-    """Add `torque` to a coefficient, in place; what `room` holds may be written over."""
-    here = window(values, part)
-    if here is None:
-        return
-    first, second = planes(point, here.part)
-    left, right = planes(values, here.part)
-    products = right * first if room is None else torch.mul(right, first, out=planes(room, here.part)[0])
-    products.addcmul_(left, second, value=-1.0)
-    x = here.narrow(out)
-    x.add_(fold(products, plane(here.part), None).view(x.shape))
-
-
-def add_block(out: Tensor, values: Mapping[str, Tensor], slot: str, offset: int, kept: Axes, summed: Axes) -> None:
-    """Add a cross block of the Gram matrix, summed over some axes of a field, to out [batch, *kept], in place.
-
-    Where nothing is summed the field is copied: `room_for` gives memory for either.
-    """
-    here = window(values, Slice(slot, offset, kept, (), (), summed))
-    if here is None:
-        return
-    if summed:
-        here.narrow(out).add_(_sum(values, here.part))
-    else:
-        here.narrow(out).copy_(cut(values, here.part))
-
-
-def zeros(point: Mapping[str, Tensor], kind: str, copies: int, size: int) -> Tensor:
-    """Room to add up a coefficient of a gauge; float64, or for rotations in the dtype of point."""
-    like = next(iter(point.values()))
-    x = coefficient(kind, copies, size, like.shape[0], like.device)
-    return x.to(like.dtype) if kind.startswith("rotate") else x
-
-
-def room_for(point: Mapping[str, Tensor], batch: int, kept: Axes) -> Tensor:
-    """Zeros [batch, *kept] in the dtype of point; strides fall in the order of the field's."""
-    like = next(iter(point.values()))
-    order = sorted(range(len(kept)), key=lambda i: -kept[i][1])
-    x = torch.zeros(batch, *[kept[i][0] for i in order], dtype=like.dtype, device=like.device)
-    return x.permute(0, *[order.index(i) + 1 for i in range(len(kept))])
-
-
-def add_size(out: Tensor, values: Mapping[str, Tensor], sample: int = 1 << 14) -> None:
-    """Add squares of a part of every tensor to out [batch]: no more than the square of the norm, and quick."""
-    for x in values.values():
-        out.add_(x.flatten(1)[:, :sample].square().sum(1))
-
-
-def _outer(part: Slice) -> tuple[int, int] | None:
-    """Length of the run and of what is summed, where that comes first in memory: a product with ones is faster then."""
-    if part.dense is None or not part.rest or part.pair:
-        return None
-    run, _, order = part.dense
-    kept = len(part.copies) + len(part.group)
-    summed = len(order) - 1 - kept
-    if order[1 : kept + 1] != tuple(range(summed + 1, summed + kept + 1)):
-        return None
-    return run, product(part.rest)
+def least_size(values: Tensors, sample: int = 1 << 14) -> Tensor:
+    """Squares of a part of every tensor, added up: [batch] in float64, no more than the square of the norm, and quick."""
+    return torch.stack([x.flatten(1)[:, :sample].square().sum(1).double() for x in values.values()]).sum(0)
 
 
 def stretch(values: Mapping[str, Tensor], part: Slice, scale: Tensor) -> None:
@@ -220,21 +129,21 @@ def add_turn(
     values: Mapping[str, Tensor], point: Mapping[str, Tensor], part: Slice, angle: Tensor, alpha: float
 ) -> None:
     """Add alpha times the tangent of `turn` at point to the slice of values, in place."""
-    here = window(values, part)
-    if here is None:
-        return
-    first, second = planes(point, here.part)
-    angle = spread(here.narrow(angle).to(first.dtype), plane(here.part))
-    out_first, out_second = planes(values, here.part)
+    first, second = planes(point, part)
+    angle = spread(angle.to(first.dtype), plane(part))
+    out_first, out_second = planes(values, part)
     out_first.addcmul_(second, angle, value=-alpha)
     out_second.addcmul_(first, angle, value=alpha)
 
 
-def torque(values: Mapping[str, Tensor], point: Mapping[str, Tensor], part: Slice) -> Tensor:
-    """The transpose of `add_turn`: [batch, copies, planes] in float64."""
+def torque(
+    values: Mapping[str, Tensor], point: Mapping[str, Tensor], part: Slice, room: Mapping[str, Tensor] | None = None
+) -> Tensor:
+    """The transpose of `add_turn`: [batch, copies, planes] in float64; what `room` holds may be written over."""
     first, second = planes(point, part)
     left, right = planes(values, part)
-    return fold(right * first, plane(part)) - fold(left * second, plane(part))
+    products = torch.mul(right, first, out=None if room is None else planes(room, part)[0])
+    return fold(products.addcmul_(left, second, value=-1.0), plane(part))
 
 
 def overlap(values: Mapping[str, Tensor], point: Mapping[str, Tensor], part: Slice) -> Tensor:
@@ -243,8 +152,8 @@ def overlap(values: Mapping[str, Tensor], point: Mapping[str, Tensor], part: Sli
 
 
 def moment(values: Mapping[str, Tensor], point: Mapping[str, Tensor], part: Slice) -> Tensor:
-    """values point^T over the rest: [batch, copies, group, group] in float64."""
-    return (rows(values, part) @ rows(point, part).mT).double()
+    """values point^T over the rest: [batch, copies, group, group]; place by place, whose strides seldom merge."""
+    return torch.stack([x @ y.mT for x, y in zip(rows(values, part), rows(point, part))])
 
 
 def tangents(

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gaugec.runtime.batch import Batch, stepped
 from gaugec.runtime.frames import Frame
-from gaugec.runtime.layout import Tensors, contiguous, cut, spread
+from gaugec.runtime.layout import Slice, Tensors, contiguous, cut, spread
 from gaugec.runtime.shards import shard
 
 
@@ -53,22 +53,50 @@ def charts(batch: Batch, frame: Frame, homes: Mapping[str, Tensor]) -> dict[str,
         x = torch.empty(len(params), *params[0].shape, dtype=stepped(params[0].dtype), device=params[0].device)
         factors: list[Tensor] = []
         for part, gauge, power in batch.component.pull_powers.get(slot, ()):
-            factor = torch.ones_like(x)
-            cut({slot: factor}, part).mul_(spread(frame.powers[gauge][power], part))
-            factor = _reduced(factor)
+            factor = _factor(frame.powers[gauge][power], part, x)
             same = [i for i, each in enumerate(factors) if each.shape == factor.shape]
             if same:
                 factors[same[0]] = factors[same[0]] * factor
             elif not _one(factor):
                 factors.append(factor)
-        centre = torch.full_like(x, -batch.component.offsets.get(slot, 0.0))
-        for gauge, home in homes.items():
-            for row, part in batch.component.by_name[gauge].parts:
-                if row.slot == slot:
-                    cut({slot: centre}, part).add_(spread(home.to(centre.dtype), part), alpha=row.power)
-        centre = _reduced(centre)
-        out[slot] = Chart(tuple(factors), centre if bool(centre.any()) else None)
+        centre = _centre(batch, slot, homes, x)
+        out[slot] = Chart(tuple(factors), centre if centre is not None and bool(centre.any()) else None)
     return out
+
+
+def _centre(batch: Batch, slot: str, homes: Mapping[str, Tensor], x: Tensor) -> Tensor | None:
+    offset, actions = batch.component.offsets.get(slot, 0.0), batch.component.by_name
+    rows = [(home, *each) for gauge, home in homes.items() for each in actions[gauge].parts if each[0].slot == slot]
+    if not offset and not rows:
+        return None
+    centre = torch.full_like(x, -offset)
+    for home, row, part in rows:
+        cut({slot: centre}, part).add_(spread(home.to(x.dtype), part), alpha=row.power)
+    return _reduced(centre)
+
+
+def _factor(scale: Tensor, part: Slice, x: Tensor) -> Tensor:
+    """What the slice of a tensor like x is multiplied by, and all else by one."""
+    if part.dense is not None and part.dense[0] == x[0].numel():
+        _, sizes, order = part.dense
+        digits = spread(scale, part).permute([order.index(i) for i in range(len(order))])  # in the order of the memory
+        axes, i = list[int](), 0
+        for size in x.shape[1:]:
+            first, whole = i, 1
+            while whole < size:
+                whole, i = whole * sizes[i], i + 1
+            if whole != size:
+                break
+            if any(n > 1 for n in digits.shape[1 + first : 1 + i]):
+                digits = digits.expand(*digits.shape[: 1 + first], *sizes[first:i], *digits.shape[1 + i :])
+                axes.append(size)
+            else:
+                axes.append(1)
+        else:
+            return digits.reshape(x.shape[0], *axes)
+    factor = torch.ones_like(x)
+    cut({part.slot: factor}, part).mul_(spread(scale, part))
+    return _reduced(factor)
 
 
 def joined(parts: Sequence[Chart]) -> Chart | None:

@@ -6,7 +6,7 @@ pools, where a step may cut, and the cross blocks of the Gram matrix; and it def
     fix(point)           solve for the scales, in the order in which they depend on one another
     coefficients(gram)   solve for the vertical part of a step
 
-Every tensor has a batch axis in front; `Values` may hold some slots, or some rows of a slot, only.
+Every tensor has a batch axis in front.
 
 Not here: any gauge; how a step is chosen.
 """
@@ -126,10 +126,8 @@ class Gram:
     def __init__(self, component: Component, measured: Tensors, point: Tensors, off: frozenset[str]) -> None:
         self.component, self.measured, self.point, self.off = component, measured, point, off
         self.tolerance = solvers.tolerance(point)
-        coupled = component.coupled
-        self.right = {
-            name: gauge.right(measured[f"right {name}"], name in coupled) for name, gauge in component.by_name.items()
-        }
+        rights = {name: measured[f"right {name}"] for name in component.by_name}
+        self.right = {name: x.double() if name in component.coupled else x for name, x in rights.items()}
 
     def divide(self, gauge: str) -> Tensor:
         """Of a gauge whose tangents are orthogonal to one another and to all others: <step, X> / <X, X>."""
@@ -202,7 +200,6 @@ class Component:
     covered: ClassVar[frozenset[str]]
     pooled: ClassVar[tuple[str, ...]]
     coupled: ClassVar[frozenset[str]]
-    kept: ClassVar[tuple[str, ...]]
     scaled: ClassVar[tuple[str, ...]]
     squared: ClassVar[tuple[str, ...]]
 
@@ -227,7 +224,6 @@ class Component:
         cls.coupled = frozenset(
             cls.by_name if cls.whole else (name for cross in cls.couplings for name in cross.gauges)
         )
-        cls.kept = tuple(f"cross {i}" for i, cross in enumerate(cls.couplings) if not cross.summed)
         cls.scaled = _in_order(cls.shapes, framed)
         cls.squared = _in_order(cls.shapes, [gauge for gauge in cls.gauges if gauge.diagonal])
 
@@ -338,8 +334,8 @@ class Component:
 
     def covertical(self, update: Tensors, point: Tensors) -> Tensors:
         """The transpose of `vertical`: inner products of an update with every tangent vector."""
-        products = actions.products(update, point, self.scaled, None)
-        return {gauge.name: gauge.covertical(update, point, products) for gauge in self.gauges}
+        products = actions.products(update, point, self.scaled)
+        return {gauge.name: gauge.covertical(update, point, products).double() for gauge in self.gauges}
 
     def tangents(self, params: Tensors) -> Tensors:
         """Every tangent vector of the orbit at the parameters: slot -> [number, batch, *shape]."""
@@ -347,53 +343,39 @@ class Component:
 
     # --- the vertical part of a step
 
-    def blank(self, point: Tensors) -> Tensors:
-        """Room for what `measure` adds up, zeros."""
-        first = next(iter(point.values()))
-        out: Tensors = {}
-        for gauge in self.gauges:
-            out[f"right {gauge.name}"] = gauge.zeros(point)
-            if gauge.measured:
-                out[f"gram {gauge.name}"] = gauge.zeros(point)
-        for i, cross in enumerate(self.couplings):
-            out[f"cross {i}"] = actions.room_for(point, first.shape[0], cross.kept)
-        if self.coupled:
-            out["size"] = torch.zeros(first.shape[0], dtype=torch.float64, device=first.device)
-        return out
+    def measure(self, update: Tensors, point: Tensors, room: Tensors | None = None) -> Tensors:
+        """The joint normal equations of an update: inner products of it, and of the tangents, with the tangents.
 
-    def measure(self, update: Tensors, point: Tensors, out: Tensors, room: Tensors | None = None) -> None:
-        """Add what these slots and rows contribute to the joint normal equations, in `out`.
-
-        They are made of products of the update and of the tangents with the tangents.  room: tensors like the update's.
+        room: tensors like the update's to work in; the equations hold until it is used again.
         """
         products = actions.products(update, point, self.scaled, room)
+        out: Tensors = {}
         for gauge in sorted(self.gauges, key=lambda gauge: not gauge.framed):  # then the room that they need is free
-            gauge.add_right(out[f"right {gauge.name}"], update, point, products, room)
+            out[f"right {gauge.name}"] = gauge.covertical(update, point, products, room)
         squares = actions.products(point, point, self.squared, room)
         for gauge in self.gauges:
             if gauge.measured:
-                gauge.add_gram(out[f"gram {gauge.name}"], point, squares)
+                out[f"gram {gauge.name}"] = gauge.gram(point, squares)
         for i, cross in enumerate(self.couplings):
             field = squares if cross.squares else point
-            actions.add_block(out[f"cross {i}"], field, cross.slot, cross.offset, cross.kept, cross.summed)
+            out[f"cross {i}"] = actions.block(field, cross.slot, cross.offset, cross.kept, cross.summed)
         if self.coupled:
-            actions.add_size(out["size"], update)
+            out["size"] = actions.least_size(update)
+        return out
 
     def solve(self, measured: Tensors, point: Tensors, off: frozenset[str]) -> Tensors:
-        """The coefficients of the vertical part, of all gauges jointly; 0 of those that are off."""
-        gram = Gram(self, measured, point, off)
-        return solvers.without(self.coefficients(gram), off, gram.right)
+        """The coefficients of the vertical part, of all gauges jointly, in the dtype of point; 0 of those that are off.
 
-    def project(self, update: Tensors, point: Tensors, frame: Frame, a: Tensors | None = None) -> Tensors:
-        """Remove the vertical part of an update at the canonical point, in place.
-
-        a: the coefficients of the vertical part, where they are known: then any slots and rows will do.
+        A NaN in a step reaches many, and must not reach all tensors through them.
         """
-        if a is None:
-            measured = self.blank(point)
-            self.measure(update, point, measured)
-            a = self.solve(measured, point, frame.off)
-        return self.lift(update, point, a, -1.0)
+        gram = Gram(self, measured, point, off)
+        found = solvers.without(self.coefficients(gram), off, gram.right)
+        dtype = next(iter(point.values())).dtype
+        return {name: x.to(dtype).nan_to_num(0.0, 0.0, 0.0) for name, x in found.items()}
+
+    def project(self, update: Tensors, point: Tensors, off: frozenset[str], room: Tensors | None = None) -> Tensors:
+        """Remove the vertical part of an update at the canonical point, in place; room: as `measure` has it."""
+        return self.lift(update, point, self.solve(self.measure(update, point, room), point, off), -1.0)
 
     # --- elements
 

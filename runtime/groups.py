@@ -99,10 +99,6 @@ class Action:
         """Rows with their slices."""
         return tuple(zip(self.rows, self.slices))
 
-    def zeros(self, point: Mapping[str, Tensor]) -> Tensor:
-        """A coefficient of zeros in which sums are added up."""
-        return actions.zeros(point, self.kind, self.copies, self.size)
-
     def act(self, point: Tensors, element: Tensor) -> None:
         """Move the slices by an element, in place."""
         raise NotImplementedError
@@ -111,16 +107,12 @@ class Action:
         """Add alpha times the tangent vector at point that the coefficient names, in place."""
         raise NotImplementedError
 
-    def covertical(self, update: Tensors, point: Tensors, products: Tensors) -> Tensor:
-        """The transpose of `lift`."""
+    def covertical(self, update: Tensors, point: Tensors, products: Tensors, room: Tensors | None = None) -> Tensor:
+        """The transpose of `lift`; products: of update and point, room: tensors like those, to be written over."""
         raise NotImplementedError
 
-    def add_right(self, out: Tensor, update: Tensors, point: Tensors, products: Tensors, room: Tensors | None) -> None:
-        """Add inner products of an update with the tangents; of matrices, before their skew part is taken."""
-        raise NotImplementedError
-
-    def add_gram(self, out: Tensor, point: Tensors, squares: Tensors) -> None:
-        """Add inner products of the tangents with one another: a diagonal, or what `sylvester` asks for."""
+    def gram(self, point: Tensors, squares: Tensors) -> Tensor:
+        """Inner products of the tangents with one another: a diagonal, or what `sylvester` asks for."""
         raise NotImplementedError
 
     def nearest(self, target: Tensors, point: Tensors, parts: Sequence[Slice] | None = None) -> Tensor:
@@ -133,10 +125,6 @@ class Action:
     def sharpened(self, target: Tensors, point: Tensors, element: Tensor) -> Tensor:
         """What `nearest` gave, of all slices, to the last digits."""
         return element
-
-    def right(self, measured: Tensor, coupled: bool) -> Tensor:
-        """The right hand side from what `add_right` has added up; in float64 where gauges are solved for jointly."""
-        return measured
 
     def solve(self, right: Tensor, gram: Tensor | None, tolerance: float) -> Tensor:
         """The coefficient from its right hand side where no other gauge meets this one in the Gram matrix."""
@@ -176,10 +164,9 @@ class _Diagonal(Action):
         inverse = solvers.inverse(gram)
         return (lambda x: x * gram), (lambda x: x * inverse)
 
-    def add_gram(self, out: Tensor, point: Tensors, squares: Tensors) -> None:
+    def gram(self, point: Tensors, squares: Tensors) -> Tensor:
         """<X, X> of every entry."""
-        for row, part in self.parts:
-            actions.add_total(out, squares, part, row.square)
+        return _signed([(row.square, actions.total(squares, part)) for row, part in self.parts])
 
 
 class Positive(_Diagonal):
@@ -198,14 +185,9 @@ class Positive(_Diagonal):
         for row, part in self.parts:
             actions.add_scaled(values, point, part, a, row.power * alpha)
 
-    def covertical(self, update: Tensors, point: Tensors, products: Tensors) -> Tensor:
+    def covertical(self, update: Tensors, point: Tensors, products: Tensors, room: Tensors | None = None) -> Tensor:
         """The sum over rows of power <update, X>."""
         return _signed([(row.power, actions.total(products, part)) for row, part in self.parts])
-
-    def add_right(self, out: Tensor, update: Tensors, point: Tensors, products: Tensors, room: Tensors | None) -> None:
-        """power <update, X>."""
-        for row, part in self.parts:
-            actions.add_total(out, products, part, row.power)
 
 
 class Torus(_Diagonal):
@@ -224,9 +206,9 @@ class Torus(_Diagonal):
         for part in self.slices:
             actions.add_turn(values, point, part, a, alpha)
 
-    def covertical(self, update: Tensors, point: Tensors, products: Tensors) -> Tensor:
+    def covertical(self, update: Tensors, point: Tensors, products: Tensors, room: Tensors | None = None) -> Tensor:
         """<update, (-y, x)>."""
-        return _signed([(1.0, actions.torque(update, point, part)) for part in self.slices])
+        return _signed([(1.0, actions.torque(update, point, part, room)) for part in self.slices])
 
     def nearest(self, target: Tensors, point: Tensors, parts: Sequence[Slice] | None = None) -> Tensor:
         """The angle of <target, (-y, x)> over <target, (x, y)>, pair by pair."""
@@ -234,11 +216,6 @@ class Torus(_Diagonal):
         across = _signed([(1.0, actions.torque(target, point, part)) for part in parts])
         along = _signed([(1.0, actions.overlap(target, point, part)) for part in parts])
         return torch.atan2(across, along)
-
-    def add_right(self, out: Tensor, update: Tensors, point: Tensors, products: Tensors, room: Tensors | None) -> None:
-        """<update, (-y, x)>."""
-        for part in self.slices:
-            actions.add_torque(out, update, point, part, room)
 
 
 class Translation(Action):
@@ -257,14 +234,9 @@ class Translation(Action):
         for row, part in self.parts:
             actions.add_constant(values, part, a, row.power * alpha)
 
-    def covertical(self, update: Tensors, point: Tensors, products: Tensors) -> Tensor:
+    def covertical(self, update: Tensors, point: Tensors, products: Tensors, room: Tensors | None = None) -> Tensor:
         """The sum of the update, by power."""
         return _signed([(row.power, actions.total(update, part)) for row, part in self.parts])
-
-    def add_right(self, out: Tensor, update: Tensors, point: Tensors, products: Tensors, room: Tensors | None) -> None:
-        """The sum of the update, by power."""
-        for row, part in self.parts:
-            actions.add_total(out, update, part, row.power)
 
     @property
     def count(self) -> float:
@@ -312,7 +284,7 @@ class Orthogonal(Action):
         for row, part in self.parts:
             actions.add_rotation(values, point, part, -a.mT if row.dual else a, alpha)
 
-    def covertical(self, update: Tensors, point: Tensors, products: Tensors) -> Tensor:
+    def covertical(self, update: Tensors, point: Tensors, products: Tensors, room: Tensors | None = None) -> Tensor:
         """skew(update X^T)."""
         terms = []
         for row, part in self.parts:
@@ -328,7 +300,7 @@ class Orthogonal(Action):
     def nearest(self, target: Tensors, point: Tensors, parts: Sequence[Slice] | None = None) -> Tensor:
         """Procrustes: the element nearest to target point^T; a dual row counts alike, R^-T being R."""
         parts = self.slices if parts is None else parts
-        return self.polar(_signed([(1.0, actions.moment(target, point, part)) for part in parts]))
+        return self.polar(_signed([(1.0, actions.moment(target, point, part)) for part in parts]).double())
 
     def sharpened(self, target: Tensors, point: Tensors, element: Tensor) -> Tensor:
         """One step by what the element leaves: where numbers are small, the product has lost their digits."""
@@ -339,22 +311,9 @@ class Orthogonal(Action):
         right = self.skew(_signed([(1.0, actions.moment(left, turned, part)) for part in self.slices]))
         return solvers.cayley(self.sylvester(gram, right, 0.0)) @ element
 
-    def add_right(self, out: Tensor, update: Tensors, point: Tensors, products: Tensors, room: Tensors | None) -> None:
-        """update X^T, or -X update^T where the row is dual."""
-        for row, part in self.parts:
-            if row.dual:
-                actions.add_moment(out, point, update, part, -1.0)
-            else:
-                actions.add_moment(out, update, point, part, 1.0)
-
-    def add_gram(self, out: Tensor, point: Tensors, squares: Tensors) -> None:
+    def gram(self, point: Tensors, squares: Tensors) -> Tensor:
         """S = X X^T."""
-        for part in self.slices:
-            actions.add_moment(out, point, point, part, 1.0)
-
-    def right(self, measured: Tensor, coupled: bool) -> Tensor:
-        """The skew part."""
-        return self.skew(measured.double() if coupled else measured)
+        return _signed([(1.0, actions.moment(point, point, part)) for part in self.slices])
 
     def solve(self, right: Tensor, gram: Tensor | None, tolerance: float) -> Tensor:
         """The skew A with skew(A S) = right."""

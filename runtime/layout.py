@@ -130,9 +130,27 @@ def product(axes: Axes) -> int:
     return math.prod([size for size, _ in axes])
 
 
+class Kept(dict[str, Tensor]):
+    """Tensors that stay where they are, so that their slices are found once."""
+
+    def __init__(self, values: Mapping[str, Tensor]) -> None:
+        super().__init__(values)
+        self.slices: dict[Slice, Tensor] = {}
+
+    def __setitem__(self, slot: str, value: Tensor) -> None:
+        raise TypeError(f"{slot!r} is kept")
+
+
 def cut(values: Mapping[str, Tensor], part: Slice) -> Tensor:
     """Return the slice as a view [batch, *copies, *group, *pair, *rest] of the contiguous tensor values[part.slot]."""
-    x = values[part.slot]
+    if not isinstance(values, Kept):
+        return _cut(values[part.slot], part)
+    if part not in values.slices:
+        values.slices[part] = _cut(values[part.slot], part)
+    return values.slices[part]
+
+
+def _cut(x: Tensor, part: Slice) -> Tensor:
     if part.dense is not None:
         run, sizes, order = part.dense
         x = x.flatten(1)
@@ -174,6 +192,7 @@ def planes(values: Mapping[str, Tensor], part: Slice) -> tuple[Tensor, Tensor]:
     return x.select(axis, 0), x.select(axis, 1)
 
 
+@lru_cache(maxsize=4096)
 def plane(part: Slice) -> Slice:
     """The slice of one coordinate of every pair: `spread` and `fold` for what `planes` returns."""
     return replace(part, pair=())

@@ -41,15 +41,23 @@ class Panel:
     """One tensor of a component at places that step together, and the views that a step of it goes through.
 
     members: batch and number in it of every place.  Small tensors are stacked for a step; a large one is stepped where
-    it is, some rows at a time.  first, last: the rows of the parameters that this process has.
+    it is, some rows at a time.  first, last: the rows of the parameters that this process has.  lands: whether it is the
+    parameters that are stepped; else what is placed takes the direction alone, in the coordinates of the chart.
     """
 
     straddles = False  # is it stepped where this process has no rows, too?
 
     def __init__(
-        self, stepper: Stepper, rule: UpdateRule, members: list[tuple[Batch, int]], slot: str, chart: Chart
+        self,
+        stepper: Stepper,
+        rule: UpdateRule,
+        members: list[tuple[Batch, int]],
+        slot: str,
+        chart: Chart,
+        lands: bool = True,
     ) -> None:
         self.stepper, self.rule, self.members, self.slot, self.chart = stepper, rule, members, slot, chart
+        self.lands = lands
         self.params = params = [batch.slots[slot][j] for batch, j in members]
         self.dtype = stepped(params[0].dtype)
         self.first, self.last = shards.rows(params[0])
@@ -92,7 +100,7 @@ class Panel:
         if not divided(batch.component, slot, p):
             return None
         found = bands(batch.component, slot, p.shape)
-        if found is not None and self.chart.factors:
+        if found is not None and self.chart.factors and self.lands:
             self.below = pooled(self.chart.factors, batch.component, slot, p.shape)
             if self.below is None:
                 return None
@@ -141,6 +149,7 @@ class Strip:
         self.x, self.y = (room.of(role, shape, panel.dtype, first.device) for role in (0, 1))
         chart = panel.chart.within(panel.first, panel.last)
         self.factors = tuple(self._cut(f) for f in chart.factors)
+        self.back = self.factors if panel.lands else ()
         self.centre = None if chart.centre is None else self._cut(chart.centre)
         self.averaged = stepper.pooling and slot in batch.component.pooled
         self.shape: tuple[int, ...] = shape
@@ -161,7 +170,7 @@ class Strip:
             else:
                 self.state[name] = self._cut(here).view(self.shape)
         self.below = None
-        if band is not None and self.factors:
+        if band is not None and self.back:
             assert panel.below is not None
             self.below = panel.below[:, part].view(panel.below.shape[0], *kept[1:])
         self.room, self.pulled = self.x.view(self.shape), self.y.view(self.shape)
@@ -192,22 +201,22 @@ class Strip:
     def _by_kernel(self, g: Tensor, group: Settings, number: int) -> bool:
         rule, p, x = self.panel.rule, self.p, self.x
         assert rule.kernel is not None
-        if not self.factors and self.centre is None:
-            return rule.kernel(p, g, self.state, group, number, True)
+        if not self.back and self.centre is None:
+            return rule.kernel(p, g, self.state, group, number, self.panel.lands)
         if not rule.kernel(x.zero_(), g, self.state, group, number, False):
             return False
-        for factor in self.factors[1:]:
+        for factor in self.back[1:]:
             x.mul_(factor)
         self._shrink(group)
-        if self.factors:
-            p.addcmul_(x, self.factors[0])
+        if self.back:
+            p.addcmul_(x, self.back[0])
         else:
             p.add_(x)
         return True
 
     def _shrink(self, group: Settings) -> None:
         """Decay the parameters."""
-        decay = self.panel.rule.decay(group)
+        decay = self.panel.rule.decay(group) if self.panel.lands else 0.0
         if decay and self.centre is not None:
             self.p.lerp_(self.centre, decay)
         elif decay:
@@ -218,10 +227,10 @@ class Strip:
         _, above, below = direction
         weight = float(direction.weight)
         if below is None:
-            if len(self.factors) == 1:
-                self.p.addcmul_(above.view_as(self.p), self.factors[0], value=weight)
+            if len(self.back) == 1:
+                self.p.addcmul_(above.view_as(self.p), self.back[0], value=weight)
                 return
-            for factor in self.factors:
+            for factor in self.back:
                 above = torch.mul(above.view_as(self.p), factor, out=self.x)
             self.p.add_(above.view_as(self.p), alpha=weight)
         elif self.band is not None:
@@ -230,7 +239,7 @@ class Strip:
             self.seen.addcdiv_(above, below, value=weight)
         else:
             below = self.unpool(below)
-            for factor in self.factors:
+            for factor in self.back:
                 below.div_(factor)
             self.p.addcdiv_(above.view_as(self.p), below.view_as(self.p), value=weight)
 

@@ -12,6 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+TINY = 1e-38  # so that nothing over nothing is nothing
+
 Tensors = dict[str, Tensor]
 View = tuple[int, tuple[tuple[int, int], ...]]
 
@@ -57,33 +59,33 @@ def sylvester(gram: Tensor, right: Tensor, tolerance: float, rounds: int = 32) -
     """
     if tolerance < 1e-9:
         return unfactor(factor(gram.double()), right.double())
-    s, r = gram.float(), 2 * right.float()  # of the system A S + S A = 2 right
+    size = gram.shape[-1]
+    s, r = (x.float().reshape(-1, size, size) for x in (gram, 2 * right))  # of the system A S + S A = 2 right
     diagonal = s.diagonal(dim1=-2, dim2=-1)
     weight = inverse(diagonal.unsqueeze(-1) + diagonal.unsqueeze(-2))
-    a = torch.zeros_like(r)
-    direction = r * weight
-    z = direction.clone()
-    rho = _inner(r, z)
+    a, z = torch.zeros_like(r), r * weight
+    direction, image, product = z.clone(), torch.empty_like(r), torch.empty_like(r)
+
+    def inner(x: Tensor, y: Tensor) -> Tensor:
+        return torch.mul(x, y, out=product).sum((-2, -1), keepdim=True)
+
+    rho = inner(r, z)
     floor = rho * tolerance**2
     for i in range(rounds):
         if i >= 3 and not bool((rho > floor).any()):
-            return a.to(right.dtype)
-        image = direction @ s
-        image = torch.sub(image, image.mT)
-        step = (rho / _inner(direction, image)).nan_to_num_(0.0, 0.0, 0.0)
+            break
+        torch.bmm(direction, s, out=product)
+        torch.sub(product, product.mT, out=image)
+        step = rho / inner(direction, image).clamp_min_(TINY)
         a.addcmul_(step, direction)
         r.addcmul_(step, image, value=-1.0)
-        torch.mul(r, weight, out=z)
-        new = _inner(r, z)
-        direction.mul_((new / rho).nan_to_num_(0.0, 0.0, 0.0)).add_(z)
+        new = inner(r, torch.mul(r, weight, out=z))
+        torch.addcmul(z, direction, new / rho.clamp_min_(TINY), out=direction)
         rho = new
-    if not bool((rho > floor).any()):
-        return a.to(right.dtype)
-    return unfactor(factor(gram.double()), right.double())
-
-
-def _inner(x: Tensor, y: Tensor) -> Tensor:
-    return torch.linalg.vecdot(x.flatten(-2), y.flatten(-2))[..., None, None]
+    left = (rho > floor).flatten()
+    if bool(left.any()):
+        a[left] = unfactor(factor(s[left].double()), right.float().reshape(a.shape)[left].double()).float()
+    return a.view(gram.shape).to(right.dtype)
 
 
 def sylvester_ones(gram: Tensor, right: Tensor, tolerance: float) -> Tensor:

@@ -173,10 +173,7 @@ def _inverses(component: Any, point: Tensors) -> dict[str, Any]:
     squares = {slot: x.square() for slot, x in point.items()}
     out = {}
     for action in component.gauges:
-        gram = action.zeros(point)
-        if action.measured:
-            action.add_gram(gram, point, squares)
-        out[action.name] = action.block(gram)[1]
+        out[action.name] = action.block(action.gram(point, squares) if action.measured else None)[1]
     return out
 
 

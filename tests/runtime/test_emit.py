@@ -280,7 +280,7 @@ def test_other_layouts(case: Callable[[], Any]) -> None:
     vectors = vectors[:, values > 1e-10 * values[0]]
     update = {slot: torch.randn(x.shape, generator=generator, dtype=torch.float64) for slot, x in point.items()}
     flat = torch.cat([x.flatten() for x in update.values()])
-    left = component.project({slot: x.clone() for slot, x in update.items()}, point, frame)
+    left = component.project({slot: x.clone() for slot, x in update.items()}, point, frame.off)
     want = flat - vectors @ (vectors.T @ flat)
     assert torch.allclose(torch.cat([x.flatten() for x in left.values()]), want, atol=1e-10)
 

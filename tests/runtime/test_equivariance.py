@@ -141,7 +141,7 @@ def test_float32_steps_are_horizontal() -> None:
             if batch.component is component:
                 point = component.canonical(batch.params(), batch.frame)
                 update = {slot: torch.randn_like(x) for slot, x in point.items()}
-                left = component.project({slot: x.clone() for slot, x in update.items()}, point, batch.frame)
+                left = component.project({slot: x.clone() for slot, x in update.items()}, point, batch.off)
                 vectors = basis(component, {slot: x[:1].double() for slot, x in point.items()})
                 flat = torch.cat([x[0].double().flatten() for x in left.values()])
                 seen.append(float((vectors.T @ flat).norm() / flat.norm()))

@@ -93,7 +93,7 @@ def block(values: Tensors, slot: str, offset: int, kept: Axes, summed: Axes) -> 
 
 
 def least_size(values: Tensors, sample: int = 1 << 14) -> Tensor:
-    """Squares of a part of every tensor, added up: [batch] in float64, no more than the square of the norm, and quick."""
+    """Squares of a part of every tensor, added up: [batch] in float64; no more than that of the norm, and quick."""
     return torch.stack([x.flatten(1)[:, :sample].square().sum(1).double() for x in values.values()]).sum(0)
 
 

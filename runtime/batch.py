@@ -159,20 +159,6 @@ class Tile:
             out[slot] = stack([x if low is None else x[low:high] for x in tensors[slot]])
         return Values(out, self.span)
 
-    def cut(self, slot: str, x: Tensor) -> Tensor:
-        """These rows of one tensor [batch, rows, ...]."""
-        if slot not in self.rows:
-            return x
-        low, high = self.rows[slot]
-        return x[:, low:high]
-
-    def pooled(self, slot: str, x: Tensor, whole: int) -> Tensor:
-        """These rows of pooled state [batch, ...], of a slot with `whole` elements."""
-        if slot not in self.span:
-            return x
-        low, high = (n * x.shape[1] // whole for n in self.span[slot])
-        return x[:, low:high]
-
 
 def _tiles(component: Any, count: int, limit: int) -> list[Tile]:
     out: list[Tile] = []

@@ -289,17 +289,13 @@ class Component:
         self.fix(point)
         return Frame(point.found, off=off, live=point.live)
 
-    def canonical(self, params: Tensors, frame: Frame, out: Tensors | None = None) -> Tensors:
-        """The moved quantities in canonical coordinates, in `out` (where a scale moves them) or as new tensors."""
-        return frames.scaled(params, frame, self.canonical_powers, out, self.offsets)
+    def canonical(self, params: Tensors, frame: Frame) -> Tensors:
+        """The moved quantities in canonical coordinates, as new tensors."""
+        return frames.scaled(params, frame, self.canonical_powers, self.offsets)
 
-    def pull(self, gradient: Tensors, frame: Frame, out: Tensors | None = None) -> Tensors:
-        """A gradient in canonical coordinates, by the inverse transposed Jacobian of `canonical`; `out` as there."""
-        return frames.scaled(gradient, frame, self.pull_powers, out)
-
-    def push(self, update: Tensors, frame: Frame) -> Tensors:
-        """A step from canonical coordinates to the parameters', in place."""
-        return frames.scaled(update, frame, self.pull_powers, update)
+    def pull(self, gradient: Tensors, frame: Frame) -> Tensors:
+        """A gradient in canonical coordinates, by the inverse transposed Jacobian of `canonical`, as new tensors."""
+        return frames.scaled(gradient, frame, self.pull_powers)
 
     # --- pools
 

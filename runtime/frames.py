@@ -67,45 +67,18 @@ Scaling = Mapping[str, Sequence[tuple[Slice, str, float]]]
 
 
 def scaled(
-    values: Mapping[str, Tensor],
-    frame: Frame,
-    table: Scaling,
-    out: Mapping[str, Tensor] | None,
-    offsets: Mapping[str, float] = MappingProxyType({}),
+    values: Mapping[str, Tensor], frame: Frame, table: Scaling, offsets: Mapping[str, float] = MappingProxyType({})
 ) -> Values:
-    """Multiply slices by powers of the frame's scales: (slice, gauge, power) by slot, after an offset was added.
-
-    In `out` where it is given, and then a slot that nothing scales is returned as it came; else as new tensors.
-    """
+    """Multiply slices by powers of the frame's scales: (slice, gauge, power) by slot, after an offset was added."""
     done = {}
     span = values.span if isinstance(values, Values) else None
     for slot, x in values.items():
-        offset, factors = offsets.get(slot, 0.0), table.get(slot, ())
-        if out is not None and not offset and not factors:
-            done[slot] = x
-            continue
-        y = out[slot] if out is not None else x.clone(memory_format=torch.contiguous_format)
-        source, target = Values({slot: x}, span), Values({slot: y}, span)
-        written = out is None or y is x
-        if offset:
-            torch.add(x, offset, out=y)
-            written = True
-        for part, gauge, power in factors:
-            here = window(target, part)
-            if here is None:
-                continue
-            scale = here.spread(frame.powers[gauge][power])
-            if written:
-                cut(target, here.part).mul_(scale)
-            elif here.part.dense is not None and here.part.dense[0] == x[0].numel():
-                torch.mul(cut(source, here.part), scale, out=cut(target, here.part))
-            else:
-                y.copy_(x)
-                cut(target, here.part).mul_(scale)
-            written = True
-        if not written:
-            y.copy_(x)
-        done[slot] = y
+        offset = offsets.get(slot, 0.0)
+        done[slot] = x + offset if offset else x.clone(memory_format=torch.contiguous_format)
+        for part, gauge, power in table.get(slot, ()):
+            here = window(Values({slot: done[slot]}, span), part)
+            if here is not None:
+                cut(done, here.part).mul_(here.spread(frame.powers[gauge][power]))
     return Values(done, span)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gaugec.runtime.batch import Batch
+from gaugec.runtime.halves import Halves
 from gaugec.runtime.joint import Joint
 from gaugec.runtime.panel import Scratch
 from gaugec.runtime.rules.rule import Settings
@@ -15,6 +16,7 @@ from gaugec.runtime.stepper import RuleOf, Stepper
 
 JOINT_CPU = 1 << 22  # elements that are projected together: fewer are more calls, more are more memory
 JOINT_GPU = 1 << 26
+Key = list[tuple[Batch, object, int]]
 
 
 class Horizontal(Stepper):
@@ -24,7 +26,7 @@ class Horizontal(Stepper):
 
     def __init__(self, rule_of: RuleOf, frame_every: int, pooling: bool, compile: bool) -> None:
         super().__init__(rule_of, frame_every, pooling, compile)
-        self._joints: tuple[list[tuple[Batch, object, int]], list[Joint]] = ([], [])
+        self._joints: tuple[Key, list[Joint | Halves]] = ([], [])
 
     def advance(self, batches: Sequence[Batch], groups: Sequence[Settings]) -> None:
         """Step all places of batches, in frames that are taken anew every `frame_every` steps."""
@@ -40,9 +42,9 @@ class Horizontal(Stepper):
         for joint in joints:
             joint.step(groups)
 
-    def _arranged(self, batches: Sequence[Batch], groups: Sequence[Settings]) -> list[Joint]:
+    def _arranged(self, batches: Sequence[Batch], groups: Sequence[Settings]) -> list[Joint | Halves]:
         """The joints of batches; made anew when they, their state or their numbers of steps are not what they were."""
-        key = [(batch, batch.state, batch.step - batches[0].step) for batch in batches]
+        key: Key = [(batch, batch.state, batch.step - batches[0].step) for batch in batches]
         known = self._joints[0]
         if len(key) != len(known) or any(
             one[0] is not two[0] or one[1] is not two[1] or one[2] != two[2] for one, two in zip(key, known)
@@ -50,7 +52,7 @@ class Horizontal(Stepper):
             self._joints = (key, self._made(batches, groups))
         return self._joints[1]
 
-    def _made(self, batches: Sequence[Batch], groups: Sequence[Settings]) -> list[Joint]:
+    def _made(self, batches: Sequence[Batch], groups: Sequence[Settings]) -> list[Joint | Halves]:
         alike: dict[object, list[list[Batch]]] = {}
         for batch in batches:
             kinds = tuple((p[0].dtype, p[0].device, p[0].requires_grad) for p in batch.slots.values())
@@ -62,7 +64,11 @@ class Horizontal(Stepper):
             parts[-1].append(batch)
         room = Scratch()
         together = sorted((part for parts in alike.values() for part in parts), key=_count, reverse=True)
-        return [Joint(self, part, groups, room) for part in together]  # the largest first: all others work in its memory
+        joints: list[Joint | Halves] = []
+        for part in together:  # the largest first: all others work in its memory
+            fused = self.compile and not part[0].component.whole
+            joints.append((Halves if fused else Joint)(self, part, groups, room))
+        return joints
 
 
 def _count(batches: Sequence[Batch]) -> int:

@@ -1,25 +1,25 @@
 """What a horizontal step goes through: batches of one component, whose vertical parts are removed in one solve.
 
-The point, the step and what is computed from them are in memory that all steps share, [places, *shape] by tensor: so one
-operation serves all layers that look alike. Not here: which batches there are, frames, rules, gauges.
+The point, the step and what is computed from them are in memory that all steps share, [places, *shape] by tensor: so
+one operation serves all layers that look alike. Not here: which batches there are, frames, rules, gauges.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from gaugec.runtime.batch import Batch, stack, stepped
-from gaugec.runtime.component import Component
+from gaugec.runtime.batch import Batch, stepped
 from gaugec.runtime.chart import Chart, charts, joined
 from gaugec.runtime.frames import Frame
 from gaugec.runtime.layout import Kept, Tensors
+from gaugec.runtime.matrices import orthogonal
 from gaugec.runtime.panel import Panel, Scratch, Strip
-from gaugec.runtime.rules.rule import Settings, UpdateRule, add
-from gaugec.runtime.stepper import Stepper, gradient, named
+from gaugec.runtime.rules.rule import Settings, UpdateRule, same
+from gaugec.runtime.stepper import Stepper, gradient
 
 SMALL = 1 << 15  # elements: below this, tensors of equal shape are stacked
 POINT, UPDATE, SPARE = 2, 3, 4  # roles of memory, beside those of panels
@@ -35,10 +35,10 @@ class Joint:
     ) -> None:
         self.batches, self.component, self.off = batches, batches[0].component, batches[0].off
         first = batches[0]
-        self.rules = {slot: stepper.rule_of(groups[first.groups[slot]]) for slot in first.slots}
+        rules = {slot: stepper.rule_of(groups[first.groups[slot]]) for slot in first.slots}
         members = [(batch, j) for batch in batches for j in range(len(batch.keys))]
-        self.point, self.update, self.spare = (_memory(members, room, role) for role in (POINT, UPDATE, SPARE))
-        self.stepper, self.room = stepper, room
+        self.point, self.update, self.spare = (Kept(memory(batches, room, role)) for role in (POINT, UPDATE, SPARE))
+        self.room = room
         self.frames: list[Frame | None] = [None for _ in batches]
         self.legs: list[Leg] = []
         for slot, params in first.slots.items():
@@ -46,7 +46,7 @@ class Joint:
             for low in range(0, len(members), width):
                 here = slice(low, low + width)
                 views = self.point[slot][here], self.update[slot][here]
-                self.legs.append(Leg(stepper, self.rules[slot], members[here], slot, *views))
+                self.legs.append(Leg(stepper, rules[slot], members[here], slot, *views))
 
     def _chart(self) -> None:
         """Read the batches' frames, where they are new."""
@@ -54,121 +54,18 @@ class Joint:
         if all(one is two for one, two in zip(frames, self.frames)):
             return
         self.frames = frames
-        found = {id(batch): self._charts(batch) for batch in self.batches}
+        found = {id(batch): framed(batch) for batch in self.batches}
         for leg in self.legs:
             leg.chart([found[id(batch)][leg.slot].at(j) for batch, j in leg.members], self.room)
 
     def step(self, groups: Sequence[Settings]) -> None:
         """Step all places."""
-        if self.stepper.compile and not self.component.whole:
-            self._fused(groups)
-            return
         self._chart()
         for leg in self.legs:
             leg.aim(groups)
         self.component.project(self.update, self.point, self.off, self.spare)
         for leg in self.legs:
             leg.land()
-
-    def _charts(self, batch: Batch) -> dict[str, Chart]:
-        """The charts of a batch's frame, which are read off it once."""
-        if batch.charts is None or batch.charts[0] is not batch.frame:
-            assert batch.frame is not None
-            batch.charts = (batch.frame, charts(batch, batch.frame, {}))
-        found: dict[str, Chart] = batch.charts[1]
-        return found
-
-    # --- fused
-
-    def _fused(self, groups: Sequence[Settings]) -> None:
-        """The same in two compiled graphs for every batch, one before and one after the solve.
-
-        What is read and written is handed to the graphs as a list; nothing else may change from step to step.
-        """
-        stepper, component, first = self.stepper, self.component, self.batches[0]
-        slots = tuple(first.slots)
-        trained = frozenset(slot for slot in slots if first.trainable(slot))
-        each, found, start = [], list[Tensors](), 0
-        for batch in self.batches:
-            here = slice(start, start + len(batch.keys))
-            start = here.stop
-            params, chart = batch.params(), self._charts(batch)
-            update = {slot: x[here] for slot, x in self.update.items()}
-            slopes = {slot: stack([gradient(p, groups[batch.groups[slot]]) for p in batch.slots[slot]]) for slot in slots}
-            charted = [x for slot in slots for x in chart[slot].factors]
-            shape = {slot: len(chart[slot].factors) for slot in slots}
-            dicts = [params, update, slopes, stepper.numbers(batch, groups, params)]
-            read = [x for each in dicts for x in each.values()] + charted
-            read += [batch.state[name][slot] for slot, rule in self.rules.items() for name in rule.state]
-            kind = (id(component), tuple((x.dtype, x.device, x.shape) for x in read), trained, tuple(shape.values()), *map(id, self.rules.values()))
-            found.append(stepper.graph(("first", *kind), _first(stepper, component, self.rules, shape, trained), read)(*read))
-            each.append((batch, here, params, [*params.values(), *update.values(), *charted], shape, kind))
-        joint = found[0] if len(found) == 1 else {name: torch.cat([x[name] for x in found]) for name in found[0]}
-        a = component.solve(joint, self.point, self.off)
-        for batch, here, params, read, shape, kind in each:
-            read += [a[name][here] for name in component.elements]
-            stepper.graph(("last", *kind), _last(component, slots, shape, trained), read)(*read)
-            batch.write(params, trained)
-
-
-def _charted(
-    component: Component, slots: Sequence[str], shape: Mapping[str, int], params: Tensors, rest: Sequence[Tensor]
-) -> tuple[Tensors, dict[str, list[Tensor]], Sequence[Tensor]]:
-    """The canonical point, the factors of the chart, and what is left of a list that begins with them."""
-    point, factors = {}, {}
-    for slot in slots:
-        factors[slot], rest = list(rest[: shape[slot]]), rest[shape[slot] :]
-        point[slot] = params[slot] + component.offsets.get(slot, 0.0)
-        for factor in factors[slot]:
-            point[slot] = point[slot] / factor
-    return point, factors, rest
-
-
-def _first(
-    stepper: Stepper,
-    component: Component,
-    rules: Mapping[str, UpdateRule],
-    shape: Mapping[str, int],
-    trained: Collection[str],
-) -> Callable[..., Tensors]:
-    """The half before the solve: writes the step, returns its joint normal equations."""
-    slots = tuple(rules)
-
-    def first(*tensors: Tensor) -> Tensors:
-        (params, update, slopes, numbers), rest = named(tensors, slots, 4)
-        point, factors, rest = _charted(component, slots, shape, params, rest)
-        kept = iter(rest)
-        state = {slot: {name: next(kept) for name in rule.state} for slot, rule in rules.items()}
-        step: Tensors = {}
-        for slot in slots:
-            if slot not in trained:
-                step[slot] = torch.zeros_like(point[slot])
-                continue
-            slope = math.prod(factors[slot], start=slopes[slot])
-            squares, unpool = stepper.averaging(component, slot, {}, point[slot])
-            decay, *others = numbers[slot].unbind()
-            step[slot] = add(point[slot] * -decay, rules[slot].update(slope, state[slot], others, squares), unpool)
-        measured = component.measure(step, point)
-        for slot in slots:
-            update[slot].copy_(step[slot])
-        return measured
-
-    return first
-
-
-def _last(
-    component: Component, slots: Sequence[str], shape: Mapping[str, int], trained: Collection[str]
-) -> Callable[..., None]:
-    """The half after the solve: projects the step and adds it to the parameters."""
-
-    def last(*tensors: Tensor) -> None:
-        (params, update), rest = named(tensors, slots, 2)
-        point, factors, rest = _charted(component, slots, shape, params, rest)
-        step = component.lift({slot: x.clone() for slot, x in update.items()}, point, dict(zip(component.elements, rest)), -1.0)
-        for slot in trained:
-            params[slot].add_(math.prod(factors[slot], start=step[slot]))
-
-    return last
 
 
 class Leg:
@@ -203,7 +100,7 @@ class Leg:
         whole = joined([Chart(each, None) for each in factors])
         assert whole is not None
         self.factors, self.inverses = whole.factors, [1 / factor for factor in whole.factors]
-        if self.trained:
+        if self.trained and self.rule.matrices is None:
             panel = Panel(self.stepper, self.rule, self.members, self.slot, whole, lands=False)
             panel.furnish(room)
             self.strips = panel.strips
@@ -227,6 +124,21 @@ class Leg:
         torch.mul(self.point, -self.rule.decay(group), out=self.update)
         for strip in self.strips:
             strip.step(slope, group, self.members[0][0].step)
+        if self.rule.matrices is not None:
+            self._by_matrices(slope.to(self.update.dtype), group)
+
+    def _by_matrices(self, slope: Tensor, group: Settings) -> None:
+        """Add the step of a rule that goes by matrices, place by place but for what it makes of them."""
+        for factor in self.factors:
+            slope = slope * factor
+        numbers, above, weight = self.rule.numbers(group, self.members[0][0].step), list[Tensor](), 0.0
+        for x, (batch, j) in zip(slope.split(1), self.members):
+            state = {name: batch.state[name][self.slot][j : j + 1] for name in self.rule.state}
+            direction = self.rule.update(x, state, numbers, same)
+            above.append(direction.above)
+            weight = float(direction.weight)
+        layouts = [self.stepper.layouts[id(p)] for p in self.params]
+        self.update.add_(torch.cat(orthogonal(self.rule, above, layouts)), alpha=weight)
 
     def land(self) -> None:
         """Add the step to the parameters."""
@@ -244,20 +156,29 @@ class Leg:
         torch._foreach_add_([p.detach() for p in self.params], list(step.unbind(0)))
 
 
-def _together(tensors: list[Tensor]) -> Tensor:
-    return tensors[0].unsqueeze(0) if len(tensors) == 1 else torch.stack(tensors)
+def framed(batch: Batch) -> dict[str, Chart]:
+    """The charts of a batch's frame, which are read off it once."""
+    if batch.charts is None or batch.charts[0] is not batch.frame:
+        assert batch.frame is not None
+        batch.charts = (batch.frame, charts(batch, batch.frame, {}))
+    found: dict[str, Chart] = batch.charts[1]
+    return found
 
 
-def _memory(members: Sequence[Member], room: Scratch, role: int) -> Kept:
-    """Memory like the parameters, in the dtype of steps."""
-    first = {slot: params[0] for slot, params in members[0][0].slots.items()}
+def memory(batches: Sequence[Batch], room: Scratch, role: int) -> Tensors:
+    """Memory for all places of batches, [places, *shape] by slot, in the dtype of steps."""
+    count, device = sum(len(batch.keys) for batch in batches), batches[0].device
+    first = {slot: params[0] for slot, params in batches[0].slots.items()}
     sizes: dict[torch.dtype, int] = {}
     for p in first.values():
-        sizes[stepped(p.dtype)] = sizes.get(stepped(p.dtype), 0) + len(members) * p.numel()
-    device = members[0][0].device
+        sizes[stepped(p.dtype)] = sizes.get(stepped(p.dtype), 0) + count * p.numel()
     left = {dtype: room.of(role, [size], dtype, device) for dtype, size in sizes.items()}
     out: Tensors = {}
     for slot, p in first.items():
-        dtype, size = stepped(p.dtype), len(members) * p.numel()
-        out[slot], left[dtype] = left[dtype][:size].view(len(members), *p.shape), left[dtype][size:]
-    return Kept(out)
+        dtype, size = stepped(p.dtype), count * p.numel()
+        out[slot], left[dtype] = left[dtype][:size].view(count, *p.shape), left[dtype][size:]
+    return out
+
+
+def _together(tensors: list[Tensor]) -> Tensor:
+    return tensors[0].unsqueeze(0) if len(tensors) == 1 else torch.stack(tensors)

@@ -82,13 +82,6 @@ class Window(NamedTuple):
         x = coefficient.reshape(coefficient.shape[0], *[n for n, _ in self.whole.copies + self.whole.group])
         return self._cut(x)
 
-    def matrices(self, coefficient: Tensor) -> Tensor:
-        """View [batch, copies, group, group] as [batch * copies at hand, group, group]."""
-        if self.axis is None:
-            return coefficient.flatten(0, 1)
-        x = coefficient.view(coefficient.shape[0], *[n for n, _ in self.whole.copies], *coefficient.shape[-2:])
-        return self._cut(x).flatten(0, -3)
-
     def spread(self, coefficient: Tensor) -> Tensor:
         """Reshape a coefficient [batch, copies, group] so that it broadcasts against `cut`."""
         x = self.narrow(coefficient)

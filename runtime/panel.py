@@ -41,7 +41,7 @@ class Panel:
     """One tensor of a component at places that step together, and the views that a step of it goes through.
 
     members: batch and number in it of every place.  Small tensors are stacked for a step; a large one is stepped where
-    it is, some rows at a time.  first, last: the rows of the parameters that this process has.  lands: whether it is the
+    it is, some rows at a time.  first, last: the rows of the parameters that this process has.  lands: whether it is
     parameters that are stepped; else what is placed takes the direction alone, in the coordinates of the chart.
     """
 

@@ -15,7 +15,6 @@ from torch import Tensor
 from gaugec.runtime import fuse, shards
 from gaugec.runtime.batch import Batch, stepped
 from gaugec.runtime.chart import divided
-from gaugec.runtime.frames import Frame
 from gaugec.runtime.layout import Tensors, Values
 from gaugec.runtime.matrices import PLAIN, Charted, Layout, advance, orthogonal, together
 from gaugec.runtime.rules.rule import Averaging, Direction, Settings, UpdateRule, same
@@ -157,13 +156,6 @@ def _by_matrices(
         advance(rule, group, [pieces[i] for i in some])
 
 
-def gradients(batch: Batch, groups: Sequence[Settings]) -> dict[str, list[Tensor]]:
-    """The gradients by slot and place, as `gradient` gives them."""
-    return {
-        slot: [gradient(p, groups[batch.groups[slot]]) for p in params] for slot, params in batch.slots.items()
-    }
-
-
 def gradient(p: Tensor, group: Settings = MappingProxyType({})) -> Tensor:
     """What a parameter is to descend along: its gradient, the negative of it where the group maximizes, zeros for none.
 
@@ -181,8 +173,3 @@ def named(tensors: Sequence[Tensor], slots: Sequence[str], count: int) -> tuple[
     """The first tensors of a list as `count` dicts by slot, and what is left."""
     size = len(slots)
     return [dict(zip(slots, tensors[i * size :])) for i in range(count)], tensors[count * size :]
-
-
-def powers(frame: Frame) -> dict[str, tuple[float, ...]]:
-    """By gauge, the powers of its scale that a frame has."""
-    return {name: tuple(each) for name, each in frame.powers.items()}

@@ -32,6 +32,20 @@ def test_sylvester_of_nothing_is_nothing() -> None:
         assert torch.equal(solvers.sylvester(zero, zero, tolerance), zero)
 
 
+def test_where_few_rounds_do_not_do_sylvester_goes_by_eigenvalues() -> None:
+    """Matrix by matrix: one that is easy, one that is hard, and one with a NaN, which spoils no other."""
+    x = random(3, 12, 40, seed=1)
+    x[1] *= torch.logspace(0, -3, 12, dtype=torch.float64).unsqueeze(-1)
+    s = (x @ x.mT).float()
+    right = solvers.skew(solvers.skew(random(3, 12, 12, seed=2)).float() @ s)
+    exact = solvers.sylvester(s, right, 1e-13)
+    right[2, 0, 1] = torch.nan
+    for rounds in (1, 4):
+        a = solvers.sylvester(s, right, 3e-6, rounds)
+        assert torch.allclose(solvers.skew(a @ s)[:2], right[:2], rtol=1e-4, atol=1e-4)
+        assert torch.allclose(a[:2].double(), exact[:2], atol=1e-4)
+
+
 @few
 @given(st.integers(2, 6), st.integers(0, 99))
 def test_ones_stay_where_they_are(k: int, seed: int) -> None:

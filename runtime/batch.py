@@ -1,7 +1,7 @@
 """Places of a component that step together: parameters of equal shape stacked along a batch axis.
 
 Small parameters are stacked, so that one operation serves every layer; large ones stay alone, as views, so that nothing
-is copied, and a step goes through them by tiles.  Not here: what a step does, learning rates.
+is copied; what only reads goes through them by tiles.  Not here: what a step does, learning rates.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gaugec.runtime.layout import Tensors, Values
 
 STACK_CPU = 1 << 18  # elements: beyond this a copy costs more than the calls that it saves
 STACK_GPU = 1 << 26
-TILE_CPU = 1 << 20  # elements that a step takes at a time: gradient, moments, step and point stay in a cache together
+TILE_CPU = 1 << 20  # elements that are taken at a time where something is only read, as for the norm of gradients
 TILE_GPU = 1 << 28
 
 

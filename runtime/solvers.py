@@ -218,15 +218,19 @@ class Cross(NamedTuple):
         """Add the block applied to those coefficients that are there, to those that are there, in place."""
         field, left, right = self.letters
         if self.left in out and self.right in a:
-            formula = f"z{field},z{right}->z{left}"
-            self._add(out[self.left], self.left_view, a[self.right], self.right_view, formula)
+            self._add(out[self.left], self.left_view, a[self.right], self.right_view, (field, right, left))
         if self.right in out and self.left in a:
-            formula = f"z{field},z{left}->z{right}"
-            self._add(out[self.right], self.right_view, a[self.left], self.left_view, formula)
+            self._add(out[self.right], self.right_view, a[self.left], self.left_view, (field, left, right))
 
-    def _add(self, out: Tensor, to: View, a: Tensor, source: View, formula: str) -> None:
+    def _add(self, out: Tensor, to: View, a: Tensor, source: View, letters: tuple[str, str, str]) -> None:
         x = digits(a.contiguous(), source).to(self.field.dtype)
-        digits(out, to).add_(torch.einsum(formula, self.field, x), alpha=self.weight)
+        field, known, wanted = letters
+        if x.device.type == "cpu" and field in (known + wanted, wanted + known) and len(field) == 2:
+            matrices = self.field if field[1] == known else self.field.mT
+            y = torch.stack([matrix @ vector for matrix, vector in zip(matrices, x)])  # far faster than einsum's
+        else:
+            y = torch.einsum(f"z{field},z{known}->z{wanted}", self.field, x)
+        digits(out, to).add_(y, alpha=self.weight)
 
 
 Blocks = Mapping[str, Callable[[Tensor], Tensor]]

@@ -12,8 +12,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-TINY = 1e-38  # so that nothing over nothing is nothing
-
 Tensors = dict[str, Tensor]
 View = tuple[int, tuple[tuple[int, int], ...]]
 
@@ -76,11 +74,11 @@ def sylvester(gram: Tensor, right: Tensor, tolerance: float, rounds: int = 32) -
             break
         torch.bmm(direction, s, out=product)
         torch.sub(product, product.mT, out=image)
-        step = rho / inner(direction, image).clamp_min_(TINY)
+        step = (rho / inner(direction, image)).nan_to_num_(0.0, 0.0, 0.0)
         a.addcmul_(step, direction)
         r.addcmul_(step, image, value=-1.0)
         new = inner(r, torch.mul(r, weight, out=z))
-        torch.addcmul(z, direction, new / rho.clamp_min_(TINY), out=direction)
+        torch.addcmul(z, direction, (new / rho).nan_to_num_(0.0, 0.0, 0.0), out=direction)
         rho = new
     left = (rho > floor).flatten()
     if bool(left.any()):

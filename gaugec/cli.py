@@ -360,13 +360,16 @@ def canonicalize(
 ) -> None:
     """Move a checkpoint to the canonical representative of its function.
 
-    GAUGE.py is a compiled gauge, which is run. CHECKPOINT is a state dict of torch.save, or a safetensors file; what is
-    written has the same form. Scales and shifts have a canonical form, rotations have none and are left as they are.
+    GAUGE.py is a compiled gauge, which is run. CHECKPOINT is a state dict of torch.save, a safetensors file, or the
+    index of several; what is written has the same form, and is one file where -o names no index. Scales and shifts have
+    a canonical form, rotations have none and are left as they are.
     """
     if output == "-":
         raise click.UsageError("a checkpoint is no text: -o is for a file.")
     target = Target(output, force, lambda path: False)
     compiled, (held,) = _opened(gauge, checkpoint)
+    for path in importlib.import_module("gaugec.runtime.checkpoints").beside(held, output):
+        Target(str(path), force, lambda path: False)
     with _unfit(checkpoint):
         moved, done = importlib.import_module("gaugec.runtime.quotient").canonical(compiled, held.entries)
     held.entries.update(moved)

@@ -158,6 +158,53 @@ def test_broken_files_end_in_a_line(form: str) -> None:
         assert result.exit_code == 0 or result.stderr.startswith("gaugec: "), result.stderr
 
 
+def sharded(folder: str, values: dict[str, torch.Tensor]) -> str:
+    """A checkpoint in two files and an index, as transformers writes it."""
+    from safetensors.torch import save_file
+
+    Path(folder).mkdir()
+    files = {entry: f"model-{i % 2 + 1}-of-2.safetensors" for i, entry in enumerate(values)}
+    for name in set(files.values()):
+        save_file({e: values[e] for e in values if files[e] == name}, f"{folder}/{name}", metadata={"format": "pt"})
+    index = f"{folder}/model.safetensors.index.json"
+    Path(index).write_text(json.dumps({"metadata": {"total_size": 7}, "weight_map": files}), encoding="utf-8")
+    return index
+
+
+def test_a_checkpoint_in_several_files() -> None:
+    whole = read("positive_a.safetensors")
+    index = sharded("shards", whole.entries)
+    result = call("distance", "positive.py", index, "positive_moved.pt", "--json")
+    assert json.loads(result.stdout)["relative"] < 1e-12
+    Path("out").mkdir()
+    assert call("canonicalize", "positive.py", index, "-o", "out/m.index.json", "-q").output == ""
+    assert call("canonicalize", "positive.py", index, "-o", "one.safetensors", "-q").output == ""
+    assert call("canonicalize", "positive.py", "positive_a.safetensors", "-o", "two.safetensors", "-q").output == ""
+    again, one, two = read("out/m.index.json"), read("one.safetensors"), read("two.safetensors")
+    assert (again.files, again.head) == (read(index).files, {"metadata": {"total_size": 7}})
+    for entry, x in two.entries.items():
+        assert torch.equal(x, again.entries[entry]) and torch.equal(x, one.entries[entry])
+    Path("out/m.index.json").unlink()
+    result = call("canonicalize", "positive.py", index, "-o", "out/m.index.json")
+    assert result.exit_code == 2 and "out/model-1-of-2.safetensors is there already" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("{", "is no index of a checkpoint: it has no weight_map of names to files"),
+        ('{"a": 1}', "is no index of a checkpoint: it has no weight_map of names to files"),
+        ('{"weight_map": {"a": "../x"}}', "no index of a checkpoint: its files stand beside it, by their names alone"),
+        ('{"weight_map": {"a": "none.safetensors"}}', "none.safetensors"),
+        ('{"weight_map": {"x": "positive_a.safetensors"}}', "x is in positive_a.safetensors, which has it not"),
+    ],
+)
+def test_an_index_that_is_none(text: str, message: str) -> None:
+    Path("bad.index.json").write_text(text, encoding="utf-8")
+    result = call("distance", "positive.py", "positive_a.pt", "bad.index.json")
+    assert result.exit_code == 2 and message in result.stderr and "Traceback" not in result.stderr
+
+
 def test_without_safetensors_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "safetensors", None)
     result = call("distance", "positive.py", "positive_a.pt", "positive_b.safetensors")

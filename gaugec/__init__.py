@@ -1,7 +1,8 @@
 """gaugec: a compiler from declared parameter symmetries (gauges) to proved, gauge-equivariant optimizers.
 
 `load` reads a spec, `verify` proves it, `compile` finds its gauges in a model and writes the PyTorch module that
-`gaugec.runtime`'s optimizers step with, `recheck` checks such a module again from its spec and its model. Names are
+`gaugec.runtime`'s optimizers step with, `recheck` checks such a module again from its spec and its model, `audit`
+counts whether the list of gauges is complete. Names are
 looked up on first use, so that `import gaugec.runtime` costs nothing but torch: a compiled gauge needs neither sympy
 nor lark nor networkx.
 """
@@ -16,6 +17,7 @@ from gaugec.version import VERSION
 if TYPE_CHECKING:
     from gaugec.errors import GaugeError, MatchError, ProofError, SpecError
     from gaugec.language import load
+    from gaugec.pipeline.audit import Audit, audit
     from gaugec.pipeline.compile import compile
     from gaugec.pipeline.compiled import CompiledGauge
     from gaugec.pipeline.recheck import recheck
@@ -29,6 +31,8 @@ __all__ = [
     "verify",
     "compile",
     "recheck",
+    "audit",
+    "Audit",
     "CompiledGauge",
     "Site",
     "Theorem",
@@ -43,6 +47,8 @@ _HOMES = {
     "verify": "gaugec.pipeline.verify",  # which needs no torch
     "compile": "gaugec.pipeline.compile",
     "recheck": "gaugec.pipeline.recheck",
+    "audit": "gaugec.pipeline.audit",
+    "Audit": "gaugec.pipeline.audit",
     "CompiledGauge": "gaugec.pipeline.compiled",
     "Site": "gaugec.sites",
     "Theorem": "gaugec.proof.theorem",

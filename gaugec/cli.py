@@ -1,4 +1,4 @@
-"""The `gaugec` command: list, show, new, verify, compile, report, canonicalize, distance, demo.
+"""The `gaugec` command: list, show, new, verify, compile, report, audit, canonicalize, distance, demo.
 
 Exit codes: 0 done, 1 refused (a wrong spec, a failed proof, a model where a declared gauge has no site), 2 misused
 (no such spec, a factory that fails, a file that cannot be written), 130 interrupted. Results go to stdout, errors to
@@ -16,6 +16,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -283,6 +284,40 @@ def compile_(
         show_stages(out, progress)
     counts = proved_once(len(compiled.sites), len(compiled.metadata["structures"]))
     out.print(f"{output or 'nothing written, as there is no -o'}: {counts}, {progress.total:.1f} s")
+
+
+@main.command()
+@click.argument("spec", type=SpecName())
+@click.argument("model")
+@click.option("--loss", type=click.Choice(["cross_entropy"]), help="As for compile.")
+@click.option("--outputs", metavar="NAME,...", help="As for compile.")
+@click.option("--fixed", metavar="SIZE,...", help="As for compile.")
+@click.option("--debug", is_flag=True, help="Show the traceback of a factory or a model that fails.")
+@telling
+def audit(
+    spec: str,
+    model: str,
+    loss: str | None,
+    outputs: str | None,
+    fixed: str | None,
+    debug: bool,
+    quiet: bool,
+    verbose: bool,
+    as_json: bool,
+) -> None:
+    """Count the dead directions of a small MODEL, and how many of them the SPEC's gauges explain.
+
+    SPEC and MODEL are as for compile; the model has 3,000 parameters at most. Exits with 1 where the count is in doubt.
+    """
+    with _refusals(), working(f"auditing {spec}", quiet) as progress:
+        found = gaugec.audit(spec, *made_by(model, debug=debug), **said(loss, outputs, fixed))
+    if as_json:
+        _print_json(asdict(found) | {"unexplained": found.unexplained})
+    elif not quiet:
+        console().print(Text(found.text()))
+        if verbose:
+            show_stages(console(), progress)
+    sys.exit(0 if found.clear else REFUSED)
 
 
 @main.command()

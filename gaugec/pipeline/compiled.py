@@ -42,12 +42,12 @@ class CompiledGauge(Gauge):
         self.refusals = refusals
         self.verification = verification
         self.measured = measured
-        self._traced, self._spec, self._model = traced, spec, model
+        self.traced, self._spec, self._model = traced, spec, model
 
     def witness(self, seed: int = 0) -> Witness:
         """Runs the numeric check again with other random parameters and elements (float64, casts neutralised)."""
-        runner = Runner(self._traced.program, self._traced.names, self._traced.counted, seed)
-        return witness(runner, self._traced.shapes, self.sites, seed=seed)
+        runner = Runner(self.traced.program, self.traced.names, self.traced.counted, seed)
+        return witness(runner, self.traced.shapes, self.sites, seed=seed)
 
     def architecture(self, name: str) -> str:
         """The architecture file that the sites amount to: the gauges of the spec that have one, all required.
@@ -66,4 +66,4 @@ class CompiledGauge(Gauge):
     def known(self) -> Known:
         """What a report may say beside the certificate."""
         ways = {(site.gauge, site.index): site.way for site in self.sites}
-        return Known(ways, tuple(refusal.explained() for refusal in self.refusals), frozenset(self._traced.frozen))
+        return Known(ways, tuple(refusal.explained() for refusal in self.refusals), frozenset(self.traced.frozen))

@@ -43,10 +43,10 @@ class Horizontal(Stepper):
             joint.step(groups)
 
     def _arranged(self, batches: Sequence[Batch], groups: Sequence[Settings]) -> list[Joint | Halves]:
-        """The joints of batches; made anew when they, their state or their numbers of steps are not what they were."""
+        """The joints of batches; made anew when they, state, rules or numbers of steps are not what they were."""
         key: Key = [(batch, batch.state, batch.step - batches[0].step) for batch in batches]
         known = self._joints[0]
-        if len(key) != len(known) or any(
+        if self.ruled_anew(groups) or len(key) != len(known) or any(
             one[0] is not two[0] or one[1] is not two[1] or one[2] != two[2] for one, two in zip(key, known)
         ):
             self._joints = (key, self._made(batches, groups))

@@ -40,7 +40,7 @@ def orthogonal(rule: UpdateRule, values: Sequence[Tensor], layouts: Sequence[Lay
             alike.setdefault(shape, []).append((i, part))
     out: list[Tensor | None] = [None] * len(values)
     for there in alike.values():
-        seen = [rows({part.slot: values[i]}, part).flatten(0, 1) for i, part in there]
+        seen = [rows({part.slot: values[i].contiguous()}, part).flatten(0, 1) for i, part in there]
         made = rule.matrices(seen[0] if len(seen) == 1 else torch.cat(seen))
         for (i, part), x in zip(there, made.split([len(x) for x in seen])):
             whole = out[i]
@@ -75,7 +75,8 @@ def advance(rule: UpdateRule, group: Settings, pieces: Sequence[Charted], number
         slope = slope.to(stepped(p.dtype))[None]
         for factor in chart.factors:
             slope = slope * _own(factor, p)
-        direction = rule.update(slope[0], state, numbers, same)
+        kept = next(state[name].dtype for name in rule.state)  # the parameter's where no gauge moves it, as torch's
+        direction = rule.update(slope[0].to(kept), state, numbers, same)
         directions.append(direction.above)
         weight = float(direction.weight)
     wholes = [x.unsqueeze(0) for x in shards.gathered(directions, params)]

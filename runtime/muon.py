@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from gaugec.runtime import settings
 from gaugec.runtime.binding import Groups, named
 from gaugec.runtime.gauge import Gauge
-from gaugec.runtime.optimizer import GaugeOptimizer
+from gaugec.runtime.matrices import Layout
+from gaugec.runtime.optimizer import GaugeOptimizer, check_gauge
 from gaugec.runtime.routing import ADAMW as BY_ADAMW
 from gaugec.runtime.routing import MUON as BY_MUON
 from gaugec.runtime.routing import Router, Routing
@@ -32,16 +33,17 @@ class DDCMuon(GaugeOptimizer):
     ns_dtype: the dtype of the Newton-Schulz iteration; None is bfloat16, as in torch.optim.Muon, and float64 where the
         parameters are. Rotations pass through it to its rounding: over 100 steps of float32, copies are 1e-3 apart with
         bfloat16, 1e-7 with torch.float32, which takes about twice the time.
-    adamw_lr, adamw_weight_decay, betas, eps: of AdamW's steps, per group.
+    adamw_lr, adamw_weight_decay, betas, eps: of AdamW's steps, per group; a group's `weight_decay` stands for both where
+        it has no `adamw_weight_decay`.
     decay_gains: whether gains decay. By default they do not: decay of a norm's gain shrinks what the next matrix is
         given, which Muon, whose steps have one length whatever the gradient, does not make up for.
-    routes: names -> "muon" or "adamw", where the table is to be overruled.
+    routes: names -> "muon" or "adamw", where the table is to be overruled; with the prefixes of wrappers or without.
 
     A given param group becomes up to three, of Muon's matrices, of AdamW's parameters, and of gains, each with a `step`
     and with a `lr` of its own, which a scheduler changes alike; a group that has a `step` already, which is "muon" or
     "adamw", stays one, and its settings are those of that step.
 
-    Raises what `DDCAdamW` raises, and ValueError for a route that is none.
+    Raises what `DDCAdamW` raises, and ValueError or TypeError for a route that is none.
     """
 
     def __init__(
@@ -75,22 +77,22 @@ class DDCMuon(GaugeOptimizer):
             "momentum": momentum,
             "nesterov": nesterov,
             "ns_steps": ns_steps,
-            "ns_coefficients": tuple(ns_coefficients),
+            "ns_coefficients": ns_coefficients,
             "adjust_lr_fn": adjust_lr_fn,
             "ns_dtype": ns_dtype,
             "betas": betas,
             "eps": eps,
             "maximize": maximize,
         }
-        own = {"adamw_lr": adamw_lr, "adamw_weight_decay": adamw_weight_decay}
-        settings.check({**defaults, **own})
+        self._own = {"adamw_lr": adamw_lr, "adamw_weight_decay": adamw_weight_decay, "decay_gains": decay_gains}
+        settings.check({**defaults, **self._own})
+        check_gauge(gauge)
         if isinstance(named_parameters, nn.Module):
             model = named_parameters
             named_parameters = model.named_parameters()
         groups = named(named_parameters, model)
         names = (name for group in groups for name, _ in group["params"])
-        self._router = Router(getattr(gauge, "roles", {}), names, routes or {})
-        self._own = {**own, "decay_gains": decay_gains}
+        self._router = Router(gauge.roles, gauge.parameters, names, {} if routes is None else routes)
         super().__init__(groups, gauge, defaults, frame_every, pooling, compile, model, orbit)
 
     def rule_of(self, group: Settings) -> UpdateRule:
@@ -108,26 +110,49 @@ class DDCMuon(GaugeOptimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """As for any torch optimizer, by (name, parameter) pairs; a group without `step` is divided by the roles.
 
-        Raises what `GaugeOptimizer.add_param_group` raises, and ValueError for a step that is none.
+        Raises what `GaugeOptimizer.add_param_group` raises, and ValueError for a step that is none, and for a parameter
+        that is to take Muon's and has no logical matrices, or not those that were compiled; no part of a group that is
+        refused is added.
         """
-        settings.check(param_group, len(self.param_groups))
+        count, known = len(self.param_groups), self._router.roles
+        settings.check(param_group, count)
         (group,) = named([param_group])
-        if "step" not in group:
+        try:
+            self._router.meet(name for name, _ in group["params"])
+            for name, _ in group["params"] if "step" in group else ():
+                self._router.check(name, group["step"], f"group {count}")
             for part in self._router.divided(group, self._own):
                 super().add_param_group(part)
-            return
-        for name, _ in group["params"]:
-            self._router.check(name, group["step"], f"group {len(self.param_groups)}")
-        super().add_param_group(group)
+            if hasattr(self, "named"):
+                self.stepper.layouts = self._layouts()
+        except (TypeError, ValueError):
+            del self.param_groups[count:]
+            self._router.roles = known
+            if hasattr(self, "named"):
+                self._name()
+            raise
 
-    def _bind(self, gauge: Gauge, stepper: Stepper) -> None:
-        stepper.layouts = {
-            id(p): self._router.layout(name)
+    def _layouts(self) -> dict[int, Layout]:
+        return {
+            id(p): self._router.fitting(name, p)
             for group in self.param_groups
             if group["step"] == BY_MUON
             for name, p in zip(group["param_names"], group["params"])
         }
+
+    def _bind(self, gauge: Gauge, stepper: Stepper) -> None:
+        stepper.layouts = self._layouts()
         super()._bind(gauge, stepper)
+
+    def _step(self) -> None:
+        for i, group in enumerate(self.param_groups):
+            was = {BY_MUON if id(p) in self.stepper.layouts else BY_ADAMW for p in group["params"]}
+            if was - {group["step"]}:
+                raise RuntimeError(
+                    f"group {i} has the step {group['step']!r} now, and had {min(was)!r} when it was added: what is "
+                    "kept of its parameters is of that step. Make a new optimizer"
+                )
+        super()._step()
 
     def __getstate__(self) -> dict[str, Any]:
         """As of any gauge optimizer, and what divides param groups."""

@@ -53,10 +53,7 @@ class GaugeOptimizer(torch.optim.Optimizer):
         _check_frame_every(frame_every)
         if orbit not in ORBITS:
             raise ValueError(f"orbit is one of {', '.join(map(repr, ORBITS))}, not {orbit!r}")
-        components = getattr(gauge, "components", None)
-        if components is None:
-            raise TypeError("gauge should be what gaugec.compile or gaugec.runtime.load returns")
-        check(tuple(components))
+        check_gauge(gauge)
         settings.check(defaults)
         if isinstance(named_parameters, nn.Module):
             model = named_parameters
@@ -293,6 +290,14 @@ def _check_model(gauge: Gauge, model: nn.Module) -> None:
             f"the model is not what the gauge was compiled with: {listed(differing)}. Compile again "
             "with the model as it is trained now, or pass model=None to train without this check"
         )
+
+
+def check_gauge(gauge: Any) -> None:
+    """Raise TypeError for what is no compiled gauge, ValueError for one of another version."""
+    components = getattr(gauge, "components", None)
+    if components is None:
+        raise TypeError("gauge should be what gaugec.compile or gaugec.runtime.load returns")
+    check(tuple(components))
 
 
 def _check_frame_every(number: int) -> None:

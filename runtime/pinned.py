@@ -72,11 +72,11 @@ class Pinned(Stepper):
         return batch.charts[1]
 
     def _arranged(self, batches: Sequence[Batch], groups: Sequence[Settings]) -> list[Step]:
-        """What steps the batches; made anew when they, their charts or numbers of steps are not what they were."""
+        """What steps the batches; made anew when they, charts, rules or numbers of steps are not what they were."""
         first = batches[0].step
         key = [(batch, batch.frame, batch.step - first) for batch in batches]
         known, panels = self._panels
-        if len(key) != len(known) or any(
+        if self.ruled_anew(groups) or len(key) != len(known) or any(
             one[0] is not two[0] or one[1] is not two[1] or one[2] != two[2] for one, two in zip(key, known)
         ):
             panels = self._made(batches, groups)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gaugec.runtime.layout import Slice, product
 from gaugec.runtime.matrices import Layout
-from gaugec.runtime.names import by_name
+from gaugec.runtime.names import bare, by_name
 from gaugec.runtime.ranges import fold_rows
 from gaugec.runtime.roles import Role
 
@@ -49,22 +49,40 @@ class Routing(tuple[Route, ...]):
 class Router:
     """Knows the roles of a compiled gauge by the names that an optimizer was given, and what a user overrules."""
 
-    def __init__(self, roles: Mapping[str, Role], names: Iterable[str], overruled: Mapping[str, str]) -> None:
-        """overruled: names -> "muon" or "adamw".
+    def __init__(
+        self, roles: Mapping[str, Role], gauged: Iterable[str], names: Iterable[str], overruled: Mapping[str, str]
+    ) -> None:
+        """gauged: names of the parameters that the gauge moves, by which all others are known; overruled: names ->
+        "muon" or "adamw", with the prefixes of wrappers or without.
 
         Raises ValueError for a gauge that knows no roles, a name that is not among `names`, a step that is none, and a
-        parameter that is to take Muon's and has no logical matrices.
+        parameter that is to take Muon's and has no logical matrices; TypeError for routes that are no dict.
         """
         if not roles:
             raise ValueError("this gauge does not say which parameters are matrices: compile the model again")
-        names = list(names)
-        found = by_name(((name, name) for name in names), roles)
-        self.roles = {name: roles.get(known, UNKNOWN) for known, name in found.items()}
-        self.overruled = dict(overruled)
+        if not isinstance(overruled, Mapping):
+            raise TypeError(f"routes is {overruled!r}: it should be a dict from names to {MUON!r} or {ADAMW!r}")
+        self._known = {bare(name): role for name, role in roles.items()}
+        self._gauged = tuple(gauged) or tuple(roles)
+        self.roles: dict[str, Role] = {}
+        self.meet(names)
+        called = self._called(self.roles)
+        self.overruled: dict[str, str] = {}
         for name, step in overruled.items():
-            if name not in self.roles:
+            own = name if name in self.roles else called.get(bare(name)) if isinstance(name, str) else None
+            if own is None:
                 raise ValueError(f"routes has {name!r}, which the optimizer was not given")
-            self.check(name, step, "routes")
+            self.check(own, step, "routes")
+            self.overruled[own] = step
+
+    def meet(self, names: Iterable[str]) -> None:
+        """Know the roles of more parameters."""
+        found = self._called(dict.fromkeys((*self.roles, *names)))
+        self.roles = {name: self._known.get(known, UNKNOWN) for known, name in found.items()}
+
+    def _called(self, names: Iterable[str]) -> dict[str, str]:
+        """The names that were given, by the names that the gauge knows."""
+        return by_name(((name, name) for name in names), self._gauged)
 
     def check(self, name: str, step: object, where: str) -> None:
         """Raise ValueError where a parameter cannot take a step."""
@@ -87,15 +105,20 @@ class Router:
     def divided(self, group: Mapping[str, Any], own: Mapping[str, Any]) -> list[dict[str, Any]]:
         """A param group of (name, parameter) pairs as up to three: Muon's, AdamW's, and gains, which do not decay.
 
-        own: for settings that a group has not, `adamw_lr`, `adamw_weight_decay` and `decay_gains`.
+        own: for settings that a group has not, `adamw_lr`, `adamw_weight_decay` and `decay_gains`. A group that has a
+        `step` stays one.
         """
+        rest = {key: value for key, value in group.items() if key not in ("params", "decay_gains", *OWN)}
+        if "step" in group:
+            adamw = {setting: group.get(key, own[key]) for key, setting in OWN.items()}
+            return [{**(adamw if group["step"] == ADAMW else {}), **rest, "params": group["params"]}]
         parts: dict[tuple[str, bool], list[tuple[str, Tensor]]] = {}
         for name, p in group["params"]:
             step = self.step(name)
             kept = step == ADAMW and not group.get("decay_gains", own["decay_gains"]) and self.role(name).role == "gain"
             parts.setdefault((step, kept), []).append((name, p))
-        rest = {key: value for key, value in group.items() if key not in ("params", "decay_gains", *OWN)}
-        adamw = {setting: group.get(key, own[key]) for key, setting in OWN.items()}
+        given = {"adamw_weight_decay": group["weight_decay"]} if "weight_decay" in group else {}
+        adamw = {setting: {**own, **given, **group}[key] for key, setting in OWN.items()}
         return [
             {
                 **rest,
@@ -110,6 +133,13 @@ class Router:
     def layout(self, name: str) -> Layout:
         """The logical matrices of a parameter."""
         return tuple(Slice("", m.offset, m.copies, m.rows, (), m.columns) for m in self.role(name).matrices)
+
+    def fitting(self, name: str, p: Tensor) -> Layout:
+        """The same; ValueError where the parameter has another number of entries than these matrices."""
+        layout = self.layout(name)
+        if sum(product(part.copies + part.group + part.rest) for part in layout) != p.numel():
+            raise ValueError(f"{name} has the shape {tuple(p.shape)}, and was compiled as {_shown(layout)}")
+        return layout
 
     def table(self, steps: Iterable[tuple[str, str]]) -> Routing:
         """The rows of parameters and the steps that they take."""

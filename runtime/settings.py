@@ -71,6 +71,14 @@ def _fractions(x: Any) -> bool:
     return isinstance(x, (tuple, list)) and len(x) == 2 and all(map(_fraction, x))
 
 
+def _steps(x: Any) -> bool:
+    return isinstance(x, int) and not isinstance(x, bool) and 0 < x < 100
+
+
+def _three(x: Any) -> bool:
+    return isinstance(x, (tuple, list)) and len(x) == 3 and all(not isinstance(n, Tensor) and real(n) for n in x)
+
+
 SETTINGS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "lr": (_not_negative, "a finite number, or a tensor with one, that is not negative"),
     "adamw_lr": (_not_negative, "a finite number, or a tensor with one, that is not negative"),
@@ -80,12 +88,12 @@ SETTINGS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "weight_decay": (_not_negative, "a finite number that is not negative"),
     "momentum": (_fraction, "a number in [0, 1)"),
     "nesterov": (lambda x: isinstance(x, bool), "True or False"),
-    "ns_steps": (lambda x: isinstance(x, int) and 0 < x < 100, "a number of steps, 1 to 99"),
-    "ns_coefficients": (lambda x: isinstance(x, (tuple, list)) and len(x) == 3 and all(map(real, x)), "three numbers"),
+    "ns_steps": (_steps, "a number of steps, 1 to 99"),
+    "ns_coefficients": (_three, "three finite numbers"),
     "adjust_lr_fn": (lambda x: x in (None, "original", "match_rms_adamw"), "None, 'original' or 'match_rms_adamw'"),
     "ns_dtype": (
-        lambda x: x is None or (isinstance(x, torch.dtype) and x.is_floating_point),
-        "None, or a dtype of floating point numbers",
+        lambda x: x in (None, torch.bfloat16, torch.float16, torch.float32, torch.float64),
+        "None, torch.bfloat16, torch.float16, torch.float32 or torch.float64",
     ),
     "step": (lambda x: x in ("muon", "adamw"), "'muon' or 'adamw'"),
     "decay_gains": (lambda x: isinstance(x, bool), "True or False"),

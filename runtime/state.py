@@ -315,6 +315,13 @@ def _groups(optimizer: GaugeOptimizer, saved: Saved) -> list[dict[str, Any]]:
         _check_division(optimizer, theirs)
     else:
         settings = settings[:1] * len(optimizer.param_groups)
+    steps = [
+        f"group {i} has the step {group['step']!r}, was {each['step']!r}"
+        for i, (each, group) in enumerate(zip(settings, optimizer.param_groups, strict=True))
+        if "step" in each and "step" in group and each["step"] != group["step"]
+    ]
+    if steps:
+        raise ValueError(f"the saved groups take other steps than the optimizer's: {listed(steps)}")
     known = optimizer.defaults
     return [
         {

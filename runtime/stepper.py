@@ -38,11 +38,17 @@ class Stepper:
         self.look: Callable[[Batch], None] = lambda batch: None
         self.moved: Callable[[Batch], None] = lambda batch: None
         self.layouts: Mapping[int, Layout] = {}
+        self._rules: list[UpdateRule] = []
         self._graphs: dict[object, Callable[..., Any]] = {}
 
     def advance(self, batches: Sequence[Batch], groups: Sequence[Settings]) -> None:
         """Step all places of batches, whose parameters have gradients; groups: the param groups of the optimizer."""
         raise NotImplementedError
+
+    def ruled_anew(self, groups: Sequence[Settings]) -> bool:
+        """Whether groups have other rules than when this was asked last: a setting that a rule is made with changed."""
+        was, self._rules = self._rules, [self.rule_of(group) for group in groups]
+        return self._rules != was
 
     def begin(self, batch: Batch, groups: Sequence[Settings]) -> dict[str, Tensors]:
         """Zero state for a batch; a place is one row of it, of what this process has."""

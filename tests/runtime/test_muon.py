@@ -86,6 +86,8 @@ def test_a_fused_weight_is_orthogonalised_part_by_part() -> None:
         Slice("", 48, ((2, 1),), ((4, 8),), (), ((4, 2),)),
     )
     (out,) = orthogonal(rule, [x], [layout])
+    (same,) = orthogonal(rule, [x.mT.contiguous().mT], [layout])
+    assert torch.equal(out, same)
 
     def alone(part: Tensor) -> Tensor:
         return newton_schulz(part[None], 5, COEFFICIENTS)[0] * max(1, part.shape[0] / part.shape[1]) ** 0.5
@@ -146,11 +148,13 @@ norm.weight                      adamw  gain"""
             {"norm.weight": "muon"},
             "routes has the step 'muon' for norm.weight, which has no logical matrices: its role is 'gain'",
         ),
+        ({3: "muon"}, "routes has 3, which the optimizer was not given"),
+        (["head.weight"], "routes is ['head.weight']: it should be a dict from names to 'muon' or 'adamw'"),
     ],
 )
-def test_a_route_that_is_none_is_refused(routes: dict[str, str], message: str) -> None:
+def test_a_route_that_is_none_is_refused(routes: Any, message: str) -> None:
     model, gauge, _ = build("llama")
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises((TypeError, ValueError)) as caught:
         made(model, gauge, routes=routes)
     assert str(caught.value) == message
 
@@ -161,15 +165,127 @@ def test_a_gauge_without_roles_is_refused() -> None:
         made(model, gauge)
 
 
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"ns_steps": True}, "ns_steps is True: it should be a number of steps, 1 to 99"),
+        ({"ns_coefficients": 5}, "ns_coefficients is 5: it should be three finite numbers"),
+        ({"ns_coefficients": "abc"}, "ns_coefficients is 'abc': it should be three finite numbers"),
+        ({"decay_gains": "no"}, "decay_gains is 'no': it should be True or False"),
+        (
+            {"ns_dtype": torch.float8_e4m3fn},
+            "ns_dtype is torch.float8_e4m3fn: it should be None, torch.bfloat16, torch.float16, torch.float32 or "
+            "torch.float64",
+        ),
+    ],
+)
+def test_wrong_settings_of_muon_are_refused(settings: dict[str, Any], message: str) -> None:
+    model, gauge, _ = build("llama")
+    with pytest.raises(ValueError) as caught:
+        made(model, gauge, **settings)
+    assert str(caught.value) == message
+
+
+def test_what_is_no_gauge_is_refused() -> None:
+    model, _, _ = build("llama")
+    with pytest.raises(TypeError, match=r"gauge should be what gaugec\.compile or gaugec\.runtime\.load returns"):
+        DDCMuon(model.named_parameters(), 3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("prefix", ["module.", "model.", "_orig_mod.module."])
+def test_roles_are_found_behind_wrappers_names(prefix: str) -> None:
+    """Where not all of the model's parameters are given, too; and in a gauge that was compiled of a wrapped model."""
+    model, gauge, _ = build("llama")
+    inside = {name.replace("layers.0.", "layers.0._checkpoint_wrapped_module."): r for name, r in gauge.roles.items()}
+    wrapped: Gauge = type("Gauge", (Gauge,), {"roles": inside})(gauge.source)
+    pairs = [(prefix + name, p) for name, p in model.named_parameters() if name != "embed.weight"]
+    expected = {prefix + name: gauge.roles[name].role for name, _ in model.named_parameters() if name != "embed.weight"}
+    for each in (gauge, wrapped):
+        for name in ("head.weight", prefix + "head.weight"):
+            rows = DDCMuon(pairs, each, routes={name: "muon"}).routing()
+            assert {row.name: row.role for row in rows} == expected
+            assert [row.name for row in rows if row.overruled] == [prefix + "head.weight"]
+
+
+def test_matrices_of_another_shape_are_refused() -> None:
+    """Of a parameter that no gauge moves: the others are checked when the gauge is bound."""
+    model, gauge, _ = build("llama")
+    model.embed.weight = nn.Parameter(torch.randn(40, 12, dtype=torch.float64))
+    made(model, gauge)
+    with pytest.raises(ValueError) as caught:
+        made(model, gauge, routes={"embed.weight": "muon"})
+    assert str(caught.value) == "embed.weight has the shape (40, 12), and was compiled as [17, 12]"
+
+
+def test_a_parameter_that_comes_later_has_its_role() -> None:
+    model, gauge, data = build("llama")
+    later = ("layers.0.up.weight", "head.weight")
+    pairs = [pair for pair in model.named_parameters() if pair[0] not in later]
+    with pytest.warns(UserWarning, match="not given"):
+        opt = DDCMuon(pairs, gauge)
+    count, rows = len(opt.param_groups), str(opt.routing())
+    other = [(name, model.get_parameter(name)) for name in later]
+    for wrong in ([*other, ("norm.weight", model.norm.weight)], [*other, other[0]]):
+        with pytest.raises(ValueError):
+            opt.add_param_group({"params": wrong})
+        assert len(opt.param_groups) == count and str(opt.routing()) == rows
+    opt.add_param_group({"params": other})
+    added = [(group["step"], *group["param_names"]) for group in opt.param_groups[count:]]
+    assert added == [("muon", "layers.0.up.weight"), ("adamw", "head.weight")]
+    before = model.layers[0].up.weight.detach().clone()
+    train(model, opt, data, 1)
+    values = torch.linalg.svdvals(model.layers[0].up.weight - before * (1 - 1e-3 * 0.1))
+    assert values.min() > 0.5e-3 and values.max() < 1.5e-3
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_matrices_of_16_bits_that_no_gauge_moves(dtype: torch.dtype) -> None:
+    model, gauge, data = build("llama")
+    model.to(dtype)
+    opt = made(model, gauge, routes={"embed.weight": "muon"})
+    losses = train(model, opt, data, 4)
+    assert torch.isfinite(losses).all()
+    assert opt.state[model.embed.weight]["momentum_buffer"].dtype == dtype
+
+
+@pytest.mark.parametrize("orbit", ORBITS)
+def test_the_iteration_may_be_changed_in_a_run(orbit: str) -> None:
+    model, gauge, data = build("llama")
+    opt = made(model, gauge, orbit=orbit)
+    train(model, opt, data, 2)
+    other = copy.deepcopy(model)
+    again = made(other, gauge, orbit=orbit)
+    again.load_state_dict(opt.state_dict())
+    for group in (*opt.param_groups, *again.param_groups):
+        group["ns_steps"] = 2
+    one, two = train(model, opt, data, 2), train(other, again, data, 2)  # this one never knew five
+    assert torch.equal(one, two)
+
+
+def test_the_step_of_a_group_stays() -> None:
+    model, gauge, data = build("llama")
+    opt = made(model, gauge)
+    as_adamw = made(model, gauge, routes=dict.fromkeys(dict(model.named_parameters()), "adamw"), decay_gains=True)
+    with pytest.raises(ValueError, match="take other steps than the optimizer's: group 0 has the step 'muon'"):
+        opt.load_state_dict(as_adamw.state_dict())
+    opt.param_groups[1]["step"] = "muon"
+    with pytest.raises(RuntimeError, match="group 1 has the step 'muon' now, and had 'adamw' when it was added"):
+        train(model, opt, data, 1)
+
+
 def test_groups_are_divided() -> None:
     model, gauge, _ = build("llama")
     pairs = dict(model.named_parameters())
     first = {name: pairs.pop(name) for name in ("layers.0.q.weight", "layers.0.norm1.weight", "head.weight")}
     head = [("embed.weight", pairs.pop("embed.weight"))]
+    alone = [("norm.weight", pairs.pop("norm.weight"))]
+    plain = [("layers.1.q.weight", pairs.pop("layers.1.q.weight"))]
     groups = [
         {"params": list(first.items()), "lr": 1e-3, "adamw_lr": 1e-4},
-        {"params": list(pairs.items()), "decay_gains": True},
+        {"params": list(pairs.items()), "decay_gains": True, "weight_decay": 0.0},
         {"params": head, "step": "muon", "lr": 5e-4},
+        {"params": alone, "step": "adamw", "adamw_lr": 7e-5},
+        {"params": plain, "weight_decay": 0.0},
     ]
     opt = DDCMuon(groups, gauge, lr=2e-2, weight_decay=0.3, adamw_weight_decay=0.2)
     shown = [(g["step"], g["lr"], g["weight_decay"], len(g["params"])) for g in opt.param_groups]
@@ -177,11 +293,13 @@ def test_groups_are_divided() -> None:
         ("muon", 1e-3, 0.3, 1),
         ("adamw", 1e-4, 0.2, 1),
         ("adamw", 1e-4, 0.0, 1),
-        ("muon", 2e-2, 0.3, 13),
-        ("adamw", 3e-4, 0.2, 4),
+        ("muon", 2e-2, 0.0, 12),
+        ("adamw", 3e-4, 0.0, 3),
         ("muon", 5e-4, 0.3, 1),
+        ("adamw", 7e-5, 0.2, 1),
+        ("muon", 2e-2, 0.0, 1),
     ]
-    with pytest.raises(ValueError, match="step of group 6 is 'sgd': it should be 'muon' or 'adamw'"):
+    with pytest.raises(ValueError, match="step of group 8 is 'sgd': it should be 'muon' or 'adamw'"):
         opt.add_param_group({"params": [("more", nn.Parameter(torch.zeros(2)))], "step": "sgd"})
 
 

@@ -33,7 +33,7 @@ class DDCMuon(GaugeOptimizer):
     ns_dtype: the dtype of the Newton-Schulz iteration; None is bfloat16, as in torch.optim.Muon, and float64 where the
         parameters are. Rotations pass through it to its rounding: over 100 steps of float32, copies are 1e-3 apart with
         bfloat16, 1e-7 with torch.float32, which takes about twice the time.
-    adamw_lr, adamw_weight_decay, betas, eps: of AdamW's steps, per group; a group's `weight_decay` stands for both where
+    adamw_lr, adamw_weight_decay, betas, eps: of AdamW's steps, per group; a group's `weight_decay` is of both where
         it has no `adamw_weight_decay`.
     decay_gains: whether gains decay. By default they do not: decay of a norm's gain shrinks what the next matrix is
         given, which Muon, whose steps have one length whatever the gradient, does not make up for.

@@ -6,6 +6,7 @@ Coefficients are tensors [batch, ...] by gauge.  Not here: parameters and how th
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
@@ -144,7 +145,7 @@ def solve(
 
     right: gauge -> [batch, ...] in float64; the system may be singular, as long as it is consistent.
     size: [batch], the norm of the step; stops when the vertical part left is below tolerance * size.
-    off: gauges whose coefficients stay 0.
+    off: gauges whose coefficients stay 0.  Warns where it stops before, after so many rounds.
     """
 
     def masked(function: Callable[[Tensors], Tensors], x: Tensors) -> Tensors:
@@ -172,6 +173,14 @@ def solve(
         ratio = torch.where(busy & (rho > 0), new / rho, torch.zeros_like(rho))
         direction = _axpy(z, direction, ratio)
         rho = new
+    else:
+        left = (rho.clamp(min=0).sqrt() / size)[rho > floor]
+        if left.numel():
+            warnings.warn(
+                f"a step keeps a vertical part of {float(left.max()):.0e} of its length: the equations of gauges that "
+                f"share parameters were not solved in {rounds} rounds",
+                stacklevel=2,
+            )
     return answer
 
 

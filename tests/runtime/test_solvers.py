@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -84,3 +85,16 @@ def test_gauges_that_are_off_get_nothing() -> None:
     right = {"a": random(1, 1, 3), "b": random(1, 1, 3)}
     answer = solvers.solve(lambda v: v, right, lambda r: r, torch.ones(1).double(), 1e-12, off={"b"})
     assert torch.allclose(answer["a"], right["a"]) and not answer["b"].any()
+
+
+def test_equations_that_are_not_solved_in_time_are_warned_of() -> None:
+    """Ten eigenvalues take ten rounds."""
+    values = torch.logspace(0, -4, 10, dtype=torch.float64)
+    right, size = {"a": torch.ones(1, 10, dtype=torch.float64)}, torch.ones(1, dtype=torch.float64)
+
+    def solve(rounds: int) -> torch.Tensor:
+        return solvers.solve(lambda x: {"a": values * x["a"]}, right, lambda x: x, size, 1e-6, rounds=rounds)["a"]
+
+    assert torch.allclose(values * solve(40), right["a"], atol=1e-5)
+    with pytest.warns(UserWarning, match=r"a step keeps a vertical part of .* were not solved in 2 rounds"):
+        solve(2)

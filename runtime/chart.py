@@ -93,7 +93,7 @@ def _factor(scale: Tensor, part: Slice, x: Tensor) -> Tensor:
             else:
                 axes.append(1)
         else:
-            return digits.reshape(x.shape[0], *axes)
+            return digits.reshape(x.shape[0], *axes).contiguous()  # graphs go by shapes alone
     factor = torch.ones_like(x)
     cut({part.slot: factor}, part).mul_(spread(scale, part))
     return _reduced(factor)

@@ -34,26 +34,25 @@ class Fused:
         self.charts = {slot: charts[slot] for slot in self.slots}
         self.dtype = {slot: stepped(batch.slots[slot][0].dtype) for slot in self.slots}
         self.widest = max(self.dtype.values(), key=lambda dtype: dtype.itemsize)
-        self.copied = [slot for slot in self.slots if not _as_it_is(batch.slots[slot])]
         kept = [batch.state[name][slot] for slot in self.slots for name in self.rules[slot].state]
         self.kept = [*kept, *(x for chart in self.charts.values() for x in chart.tensors)]
-        self.homes: list[int] = []
+        self.homes: list[int | None] = []
         self.graph: Callable[..., None] | None = None
 
     def step(self, groups: Sequence[Settings]) -> None:
         """Step all its places."""
         batch, slots = self.batch, self.slots
-        homes = [batch.slots[slot][0].data_ptr() for slot in slots]
+        homes = [_home(batch.slots[slot]) for slot in slots]
+        copied = [slot for slot, home in zip(slots, homes) if home is None]
         if homes != self.homes:
             self.homes, self.params = homes, batch.params()
-        elif self.copied:
-            self.params.update({slot: stack([p.detach() for p in batch.slots[slot]]) for slot in self.copied})
+        self.params.update({slot: stack([p.detach() for p in batch.slots[slot]]) for slot in copied})
         slopes = [self._slope(slot, groups[batch.groups[slot]]) for slot in slots]
         tensors = [*(self.params[slot] for slot in slots), *slopes, *self._numbers(groups), *self.kept]
         if self.graph is None:
             self.graph = self._compiled(tensors)
         self.graph(*tensors)
-        batch.write(self.params, self.copied)
+        batch.write(self.params, copied)
 
     def _slope(self, slot: str, group: Settings) -> Tensor:
         x = stack([gradient(p, group) for p in self.batch.slots[slot]])
@@ -98,7 +97,7 @@ class Fused:
         return whole
 
 
-def _as_it_is(params: Sequence[Tensor]) -> bool:
-    """Whether a graph may write to the memory of the parameters itself."""
+def _home(params: Sequence[Tensor]) -> int | None:
+    """Where parameters are, if a graph may write to their memory itself."""
     p = params[0]
-    return len(params) == 1 and stepped(p.dtype) == p.dtype and p.is_contiguous()
+    return p.data_ptr() if len(params) == 1 and stepped(p.dtype) == p.dtype and p.is_contiguous() else None

@@ -12,21 +12,16 @@ from gaugec.runtime.halves import Halves
 from gaugec.runtime.joint import Joint
 from gaugec.runtime.panel import Scratch
 from gaugec.runtime.rules.rule import Settings
-from gaugec.runtime.stepper import RuleOf, Stepper
+from gaugec.runtime.stepper import Mover, Stepper
 
 JOINT_CPU = 1 << 22  # elements that are projected together: fewer are more calls, more are more memory
 JOINT_GPU = 1 << 26
-Key = list[tuple[Batch, object, int]]
 
 
 class Horizontal(Stepper):
     """Steps whose vertical part, at the canonical point, is removed."""
 
     orbit = "horizontal"
-
-    def __init__(self, rule_of: RuleOf, frame_every: int, pooling: bool, compile: bool) -> None:
-        super().__init__(rule_of, frame_every, pooling, compile)
-        self._joints: tuple[Key, list[Joint | Halves]] = ([], [])
 
     def advance(self, batches: Sequence[Batch], groups: Sequence[Settings]) -> None:
         """Step all places of batches, in frames that are taken anew every `frame_every` steps."""
@@ -36,23 +31,14 @@ class Horizontal(Stepper):
                 self.look(batch)
             if not batch.state:
                 batch.state = self.begin(batch, groups)
-        joints = self._arranged(batches, groups)
+        joints = self.arranged(batches, [batch.state for batch in batches], groups)
         for batch in batches:
             batch.step += 1
         for joint in joints:
             joint.step(groups)
 
-    def _arranged(self, batches: Sequence[Batch], groups: Sequence[Settings]) -> list[Joint | Halves]:
-        """The joints of batches; made anew when they, state, rules or numbers of steps are not what they were."""
-        key: Key = [(batch, batch.state, batch.step - batches[0].step) for batch in batches]
-        known = self._joints[0]
-        if self.ruled_anew(groups) or len(key) != len(known) or any(
-            one[0] is not two[0] or one[1] is not two[1] or one[2] != two[2] for one, two in zip(key, known)
-        ):
-            self._joints = (key, self._made(batches, groups))
-        return self._joints[1]
-
-    def _made(self, batches: Sequence[Batch], groups: Sequence[Settings]) -> list[Joint | Halves]:
+    def made(self, batches: Sequence[Batch], groups: Sequence[Settings]) -> Sequence[Mover]:
+        """Batches that look alike together, so many at a time."""
         alike: dict[object, list[list[Batch]]] = {}
         for batch in batches:
             kinds = tuple((p[0].dtype, p[0].device, p[0].requires_grad) for p in batch.slots.values())
@@ -64,7 +50,7 @@ class Horizontal(Stepper):
             parts[-1].append(batch)
         room = Scratch()
         together = sorted((part for parts in alike.values() for part in parts), key=_count, reverse=True)
-        joints: list[Joint | Halves] = []
+        joints: list[Mover] = []
         for part in together:  # the largest first: all others work in its memory
             fused = self.compile and not part[0].component.whole
             joints.append((Halves if fused else Joint)(self, part, groups, room))

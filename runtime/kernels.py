@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch._compile import _disable_dynamo as uncompiled
 
-__all__ = ["DEVICES", "adam", "compiled", "number", "uncompiled"]
+__all__ = ["DEVICES", "adam", "compiled", "number", "serves", "uncompiled"]
 
 DEVICES = ("cpu", "cuda")  # where the fused kernel is known to be
 
@@ -61,6 +61,20 @@ def adam(
         amsgrad=False,
         maximize=False,
     )
+
+
+def serves(tensors: Sequence[Tensor]) -> bool:
+    """Whether the fused kernel steps tensors of one shape right.
+
+    It goes through their memory from the first entry on: an entry has to be at the same place in all of them.
+    """
+    first = tensors[0]
+    if first.device.type not in DEVICES or not first.is_floating_point():
+        return False
+    if all(x.is_contiguous() for x in tensors):
+        return True
+    span = 1 + sum((size - 1) * stride for size, stride in zip(first.shape, first.stride()))
+    return span == first.numel() and all(x.stride() == first.stride() for x in tensors)
 
 
 def compiled(graph: torch.fx.GraphModule, arguments: Sequence[Tensor], options: dict[str, Any]) -> Callable[..., Any]:

@@ -95,6 +95,7 @@ class GaugeOptimizer(torch.optim.Optimizer):
         self.inactive = self._bound.off + [
             f"{text}: no canonical form (a zero norm, or a scale beyond 1e12)" for text in self._bound.singular
         ]
+        self._kinds: dict[str, tuple[torch.dtype, torch.device]] = {}
         self._name()
 
     def _check_placements(self, stepper: Stepper) -> None:
@@ -105,6 +106,20 @@ class GaugeOptimizer(torch.optim.Optimizer):
         pairs = (pair for group in self.param_groups for pair in zip(group["param_names"], group["params"]))
         self.named: dict[str, Tensor] = by_name(pairs, self.gauge.parameters)
         self.called = {id(p): name for name, p in self.named.items()}
+        for name, p in self.named.items():
+            self._kinds.setdefault(name, (p.dtype, p.device))
+
+    def _follow(self) -> None:
+        """Bind anew where parameters were moved or cast before the first step; RuntimeError where it was later."""
+        moved = [name for name, p in self.named.items() if (p.dtype, p.device) != self._kinds[name]]
+        if moved and (self.state or any(batch.state for batch in self.batches)):
+            p, (dtype, device) = self.named[moved[0]], self._kinds[moved[0]]
+            raise RuntimeError(
+                f"{moved[0]} is {p.dtype} on {p.device} now, and was {dtype} on {device} when its state began. Make a "
+                "new optimizer of the model as it is now, and load the state_dict() of this one into it"
+            )
+        if moved:
+            self._bind(self.gauge, self.stepper)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """As for any torch optimizer, by (name, parameter) pairs; what comes after the gauge was bound, none moves.
@@ -153,8 +168,8 @@ class GaugeOptimizer(torch.optim.Optimizer):
         """Take one step; `closure`, where given, computes the loss and its gradients anew, and its value is returned.
 
         In a component of gauges a gradient of None counts as zero, unless all of them are None: then it is left alone.
-        Raises RuntimeError for sparse gradients, and where a parameter beside others of a gauge was frozen or unfrozen
-        since the optimizer was made.
+        Raises RuntimeError for sparse gradients, where a parameter beside others of a gauge was frozen or unfrozen
+        since the optimizer was made, and where one has another dtype or device than its state.
         """
         loss = None
         if closure is not None:
@@ -167,16 +182,18 @@ class GaugeOptimizer(torch.optim.Optimizer):
         return loss
 
     def _step(self) -> None:
+        self._follow()
         i, present = 0, list[Batch]()
         while i < len(self.batches):
             batch = self.batches[i]
             there = [any(p[j].grad is not None for p in batch.slots.values()) for j in range(len(batch.keys))]
+            if any(there):
+                state.refresh(self, batch)
             if any(there) and not all(there):
                 self.batches[i : i + 1] = batch.parts()
                 continue
             if all(there):
                 self._check_trained(batch)
-                state.refresh(self, batch)
                 present.append(batch)
             i += 1
         if present:
@@ -208,6 +225,7 @@ class GaugeOptimizer(torch.optim.Optimizer):
         """
         if not max_norm > 0:
             raise ValueError(f"max_norm is positive, not {max_norm!r}")
+        self._follow()
         params = [p for group in self.param_groups for p in group["params"]]
         norm = clipping.total_norm(self.batches, (p for p in params if id(p) not in self.gauged))
         if error_if_nonfinite and not bool(norm.isfinite()):
@@ -231,6 +249,8 @@ class GaugeOptimizer(torch.optim.Optimizer):
         parameters, or when the saved param groups have different settings and divide the parameters in another way.
         """
         loaded: dict[str, Any] = {}
+        if not self.state:
+            self._follow()
 
         def arrange(_: torch.optim.Optimizer, saved: dict[str, Any]) -> dict[str, Any]:
             loaded.update(state.arranged(self, saved))

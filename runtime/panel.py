@@ -62,8 +62,6 @@ class Panel:
         self.dtype = stepped(params[0].dtype)
         self.first, self.last = shards.rows(params[0])
         self.below: Tensor | None = None
-        own = shards.own(params[0])
-        self.direct = len(params) == 1 and self.dtype == own.dtype and own.is_contiguous() and own.dim() > 0
 
     @property
     def batch(self) -> Batch:
@@ -116,8 +114,8 @@ class Panel:
         """Step all its places."""
         batch = self.batch
         group, number = groups[batch.groups[self.slot]], batch.step
-        if self.direct:
-            p = shards.own(self.params[0])
+        p = shards.own(self.params[0])
+        if len(self.params) == 1 and p.dtype == self.dtype and p.is_contiguous() and p.dim():
             slope = gradient(self.params[0], group)
             if p.data_ptr() != self.home:
                 self.home = p.data_ptr()
@@ -129,8 +127,9 @@ class Panel:
         mine = [shards.own(p) for p in self.params]
         values = stack(mine)
         slope = stack([gradient(p, group) for p in self.params])
-        if len(self.params) == 1:
-            values = values.clone() if values.data_ptr() == mine[0].data_ptr() else values
+        if values.data_ptr() == p.data_ptr():
+            values = values.clone()
+        self.home = -1
         for strip in self.strips:
             strip.place(values)
             strip.step(slope, group, number)

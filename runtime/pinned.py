@@ -19,19 +19,17 @@ from collections.abc import Sequence
 from gaugec.runtime import shards
 from gaugec.runtime.batch import Batch
 from gaugec.runtime.chart import Chart, charts
-from gaugec.runtime.frames import Frame
 from gaugec.runtime.fused import Fused
-from gaugec.runtime.lot import Lot, Member, lots
+from gaugec.runtime.lot import Member, lots
 from gaugec.runtime.panel import TILE_CPU, Panel, Scratch, stacked
 from gaugec.runtime.pin import means, pin
 from gaugec.runtime.rules.rule import Settings, UpdateRule
-from gaugec.runtime.stepper import RuleOf, Stepper
+from gaugec.runtime.stepper import Mover, RuleOf, Stepper
 from gaugec.runtime.straddling import Straddling, add_up
 from gaugec.runtime.vector import Vector
 
 SMALL = 1 << 15  # elements: below this, tensors are copied side by side
 Parts = list[tuple[Batch, str, Chart]]
-Step = Panel | Vector | Lot | Fused
 
 
 class Pinned(Stepper):
@@ -41,7 +39,6 @@ class Pinned(Stepper):
 
     def __init__(self, rule_of: RuleOf, frame_every: int, pooling: bool, compile: bool) -> None:
         super().__init__(rule_of, frame_every, pooling, compile)
-        self._panels: tuple[list[tuple[Batch, Frame | None, int]], list[Step]] = ([], [])
         self._room = Scratch()
 
     def advance(self, batches: Sequence[Batch], groups: Sequence[Settings]) -> None:
@@ -57,7 +54,7 @@ class Pinned(Stepper):
                 batch.homes = means(batch)
             if not batch.state:
                 batch.state = self.begin(batch, groups)
-        arranged = self._arranged(batches, groups)
+        arranged = self.arranged(batches, [batch.frame for batch in batches], groups)
         for batch in batches:
             batch.step += 1
         add_up([each for each in arranged if isinstance(each, Panel)], groups)
@@ -71,19 +68,8 @@ class Pinned(Stepper):
             batch.charts = (batch.frame, charts(batch, batch.frame, batch.homes or {}))
         return batch.charts[1]
 
-    def _arranged(self, batches: Sequence[Batch], groups: Sequence[Settings]) -> list[Step]:
-        """What steps the batches; made anew when they, charts, rules or numbers of steps are not what they were."""
-        first = batches[0].step
-        key = [(batch, batch.frame, batch.step - first) for batch in batches]
-        known, panels = self._panels
-        if self.ruled_anew(groups) or len(key) != len(known) or any(
-            one[0] is not two[0] or one[1] is not two[1] or one[2] != two[2] for one, two in zip(key, known)
-        ):
-            panels = self._made(batches, groups)
-            self._panels = (key, panels)
-        return panels
-
-    def _made(self, batches: Sequence[Batch], groups: Sequence[Settings]) -> list[Step]:
+    def made(self, batches: Sequence[Batch], groups: Sequence[Settings]) -> Sequence[Mover]:
+        """Graphs of whole batches, or tensors that step alike together: see `panel`, `vector` and `lot`."""
         if self.compile:
             return [Fused(self, batch, groups, self._chart(batch)) for batch in batches]
         alike: dict[object, list[Panel]] = {}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -21,6 +21,14 @@ from gaugec.runtime.rules.rule import Averaging, Direction, Settings, UpdateRule
 from gaugec.runtime.shards import Shard
 
 RuleOf = Callable[[Settings], UpdateRule]
+
+
+class Mover(Protocol):
+    """What steps some tensors, made once for many steps."""
+
+    def step(self, groups: Sequence[Settings]) -> None:
+        """Take a step; groups: the param groups of the optimizer."""
+        ...
 
 
 class Stepper:
@@ -38,17 +46,31 @@ class Stepper:
         self.look: Callable[[Batch], None] = lambda batch: None
         self.moved: Callable[[Batch], None] = lambda batch: None
         self.layouts: Mapping[int, Layout] = {}
-        self._rules: list[UpdateRule] = []
         self._graphs: dict[object, Callable[..., Any]] = {}
+        self._arranged: tuple[list[object], list[int], Sequence[Mover]] = ([], [], [])
 
     def advance(self, batches: Sequence[Batch], groups: Sequence[Settings]) -> None:
         """Step all places of batches, whose parameters have gradients; groups: the param groups of the optimizer."""
         raise NotImplementedError
 
-    def ruled_anew(self, groups: Sequence[Settings]) -> bool:
-        """Whether groups have other rules than when this was asked last: a setting that a rule is made with changed."""
-        was, self._rules = self._rules, [self.rule_of(group) for group in groups]
-        return self._rules != was
+    def made(self, batches: Sequence[Batch], groups: Sequence[Settings]) -> Sequence[Mover]:
+        """What steps the batches."""
+        raise NotImplementedError
+
+    def arranged(
+        self, batches: Sequence[Batch], seen: Sequence[object], groups: Sequence[Settings]
+    ) -> Sequence[Mover]:
+        """What steps the batches, as it was made last.
+
+        Made anew when they, the objects that were `seen` of them, the rules or the numbers of steps are not the same.
+        """
+        things = [*batches, *seen, *(self.rule_of(group) for group in groups)]
+        ahead = [batch.step - batches[0].step for batch in batches]
+        known, before, steps = self._arranged
+        if ahead != before or len(things) != len(known) or any(one is not two for one, two in zip(things, known)):
+            steps = self.made(batches, groups)
+            self._arranged = (things, ahead, steps)
+        return steps
 
     def begin(self, batch: Batch, groups: Sequence[Settings]) -> dict[str, Tensors]:
         """Zero state for a batch; a place is one row of it, of what this process has."""

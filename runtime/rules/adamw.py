@@ -63,25 +63,29 @@ def kernel(out: Tensor, gradient: Tensor, state: State, group: Settings, step: i
 
 def plain(params: Sequence[Tensor], gradients: Sequence[Tensor], states: Sequence[State], group: Settings) -> None:
     """The step of torch.optim.AdamW."""
-    fused = all(p.device.type in kernels.DEVICES and p.is_floating_point() for p in params)
     beta1, beta2 = group["betas"]
-    adamw(
-        list(params),
-        list(gradients),
-        [state["exp_avg"] for state in states],
-        [state["exp_avg_sq"] for state in states],
-        [],
-        [state["step"] for state in states],
-        foreach=not fused,
-        fused=fused,
-        amsgrad=False,
-        beta1=beta1,
-        beta2=beta2,
-        lr=group["lr"] if fused else float(group["lr"]),
-        weight_decay=group["weight_decay"],
-        eps=group["eps"],
-        maximize=False,
-    )
+    kinds: dict[bool, list[tuple[Tensor, Tensor, State]]] = {}
+    for p, gradient, state in zip(params, gradients, states):
+        tensors = (p, gradient, state["exp_avg"], state["exp_avg_sq"])
+        kinds.setdefault(kernels.serves(tensors), []).append((p, gradient, state))
+    for fused, some in kinds.items():
+        adamw(
+            [p for p, _, _ in some],
+            [gradient for _, gradient, _ in some],
+            [state["exp_avg"] for _, _, state in some],
+            [state["exp_avg_sq"] for _, _, state in some],
+            [],
+            [state["step"] for _, _, state in some],
+            foreach=not fused,
+            fused=fused,
+            amsgrad=False,
+            beta1=beta1,
+            beta2=beta2,
+            lr=group["lr"] if fused else float(group["lr"]),
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            maximize=False,
+        )
 
 
 ADAMW = UpdateRule({"exp_avg": False, "exp_avg_sq": True}, numbers, update, plain, decoupled, kernel)

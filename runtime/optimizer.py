@@ -63,6 +63,7 @@ class GaugeOptimizer(torch.optim.Optimizer):
         if compile:
             fuse.check()
         super().__init__(named(named_parameters, model), {**defaults, state.HASH: code_hash(gauge)})
+        self._groups = len(self.param_groups)
         self._bind(gauge, ORBITS[orbit](self.rule_of, frame_every, pooling, compile))
         off, singular = self._bound.off, self._bound.singular
         if off:
@@ -89,7 +90,7 @@ class GaugeOptimizer(torch.optim.Optimizer):
         stepper.look = lambda batch: self.watch.look(batch, self.called)
         stepper.moved = lambda batch: batch.shown.clear()
         self._check_placements(stepper)
-        self._bound = bind(gauge, self.param_groups)
+        self._bound = bind(gauge, self.param_groups[: self._groups])
         self.batches: list[Batch] = self._bound.batches
         self.gauged = self._bound.gauged
         self.inactive = self._bound.off + [
@@ -278,6 +279,7 @@ class GaugeOptimizer(torch.optim.Optimizer):
         return {
             "defaults": self.defaults,
             "param_groups": self.param_groups,
+            "groups": self._groups,  # those that were there when the gauge was bound
             "stepper": (stepper.orbit, stepper.frame_every, stepper.pooling, stepper.compile),
             "source": source,
             "saved": GaugeOptimizer.state_dict(self),
@@ -291,6 +293,7 @@ class GaugeOptimizer(torch.optim.Optimizer):
         super().__setstate__(
             {"defaults": state["defaults"], "state": defaultdict(dict), "param_groups": state["param_groups"]}
         )
+        self._groups = state["groups"]
         orbit, *settings = state["stepper"]
         self._bind(Gauge(state["source"]), ORBITS[orbit](self.rule_of, *settings))
         self.load_state_dict(state["saved"])

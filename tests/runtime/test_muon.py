@@ -236,6 +236,8 @@ def test_a_parameter_that_comes_later_has_its_role() -> None:
     train(model, opt, data, 1)
     values = torch.linalg.svdvals(model.layers[0].up.weight - before * (1 - 1e-3 * 0.1))
     assert values.min() > 0.5e-3 and values.max() < 1.5e-3
+    other, again = copy.deepcopy((model, opt))
+    assert torch.equal(train(model, opt, data, 2), train(other, again, data, 2))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -211,8 +211,8 @@ def coefficient(kind: str, copies: int, size: int, batch: int, device: torch.dev
 
 def _generators(kind: str, size: int) -> list[Tensor]:
     if not kind.startswith("rotate"):
-        return list(torch.eye(size, dtype=torch.float64))
-    basis = torch.eye(size, dtype=torch.float64)
+        return list(torch.eye(size, dtype=torch.float64, device="cpu"))
+    basis = torch.eye(size, dtype=torch.float64, device="cpu")
     if kind == "rotate ones":
         basis = solvers.ones_basis(size, basis)
     columns = basis.mT

@@ -48,7 +48,7 @@ class Batch:
     lost: Tensors = field(default_factory=dict)
     homes: Tensors | None = None
     shown: list[tuple[Tensor, Tensors]] = field(default_factory=list)
-    count: Tensor = field(default_factory=lambda: torch.zeros(()))
+    count: Tensor = field(default_factory=lambda: torch.zeros((), device="cpu"))
     charts: tuple[Frame | None, Any] | None = None
     _tiles: list[Tile] | None = None
 

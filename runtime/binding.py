@@ -142,7 +142,7 @@ def _check_together(key: str, given: Sequence[tuple[str, Tensor]]) -> None:
 
 def _absent(shape: Sequence[int], given: Sequence[tuple[str, Tensor]]) -> nn.Parameter:
     """What stands for a parameter that was not given: ones, without memory; all gauges that move it are off."""
-    like = given[0][1] if given else torch.empty(0)
+    like = given[0][1] if given else torch.empty(0, device="cpu")
     one = torch.ones((), dtype=like.dtype, device=like.device)
     return nn.Parameter(one.expand(tuple(shape)), requires_grad=False)
 

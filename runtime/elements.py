@@ -17,8 +17,8 @@ from gaugec.runtime.layout import Tensors
 def identity(kind: str, copies: int, size: int) -> Tensor:
     """The element that moves nothing: [1, copies, size, ...] in float64."""
     if kind.startswith("rotate"):
-        return torch.eye(size, dtype=torch.float64).expand(1, copies, size, size).clone()
-    return torch.full((1, copies, size), 1.0 if kind == "scale" else 0.0, dtype=torch.float64)
+        return torch.eye(size, dtype=torch.float64, device="cpu").expand(1, copies, size, size).clone()
+    return torch.full((1, copies, size), 1.0 if kind == "scale" else 0.0, dtype=torch.float64, device="cpu")
 
 
 def identities(component: Component) -> Tensors:

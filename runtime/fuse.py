@@ -21,7 +21,7 @@ OPTIONS: dict[str, Any] = {"loop_ordering_after_fusion": False}
 
 def check() -> None:
     """Compile and run a small function; raise RuntimeError, saying what is missing, where that does not work."""
-    x = torch.arange(8.0)
+    x = torch.arange(8.0, device="cpu")
     try:
         y = torch.compile(lambda x: (x * 2 + 1).sum(), fullgraph=True, dynamic=False)(x)
     except Exception as error:

@@ -28,7 +28,7 @@ DEVICES = ("cpu", "cuda")  # where the fused kernel is known to be
 @lru_cache(maxsize=64)
 def number(value: float, dtype: torch.dtype = torch.float32, device: torch.device | None = None) -> Tensor:
     """A number as a tensor without axes, to be read only: on a CPU, to multiply by it takes half of a float's call."""
-    return torch.tensor(value, dtype=dtype, device=device)
+    return torch.tensor(value, dtype=dtype, device="cpu" if device is None else device)
 
 
 def adam(

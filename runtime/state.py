@@ -36,7 +36,7 @@ Saved = Mapping[str, Any]
 
 def publish(optimizer: GaugeOptimizer, batch: Batch) -> None:
     """Show a batch's state under its parameters, as views."""
-    batch.count = torch.tensor(float(batch.step))
+    batch.count = torch.tensor(float(batch.step), device="cpu")  # whatever torch takes by default: it is read each step
     batch.shown = []
     for slot, params in batch.slots.items():
         for j, p in enumerate(params):

@@ -166,3 +166,26 @@ def test_an_edit_counts_where_places_come_apart() -> None:
 
         ends.append(run(here, optimizer, data, between))
     assert all(map(torch.equal, *ends))
+
+
+@pytest.mark.parametrize("orbit", ORBITS)
+def test_torchs_default_device_does_not_matter(orbit: str) -> None:
+    """Numbers that a step counts and reckons with stay on the host."""
+    model, gauge, data = build("mlp")
+    ends = []
+    for device in ("cpu", "meta"):
+        here = copy.deepcopy(model)
+        with torch.device(device):
+            optimizer = RULES["adamw"](here, gauge, orbit)
+        for step in range(4):
+            optimizer.zero_grad()
+            here(*data(step)).backward()
+            with torch.device(device):
+                optimizer.step()
+        with torch.device(device):
+            state = optimizer.state_dict()
+            optimizer = RULES["adamw"](here, gauge, orbit)
+            optimizer.load_state_dict(state)
+            optimizer.step()
+        ends.append([p.detach() for p in here.parameters()])
+    assert all(map(torch.equal, *ends))

@@ -130,7 +130,7 @@ def test_only_the_embedding_is_left_and_the_report_says_so(compiled: Any) -> Non
 
 
 def test_the_certificate_and_the_report_are_short(compiled: Any) -> None:
-    assert laid_out(compiled.metadata).count("\n") < 200
+    assert laid_out(compiled.metadata).count("\n") < 225  # of these the roles of parameters are 23
     assert compiled.report().count("\n") < 55
 
 

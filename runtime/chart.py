@@ -46,6 +46,15 @@ class Chart:
         return Chart(tuple(cuts[: len(self.factors)]), None if self.centre is None else cuts[-1])
 
 
+def charted(batch: Batch) -> dict[str, Chart]:
+    """The charts of a batch's own frame, and of where its shifts began, if they are pinned; read off once."""
+    assert batch.frame is not None
+    if batch.charts is None or batch.charts[0] is not batch.frame:
+        batch.charts = (batch.frame, charts(batch, batch.frame, batch.homes or {}))
+    found: dict[str, Chart] = batch.charts[1]
+    return found
+
+
 def charts(batch: Batch, frame: Frame, homes: Mapping[str, Tensor]) -> dict[str, Chart]:
     """The charts of a batch's tensors; homes: of every shift, the coefficient that parameters decay to."""
     out = {}

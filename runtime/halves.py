@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from gaugec.runtime.batch import Batch, stack
-from gaugec.runtime.joint import UPDATE, framed, memory
+from gaugec.runtime.chart import charted
+from gaugec.runtime.joint import UPDATE, memory
 from gaugec.runtime.layout import Tensors
 from gaugec.runtime.panel import Scratch
 from gaugec.runtime.rules.rule import Settings, add
@@ -52,7 +53,7 @@ class Halves:
         self, batch: Batch, here: slice, groups: Sequence[Settings]
     ) -> tuple[Tensors, Callable[[list[Tensor]], None]]:
         """Take the first half of a step of one batch: its normal equations, and what takes the second."""
-        component, charts, params = self.component, framed(batch), batch.params()
+        component, charts, params = self.component, charted(batch), batch.params()
         update = {slot: x[here] for slot, x in self.update.items()}
         owner = {slot: groups[number] for slot, number in batch.groups.items()}
         slopes = {slot: stack([gradient(p, owner[slot]) for p in each]) for slot, each in batch.slots.items()}

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gaugec.runtime.batch import Batch, stepped
-from gaugec.runtime.chart import Chart, charts, joined
+from gaugec.runtime.chart import Chart, charted, joined
 from gaugec.runtime.frames import Frame
 from gaugec.runtime.layout import Kept, Tensors
 from gaugec.runtime.matrices import orthogonal
@@ -54,7 +54,7 @@ class Joint:
         if all(one is two for one, two in zip(frames, self.frames)):
             return
         self.frames = frames
-        found = {id(batch): framed(batch) for batch in self.batches}
+        found = {id(batch): charted(batch) for batch in self.batches}
         for leg in self.legs:
             leg.chart([found[id(batch)][leg.slot].at(j) for batch, j in leg.members], self.room)
 
@@ -154,15 +154,6 @@ class Leg:
         if last is not None:
             step.mul_(last)
         torch._foreach_add_([p.detach() for p in self.params], list(step.unbind(0)))
-
-
-def framed(batch: Batch) -> dict[str, Chart]:
-    """The charts of a batch's frame, which are read off it once."""
-    if batch.charts is None or batch.charts[0] is not batch.frame:
-        assert batch.frame is not None
-        batch.charts = (batch.frame, charts(batch, batch.frame, {}))
-    found: dict[str, Chart] = batch.charts[1]
-    return found
 
 
 def memory(batches: Sequence[Batch], room: Scratch, role: int) -> Tensors:

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 from gaugec.runtime import shards
 from gaugec.runtime.batch import Batch
-from gaugec.runtime.chart import Chart, charts
+from gaugec.runtime.chart import Chart, charted
 from gaugec.runtime.fused import Fused
 from gaugec.runtime.lot import Member, lots
 from gaugec.runtime.panel import TILE_CPU, Panel, Scratch, stacked
@@ -61,22 +61,15 @@ class Pinned(Stepper):
         for each in arranged:
             each.step(groups)
 
-    def _chart(self, batch: Batch) -> dict[str, Chart]:
-        """The charts of a batch's tensors, read off its frame."""
-        if batch.charts is None or batch.charts[0] is not batch.frame:
-            assert batch.frame is not None
-            batch.charts = (batch.frame, charts(batch, batch.frame, batch.homes or {}))
-        return batch.charts[1]
-
     def made(self, batches: Sequence[Batch], groups: Sequence[Settings]) -> Sequence[Mover]:
         """Graphs of whole batches, or tensors that step alike together: see `panel`, `vector` and `lot`."""
         if self.compile:
-            return [Fused(self, batch, groups, self._chart(batch)) for batch in batches]
+            return [Fused(self, batch, groups, charted(batch)) for batch in batches]
         alike: dict[object, list[Panel]] = {}
         vectors: dict[object, Parts] = {}
         by_matrices: dict[object, list[Member]] = {}
         for batch in batches:
-            chart = self._chart(batch)
+            chart = charted(batch)
             for slot, params in batch.slots.items():
                 if not batch.trainable(slot):
                     continue

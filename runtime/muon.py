@@ -31,8 +31,8 @@ class DDCMuon(GaugeOptimizer):
     named_parameters, gauge, frame_every, pooling, compile, model, orbit, maximize: as in `DDCAdamW`.
     lr, weight_decay, momentum, nesterov, ns_steps, ns_coefficients, adjust_lr_fn: as in torch.optim.Muon, per group.
     ns_dtype: the dtype of the Newton-Schulz iteration; None is bfloat16, as in torch.optim.Muon, and float64 where the
-        parameters are. Rotations pass through it to its rounding: over 100 steps of float32, copies are 1e-3 apart with
-        bfloat16, 1e-7 with torch.float32, which takes about twice the time.
+        parameters are. Rotations pass through it to its rounding: docs/training.md has how far copies come apart with
+        each, and torch.float32 is the faster one on a CPU that has no unit for bfloat16.
     adamw_lr, adamw_weight_decay, betas, eps: of AdamW's steps, per group; a group's `weight_decay` is of both where
         it has no `adamw_weight_decay`.
     decay_gains: whether gains decay. By default they do not: decay of a norm's gain shrinks what the next matrix is

@@ -1,7 +1,8 @@
 """What travels from matching to codegen: sites, every binding in one canonical form, their equations, refusals.
 
 A binding is brought to three axes [C, K, M] = copies, group axis, the rest, by strides on the contiguous parameter.
-Each of the C copies has its own element of the group.  Shared data: no function of a stage.
+Each of the C copies has its own element of the group.  A movement is chart⁻¹ ∘ representation ∘ chart: what a chart
+reads is held, for in its coordinates the function does not see it.  Shared data: no function of a stage.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ Axes = tuple[tuple[int, int], ...]  # (size, stride) in elements, row-major
 
 @dataclass(frozen=True)
 class Move:
-    """What an element does to one binding X[c, k, m].
+    """What an element does to one binding X[c, k, m], in the coordinates of its chart.
 
-    kind: "scale": X -> s[c, k]**exponent * X; "rotate": X[c] -> R[c] X; "shift": X -> X + a[c, m], constant along k.
-    exponent: of a scale.
+    kind: "scale": X -> s[c, k]**exponent * X; "rotate": X[c] -> R[c] X; "shift": X -> X + exponent * a[c, m], constant
+    along k; "still": X -> X, so that all that moves it is its chart.
+    exponent: of a scale; of a shift its coefficient.
     dual: of a rotation: X[c] -> R[c]^{-T} X (the same for orthogonal groups).
     """
 
@@ -60,6 +62,55 @@ class Equation:
 
 
 @dataclass(frozen=True)
+class Factor:
+    """What a chart multiplies a binding by: X^ = X * (g + shift_by) ** power.
+
+    parameter, offset: where g stands.  axes: (size, stride in X, stride in g), every axis of X along which g varies;
+    along all others it is constant.
+    """
+
+    parameter: str
+    offset: int
+    axes: tuple[tuple[int, int, int], ...]
+    power: Fraction = Fraction(1)
+    shift_by: float = 0.0
+
+
+@dataclass(frozen=True)
+class Summand:
+    """What a chart adds to a binding: X^ = X + coefficient * (the sum over `summed` of W * b).
+
+    weight, weight_offset: where W stands; "" for W = 1.  bias, bias_offset: where b stands.
+    kept: (size, stride in X, stride in W, stride in b), the axes of the binding; summed: (size, stride in W, in b).
+    A stride of 0: constant along that axis.
+    """
+
+    weight: str
+    weight_offset: int
+    bias: str
+    bias_offset: int
+    kept: tuple[tuple[int, int, int, int], ...]
+    summed: tuple[tuple[int, int, int], ...] = ()
+    coefficient: Fraction = Fraction(1)
+
+
+@dataclass(frozen=True)
+class Chart:
+    """The coordinates in which a binding moves by constant coefficients: X^ = X * factors, or X + summands."""
+
+    factors: tuple[Factor, ...] = ()
+    summands: tuple[Summand, ...] = ()
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The parameters that are held because the chart reads them: gains, and biases that are summed."""
+        return (*(f.parameter for f in self.factors), *(s.bias for s in self.summands))
+
+    def __bool__(self) -> bool:
+        return bool(self.factors or self.summands)
+
+
+@dataclass(frozen=True)
 class Binding:
     """One moved slice of a parameter.
 
@@ -69,6 +120,7 @@ class Binding:
     copies, group, rest: axes as (size, stride), row-major; the products of the sizes are C, K and M.
     move: what the element does here.
     shift_by: affine gains: the moved quantity is parameter + shift_by (w -> c(w + 1) - 1 has 1.0).
+    chart: the coordinates in which the element does that.
     """
 
     role: str
@@ -79,6 +131,7 @@ class Binding:
     rest: Axes
     move: Move
     shift_by: float = 0.0
+    chart: Chart = Chart()
 
 
 @dataclass(frozen=True)
@@ -98,6 +151,8 @@ class Site:
     certificate: pairs: the "structure" that was proved (a hash), then every "condition" and every "step" of its proof.
     way: every moved value from its writer to its readers, a line each, for people.
     unchecked: what the site was not checked by, or was in place of it, in words; "" where all checks were made.
+    wide: whether it runs through the whole model, as the basis of a residual stream does: it makes no component of
+        what it moves.
     """
 
     gauge: str
@@ -115,11 +170,17 @@ class Site:
     certificate: tuple[tuple[str, str], ...]
     way: tuple[str, ...] = ()
     unchecked: str = ""
+    wide: bool = False
 
     @property
     def verdict(self) -> str:
         """The outcome of the proof, and what was not checked beside it."""
         return f"{self.outcome} ({self.unchecked})" if self.unchecked else self.outcome
+
+    @property
+    def held(self) -> tuple[str, ...]:
+        """The parameters that charts of its bindings read: they are not stepped."""
+        return tuple(dict.fromkeys(name for binding in self.bindings for name in binding.chart.reads))
 
     @property
     def width(self) -> int:

@@ -20,7 +20,7 @@ from gaugec.runtime.shards import shard
 
 
 @dataclass(frozen=True)
-class Chart:
+class Coordinates:
     """Of one tensor at some places, in the dtype of the steps; the first axis of every tensor here is that of places.
 
     factors: what a gradient is multiplied by, one after the other, and a step that goes back.
@@ -35,27 +35,27 @@ class Chart:
         """All that it is made of."""
         return self.factors if self.centre is None else (*self.factors, self.centre)
 
-    def at(self, place: int) -> Chart:
+    def at(self, place: int) -> Coordinates:
         """The chart of one place."""
         here = slice(place, place + 1)
-        return Chart(tuple(f[here] for f in self.factors), None if self.centre is None else self.centre[here])
+        return Coordinates(tuple(f[here] for f in self.factors), None if self.centre is None else self.centre[here])
 
-    def within(self, low: int, high: int) -> Chart:
+    def within(self, low: int, high: int) -> Coordinates:
         """The chart of some rows of the tensor, from and to."""
         cuts = [x if x.dim() == 1 or x.shape[1] == 1 else x[:, low:high] for x in self.tensors]
-        return Chart(tuple(cuts[: len(self.factors)]), None if self.centre is None else cuts[-1])
+        return Coordinates(tuple(cuts[: len(self.factors)]), None if self.centre is None else cuts[-1])
 
 
-def charted(batch: Batch) -> dict[str, Chart]:
+def charted(batch: Batch) -> dict[str, Coordinates]:
     """The charts of a batch's own frame, and of where its shifts began, if they are pinned; read off once."""
     assert batch.frame is not None
     if batch.charts is None or batch.charts[0] is not batch.frame:
         batch.charts = (batch.frame, charts(batch, batch.frame, batch.homes or {}))
-    found: dict[str, Chart] = batch.charts[1]
+    found: dict[str, Coordinates] = batch.charts[1]
     return found
 
 
-def charts(batch: Batch, frame: Frame, homes: Mapping[str, Tensor]) -> dict[str, Chart]:
+def charts(batch: Batch, frame: Frame, homes: Mapping[str, Tensor]) -> dict[str, Coordinates]:
     """The charts of a batch's tensors; homes: of every shift, the coefficient that parameters decay to."""
     out = {}
     for slot, params in batch.slots.items():
@@ -69,7 +69,7 @@ def charts(batch: Batch, frame: Frame, homes: Mapping[str, Tensor]) -> dict[str,
             elif not _one(factor):
                 factors.append(factor)
         centre = _centre(batch, slot, homes, x)
-        out[slot] = Chart(tuple(factors), centre if centre is not None and bool(centre.any()) else None)
+        out[slot] = Coordinates(tuple(factors), centre if centre is not None and bool(centre.any()) else None)
     return out
 
 
@@ -108,13 +108,13 @@ def _factor(scale: Tensor, part: Slice, x: Tensor) -> Tensor:
     return _reduced(factor)
 
 
-def joined(parts: Sequence[Chart]) -> Chart | None:
+def joined(parts: Sequence[Coordinates]) -> Coordinates | None:
     """Charts of several places as one; None where they are not of one form."""
     if len({(len(each.factors), each.centre is None) for each in parts}) > 1:
         return None
     factors = [_together([each.factors[i] for each in parts]) for i in range(len(parts[0].factors))]
     centres = [each.centre for each in parts if each.centre is not None]
-    return Chart(tuple(factors), _together(centres) if centres else None)
+    return Coordinates(tuple(factors), _together(centres) if centres else None)
 
 
 def _together(parts: Sequence[Tensor]) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from gaugec.runtime.batch import Batch, stack, stepped
-from gaugec.runtime.chart import Chart
+from gaugec.runtime.chart import Coordinates
 from gaugec.runtime.rules.rule import Settings, add
 from gaugec.runtime.stepper import Stepper, gradient
 
@@ -25,7 +25,7 @@ class Fused:
     """
 
     def __init__(
-        self, stepper: Stepper, batch: Batch, groups: Sequence[Settings], charts: Mapping[str, Chart]
+        self, stepper: Stepper, batch: Batch, groups: Sequence[Settings], charts: Mapping[str, Coordinates]
     ) -> None:
         self.stepper, self.batch = stepper, batch
         self.slots = [slot for slot in batch.slots if batch.trainable(slot)]

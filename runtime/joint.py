@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gaugec.runtime.batch import Batch, stepped
-from gaugec.runtime.chart import Chart, charted, joined
+from gaugec.runtime.chart import Coordinates, charted, joined
 from gaugec.runtime.frames import Frame
 from gaugec.runtime.layout import Kept, Tensors
 from gaugec.runtime.matrices import orthogonal
@@ -91,13 +91,13 @@ class Leg:
         self.trained, self.group = batch.trainable(slot), batch.groups[slot]
         self.strips: list[Strip] = []
 
-    def chart(self, charts: Sequence[Chart], room: Scratch) -> None:
+    def chart(self, charts: Sequence[Coordinates], room: Scratch) -> None:
         """Take the factors of charts, one for each place, as those of all."""
         factors = [chart.factors for chart in charts]
         if len({len(each) for each in factors}) > 1:  # some have less: those that were 1 are left out
             one = self.point.new_ones([1] * self.point.dim())
             factors = [(math.prod(each, start=one),) for each in factors]
-        whole = joined([Chart(each, None) for each in factors])
+        whole = joined([Coordinates(each, None) for each in factors])
         assert whole is not None
         self.factors, self.inverses = whole.factors, [1 / factor for factor in whole.factors]
         if self.trained and self.rule.matrices is None:

@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from gaugec.runtime.batch import Batch
-from gaugec.runtime.chart import Chart
+from gaugec.runtime.chart import Coordinates
 from gaugec.runtime.matrices import Charted, Layout, advance, together
 from gaugec.runtime.rules.rule import Settings
 from gaugec.runtime.stepper import RuleOf, gradient
 
-Member = tuple[Batch, int, str, Chart]
+Member = tuple[Batch, int, str, Coordinates]
 
 
 class Lot:

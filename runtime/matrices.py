@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gaugec.runtime import shards
 from gaugec.runtime.batch import stepped
-from gaugec.runtime.chart import Chart
+from gaugec.runtime.chart import Coordinates
 from gaugec.runtime.layout import Slice, cut, product, rows
 from gaugec.runtime.rules.rule import Settings, UpdateRule, same
 
@@ -57,11 +57,11 @@ class Charted(NamedTuple):
     p: Tensor
     gradient: Tensor
     state: Mapping[str, Tensor]
-    chart: Chart
+    chart: Coordinates
     layout: Layout
 
 
-PLAIN = Chart((), None)  # of a parameter that no gauge moves
+PLAIN = Coordinates((), None)  # of a parameter that no gauge moves
 
 
 def advance(rule: UpdateRule, group: Settings, pieces: Sequence[Charted], number: int = 1) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gaugec.runtime import kernels, shards
 from gaugec.runtime.batch import Batch, stack, stepped
-from gaugec.runtime.chart import Band, Chart, bands, divided, joined, pooled
+from gaugec.runtime.chart import Band, Coordinates, bands, divided, joined, pooled
 from gaugec.runtime.rules.rule import Averaging, Direction, Settings, UpdateRule, same
 from gaugec.runtime.stepper import Stepper, gradient
 
@@ -53,7 +53,7 @@ class Panel:
         rule: UpdateRule,
         members: list[tuple[Batch, int]],
         slot: str,
-        chart: Chart,
+        chart: Coordinates,
         lands: bool = True,
     ) -> None:
         self.stepper, self.rule, self.members, self.slot, self.chart = stepper, rule, members, slot, chart

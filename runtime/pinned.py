@@ -3,7 +3,7 @@
 Nothing is projected. What runs along an orbit does not change the function at first order, and what it adds up to is
 taken back by a group element h = ρ(θ₀)⁻¹ρ(θₜ), which does not change it at all: gains return to their size and their
 readers take the difference, units return to balance, the mean of what a shift moves to what it was. The state of the
-rule stays as it is. Chart, steps and h are equivariant, so the path of a gauge copy is the copy of the path.
+rule stays as it is. Coordinates, steps and h are equivariant, so the path of a gauge copy is the copy of the path.
 
 A step of one tensor, in the parameter's own coordinates, with the factors f of its chart: the rule sees f g, and
 p ← p − decay (p − centre) + f (direction). Eagerly tensor by tensor, rows that fit in a cache at a time, small tensors
@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 from gaugec.runtime import shards
 from gaugec.runtime.batch import Batch
-from gaugec.runtime.chart import Chart, charted
+from gaugec.runtime.chart import Coordinates, charted
 from gaugec.runtime.fused import Fused
 from gaugec.runtime.lot import Member, lots
 from gaugec.runtime.panel import TILE_CPU, Panel, Scratch, stacked
@@ -29,7 +29,7 @@ from gaugec.runtime.straddling import Straddling, add_up
 from gaugec.runtime.vector import Vector
 
 SMALL = 1 << 15  # elements: below this, tensors are copied side by side
-Parts = list[tuple[Batch, str, Chart]]
+Parts = list[tuple[Batch, str, Coordinates]]
 
 
 class Pinned(Stepper):

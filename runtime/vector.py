@@ -13,7 +13,7 @@ import torch
 
 from gaugec.runtime import kernels
 from gaugec.runtime.batch import Batch, stepped
-from gaugec.runtime.chart import Chart
+from gaugec.runtime.chart import Coordinates
 from gaugec.runtime.panel import Scratch, joint
 from gaugec.runtime.rules.rule import Settings, add, same
 from gaugec.runtime.stepper import Stepper, gradient
@@ -26,7 +26,7 @@ class Vector:
     """
 
     def __init__(
-        self, stepper: Stepper, parts: Sequence[tuple[Batch, str, Chart]], groups: Sequence[Settings], room: Scratch
+        self, stepper: Stepper, parts: Sequence[tuple[Batch, str, Coordinates]], groups: Sequence[Settings], room: Scratch
     ) -> None:
         self.batch = parts[0][0]
         self.group = self.batch.groups[parts[0][1]]

@@ -2,9 +2,8 @@
 
 `load` reads a spec, `verify` proves it, `compile` finds its gauges in a model and writes the PyTorch module that
 `gaugec.runtime`'s optimizers step with, `recheck` checks such a module again from its spec and its model, `audit`
-counts whether the list of gauges is complete. Names are
-looked up on first use, so that `import gaugec.runtime` costs nothing but torch: a compiled gauge needs neither sympy
-nor lark nor networkx.
+counts whether the list of gauges is complete, `suggest` writes a spec for a model. Names are looked up on first use, so
+that `import gaugec.runtime` costs nothing but torch: a compiled gauge needs neither sympy nor lark nor networkx.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from gaugec.pipeline.compile import compile
     from gaugec.pipeline.compiled import CompiledGauge
     from gaugec.pipeline.recheck import recheck
+    from gaugec.pipeline.suggest import Suggestion, suggest
     from gaugec.pipeline.verify import verify
     from gaugec.proof.theorem import Theorem
     from gaugec.sites import Site
@@ -32,7 +32,9 @@ __all__ = [
     "compile",
     "recheck",
     "audit",
+    "suggest",
     "Audit",
+    "Suggestion",
     "CompiledGauge",
     "Site",
     "Theorem",
@@ -49,6 +51,8 @@ _HOMES = {
     "recheck": "gaugec.pipeline.recheck",
     "audit": "gaugec.pipeline.audit",
     "Audit": "gaugec.pipeline.audit",
+    "suggest": "gaugec.pipeline.suggest",
+    "Suggestion": "gaugec.pipeline.suggest",
     "CompiledGauge": "gaugec.pipeline.compiled",
     "Site": "gaugec.sites",
     "Theorem": "gaugec.proof.theorem",

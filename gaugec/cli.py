@@ -1,4 +1,4 @@
-"""The `gaugec` command: list, show, new, verify, compile, report, audit, canonicalize, distance, demo.
+"""The `gaugec` command: list, show, new, verify, compile, report, audit, suggest, canonicalize, distance, demo.
 
 Exit codes: 0 done, 1 refused (a wrong spec, a failed proof, a model where a declared gauge has no site), 2 misused
 (no such spec, a factory that fails, a file that cannot be written), 130 interrupted. Results go to stdout, errors to
@@ -318,6 +318,49 @@ def audit(
         if verbose:
             show_stages(console(), progress)
     sys.exit(0 if found.clear else REFUSED)
+
+
+@main.command()
+@click.argument("model")
+@click.option("-o", "--output", type=NewSpecFile(dir_okay=False), help="The spec file to write; stdout by default.")
+@click.option("--force", is_flag=True, help="Replace a file that is there.")
+@click.option("--loss", type=click.Choice(["cross_entropy"]), help="As for compile.")
+@click.option("--outputs", metavar="NAME,...", help="As for compile.")
+@click.option("--fixed", metavar="SIZE,...", help="As for compile.")
+@click.option("--limit", type=Seconds(), default=20.0, show_default=True, help="Seconds that one proof may take.")
+@click.option("--debug", is_flag=True, help="Show the traceback of a factory or a model that fails.")
+@telling
+def suggest(
+    model: str,
+    output: str | None,
+    force: bool,
+    loss: str | None,
+    outputs: str | None,
+    fixed: str | None,
+    limit: float,
+    debug: bool,
+    quiet: bool,
+    verbose: bool,
+    as_json: bool,
+) -> None:
+    """Write a spec for MODEL: the gauges that ship and that it has, and others that its graph suggests.
+
+    MODEL is as for compile. Every gauge of the spec is proved and has a site; what is not proved, or not followed, is
+    a comment that says what it lacks. Exits with 1 where there is no gauge to suggest.
+    """
+    if output == "-" and as_json:
+        raise click.UsageError("-o - and --json are for stdout: one of them can have it.")
+    target = Target(output or (None if as_json or quiet else "-"), force, lambda path: False)
+    with _refusals(), working("suggesting", quiet) as progress:
+        found = gaugec.suggest(*made_by(model, debug=debug), **said(loss, outputs, fixed), limit=limit)
+    target.write(found.text("suggested" if output in (None, "-") else Path(output or "").stem))
+    if as_json:
+        _print_json(found.told() | {"file": output})
+    elif output not in (None, "-") and not quiet:
+        console().print(Text(f"{output} is written: {found.summary()}"))
+    if verbose and not as_json:
+        show_stages(console(stderr=target.path == "-"), progress)
+    sys.exit(0 if found.compiled is not None else REFUSED)
 
 
 @main.command()

@@ -1,0 +1,314 @@
+"""Suggesting a spec for a model: the shipped gauges that it has, and gauges that nobody has written.
+
+What the graph suggests is put into words, and the words go the way of every spec: they are read, proved for all sizes,
+matched, proved again on the model and looked at in numbers.  What passes is a gauge of the suggested spec; what does
+not is a guess, and stands there as a comment with what it lacks.
+
+What this module does not do: it finds nothing itself (see `gaugec.invention`) and believes nothing that it finds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path, PurePath
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from gaugec import limits
+from gaugec.errors import GaugeError, first_line, printable
+from gaugec.groups import GROUPS
+from gaugec.invention.finding import Finding, Unsaid
+from gaugec.invention.formula import GaugeText, Operators, formula
+from gaugec.invention.scales import scales
+from gaugec.invention.turns import turns
+from gaugec.language import AUTO, SUFFIX, load
+from gaugec.language.check import check
+from gaugec.language.parse import parse
+from gaugec.language.tree import Entry, Spec
+from gaugec.model.context import ordinary
+from gaugec.model.guest import Model
+from gaugec.model.inputs import outside_inference
+from gaugec.model.preserve import preserved
+from gaugec.model.taken import Taken, taken
+from gaugec.pipeline.compile import build
+from gaugec.pipeline.compiled import CompiledGauge
+from gaugec.pipeline.covered import covered
+from gaugec.pipeline.find import Finder
+from gaugec.pipeline.followed import unmatched
+from gaugec.pipeline.verify import accepted
+from gaugec.progress import counted, stage
+from gaugec.runtime.ranges import fold
+from gaugec.sites import Site
+from gaugec.tracing.trace import Trace, trace
+
+NAME = "suggested"
+Used = tuple[str, str]  # a gauge that ships, and its file
+_WORDS = {"scale": "scale", "rotate": "turn", "shift": "shift"}
+
+
+@dataclass(frozen=True)
+class Invented:
+    """A gauge that nobody has written: its name, its text, and the parameters at which it was seen first."""
+
+    name: str
+    text: GaugeText
+    where: tuple[str, ...]
+    group: str
+
+
+@dataclass(frozen=True)
+class Guess:
+    """What may be a gauge: at which parameters, and by what; what it lacks; its text, where it has one."""
+
+    where: tuple[str, ...]
+    group: str
+    lacks: str
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """What is suggested for a model.
+
+    shipped: names of gauges that ship, and of their files.  invented: gauges that nobody has written.  guesses: what
+    is not proved, not followed, or not said.  compiled: the suggested spec, compiled; None where it has no gauge.
+    """
+
+    model: str
+    shipped: tuple[Used, ...]
+    invented: tuple[Invented, ...]
+    guesses: tuple[Guess, ...]
+    compiled: CompiledGauge | None = field(compare=False, repr=False)
+
+    def text(self, name: str = NAME) -> str:
+        """The spec file, of an architecture with that name; guesses are comments in it."""
+        if self.compiled is None:
+            parts = [f"# Nothing to suggest for {printable(self.model)}: no gauge is proved and has a site.\n"]
+        else:
+            parts = [
+                f"# Suggested by gaugec for {printable(self.model)}: every gauge is proved and has a site.\n",
+                _spec(name, self.model, self.shipped, self.invented),
+            ]
+        alike: dict[tuple[str, str, str], list[Guess]] = {}
+        for guess in self.guesses:
+            alike.setdefault((guess.group, guess.lacks, guess.text), []).append(guess)
+        return "\n".join([*parts, *map(_comment, alike.values())])
+
+    def summary(self) -> str:
+        """How much was found, in words."""
+        return (
+            f"{len(self.shipped)} that ship, {len(self.invented)} invented, {len(self.guesses)} guesses, "
+            f"{len(self.compiled.sites) if self.compiled else 0} sites"
+        )
+
+    def told(self) -> dict[str, Any]:
+        """The same for a program to read."""
+        return {
+            "model": self.model,
+            "shipped": dict(self.shipped),
+            "invented": {each.name: _block(each) for each in self.invented},
+            "guesses": [asdict(guess) for guess in self.guesses],
+            "sites": len(self.compiled.sites) if self.compiled else 0,
+            "text": self.text(),
+        }
+
+
+def suggest(
+    model: Model,
+    args: Sequence[Any] | Mapping[str, Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    loss: str | None = None,
+    outputs: str | int | Sequence[str | int] | None = None,
+    fixed: str | Sequence[str] = (),
+    limit: float | None = None,
+) -> Suggestion:
+    """Find the gauges of a model: those that ship, and others that its graph suggests, each proved and matched.
+
+    model, args, kwargs, loss, outputs, fixed, limit: as for `gaugec.compile`.
+
+    Raises MatchError for a model that fails or cannot be traced, and ValueError for a limit that is not positive.
+    """
+    with limits.each(limit), ordinary():
+        given = taken(model, args, kwargs)
+        with preserved(given.model):
+            if isinstance(given.args, tuple | list) and isinstance(given.kwargs, Mapping | None):
+                args, kwargs = outside_inference(tuple(given.args), dict(given.kwargs or {}))
+                given = given._replace(args=args, kwargs=kwargs)
+            with stage("tracing"):
+                traced = trace(given.model, given.args, given.kwargs, loss=loss, outputs=outputs, fixed=fixed)
+            return _Search(given, traced).run()
+
+
+@dataclass
+class _Search:
+    """The search in one model."""
+
+    given: Taken
+    traced: Trace
+    sites: list[Site] = field(default_factory=list)
+    invented: list[Invented] = field(default_factory=list)
+    guesses: list[Guess] = field(default_factory=list)
+    operators: Operators = field(default_factory=dict)
+    turned: list[Finding] = field(default_factory=list)
+
+    def run(self) -> Suggestion:
+        auto = load(AUTO)
+        with stage("trying what ships"):
+            compiled = build(auto, AUTO, accepted(auto), self.traced, self.given)
+        self.sites = list(compiled.sites)
+        homes = {e.gauge.name: PurePath(e.gauge.span.file).stem for e in auto.entries if e.gauge.span is not None}
+        there = {site.gauge for site in self.sites}
+        shipped = tuple((name, home) for name, home in homes.items() if name in there)
+        with stage("inventing"):
+            self.finder = Finder(self.traced)
+            for finding, chart in counted(list(self._findings())):
+                self._try(finding, chart)
+        return self._compiled(shipped)
+
+    def _findings(self) -> Iterator[tuple[Finding, bool]]:
+        """What the graph suggests, and whether gains make a chart of it."""
+        leaves = {leaf: name for name, leaf in self.traced.leaves.items()}
+        still = {leaf for leaf, name in leaves.items() if name in self.traced.blocked or name in self.traced.frozen}
+        for turned in turns(self.traced.graph, frozenset(still)):  # a turn by any matrix has the scales in it
+            self.turned += [] if turned.charts else [turned.finding]
+            yield turned.finding, bool(turned.charts)
+        for finding in scales(self.traced.graph, frozenset(still)):
+            yield finding, False
+
+    def _try(self, finding: Finding, chart: bool) -> None:
+        """Puts a finding into words and has them judged, if no site says the same."""
+        if covered(finding, self.traced, self.sites) or self._crossed(finding):
+            return
+        missed: list[Guess] = []
+        for group in (finding.group, *_smaller(finding.group)):
+            tried = replace(finding, group=group)
+            if missed and covered(tried, self.traced, self.sites):
+                break
+            lacks, text = self._judged(tried, chart)
+            if not lacks:
+                break
+            missed.append(Guess(self._names(finding), f"{group}({finding.size})", lacks, text))
+        self.guesses += missed[:1]
+
+    def _crossed(self, finding: Finding) -> bool:
+        """Is it a scale of an axis that a compiled gauge turns?  They would not compile together."""
+        if GROUPS[finding.group].kind != "scale":
+            return False
+        wider = [turn for turn in self.turned if finding.places.keys() <= turn.places.keys()]
+        turning = (replace(finding, group=group) for turn in wider for group in _smaller(turn.group))
+        return any(covered(each, self.traced, self.sites) for each in turning)
+
+    def _judged(self, finding: Finding, chart: bool) -> tuple[str, str]:
+        """What a finding lacks to be a gauge of the spec, "" where it is one; and its text."""
+        if chart:
+            return "words: gains stand between the writers and the readers, so that it turns in a chart", ""
+        try:
+            said = formula(self.traced.graph, finding, self.operators)
+        except Unsaid as unsaid:
+            return f"words: {unsaid}", ""
+        name = self._name(finding)
+        invented = Invented(name, said, self._names(finding), f"{finding.group}({finding.size})")
+        block = _block(invented)
+        guess = _nameless(invented)
+        try:
+            (gauge,) = check(parse(block, f"{name}{SUFFIX}")).gauges
+        except GaugeError as error:
+            return f"words: {first_line(error)}", guess
+        entry = Entry(gauge, required=False)
+        verification = accepted(Spec(NAME, "", (entry,), ""))
+        (theorem,) = verification.theorems
+        if not verification.ok:
+            return f"a proof: it is {theorem.verdict}{': ' if theorem.reason else ''}{theorem.reason}", guess
+        if missing := unmatched(gauge, theorem):
+            return f"a compiler: it is proved, but {missing}", guess
+        sites, refusals = self.finder.sites(entry, theorem)
+        if not covered(finding, self.traced, sites):
+            return "a site: it is proved, but " + (str(refusals[0]) if refusals else "nothing like it is found"), guess
+        self.sites += sites
+        self.invented.append(invented)
+        return "", ""
+
+    def _name(self, finding: Finding) -> str:
+        word = _WORDS[GROUPS[finding.group].kind]
+        return f"{word}_{sum(each.name.startswith(word) for each in self.invented) + 1}"
+
+    def _names(self, finding: Finding) -> tuple[str, ...]:
+        leaves = {leaf: name for name, leaf in self.traced.leaves.items()}
+        return tuple(printable(leaves[leaf]).replace('"', "'") for leaf in finding.bound)
+
+    def _compiled(self, shipped: Sequence[Used]) -> Suggestion:
+        """The suggested spec, compiled; of inventions that do not go together the first are taken."""
+        with stage("compiling what is suggested"):
+            try:
+                return self._built(shipped, self.invented)
+            except GaugeError:
+                made, taken = None, list[Invented]()
+            for each in counted(self.invented):
+                try:
+                    made = self._built(shipped, [*taken, each])
+                    taken.append(each)
+                except GaugeError as error:
+                    lacks = f"a compiler: {first_line(error)}"
+                    self.guesses.append(Guess(each.where, each.group, lacks, _nameless(each)))
+            return made or self._built(shipped, taken)
+
+    def _built(self, shipped: Sequence[Used], invented: Sequence[Invented]) -> Suggestion:
+        """The suggestion with these gauges, read from a file as any spec is; what has no site in it is left out.
+
+        Raises:
+            GaugeError: they do not compile together.
+        """
+        model = type(self.given.model).__name__
+        while shipped or invented:
+            with TemporaryDirectory() as folder:
+                path = Path(folder) / f"{NAME}{SUFFIX}"
+                path.write_text(_spec(NAME, model, shipped, invented), encoding="utf-8")
+                loaded = load(path)
+            compiled = build(loaded, path.name, accepted(loaded), self.traced, self.given)
+            there = {site.gauge for site in compiled.sites}
+            if there == {entry.gauge.name for entry in loaded.entries}:
+                return Suggestion(model, tuple(shipped), tuple(invented), tuple(self.guesses), compiled)
+            shipped = [(name, home) for name, home in shipped if name in there]
+            invented = [each for each in invented if each.name in there]
+        return Suggestion(model, (), (), tuple(self.guesses), None)
+
+
+def _smaller(group: str) -> Iterator[str]:
+    """The subgroups that may be tried in a group's place; not those of rotary pairs, which nothing here suggests."""
+    if GROUPS[group].kind == "rotate":
+        yield from (name for name in GROUPS[group].subgroups if not GROUPS[name].paired)
+
+
+def _block(*invented: Invented) -> str:
+    """The text of gauges, with every `op` line that they call once."""
+    operators = dict.fromkeys(line for each in invented for line in each.text.operators)
+    return "\n".join([*operators, *(each.text.under(each.name, _doc(each)) for each in invented)])
+
+
+def _nameless(invented: Invented) -> str:
+    """The text of what is no gauge of the spec: of findings that are alike one text."""
+    return _block(replace(invented, name="guess", where=()))
+
+
+def _doc(invented: Invented) -> str:
+    return f"Found at {', '.join(invented.where)}." if invented.where else "Not a gauge of this spec."
+
+
+def _spec(name: str, model: str, shipped: Sequence[Used], invented: Sequence[Invented]) -> str:
+    homes: dict[str, list[str]] = {}
+    for gauge, home in shipped:
+        homes.setdefault(home, []).append(gauge)
+    lines = [f"architecture {name}:", f'    "The gauges of {printable(model)}."']
+    lines += [f"    use {', '.join(gauges)} from {home}" for home, gauges in homes.items()]
+    lines += [f"    use {', '.join(each.name for each in invented)}"] if invented else []
+    return "\n".join(["\n".join(lines) + "\n", _block(*invented)] if invented else [*lines, ""])
+
+
+def _comment(guesses: Sequence[Guess]) -> str:
+    """Guesses that are alike, as comments."""
+    guess = guesses[0]
+    lines = [f"guess: {', '.join(fold(each.where))} by {each.group}" for each in guesses]
+    lines += [f"  lacks {guess.lacks}", *(f"  {line}" for line in guess.text.splitlines())]
+    return "\n".join(f"# {printable(line)}".rstrip() for line in lines) + "\n"

@@ -1,0 +1,189 @@
+"""Suggested specs: they load, prove and compile; what was invented is counted by the audit; guesses stay comments."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner
+from torch import Tensor, nn
+
+import gaugec
+from gaugec.cli import main
+from gaugec.invention.scales import scales
+from gaugec.invention.turns import turns
+from gaugec.pipeline.audit import counted
+from gaugec.pipeline.suggest import Suggestion
+from gaugec.tracing.trace import trace
+
+WIDTH, UNITS, HEAD, OUT = 4, 7, 5, 3
+
+
+class Home(nn.Module):
+    """Bilinear attention without a softmax, then a gate of squared ReLUs: no shipped gauge knows the latter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asks, self.answers = (nn.Linear(WIDTH, HEAD, bias=False) for _ in range(2))
+        self.gate, self.up, self.down = nn.Linear(WIDTH, UNITS), nn.Linear(WIDTH, UNITS), nn.Linear(UNITS, OUT)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.asks(x) @ self.answers(x).transpose(-1, -2) @ x
+        return self.down(torch.relu(self.gate(x)).square() * self.up(x))
+
+
+class Cubes(nn.Module):
+    """Layers of cubes between linear maps, in a row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in ((WIDTH, 6), (6, UNITS), (UNITS, OUT)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        one, two, three = self.layers
+        return three(two(one(x).pow(3)).abs())
+
+
+class Sines(nn.Module):
+    """An odd function that no scale passes, and a product of two maps that the language has a word for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(WIDTH, UNITS), nn.Linear(UNITS, UNITS), nn.Linear(UNITS, OUT)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.c(torch.sin(self.b(torch.sin(self.a(x)))))
+
+
+def llama(layers: int = 1) -> tuple[nn.Module, Mapping[str, Any]]:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        hidden_size=8,
+        intermediate_size=7,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=4,
+        vocab_size=12,
+        pad_token_id=None,
+    )
+    return LlamaForCausalLM(config), dict(input_ids=torch.randint(12, (3, 6)), use_cache=False)
+
+
+def gpt2(layers: int = 1) -> tuple[nn.Module, Mapping[str, Any]]:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    sizes = dict(n_embd=8, n_layer=layers, n_head=2, n_inner=7, vocab_size=12, n_positions=6)
+    still = dict(attn_pdrop=0.0, embd_pdrop=0.0, resid_pdrop=0.0, tie_word_embeddings=False)
+    config = GPT2Config(**sizes, **still, bos_token_id=0, eos_token_id=0)
+    return GPT2LMHeadModel(config), dict(input_ids=torch.randint(12, (3, 6)), use_cache=False)
+
+
+def written(found: Suggestion, folder: Path) -> Path:
+    path = folder / "mine.gauge"
+    path.write_text(found.text("mine"), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def home() -> Suggestion:
+    torch.manual_seed(0)
+    return gaugec.suggest(Home(), (torch.randn(2, 6, WIDTH),))
+
+
+def test_what_no_shipped_gauge_knows(home: Suggestion, tmp_path: Path) -> None:
+    """14 scales of the gated units, of which the shipped gauges have 7; and the bases of the attention."""
+    (scale,) = [each for each in home.invented if each.name.startswith("scale")]
+    assert set(scale.where) == {"gate.weight", "gate.bias", "down.weight"}
+    assert scale.text.operators == ("op op1(x) = max(x, 0)**2\n",) and "diag(1/c**2)" in scale.text.body
+    assert ("swiglu_rescale", "mlp") in home.shipped
+    path = written(home, tmp_path)
+    assert gaugec.verify(path).ok
+    audited = gaugec.audit(path, Home(), (torch.randn(2, 6, WIDTH),))
+    without = gaugec.audit("auto", Home(), (torch.randn(2, 6, WIDTH),))
+    assert audited.nullity == 2 * UNITS + HEAD**2 and audited.error < 1e-12
+    assert audited.orbit - without.orbit >= UNITS
+
+
+def test_one_gauge_for_layers_that_are_alike_and_one_for_each_that_is_not(tmp_path: Path) -> None:
+    model, x = Cubes(), torch.randn(6, WIDTH)
+    found = gaugec.suggest(model, (x,))
+    assert not found.shipped and [each.name for each in found.invented] == ["scale_1", "scale_2"]
+    assert "= (x1 @ W1.T + b1)**3 @ W2.T" in found.invented[0].text.body
+    assert "W2 -> W2 @ diag(1/c**3)" in found.invented[0].text.body
+    assert "= abs(x1 @ W1.T + b1) @ W2.T" in found.invented[1].text.body
+    audited = gaugec.audit(written(found, tmp_path), model, (x,))
+    assert (audited.nullity, audited.orbit, audited.unexplained) == (13, 13, 0) and audited.error < 1e-12
+
+
+def test_the_text_is_the_same_every_time(home: Suggestion) -> None:
+    assert gaugec.suggest(Home(), (torch.randn(2, 6, WIDTH),)).text() == home.text()
+
+
+def test_what_is_not_compiled_is_a_comment_that_says_why(home: Suggestion) -> None:
+    comments = [line for line in home.text().splitlines() if line.startswith("# guess")]
+    assert len(comments) == len(home.guesses)
+    for guess in home.guesses:
+        assert guess.lacks.partition(":")[0] in ("words", "a proof", "a compiler", "a site")
+
+
+@pytest.mark.parametrize(("model", "least", "nullity"), [(llama, 47, 87), (gpt2, 56, 230)], ids=["llama", "gpt2"])
+def test_language_models(model: Any, least: int, nullity: int, tmp_path: Path) -> None:
+    net, inputs = model()
+    said: dict[str, Any] = dict(loss="cross_entropy", outputs=["logits"])
+    found = gaugec.suggest(net, inputs, **said)
+    spec = gaugec.load(written(found, tmp_path))
+    assert found.compiled is not None
+    assert {entry.gauge.name for entry in spec.entries} == {site.gauge for site in found.compiled.sites}
+    audited = counted(found.compiled)
+    assert audited.nullity - audited.unread == nullity and audited.clear and audited.error < 1e-12
+    assert audited.orbit >= least
+
+
+def test_the_graph_alone_shows_scales_and_turns() -> None:
+    """Of a Llama of two layers: the gains against the readers, the values, the units; the bases of values and of the stream."""
+    net, inputs = llama(2)
+    traced = trace(net, (), inputs, loss="cross_entropy", outputs=["logits"])
+    names = {leaf: name.replace("model.layers.", "") for name, leaf in traced.leaves.items()}
+    found = [{names[leaf] for leaf in finding.bound} for finding in scales(traced.graph, frozenset())]
+    assert len(found) == 9
+    assert {"0.mlp.up_proj.weight", "0.mlp.down_proj.weight"} in found
+    assert {"model.norm.weight", "lm_head.weight"} in found
+    stream, *values = turns(traced.graph, frozenset())
+    assert stream.finding.group == "orthogonal" and len(stream.finding.bound) == 16 and stream.charts
+    assert [turned.finding.group for turned in values] == ["invertible", "invertible"]
+    still = frozenset({traced.leaves["lm_head.weight"], traced.leaves["model.layers.0.mlp.up_proj.weight"]})
+    assert len(scales(traced.graph, still)) == 6 and len(turns(traced.graph, still)) == 2
+
+
+def factory(folder: Path, body: str) -> str:
+    path = folder / "m.py"
+    path.write_text(f"import torch\nfrom torch import nn\n\ndef net():\n    return {body}\n", encoding="utf-8")
+    return f"{path}:net"
+
+
+def test_the_command(tmp_path: Path) -> None:
+    units = factory(tmp_path, "nn.Sequential(nn.Linear(4, 7), nn.ReLU(), nn.Linear(7, 3)), (torch.randn(6, 4),)")
+    shown = CliRunner().invoke(main, ["suggest", units])
+    assert shown.exit_code == 0 and "architecture suggested:" in shown.stdout
+    assert "use relu_rescale from mlp" in shown.stdout and shown.stderr == ""
+    path = tmp_path / "mine.gauge"
+    result = CliRunner().invoke(main, ["suggest", units, "-o", str(path)])
+    assert result.exit_code == 0 and "is written: 1 that ship, 0 invented" in result.stdout
+    assert path.read_text(encoding="utf-8") == shown.stdout.replace("suggested:", "mine:")
+    assert CliRunner().invoke(main, ["suggest", units, "-o", str(path)]).exit_code == 2
+    assert CliRunner().invoke(main, ["compile", str(path), units]).exit_code == 0
+    told = json.loads(CliRunner().invoke(main, ["suggest", units, "--json"]).stdout)
+    assert told["shipped"] == {"relu_rescale": "mlp"} and told["sites"] == 1 and told["text"] == shown.stdout
+
+
+def test_nothing_to_suggest_is_refused_and_no_model_is_misuse(tmp_path: Path) -> None:
+    bare = CliRunner().invoke(main, ["suggest", factory(tmp_path, "nn.Linear(4, 3), (torch.randn(6, 4),)")])
+    assert bare.exit_code == 1 and bare.stdout.startswith("# Nothing to suggest for Linear")
+    assert CliRunner().invoke(main, ["suggest", str(tmp_path / "none.py:net")]).exit_code == 2
+    assert gaugec.suggest(Sines(), (torch.randn(6, WIDTH),)).compiled is None

@@ -14,9 +14,11 @@ from torch import Tensor, nn
 
 import gaugec
 from gaugec.cli import main
+from gaugec.invention.finding import Unsaid
 from gaugec.invention.scales import scales
+from gaugec.invention.shift_text import shifted
+from gaugec.invention.shifts import Forgotten, TakenUp, shifts
 from gaugec.invention.turns import turns
-from gaugec.pipeline.audit import counted
 from gaugec.pipeline.suggest import Suggestion
 from gaugec.tracing.trace import trace
 
@@ -140,13 +142,13 @@ def test_language_models(model: Any, least: int, nullity: int, tmp_path: Path) -
     spec = gaugec.load(written(found, tmp_path))
     assert found.compiled is not None
     assert {entry.gauge.name for entry in spec.entries} == {site.gauge for site in found.compiled.sites}
-    audited = counted(found.compiled)
+    audited = gaugec.audit(spec, net, inputs, **said)
     assert audited.nullity - audited.unread == nullity and audited.clear and audited.error < 1e-12
     assert audited.orbit >= least
 
 
 def test_the_graph_alone_shows_scales_and_turns() -> None:
-    """Of a Llama of two layers: the gains against the readers, the values, the units; the bases of values and of the stream."""
+    """Of two layers of a Llama: gains against readers, values, units; the bases of values and of the stream."""
     net, inputs = llama(2)
     traced = trace(net, (), inputs, loss="cross_entropy", outputs=["logits"])
     names = {leaf: name.replace("model.layers.", "") for name, leaf in traced.leaves.items()}
@@ -159,6 +161,56 @@ def test_the_graph_alone_shows_scales_and_turns() -> None:
     assert [turned.finding.group for turned in values] == ["invertible", "invertible"]
     still = frozenset({traced.leaves["lm_head.weight"], traced.leaves["model.layers.0.mlp.up_proj.weight"]})
     assert len(scales(traced.graph, still)) == 6 and len(turns(traced.graph, still)) == 2
+
+
+class Router(nn.Module):
+    """A norm with a bias that a router and an expert read, and a bias that the expert's takes up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bias, self.one, self.two = nn.Parameter(torch.randn(WIDTH)), nn.Linear(WIDTH, UNITS), nn.Linear(UNITS, OUT)
+        self.routes = nn.Linear(UNITS, 6, bias=False)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        h = torch.tanh(self.one(torch.sin(x) + self.bias))
+        return self.two(h), torch.softmax(self.routes(h), -1)
+
+
+def test_the_graph_alone_shows_shifts() -> None:
+    model = Router()
+    traced = trace(model, (torch.randn(5, WIDTH),))
+    names = {leaf: name for name, leaf in traced.leaves.items()}
+    taken, forgotten = shifts(traced.graph, frozenset())
+    assert isinstance(taken, TakenUp) and isinstance(forgotten, Forgotten)
+    assert names[taken.source] == "bias" and [names[leaf] for leaf in taken.finding.bound] == ["bias", "one.bias"]
+    assert [names[leaf] for leaf in forgotten.finding.bound] == ["routes.weight"] and forgotten.ends == ("softmax",)
+    with torch.no_grad():
+        before, a = model(torch.ones(2, WIDTH)), torch.randn(WIDTH)
+        model.bias += a
+        model.one.bias -= model.one.weight @ a
+        model.routes.weight += torch.randn(UNITS)
+        for x, y in zip(before, model(torch.ones(2, WIDTH))):
+            torch.testing.assert_close(x, y)
+    still = frozenset({traced.leaves["one.bias"]})
+    assert [type(each) for each in shifts(traced.graph, still)] == [Forgotten]
+    text = shifted(traced.graph, taken, taken.finding).under("one", "bias")
+    assert "y = (x + b) @ W.T + B" in text and "B -> B - W @ a" in text
+
+
+def test_the_words_for_shifts_are_proved(tmp_path: Path) -> None:
+    """Of GPT-2: what a norm's mean forgets, and what is added to its bias."""
+    net, inputs = gpt2()
+    traced = trace(net, (), inputs, loss="cross_entropy", outputs=["logits"])
+    blocks: dict[str, None] = {}
+    for shift in shifts(traced.graph, frozenset()):
+        try:
+            blocks.setdefault(shifted(traced.graph, shift, shift.finding).under("shift_NUMBER", "found"))
+        except Unsaid as unsaid:
+            assert str(unsaid) == "one number is added to all entries, and there is no group of one number"
+    assert len(blocks) == 3
+    path = tmp_path / "found.gauge"
+    path.write_text("\n".join(b.replace("NUMBER", str(n)) for n, b in enumerate(blocks)), encoding="utf-8")
+    assert gaugec.verify(path).ok
 
 
 def factory(folder: Path, body: str) -> str:

@@ -27,7 +27,7 @@ class Moved:
 
 @dataclass(frozen=True)
 class Finding:
-    """A conjecture: the parameters `bound` may move by one element of `group`, along axes of length `size`.
+    """A conjecture: the parameters `bound` may move by one element of `group`, which has `size` as its argument.
 
     bound: leaf -> how it moves.  values: every moved node, leaves too.  kept: nodes that read moved values and do not
     move.

@@ -39,7 +39,7 @@ class GaugeText:
         return f'gauge {name}({", ".join(self.dims)}):\n    "{doc}"\n{self.body}'
 
 
-def formula(graph: Graph, finding: Finding, operators: Operators) -> GaugeText:
+def formula(graph: Graph, finding: Finding, *, operators: Operators) -> GaugeText:
     """The text of a finding; operators: what `op` lines of the same file define already, and where new ones go.
 
     Raises:

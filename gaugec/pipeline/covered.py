@@ -25,6 +25,10 @@ def covered(finding: Finding, traced: Trace, sites: Sequence[Site]) -> bool:
     if GROUPS[finding.group].kind == "scale":
         known = [powers for site in sites if GROUPS[site.group].kind == "scale" for powers in _powers(site)]
         return any(_has_scales(site) for site in turning) or _spanned(wanted, known)
+    if len(finding.bound) > 1 and GROUPS[finding.group].kind == "shift":  # what takes up a shift moves in a chart
+        names = {parameter for parameter, *_ in wanted}
+        moved = [{b.parameter for b in site.bindings} for site in sites if GROUPS[site.group].kind == "shift"]
+        return any(names <= there for there in moved)
     return any(finding.group == site.group or finding.group in GROUPS[site.group].subgroups for site in turning)
 
 

@@ -9,8 +9,9 @@ What this module does not do: it finds nothing itself (see `gaugec.invention`) a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path, PurePath
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,6 +22,8 @@ from gaugec.groups import GROUPS
 from gaugec.invention.finding import Finding, Unsaid
 from gaugec.invention.formula import GaugeText, Operators, formula
 from gaugec.invention.scales import scales
+from gaugec.invention.shift_text import shifted
+from gaugec.invention.shifts import shifts
 from gaugec.invention.turns import turns
 from gaugec.language import AUTO, SUFFIX, load
 from gaugec.language.check import check
@@ -43,6 +46,8 @@ from gaugec.sites import Site
 from gaugec.tracing.trace import Trace, trace
 
 NAME = "suggested"
+Said = Callable[[Finding], GaugeText]  # puts a finding into words, or raises Unsaid
+Conjecture = tuple[Finding, Said]
 Used = tuple[str, str]  # a gauge that ships, and its file
 _WORDS = {"scale": "scale", "rotate": "turn", "shift": "shift"}
 
@@ -163,21 +168,24 @@ class _Search:
         shipped = tuple((name, home) for name, home in homes.items() if name in there)
         with stage("inventing"):
             self.finder = Finder(self.traced)
-            for finding, chart in counted(list(self._findings())):
-                self._try(finding, chart)
+            for finding, said in counted(list(self._conjectures())):
+                self._try(finding, said)
         return self._compiled(shipped)
 
-    def _findings(self) -> Iterator[tuple[Finding, bool]]:
-        """What the graph suggests, and whether gains make a chart of it."""
-        leaves = {leaf: name for name, leaf in self.traced.leaves.items()}
-        still = {leaf for leaf, name in leaves.items() if name in self.traced.blocked or name in self.traced.frozen}
-        for turned in turns(self.traced.graph, frozenset(still)):  # a turn by any matrix has the scales in it
+    def _conjectures(self) -> Iterator[Conjecture]:
+        """What the graph suggests, and what puts it into words."""
+        graph, leaves = self.traced.graph, self.traced.leaves
+        still = frozenset(id for name, id in leaves.items() if name in self.traced.blocked or name in self.traced.frozen)
+        plain = partial(formula, graph, operators=self.operators)
+        for turned in turns(graph, still):  # a turn by any matrix has the scales in it
             self.turned += [] if turned.charts else [turned.finding]
-            yield turned.finding, bool(turned.charts)
-        for finding in scales(self.traced.graph, frozenset(still)):
-            yield finding, False
+            yield turned.finding, _in_a_chart if turned.charts else plain
+        for finding in scales(graph, still):
+            yield finding, plain
+        for shift in shifts(graph, still):
+            yield shift.finding, partial(shifted, graph, shift)
 
-    def _try(self, finding: Finding, chart: bool) -> None:
+    def _try(self, finding: Finding, said: Said) -> None:
         """Puts a finding into words and has them judged, if no site says the same."""
         if covered(finding, self.traced, self.sites) or self._crossed(finding):
             return
@@ -186,7 +194,7 @@ class _Search:
             tried = replace(finding, group=group)
             if missed and covered(tried, self.traced, self.sites):
                 break
-            lacks, text = self._judged(tried, chart)
+            lacks, text = self._judged(tried, said)
             if not lacks:
                 break
             missed.append(Guess(self._names(finding), f"{group}({finding.size})", lacks, text))
@@ -200,16 +208,14 @@ class _Search:
         turning = (replace(finding, group=group) for turn in wider for group in _smaller(turn.group))
         return any(covered(each, self.traced, self.sites) for each in turning)
 
-    def _judged(self, finding: Finding, chart: bool) -> tuple[str, str]:
+    def _judged(self, finding: Finding, said: Said) -> tuple[str, str]:
         """What a finding lacks to be a gauge of the spec, "" where it is one; and its text."""
-        if chart:
-            return "words: gains stand between the writers and the readers, so that it turns in a chart", ""
         try:
-            said = formula(self.traced.graph, finding, self.operators)
+            text = said(finding)
         except Unsaid as unsaid:
             return f"words: {unsaid}", ""
         name = self._name(finding)
-        invented = Invented(name, said, self._names(finding), f"{finding.group}({finding.size})")
+        invented = Invented(name, text, self._names(finding), f"{finding.group}({finding.size})")
         block = _block(invented)
         guess = _nameless(invented)
         try:
@@ -273,6 +279,10 @@ class _Search:
             shipped = [(name, home) for name, home in shipped if name in there]
             invented = [each for each in invented if each.name in there]
         return Suggestion(model, (), (), tuple(self.guesses), None)
+
+
+def _in_a_chart(finding: Finding) -> GaugeText:
+    raise Unsaid("gains stand between the writers and the readers, so that it turns in a chart")
 
 
 def _smaller(group: str) -> Iterator[str]:

@@ -29,12 +29,13 @@ class Group:
     subgroups: the rows that are subgroups on the same axis, the nearest first: where both hold the larger is kept.
     fix: whether a gauge of this group must, may, or must not have a `fix` line.
     frame: what brings parameters to their representative.  "norms": a scale that the `fix` line gives as a function of
-        norms; "none": nothing, the Euclidean metric is invariant, or coefficients are constant.
+        norms; "polar": the symmetric matrix that balances the Gram matrices of what an element and its inverse move;
+        "none": nothing, the Euclidean metric is invariant, or coefficients are constant.
     pools: over what squares of a gradient are averaged, because elements mix it: "axis", "pair" or "nothing".
     generator: what a coefficient of the vertical space is.  "scale", "shift": a number for each coordinate (pair);
-        "turn": an angle for each pair; "rotate": a skew matrix, which sends the vector of ones to 0 where that is kept.
+        "turn": an angle for each pair; "rotate": a skew matrix, which sends the vector of ones to 0 where that is kept;
+        "matrix": any matrix.
     sizes: the two smallest k to sample at, large enough that the group shows all that it can do.
-    missing: why no optimizer is compiled for it yet; "" where one is.
     definition: the set, in the words of the mathematics.
     """
 
@@ -49,12 +50,11 @@ class Group:
     transpose_inverts: bool
     subgroups: tuple[str, ...]
     fix: Literal["required", "optional", "forbidden"]
-    frame: Literal["norms", "none"]
+    frame: Literal["norms", "polar", "none"]
     pools: Literal["axis", "pair", "nothing"]
-    generator: Literal["scale", "shift", "rotate", "turn"]
+    generator: Literal["scale", "shift", "rotate", "turn", "matrix"]
     sizes: tuple[int, int]
     definition: str
-    missing: str = ""
 
     @property
     def element(self) -> Literal["vector", "matrix"]:
@@ -187,15 +187,11 @@ TABLE: tuple[Group, ...] = (
         transpose_inverts=False,
         subgroups=("orthogonal", "torus", "orthogonal_ones"),
         fix="optional",
-        frame="none",
+        frame="polar",
         pools="axis",
-        generator="rotate",
+        generator="matrix",
         sizes=(3, 4),
         definition="GL(k) = {T ∈ ℝᵏˣᵏ : det T ≠ 0}.",
-        missing=(
-            "its frame is polar, a matrix from the geometric mean of two Gram matrices whose compact remainder changes "
-            "with the parameters; the runtime's frames are scales"
-        ),
     ),
 )
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from gaugec.runtime import solvers
 from gaugec.runtime.layout import Axes, Slice, Tensors, cut, fold, plane, planes, product, rows, spread
+from gaugec.runtime.multipliers import matrices
 
 
 def rotate(values: Mapping[str, Tensor], part: Slice, element: Tensor) -> None:
@@ -125,7 +126,10 @@ def _outer(part: Slice) -> tuple[int, int] | None:
 
 
 def stretch(values: Mapping[str, Tensor], part: Slice, scale: Tensor) -> None:
-    """Multiply the slice by scale [batch, copies, group], in place."""
+    """Multiply the slice by scale [batch, copies, group], or by matrices as `rotate` does, in place."""
+    if matrices(scale):
+        rotate(values, part, scale)
+        return
     x = cut(values, part)
     x.mul_(spread(scale.to(x.dtype), part))
 
@@ -133,7 +137,7 @@ def stretch(values: Mapping[str, Tensor], part: Slice, scale: Tensor) -> None:
 def stretched(values: Mapping[str, Tensor], part: Slice, scale: Tensor) -> Tensor:
     """A new tensor like the whole one of the slice, with the slice multiplied by scale; in one pass where it is all."""
     x = values[part.slot]
-    if part.dense is None or part.dense[0] != x[0].numel():
+    if matrices(scale) or part.dense is None or part.dense[0] != x[0].numel():
         out = {part.slot: x.clone()}
         stretch(out, part, scale)
     else:
@@ -204,14 +208,21 @@ def tangents(
 
 
 def coefficient(kind: str, copies: int, size: int, batch: int, device: torch.device | None = None) -> Tensor:
-    """A zero coefficient of a gauge: [batch, copies, size], and one more axis for rotations; float64."""
-    shape = (batch, copies, size, size) if kind.startswith("rotate") else (batch, copies, size)
+    """A zero coefficient of a gauge: [batch, copies, size], and one more axis for matrices; float64."""
+    shape = (batch, copies, size, size) if of_matrices(kind) else (batch, copies, size)
     return torch.zeros(shape, dtype=torch.float64, device=device)
 
 
+def of_matrices(kind: str) -> bool:
+    """Whether the elements of a kind are matrices."""
+    return kind == "matrix" or kind.startswith("rotate")
+
+
 def _generators(kind: str, size: int) -> list[Tensor]:
-    if not kind.startswith("rotate"):
+    if not of_matrices(kind):
         return list(torch.eye(size, dtype=torch.float64, device="cpu"))
+    if kind == "matrix":
+        return list(torch.eye(size * size, dtype=torch.float64, device="cpu").view(-1, size, size))
     basis = torch.eye(size, dtype=torch.float64, device="cpu")
     if kind == "rotate ones":
         basis = solvers.ones_basis(size, basis)
@@ -221,7 +232,13 @@ def _generators(kind: str, size: int) -> list[Tensor]:
 
 
 def random_element(kind: str, copies: int, size: int, batch: int, generator: torch.Generator | None) -> Tensor:
-    """A random element in float64: scales e^(0.7 N), rotations of both determinants, angles and shifts."""
+    """A random element in float64: scales e^(0.7 N), rotations of both determinants, angles and shifts.
+
+    Of invertible matrices, scales between two rotations.
+    """
+    if kind == "matrix":
+        left, right = (random_rotation((batch, copies, size, size), generator) for _ in range(2))
+        return left * random_element("scale", copies, size, batch, generator).unsqueeze(-2) @ right
     if kind == "rotate":
         return random_rotation((batch, copies, size, size), generator)
     if kind == "rotate ones":

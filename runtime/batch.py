@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from gaugec.runtime import shards
 from gaugec.runtime.frames import FAR, FAR_HALF, Frame
 from gaugec.runtime.layout import Tensors, Values
+from gaugec.runtime.multipliers import still
 
 STACK_CPU = 1 << 18  # elements: beyond this a copy costs more than the calls that it saves
 STACK_GPU = 1 << 26
@@ -29,8 +30,9 @@ class Batch:
     """Places of one component that have everything in common but their numbers.
 
     keys: the places; slots: slot -> one parameter for each place; groups: slot -> param group.
-    off: gauges that are not in force; live: gauge -> where it has a canonical form, [batch, copies, size]; lost: where
-    it had one, and has none any more, since somebody looked.  homes: where shifts began, on pinned orbits.
+    off: gauges that are not in force; live: gauge -> where it has a canonical form, [batch, copies, size], of matrices
+    [batch, copies, 1]; lost: where it had one, and has none any more, since somebody looked.  homes: where shifts
+    began, on pinned orbits.
     shown, count: parameters with the views of the state, and the number of steps, as they stand in `optimizer.state`.
     charts: a frame, and what a pinned step has read off it.
     state: what the update rule keeps, in canonical coordinates: name -> slot -> [batch, ...]; step: steps taken.
@@ -87,7 +89,7 @@ class Batch:
         """
         assert self.frame is not None
         return {
-            name: live | (self.frame.scales[name] == 1) for name, live in self.live.items() if not bool(live.all())
+            name: live | still(self.frame.scales[name]) for name, live in self.live.items() if not bool(live.all())
         }
 
     def watched(self, live: Tensors) -> None:

@@ -1,7 +1,7 @@
 """The chart that pinned steps are taken in: what one tensor of a component is multiplied by, and what it decays to.
 
-A chart is read off a frame once and stays. Its tensors have the parameter's axes, of length one where nothing depends
-on them, so that they broadcast against any rows of it. Not here: steps, pins.
+A chart is read off a frame once and stays. Its factors have the parameter's axes, of length one where nothing depends
+on them, so that they broadcast against any rows of it; its matrices take the tensor whole. Not here: steps, pins.
 """
 
 from __future__ import annotations
@@ -9,14 +9,32 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from gaugec.runtime import actions
 from gaugec.runtime.batch import Batch, stepped
 from gaugec.runtime.frames import Frame
 from gaugec.runtime.layout import Slice, Tensors, contiguous, cut, spread
+from gaugec.runtime.multipliers import matrices
 from gaugec.runtime.shards import shard
+
+
+class Mix(NamedTuple):
+    """A slice of a tensor, and the matrices [places, copies, size, size] that a gradient is multiplied by there."""
+
+    part: Slice
+    matrix: Tensor
+
+
+def mixed(x: Tensor, mixes: Sequence[Mix], back: bool = False) -> Tensor:
+    """x [places, *shape] multiplied by matrices, as a new tensor; back: by the transposed, as a step that goes back."""
+    out = x.clone(memory_format=torch.contiguous_format) if mixes else x
+    for part, matrix in mixes:
+        actions.rotate({part.slot: out}, part, matrix.mT if back else matrix)
+    return out
 
 
 @dataclass(frozen=True)
@@ -25,23 +43,28 @@ class Coordinates:
 
     factors: what a gradient is multiplied by, one after the other, and a step that goes back.
     centre: what the parameter decays to, where that is not zero.
+    mixes: the matrices that a gradient is multiplied by, and a step that goes back by their transposed: see `mixed`.
     """
 
     factors: tuple[Tensor, ...]
     centre: Tensor | None
+    mixes: tuple[Mix, ...] = ()
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
         """All that it is made of."""
-        return self.factors if self.centre is None else (*self.factors, self.centre)
+        centre = () if self.centre is None else (self.centre,)
+        return (*self.factors, *centre, *(matrix for _, matrix in self.mixes))
 
     def at(self, place: int) -> Coordinates:
         """The chart of one place."""
         here = slice(place, place + 1)
-        return Coordinates(tuple(f[here] for f in self.factors), None if self.centre is None else self.centre[here])
+        mixes = tuple(Mix(part, matrix[here]) for part, matrix in self.mixes)
+        return Coordinates(tuple(f[here] for f in self.factors), None if self.centre is None else self.centre[here], mixes)
 
     def within(self, low: int, high: int) -> Coordinates:
-        """The chart of some rows of the tensor, from and to."""
+        """The chart of some rows of the tensor, from and to; one without matrices."""
+        assert not self.mixes
         cuts = [x if x.dim() == 1 or x.shape[1] == 1 else x[:, low:high] for x in self.tensors]
         return Coordinates(tuple(cuts[: len(self.factors)]), None if self.centre is None else cuts[-1])
 
@@ -60,8 +83,11 @@ def charts(batch: Batch, frame: Frame, homes: Mapping[str, Tensor]) -> dict[str,
     out = {}
     for slot, params in batch.slots.items():
         x = torch.empty(len(params), *params[0].shape, dtype=stepped(params[0].dtype), device=params[0].device)
-        factors: list[Tensor] = []
+        factors, mixes = list[Tensor](), list[Mix]()
         for part, gauge, power in batch.component.pull_powers.get(slot, ()):
+            if matrices(frame.powers[gauge][power]):
+                mixes.append(Mix(part, frame.powers[gauge][power].to(x.dtype)))
+                continue
             factor = _factor(frame.powers[gauge][power], part, x)
             same = [i for i, each in enumerate(factors) if each.shape == factor.shape]
             if same:
@@ -69,7 +95,7 @@ def charts(batch: Batch, frame: Frame, homes: Mapping[str, Tensor]) -> dict[str,
             elif not _one(factor):
                 factors.append(factor)
         centre = _centre(batch, slot, homes, x)
-        out[slot] = Coordinates(tuple(factors), centre if centre is not None and bool(centre.any()) else None)
+        out[slot] = Coordinates(tuple(factors), centre if centre is not None and bool(centre.any()) else None, tuple(mixes))
     return out
 
 
@@ -114,7 +140,9 @@ def joined(parts: Sequence[Coordinates]) -> Coordinates | None:
         return None
     factors = [_together([each.factors[i] for each in parts]) for i in range(len(parts[0].factors))]
     centres = [each.centre for each in parts if each.centre is not None]
-    return Coordinates(tuple(factors), _together(centres) if centres else None)
+    alike = zip(*(each.mixes for each in parts))
+    mixes = tuple(Mix(same[0].part, torch.cat([matrix for _, matrix in same])) for same in alike)
+    return Coordinates(tuple(factors), _together(centres) if centres else None, mixes)
 
 
 def _together(parts: Sequence[Tensor]) -> Tensor:

@@ -21,14 +21,24 @@ from torch import Tensor
 
 from gaugec.runtime import actions, frames, patterns, pooling, solvers
 from gaugec.runtime.frames import Frame, Point
-from gaugec.runtime.groups import Action, Orthogonal, OrthogonalOnes, Positive, Row, Strides, Torus, Translation
+from gaugec.runtime.groups import (
+    Action,
+    Invertible,
+    Orthogonal,
+    OrthogonalOnes,
+    Positive,
+    Row,
+    Strides,
+    Torus,
+    Translation,
+)
 from gaugec.runtime.layout import Axes, Slice, Tensors
 from gaugec.runtime.pooling import Piece
 from gaugec.runtime.ranges import expand
 
 __all__ = [
-    "Blur", "Component", "Gram", "Orthogonal", "OrthogonalOnes", "Point", "Pool", "Positive", "Row", "Strides",
-    "Tensors", "Torus", "Translation",
+    "Blur", "Component", "Gram", "Invertible", "Orthogonal", "OrthogonalOnes", "Point", "Pool", "Positive", "Row",
+    "Strides", "Tensors", "Torus", "Translation",
 ]  # fmt: skip
 
 
@@ -134,7 +144,10 @@ class Gram:
         return self._alone(gauge)
 
     def sylvester(self, gauge: str) -> Tensor:
-        """Of a rotation that no other gauge meets: the skew A with skew(A S) = skew(step X^T), S = X X^T."""
+        """Of a matrix that no other gauge meets, by the Gram matrices of what it moves.
+
+        Of a rotation the skew A with skew(A S) = skew(step X^T), S = X X^T; see `Invertible.solve`.
+        """
         return self._alone(gauge)
 
     def _alone(self, gauge: str) -> Tensor:
@@ -189,7 +202,8 @@ class Component:
     whole: ClassVar[bool] = False
 
     # read off the declarations: by gauge, (kind, copies, size), the tensors that it moves, the powers of its scale;
-    # by tensor, what its canonical form and its gradient are multiplied by, and the pieces that are averaged over
+    # by tensor, what its canonical form and its gradient are multiplied by, and the pieces that are averaged over;
+    # mixed: tensors whose frames have matrices, scaled: whose frames have scales
     by_name: ClassVar[dict[str, Action]]
     elements: ClassVar[dict[str, tuple[str, int, int]]]
     moves: ClassVar[dict[str, tuple[str, ...]]]
@@ -200,6 +214,7 @@ class Component:
     covered: ClassVar[frozenset[str]]
     pooled: ClassVar[tuple[str, ...]]
     coupled: ClassVar[frozenset[str]]
+    mixed: ClassVar[tuple[str, ...]]
     scaled: ClassVar[tuple[str, ...]]
     squared: ClassVar[tuple[str, ...]]
 
@@ -224,7 +239,8 @@ class Component:
         cls.coupled = frozenset(
             cls.by_name if cls.whole else (name for cross in cls.couplings for name in cross.gauges)
         )
-        cls.scaled = _in_order(cls.shapes, framed)
+        cls.mixed = _in_order(cls.shapes, [gauge for gauge in framed if gauge.mixes])
+        cls.scaled = _in_order(cls.shapes, [gauge for gauge in framed if not gauge.mixes])
         cls.squared = _in_order(cls.shapes, [gauge for gauge in cls.gauges if gauge.diagonal])
 
     @classmethod

@@ -7,16 +7,19 @@ Not here: what an element does to parameters (see `groups`), random ones (see `a
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
+from gaugec.runtime.actions import of_matrices
 from gaugec.runtime.component import Component
 from gaugec.runtime.layout import Tensors
 
 
 def identity(kind: str, copies: int, size: int) -> Tensor:
     """The element that moves nothing: [1, copies, size, ...] in float64."""
-    if kind.startswith("rotate"):
+    if of_matrices(kind):
         return torch.eye(size, dtype=torch.float64, device="cpu").expand(1, copies, size, size).clone()
     return torch.full((1, copies, size), 1.0 if kind == "scale" else 0.0, dtype=torch.float64, device="cpu")
 
@@ -28,6 +31,8 @@ def identities(component: Component) -> Tensors:
 
 def inverse(kind: str, element: Tensor) -> Tensor:
     """The element that undoes one."""
+    if kind == "matrix":
+        return torch.linalg.inv(element)
     if kind.startswith("rotate"):
         return element.mT.contiguous()
     return 1 / element if kind == "scale" else -element
@@ -35,7 +40,7 @@ def inverse(kind: str, element: Tensor) -> Tensor:
 
 def product(kind: str, second: Tensor, first: Tensor) -> Tensor:
     """The element that does what the first does, and then the second."""
-    if kind.startswith("rotate"):
+    if of_matrices(kind):
         return second @ first
     return second * first if kind == "scale" else second + first
 
@@ -43,8 +48,12 @@ def product(kind: str, second: Tensor, first: Tensor) -> Tensor:
 def length(kind: str, element: Tensor) -> float:
     """How far an element moves: the root mean square, over copies and units, of log scales, shifts, or angles.
 
-    The angles of a rotation are those of its eigenvalues, in radians; a reflection has an angle of pi.
+    The angles of a rotation are those of its eigenvalues, in radians; a reflection has an angle of pi.  Of an
+    invertible matrix the logs of its singular values count, and the angles of the rotation that is nearest to it.
     """
+    if kind == "matrix":
+        left, stretch, right = torch.linalg.svd(element)
+        return math.hypot(length("scale", stretch), length("rotate", left @ right))
     if kind == "scale":
         steps = element.log()
     elif kind == "turn":

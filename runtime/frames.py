@@ -1,4 +1,4 @@
-"""Frames: the scales that bring parameters to canonical coordinates, and what is multiplied by their powers."""
+"""Frames: the scales and matrices that bring parameters to canonical coordinates, and what is multiplied by them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from gaugec.runtime import actions
-from gaugec.runtime.groups import Action, raised
-from gaugec.runtime.layout import Slice, Tensors, Values, cut, fold, window
+from gaugec.runtime import actions, polar
+from gaugec.runtime.groups import Action
+from gaugec.runtime.layout import Slice, Tensors, Values, cut, fold, rows, window
+from gaugec.runtime.multipliers import chosen, matrices, one_like, raised
 
 FAR = 1e12  # what no scale is beyond, nor below its inverse: squares of norms are numbers of float32 until there
 FAR_HALF = 1e4  # of float16, which ends there itself
@@ -22,10 +23,11 @@ NEAR = 10.0  # a unit that comes back has its own scale again when that is not f
 class Frame:
     """What brings parameters to canonical coordinates.
 
-    scales: gauge -> [batch, copies, size] float64, multiplies the moved quantity (to a power that the action tells).
+    scales: gauge -> [batch, copies, size] float64, multiplies the moved quantity (to a power that the action tells); of
+        invertible matrices [batch, copies, size, size].
     powers: gauge -> power -> the scale to that power, in the dtype of the steps.
     off: gauges that are not in force, because a parameter that they move is frozen.
-    live: gauge -> where the scale was solved for; elsewhere it is held.
+    live: gauge -> where the scale was solved for, of matrices [batch, copies, 1]; elsewhere it is held.
     """
 
     scales: Tensors = field(default_factory=dict)
@@ -35,8 +37,17 @@ class Frame:
 
     def ready(self, powers: Mapping[str, Sequence[float]], dtype: torch.dtype) -> Frame:
         """Compute the powers that the steps until the next frame will need."""
-        self.powers = {name: {p: self.scales[name].pow(p).to(dtype) for p in each} for name, each in powers.items()}
+        self.powers = {
+            name: {p: (raised(x, p) if matrices(x) else x.pow(p)).to(dtype) for p in each}
+            for name, each in powers.items()
+            for x in [self.scales[name]]
+        }
         return self
+
+    def squared(self) -> Frame:
+        """The same with the squares of what is multiplied by: how averages of squares are pulled."""
+        powers = {name: {p: x.square() for p, x in each.items()} for name, each in self.powers.items()}
+        return Frame(self.scales, powers, self.off, self.live)
 
 
 def squares(values: Mapping[str, Tensor], part: Slice) -> Tensor:
@@ -60,6 +71,9 @@ def alive(scale: Tensor, far: float = FAR) -> Tensor:
 def centre(values: Mapping[str, Tensor], part: Slice) -> None:
     """Subtract the mean along the rest from the slice of values, in place: what no shift can move."""
     x = cut(values, part)
+    if not part.rest:
+        x.zero_()
+        return
     x.sub_(x.mean(tuple(range(x.ndim - len(part.rest), x.ndim)), keepdim=True))
 
 
@@ -76,6 +90,9 @@ def scaled(
         offset = offsets.get(slot, 0.0)
         done[slot] = x + offset if offset else x.clone(memory_format=torch.contiguous_format)
         for part, gauge, power in table.get(slot, ()):
+            if matrices(frame.powers[gauge][power]):  # of tensors that are taken whole
+                actions.rotate(done, part, frame.powers[gauge][power])
+                continue
             here = window(Values({slot: done[slot]}, span), part)
             if here is not None:
                 cut(done, here.part).mul_(here.spread(frame.powers[gauge][power]))
@@ -139,6 +156,21 @@ class Point:
     def start(self, gauge: str, formula: Callable[[Norms], Tensor]) -> None:
         """`settle` by one side of the equation, before the rounds of gauges that depend on one another in a circle."""
         self.settle(gauge, formula)
+
+    def balance(self, gauge: str) -> None:
+        """Solve for the matrices of a gauge, by what they and their inverses move, and apply them; see `polar`."""
+        group = self._gauges[gauge]
+        moved = [(rows(self._values, self._brought(part)).double(), row.dual) for row, part in group.parts]
+        held = None if gauge in self._off else self._held.get(gauge)
+        frame, inverse, live = polar.balanced(moved, held, self._far)
+        before = one_like(frame) if held is None else held
+        if gauge in self._off:
+            live = torch.zeros_like(live)
+        elif gauge in self._was:
+            live &= self._was[gauge] | polar.within(frame @ torch.linalg.inv(before), before @ inverse, NEAR)
+        self.live[gauge], self.found[gauge] = live, chosen(live, frame, before)
+        for row, part in group.parts:
+            self._waiting.setdefault(part.slot, []).append((part, self.found[gauge], row.power))
 
     def rounds(self, count: int) -> range:
         """Rounds of such gauges; any fixed number is exact."""

@@ -12,9 +12,13 @@ import torch
 from torch import Tensor
 
 from gaugec.runtime.batch import Batch, stack, stepped
-from gaugec.runtime.chart import Coordinates
+from gaugec.runtime.chart import Coordinates, Mix, mixed
+from gaugec.runtime.layout import Slice
 from gaugec.runtime.rules.rule import Settings, add
 from gaugec.runtime.stepper import Stepper, gradient
+
+Form = tuple[int, bool, tuple[Slice, ...]]
+"""Of a chart, the number of factors, whether it has a centre, and the slices that it has matrices for."""
 
 
 class Fused:
@@ -68,13 +72,16 @@ class Fused:
 
     def _compiled(self, tensors: Sequence[Tensor]) -> Callable[..., None]:
         batch, slots = self.batch, tuple(self.slots)
-        shapes = tuple((len(chart.factors), chart.centre is not None) for chart in self.charts.values())
+        shapes = tuple(
+            (len(chart.factors), chart.centre is not None, tuple(part for part, _ in chart.mixes))
+            for chart in self.charts.values()
+        )
         kinds = tuple((x.dtype, x.device, x.shape) for x in tensors)
         owners = tuple(self.groups.index(batch.groups[slot]) for slot in slots)
         kind = (id(batch.component), kinds, slots, shapes, owners, *map(id, self.rules.values()))
         return self.stepper.graph(kind, self._whole(dict(zip(slots, owners)), dict(zip(slots, shapes))), tensors)
 
-    def _whole(self, owners: Mapping[str, int], shapes: Mapping[str, tuple[int, bool]]) -> Callable[..., None]:
+    def _whole(self, owners: Mapping[str, int], shapes: Mapping[str, Form]) -> Callable[..., None]:
         stepper, batch, rules, slots = self.stepper, self.batch, dict(self.rules), tuple(self.slots)
         count, groups = len(slots), len(self.groups)
 
@@ -84,12 +91,16 @@ class Fused:
             for i, slot in enumerate(slots):
                 p, g = tensors[i], tensors[count + i]
                 decay, *numbers = tensors[2 * count + owners[slot]].to(p.dtype).unbind()
-                factors, centre = [next(rest) for _ in range(shapes[slot][0])], next(rest) if shapes[slot][1] else 0.0
+                number, central, parts = shapes[slot]
+                factors, centre = [next(rest) for _ in range(number)], next(rest) if central else 0.0
+                mixes = [Mix(part, next(rest)) for part in parts]
                 for factor in factors:
                     g = g * factor
+                g = mixed(g, mixes)
                 squares, unpool = stepper.averaging(batch.component, slot, {}, p)
                 direction = rules[slot].update(g, state[slot], numbers, squares)
                 step = add(torch.zeros_like(p), stepper.finished(rules[slot], batch, slot, direction), unpool)
+                step = mixed(step, mixes, back=True)
                 for factor in factors:
                     step = step * factor
                 p.copy_(p - decay * (p - centre) + step)

@@ -15,8 +15,9 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from gaugec.runtime import actions, patterns, solvers
+from gaugec.runtime import actions, patterns, polar, solvers
 from gaugec.runtime.layout import Axes, Slice, Tensors, product
+from gaugec.runtime.multipliers import raised
 
 
 class Strides(NamedTuple):
@@ -33,8 +34,8 @@ class Row:
     """One moved slice: its letter in the spec, its tensor, its axes, and what an element does there.
 
     pattern: c are copies, k the axis of the element, p the two coordinates of a rotary pair, the others are moved alike
-    (see `gaugec.runtime.patterns`); or `Strides`.  power: of a scale, or the weight of a shift.  dual: of a rotation R,
-    which stands for its inverse transposed there.  sizes: of letters that the shape leaves open.
+    (see `gaugec.runtime.patterns`); or `Strides`.  power: of a scale, or the weight of a shift.  dual: of a matrix R,
+    which stands for its inverse transposed there, power -1.  sizes: of letters that the shape leaves open.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class Row:
     ) -> None:
         self.role, self.tensor, self.pattern, self.dual, self.sizes = role, tensor, pattern, dual, sizes
         self.slot = patterns.slot(tensor)
-        self.power = float(power)
+        self.power = -1.0 if dual else float(power)
         self.square = float(Fraction(power).limit_denominator(1 << 16) ** 2)
 
     def slice(self, shape: Sequence[int], copies: int, size: int) -> Slice:
@@ -65,7 +66,7 @@ class Action:
     """A group that acts on the rows of one gauge; what it does to them is said by the classes below."""
 
     kind: ClassVar[str]
-    framed: ClassVar[bool] = False  # is there a scale to be solved for?
+    framed: ClassVar[bool] = False  # is there a scale, or a matrix, to be solved for?
     mixes: ClassVar[bool] = False  # does it mix coordinates, so that squares are averaged?
     measured: ClassVar[bool] = True  # does its Gram block depend on the parameters?
     diagonal: ClassVar[bool] = False  # is that block a sum of squares?
@@ -170,7 +171,7 @@ class _Diagonal(Action):
 
 
 class Positive(_Diagonal):
-    """Scales c > 0: X -> c**power X.  They alone have a frame, which the `fix` line of the spec asks for."""
+    """Scales c > 0: X -> c**power X.  Their frame is what the `fix` line of the spec asks for."""
 
     kind = "scale"
     framed = True
@@ -354,6 +355,41 @@ class OrthogonalOnes(Orthogonal):
         return solvers.factor_ones(gram)
 
 
-def raised(scale: Tensor, power: float) -> Tensor:
-    """A scale to a power."""
-    return scale if power == 1 else 1 / scale if power == -1 else scale.pow(power)
+class Invertible(Orthogonal):
+    """Invertible matrices: X -> T X, or T^-T X where the row is dual.  Their frame is polar: see `polar`.
+
+    What a frame leaves is a rotation: two canonical points are brought together as those of `Orthogonal` are.
+    """
+
+    kind = "matrix"
+    framed = True
+
+    def act(self, point: Tensors, element: Tensor) -> None:
+        """X -> T X, or T^-T X."""
+        for row, part in self.parts:
+            actions.stretch(point, part, raised(element, row.power))
+
+    def covertical(self, update: Tensors, point: Tensors, products: Tensors, room: Tensors | None = None) -> Tensor:
+        """update X^T, less X update^T of dual rows."""
+        moments = [(row.power, actions.moment(update, point, part)) for row, part in self.parts]
+        return _signed([(power, x if power > 0 else x.mT) for power, x in moments])
+
+    def gram(self, point: Tensors, squares: Tensors) -> Tensor:
+        """P = X X^T of the rows that are not dual, and Q of those that are: [batch, copies, 2, size, size]."""
+        sides = [
+            _signed([(1.0, actions.moment(point, point, part)) for row, part in self.parts if row.dual == dual])
+            for dual in (False, True)
+        ]
+        return torch.stack(sides, 2)
+
+    def solve(self, right: Tensor, gram: Tensor | None, tolerance: float) -> Tensor:
+        """The A with A P + Q A = right."""
+        assert gram is not None
+        return polar.solve(polar.factor(gram.double()), right.double())
+
+    def block(self, gram: Tensor | None) -> tuple[Any, Any]:
+        """A -> A P + Q A, and its inverse by the eigenvalues of both."""
+        assert gram is not None
+        whole = gram.double()
+        factors, (p, q) = polar.factor(whole), whole.unbind(2)
+        return (lambda x: x @ p + q @ x), (lambda x: polar.solve(factors, x))

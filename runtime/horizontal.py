@@ -52,7 +52,8 @@ class Horizontal(Stepper):
         together = sorted((part for parts in alike.values() for part in parts), key=_count, reverse=True)
         joints: list[Mover] = []
         for part in together:  # the largest first: all others work in its memory
-            fused = self.compile and not part[0].component.whole
+            component = part[0].component
+            fused = self.compile and not (component.whole or component.mixed)
             joints.append((Halves if fused else Joint)(self, part, groups, room))
         return joints
 

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from gaugec.runtime import actions
 from gaugec.runtime.batch import Batch, stepped
-from gaugec.runtime.chart import Coordinates, charted, joined
+from gaugec.runtime.chart import Coordinates, Mix, charted, joined, mixed
 from gaugec.runtime.frames import Frame
 from gaugec.runtime.layout import Kept, Tensors
 from gaugec.runtime.matrices import orthogonal
@@ -100,6 +101,10 @@ class Leg:
         whole = joined([Coordinates(each, None) for each in factors])
         assert whole is not None
         self.factors, self.inverses = whole.factors, [1 / factor for factor in whole.factors]
+        mixes = joined([Coordinates((), None, chart.mixes) for chart in charts])
+        assert mixes is not None
+        self.mixes = mixes.mixes
+        self.ways = [Mix(part, torch.linalg.inv(matrix.double()).mT.to(matrix.dtype)) for part, matrix in self.mixes]
         if self.trained and self.rule.matrices is None:
             panel = Panel(self.stepper, self.rule, self.members, self.slot, whole, lands=False)
             panel.furnish(room)
@@ -116,12 +121,15 @@ class Leg:
             here = torch.mul(here, factor, out=self.point)
         if here is not self.point:
             self.point.copy_(here)
+        for part, matrix in self.ways:
+            actions.rotate({part.slot: self.point}, part, matrix)
         if not self.trained:
             self.update.zero_()
             return
         group = groups[self.group]
         slope = _together([gradient(p, group) for p in self.params])
         torch.mul(self.point, -self.rule.decay(group), out=self.update)
+        slope = mixed(slope.to(self.update.dtype), self.mixes) if self.mixes else slope
         for strip in self.strips:
             strip.step(slope, group, self.members[0][0].step)
         if self.rule.matrices is not None:
@@ -145,6 +153,8 @@ class Leg:
         if not self.trained:
             return
         step, first = self.update, self.params[0].detach()
+        for part, matrix in self.mixes:
+            actions.rotate({part.slot: step}, part, matrix.mT)
         *factors, last = self.factors or (None,)
         for factor in factors:
             step.mul_(factor)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gaugec.runtime import shards
 from gaugec.runtime.batch import stepped
-from gaugec.runtime.chart import Coordinates
+from gaugec.runtime.chart import Coordinates, mixed
 from gaugec.runtime.layout import Slice, cut, product, rows
 from gaugec.runtime.rules.rule import Settings, UpdateRule, same
 
@@ -75,6 +75,7 @@ def advance(rule: UpdateRule, group: Settings, pieces: Sequence[Charted], number
         slope = slope.to(stepped(p.dtype))[None]
         for factor in chart.factors:
             slope = slope * _own(factor, p)
+        slope = mixed(slope, chart.mixes)
         kept = next(state[name].dtype for name in rule.state)  # the parameter's where no gauge moves it, as torch's
         direction = rule.update(slope[0].to(kept), state, numbers, same)
         directions.append(direction.above)
@@ -83,7 +84,7 @@ def advance(rule: UpdateRule, group: Settings, pieces: Sequence[Charted], number
     made = orthogonal(rule, wholes, [piece.layout for piece in pieces])
     decay = rule.decay(group)
     for (p, _, _, chart, _), x in zip(pieces, made):
-        x = x[:, slice(*shards.rows(p))]
+        x = mixed(x[:, slice(*shards.rows(p))], chart.mixes, back=True)
         for factor in chart.factors:
             x.mul_(_own(factor, p))
         here = shards.own(p)

@@ -1,6 +1,7 @@
 """Pins: parameters go back along their orbits, by a group element that no function sees, to where they began.
 
-Scales go back to the frame that the chart was read off, shifts to their homes, rotations stay: no frame reads them.
+Scales and matrices go back to the frame that the chart was read off, shifts to their homes, rotations stay: no frame
+reads them.
 Not here: steps.
 """
 
@@ -13,8 +14,8 @@ import torch
 from gaugec.runtime import actions
 from gaugec.runtime.batch import Batch, stepped
 from gaugec.runtime.frames import Frame
-from gaugec.runtime.groups import raised
 from gaugec.runtime.layout import Tensors
+from gaugec.runtime.multipliers import chosen, coarse, one_like, raised, ratio, still
 
 
 def means(batch: Batch, values: Tensors | None = None) -> Tensors:
@@ -47,11 +48,11 @@ def pin(batch: Batch) -> None:
     element: Tensors = {}
     scales = dict(frame.scales)
     for name, here in now.live.items():
-        before, factor = frame.live[name], now.scales[name] / scales[name]
+        before, factor = frame.live[name], ratio(now.scales[name], scales[name])
         if not (bool(here.all()) and bool(before.all())):
-            factor = torch.where(here & before, factor, 1.0)
-            scales[name] = torch.where(here & ~before, now.scales[name], scales[name])
-        element[name] = torch.exp2(factor.log2().round()) if half else factor
+            factor = chosen(here & before, factor, one_like(factor))
+            scales[name] = chosen(here & ~before, now.scales[name], scales[name])
+        element[name] = coarse(factor) if half else factor
     batch.watched(now.live)
     if any(not torch.equal(here, frame.live[name]) for name, here in now.live.items()):
         dtype = next(iter(values.values())).dtype
@@ -60,10 +61,10 @@ def pin(batch: Batch) -> None:
 
 
 def _move(batch: Batch, values: Tensors, element: Tensors) -> None:
-    """Multiply by an element's scales, and bring shifts to where they began; values: the parameters, `Batch.params`."""
+    """Multiply by an element's factors, and bring shifts to where they began; values: those of `Batch.params`."""
     component, moved = batch.component, set[str]()
     for name, factor in element.items():
-        if bool((factor == 1).all()):
+        if bool(still(factor).all()):
             continue
         raises = cache(lambda power, dtype, factor=factor: raised(factor, power).to(dtype))
         for row, part in component.by_name[name].parts:

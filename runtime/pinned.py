@@ -21,6 +21,7 @@ from gaugec.runtime.batch import Batch
 from gaugec.runtime.chart import Coordinates, charted
 from gaugec.runtime.fused import Fused
 from gaugec.runtime.lot import Member, lots
+from gaugec.runtime.mixed import Mixed
 from gaugec.runtime.panel import TILE_CPU, Panel, Scratch, stacked
 from gaugec.runtime.pin import means, pin
 from gaugec.runtime.rules.rule import Settings, UpdateRule
@@ -68,6 +69,7 @@ class Pinned(Stepper):
         alike: dict[object, list[Panel]] = {}
         vectors: dict[object, Parts] = {}
         by_matrices: dict[object, list[Member]] = {}
+        whole: list[Mover] = []
         for batch in batches:
             chart = charted(batch)
             for slot, params in batch.slots.items():
@@ -78,6 +80,9 @@ class Pinned(Stepper):
                 if rule.matrices is not None:
                     here = by_matrices.setdefault(kind, [])
                     here += [(batch, j, slot, chart[slot].at(j)) for j in range(len(params))]
+                    continue
+                if chart[slot].mixes:
+                    whole.append(Mixed(self, batch, slot, chart[slot]))
                     continue
                 if self._vectorial(batch, slot, rule):
                     vectors.setdefault(kind, []).append((batch, slot, chart[slot]))
@@ -96,7 +101,7 @@ class Pinned(Stepper):
             panel.furnish(self._room)
         joint = [Vector(self, some, groups, self._room) for parts in vectors.values() for some in _portions(parts)]
         alone = [lot for some in by_matrices.values() for lot in lots(self.rule_of, some, self.layouts)]
-        return [*panels, *joint, *alone]
+        return [*panels, *joint, *alone, *whole]
 
     def _vectorial(self, batch: Batch, slot: str, rule: UpdateRule) -> bool:
         """Whether a slot's tensors are small, whole, and stepped entry by entry."""

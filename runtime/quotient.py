@@ -1,7 +1,8 @@
 """Models and checkpoints up to their gauges: canonical representatives, copies, distances, aligned paths.
 
 Scales and shifts have a canonical form: the `fix` line of the spec, and of what a shift adds to, the representative of
-least norm (mean zero).  Rotations have none; between two points the nearest one is solved for (see `alignment`).  All
+least norm (mean zero).  Rotations have none, and an invertible basis is balanced up to one; between two points the
+nearest one is solved for (see `alignment`).  All
 is computed in float64 on the CPU, place after place, and rounded once.
 
 Not here: training.  An optimizer keeps its state in coordinates of the parameters that it was made with: move them
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from gaugec.runtime import elements, solvers
+from gaugec.runtime import elements, multipliers, solvers
 from gaugec.runtime.alignment import Alignment, align
 from gaugec.runtime.component import Component
 from gaugec.runtime.frames import FAR, FAR_HALF
@@ -36,7 +37,8 @@ class Position(NamedTuple):
     """Where a point stands on its orbit.
 
     values: its canonical representative, slot -> [1, *shape].  scales, shifts: what brought the point there, first the
-    scales, then the shifts, gauge -> [1, copies, size].  live: gauge with scales -> where there is a canonical form.
+    scales and matrices, then the shifts, gauge -> [1, copies, size, ...].  live: gauge with scales -> where there is a
+    canonical form.
     """
 
     values: Tensors
@@ -97,10 +99,11 @@ def _to_least_norm(component: Component, point: Tensors, off: Collection[str]) -
 class Canonicalized:
     """What was done to bring parameters to canonical form, by site: "gauge of a parameter".
 
-    scaled: the largest factor, or one over it, by which a unit was scaled.  shifted: the root mean square of what was
-    added.  rotated: sites of rotations, which have no canonical form and were left as they are.  formless: sites with
-    units that have none (a norm of zero, a scale out of range) and were left as they are, and how many.  off: sites
-    that were left alone because they would move frozen parameters, and which.
+    scaled: the largest factor, or one over it, by which a unit was scaled, or a head's basis stretched.  shifted: the
+    root mean square of what was added.  rotated: sites of rotations, which have no canonical form and were left as they
+    are.  formless: sites with units that have none (a norm of zero, a scale out of range, a singular head) and were
+    left as they are, and how many.  off: sites that were left alone because they would move frozen parameters, and
+    which.
     """
 
     scaled: dict[str, float] = field(default_factory=dict)
@@ -157,7 +160,7 @@ def canonical(gauge: Gauge, source: Source) -> tuple[dict[str, Tensor], Canonica
 
 
 def _note_scales(done: Canonicalized, title: str, scales: Tensor, live: Tensor) -> None:
-    done.scaled[title] = math.exp(float(scales.log().abs().max()))
+    done.scaled[title] = math.exp(float(multipliers.stretches(scales).log().abs().max()))
     if not bool(live.all()):
         done.formless[title] = int((~live).sum())
 

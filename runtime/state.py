@@ -2,9 +2,9 @@
 
 A parameter that a gauge moves has "step" and what the rule keeps, as views of what is stepped: an edit is seen at the
 next step, and what is taken away begins anew. The first of a place that is trained has "gauge" beside it: for every
-gauge in force "live", bool [copies, size], where units have a canonical form; of a scale "scale", float64, the frame;
-of a shift "home", where its orbit is pinned to: as they were when a state dict was asked for last. Param groups have
-"gauge_hash", which compiled gauge it is of.
+gauge in force "live", bool [copies, size], where units have a canonical form; of a scale "scale", float64, the frame,
+of matrices [copies, size, size], with "live" [copies, 1]; of a shift "home", where its orbit is pinned to: as they were
+when a state dict was asked for last. Param groups have "gauge_hash", which compiled gauge it is of.
 
 What is loaded is checked before anything is changed. Parameters are matched by name, whatever their order; wrappers'
 prefixes do not count. A state of torch.optim.AdamW is brought to the coordinates of the gauge. Not here: files.
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from gaugec.runtime import shards
+from gaugec.runtime import elements, multipliers, shards
 from gaugec.runtime.batch import Batch, stepped
 from gaugec.runtime.frames import FAR, Frame
 from gaugec.runtime.listed import listed
@@ -178,8 +178,8 @@ def _adopt(optimizer: GaugeOptimizer, batch: Batch, state: Mapping[str, Saved]) 
     if all(here) or not batch.live:
         scales = {}
         for name, live in batch.live.items():
-            ones = torch.ones(live.shape, dtype=torch.float64, device=live.device)
-            scales[name] = ones if name in batch.off else joined(name, "scale", ones)
+            one = elements.identity(*batch.component.elements[name]).to(live.device)
+            scales[name] = one.expand(len(here), *one.shape[1:]) if name in batch.off else joined(name, "scale", one)
             batch.live[name] = torch.zeros_like(live) if name in batch.off else joined(name, "live", live)
         dtype = stepped(next(iter(batch.slots.values()))[0].dtype)
         batch.frame = Frame(scales, off=batch.off, live=dict(batch.live)).ready(batch.component.powers, dtype)
@@ -239,10 +239,9 @@ def _converted(optimizer: GaugeOptimizer, saved: Saved) -> dict[Any, Saved]:
                 made = {}
                 for entry, pooled in rules[slot].state.items():
                     value = shards.full(found[slot][entry]).to(stepped(p.dtype))[None].contiguous()
-                    values = one.component.pull({slot: value}, frame)
-                    if pooled:
-                        values = one.component.pull(values, frame)
-                        values = one.component.pool(dict(values)) if optimizer.stepper.pooling else values
+                    values = one.component.pull({slot: value}, frame.squared() if pooled else frame)
+                    if pooled and optimizer.stepper.pooling:
+                        values = one.component.pool(dict(values))
                     made[entry] = values[slot][0]
                 state[numbers[name]] = {"step": found[slot]["step"], **made, **place}
                 place = {}
@@ -375,10 +374,13 @@ def _wrong(optimizer: GaugeOptimizer, one: Batch, state: Mapping[str, Saved]) ->
             continue
         if name not in place:
             out.append(f"the gauge {one.keys[0]}.{name} was off when the state was saved, and is in force now")
-        elif any(place[name].get(each, live[0, :0]).shape != live.shape[1:] for each in ("live", "scale")):
+        elif any(place[name].get(each, live[0, :0]).shape != shape for each, shape in _shapes(one, name).items()):
             out.append(f"the gauge {one.keys[0]}.{name} has other sizes")
-        elif not bool(((place[name]["scale"] >= 1 / FAR) & (place[name]["scale"] <= FAR)).all()):
-            out.append(f"the gauge {one.keys[0]}.{name} has scales that are no numbers between {1 / FAR:g} and {FAR:g}")
+        elif not multipliers.sound(place[name]["scale"][None], FAR):
+            what = f"scales that are no numbers between {1 / FAR:g} and {FAR:g}"
+            if one.component.by_name[name].mixes:
+                what = f"matrices with entries, or those of their inverses, beyond {FAR:g}"
+            out.append(f"the gauge {one.keys[0]}.{name} has {what}")
     for gauge in one.component.gauges:
         home = place.get(gauge.name, {}).get("home")
         if home is not None and tuple(home.shape) != (gauge.copies, gauge.size):
@@ -388,6 +390,12 @@ def _wrong(optimizer: GaugeOptimizer, one: Batch, state: Mapping[str, Saved]) ->
         shapes = {entry: shape for entry, (shape, _) in kept.items()}
         out += _misshapen(optimizer.called[id(one.slots[slot][0])], state.get(name), shapes)
     return out
+
+
+def _shapes(one: Batch, name: str) -> dict[str, tuple[int, ...]]:
+    """What is saved of a gauge with a frame, and its shape."""
+    identity = elements.identity(*one.component.elements[name])
+    return {"live": tuple(one.live[name].shape[1:]), "scale": tuple(identity.shape[1:])}
 
 
 def _wrong_plain(optimizer: GaugeOptimizer, state: Mapping[str, Saved]) -> list[str]:

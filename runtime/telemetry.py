@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gaugec.runtime import elements, solvers
+from gaugec.runtime import elements, multipliers, solvers
 from gaugec.runtime.alignment import align
 from gaugec.runtime.frames import Frame
 from gaugec.runtime.gauge import Gauge
@@ -45,7 +45,7 @@ class Telemetry:
         step: the number that was given, else that of the look.  drift: site -> how far it is along its orbit from the
         start (see `drift`).  vertical: site -> the part of the way since the last look that ran along its orbit;
         whole_vertical: the same over all sites jointly.  condition: site -> the largest scale of its frame over the
-        smallest.
+        smallest; of matrices, singular value.
         """
         now = self._copied()
         way, along_orbits = along(self.gauge, self._last, now)
@@ -72,9 +72,10 @@ class Telemetry:
 def drift(gauge: Gauge, before: Source, after: Source) -> dict[str, float]:
     """How far apart on the orbit two sets of parameters are: site -> root mean square over units.
 
-    Of scales the log of the ratio of the frames; of shifts what is between the means, in canonical coordinates; of
-    rotations the angles, in radians, by which the one canonical representative is turned to be nearest to the other.  A
-    horizontal step has none, to first order.  Units without a canonical form count as not moved.
+    Of scales the log of the ratio of the frames, of invertible matrices the same with the rotation between them; of
+    shifts what is between the means, in canonical coordinates; of rotations the angles, in radians, by which the one
+    canonical representative is turned to be nearest to the other.  A horizontal step has none, to first order.  Units
+    without a canonical form count as not moved.
     """
     one, two = holding(gauge, before, "the first"), holding(gauge, after, "the second")
     called = titles(gauge)
@@ -83,8 +84,12 @@ def drift(gauge: Gauge, before: Source, after: Source) -> dict[str, float]:
         first, second = (position(component, each.at(component.shapes, names)) for each in (one, two))
         element = align(component, second.values, first.values).element
         for name, scales in first.scales.items():
-            ratio = scales / second.scales[name]
-            element[name] = torch.where(first.live[name] & second.live[name], ratio, torch.ones_like(ratio))
+            live = first.live[name] & second.live[name]
+            if multipliers.matrices(scales):  # with the rotation that is left between them
+                ratio = scales @ torch.linalg.inv(second.scales[name]) @ element[name]
+            else:
+                ratio = scales / second.scales[name]
+            element[name] = multipliers.chosen(live, ratio, multipliers.one_like(ratio))
         for name, shift in first.shifts.items():
             element[name] = shift - second.shifts[name]
         for name, x in element.items():
@@ -101,7 +106,8 @@ def conditions(gauge: Gauge, params: Source) -> dict[str, float]:
     for key, component, names in gauge.places():
         frame = component.frame(held.at(component.shapes, names))
         for name, scales in frame.scales.items():
-            live = scales[frame.live[name]]
+            stretches = multipliers.stretches(scales)
+            live = stretches[frame.live[name].expand_as(stretches)]
             out[called[key, name]] = float(live.max() / live.min()) if live.numel() else 1.0
     return out
 

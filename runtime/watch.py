@@ -66,7 +66,7 @@ class Watch:
 
 
 def units(batch: Batch, where: Mapping[str, Tensor], called: Mapping[int, str]) -> list[str]:
-    """ "place.gauge: number in parameters" of the units in a mask [batch, copies, size] by gauge, place by place.
+    """ "place.gauge: number in parameters" of the units in a mask by gauge, place by place; of matrices, of the copies.
 
     The parameters are those whose norm is zero there, or where none is, all that the gauge moves.
     """
@@ -86,7 +86,8 @@ def _zero(batch: Batch, gauge: str, place: int, mask: Tensor, called: Mapping[in
     parts = batch.component.by_name[gauge].parts
     names = {row.slot: called[id(batch.slots[row.slot][place])] for row, _ in parts}
     values = {slot: x.unsqueeze(0).contiguous() for slot in names for x in shards.whole([batch.slots[slot][place]])}
-    zero = [row.slot for row, part in parts if bool((frames.norm(values, [part])[0][mask] == 0).any())]
+    norms = [(row.slot, frames.norm(values, [part])[0]) for row, part in parts]
+    zero = [slot for slot, norm in norms if bool((norm[mask.expand_as(norm)] == 0).any())]
     return [names[slot] for slot in dict.fromkeys(zero)] or list(names.values())
 
 

@@ -25,7 +25,7 @@ def cuts(
         for actor in actors:
             for part in actor.rows:
                 if part.slot == slot:
-                    never = (part.group if actor.kind == "rotate" else ()) + part.pair
+                    never = (part.group if actor.kind in ("rotate", "matrix") else ()) + part.pair
                     units.append(_unit(part.offset, part.copies + part.group + part.pair + part.rest, never))
         units += [_unit(each.offset, each.kept + each.summed, ()) for each in couplings if each.slot == slot]
         units += [_pool_unit(pool) for pool in pools if pool.slot == slot]

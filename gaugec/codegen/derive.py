@@ -20,7 +20,7 @@ from gaugec.groups import GROUPS
 from gaugec.laws.roots import Unsolved, root
 from gaugec.laws.tangents import tangent
 from gaugec.operators import Term
-from gaugec.sites import Equation, Site
+from gaugec.sites import Equation, Site, Tangent
 
 FAR = 3  # powers of ten by which a frame may move parameters whose norms are 1
 EXACT = 1 << 53  # integers up to here are floats too
@@ -40,18 +40,12 @@ def derive(sites: Sequence[Site]) -> Derived:
 
 def _rule(site: Site) -> Derivation:
     group = GROUPS[site.group]
-    if group.missing:
-        smaller = next((name for name in group.subgroups if not GROUPS[name].missing), None)
-        raise GaugeError(
-            f"{site.gauge}: no optimizer is compiled for the group {group.name} yet: {group.missing}",
-            help=f"gauge it by {smaller}, the nearest subgroup that is compiled" if smaller else None,
-        )
     tangents = tuple(tangent(site, binding.move) for binding in site.bindings)
-    if group.frame == "none":
+    if group.frame != "norms":
         if site.fix:
             span = site.fix[0].span
             raise GaugeError(f"{site.gauge}: a gauge of {site.group} has no frame to solve a fix for", span)
-        return Derivation(tangents, None, (None, None), "")
+        return Derivation(tangents, _polar(site, tangents) if group.frame == "polar" else None, (None, None), "")
     if len(site.fix) != 1:
         raise GaugeError(
             f"{site.gauge}: {len(site.fix)} fix lines where one is needed: the scale has one number a unit",
@@ -64,6 +58,17 @@ def _rule(site: Site) -> Derivation:
         frame = _solved(site, fix, norms, left, right, near=True)
         sided = (_one_sided(site, fix, norms, left), _one_sided(site, fix, norms, right))
     return Derivation(tangents, frame, sided, fix.text)
+
+
+def _polar(site: Site, tangents: Sequence[Tangent]) -> Formula:
+    """The frame that balances what an element and its inverse move, which reads all of it."""
+    if len({tangent.dual for tangent in tangents}) == 1:
+        raise GaugeError(
+            f"{site.gauge}: all that it moves here goes the same way, and a basis is balanced between what an element "
+            "moves and what its inverse moves",
+            help=f"gauge it by {GROUPS[site.group].subgroups[0]}, which needs no balance",
+        )
+    return Formula(tuple(sorted({binding.role for binding in site.bindings})), "")
 
 
 def _norms(site: Site) -> Norms:

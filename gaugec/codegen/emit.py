@@ -23,11 +23,13 @@ from gaugec.literals import flat, literal, quote
 from gaugec.runtime.ranges import fold
 
 _ROUNDS = 4
-_GROUPS = {"scale": "Positive", "turn": "Torus", "shift": "Translation", "rotate": "Orthogonal"}
+_GROUPS = {
+    "scale": "Positive", "turn": "Torus", "shift": "Translation", "rotate": "Orthogonal", "matrix": "Invertible",
+}  # fmt: skip
 _HOMES = {
     "Blur": "component", "Component": "component", "Coupling": "component", "Gram": "component", "Pool": "component",
-    "Orthogonal": "groups", "OrthogonalOnes": "groups", "Positive": "groups", "Row": "groups", "Strides": "groups",
-    "Torus": "groups", "Translation": "groups", "Point": "frames", "Tensors": "layout",
+    "Invertible": "groups", "Orthogonal": "groups", "OrthogonalOnes": "groups", "Positive": "groups", "Row": "groups",
+    "Strides": "groups", "Torus": "groups", "Translation": "groups", "Point": "frames", "Tensors": "layout",
 }  # fmt: skip
 _LEGEND = (
     "Written by gaugec: edit the spec, not this file. One class a component of gauges that share parameters: the rows "
@@ -254,6 +256,10 @@ class _Writer:
         yield '        """Solve for the scales that bring the parameters to canonical form."""'
         for step in self.component.frames:
             for solve in step.start:
+                if not solve.formula:
+                    yield from comment("the basis in which what an element and its inverse move are balanced", 8)
+                    yield f"        point.balance({quote(self.gauges[solve.actor])})"
+                    continue
                 sided = ", by one side" if step.rounds else ""
                 yield from comment(f"fix {words(self.actors[solve.actor].equation)}{sided}", 8)
                 yield self.settle("start" if step.rounds else "settle", solve, 8)
@@ -288,7 +294,7 @@ class _Writer:
             text = f"Of the vertical part of a step: {', '.join(dict.fromkeys(pairs))}."
             yield from docstring(text, 8)
         alone = [
-            f"{quote(self.gauges[a.name])}: gram.{'sylvester' if a.kind == 'rotate' else 'divide'}"
+            f"{quote(self.gauges[a.name])}: gram.{'sylvester' if a.kind in ('rotate', 'matrix') else 'divide'}"
             f"({quote(self.gauges[a.name])}),"
             for a in component.actors
             if a.name not in met

@@ -13,7 +13,10 @@ Axes = tuple[tuple[int, int], ...]
 
 @dataclass(frozen=True)
 class Formula:
-    """A scale solved from norms: `text` reads n0, n1, ..., the joint norms of `roles`, in float64 tensor code."""
+    """A scale solved from norms: `text` reads n0, n1, ..., the joint norms of `roles`, in float64 tensor code.
+
+    Of a polar frame `text` is empty: the runtime solves for it.
+    """
 
     roles: tuple[str, ...]
     text: str
@@ -24,7 +27,7 @@ class Derivation:
     """What derive found for one structure of a gauge.
 
     tangents: one for each binding of the site.
-    frame: the scale that the `fix` line asks for; None where no frame is needed.
+    frame: the scale that the `fix` line asks for, or a polar one; None where no frame is needed.
     sided: the scales of the one-sided forms, left == 1 and right == 1; where a cycle of frames has to be broken.
     equation: the `fix` line as text, for people.
     """
@@ -73,7 +76,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Actor:
-    """One gauge in a component: kind "scale", "rotate", "turn" or "shift"; coefficient [batch, copies, size]."""
+    """One gauge in a component: `kind` is the generator of its group; coefficient [batch, copies, size, ...]."""
 
     name: str
     kind: str
@@ -99,7 +102,7 @@ class Actor:
 
 @dataclass(frozen=True)
 class Solve:
-    """One line of a frame: the scale of `actor` from norms, each the joint norm of the named rows."""
+    """One line of a frame: the scale of `actor` from norms, each the joint norm of the named rows; "" where polar."""
 
     actor: str
     formula: str

@@ -111,6 +111,8 @@ def _actor(i: int, site: Site, rule: Derivation, slots: Mapping[str, str]) -> Ac
     copies = {prod(n for n, _ in part.copies) for part in parts}
     if len(sizes) != 1 or copies != {site.copies}:
         raise GaugeError(f"{site.gauge} at {site.place}: its bindings disagree about copies or size")
+    if kind == "matrix":
+        _balanced(site, parts, *sizes)
     return Actor(
         f"g{i}",
         kind,
@@ -123,6 +125,19 @@ def _actor(i: int, site: Site, rule: Derivation, slots: Mapping[str, str]) -> Ac
         rule.equation,
         tuple(parts),
     )
+
+
+def _balanced(site: Site, parts: Sequence[Row], size: int) -> None:
+    """What an element moves, and what its inverse moves, has a column for every direction of the basis."""
+    for dual in (False, True):
+        side = [part for part in parts if part.tangent.dual == dual]
+        count = sum(prod(n for n, _ in part.rest) for part in side)
+        if count < size:
+            raise GaugeError(
+                f"{site.gauge} at {site.place}: {', '.join(part.role for part in side)} cannot be balanced: they have "
+                f"{count} numbers in every direction of a basis of {size}, and need as many as there are directions",
+                help=f"gauge it by {GROUPS[site.group].subgroups[0]}, which needs no balance",
+            )
 
 
 def _inside(actor: Actor, part: Row, count: int) -> None:
@@ -203,16 +218,16 @@ def _overlaps(
 def _compatible(actors: Sequence[Actor]) -> None:
     """A frame must commute with every rotation and shift beside it: constant along what they mix."""
     for actor in actors:
-        if actor.kind != "scale":
+        if actor.kind not in ("scale", "matrix"):
             continue
         for other in actors:
-            if other.kind == "scale":
+            if other.kind == "scale" or other is actor:
                 continue
             for one, two, seen in _overlaps(actor, other, actor.rows, other.rows):
                 if seen is None or any(a.step and b.mixed for a, b in zip(seen.inner, seen.outer)):
                     raise GaugeError(
-                        f"{actor.gauge} and {other.gauge} both move {one.role}/{two.role}, and the scale of the first "
-                        "does not commute with the action of the second: together they are not supported"
+                        f"{actor.gauge} and {other.gauge} both move {one.role}/{two.role}, and the {actor.kind} of the "
+                        "first does not commute with the action of the second: together they are not supported"
                     )
 
 
@@ -360,7 +375,7 @@ def _eliminated(actors: Sequence[Actor], couplings: Sequence[Coupling]) -> tuple
     coupled = {name for each in couplings for name in (each.left, each.right)}
     order = sorted(
         (actor for actor in actors if actor.name in coupled),
-        key=lambda actor: -actor.copies * actor.size ** (2 if actor.kind == "rotate" else 1),
+        key=lambda actor: -actor.copies * actor.size ** (2 if actor.kind in ("rotate", "matrix") else 1),
     )
     for actor in order:
         met = [{each.left, each.right} for each in couplings if actor.name in (each.left, each.right)]

@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 
 from gaugec.graph.statement import Movement
-from gaugec.groups import GROUPS
 from gaugec.language.lower import lower
 from gaugec.language.tree import Gauge
 from gaugec.matching.pattern import Pattern, patterns
@@ -23,10 +22,7 @@ def followed(gauge: Gauge, theorem: Theorem) -> tuple[tuple[Pattern, ...], str]:
 def unmatched(gauge: Gauge, theorem: Theorem) -> str:
     """Why no compile can have a site of a proved gauge, or ""."""
     made, why = followed(gauge, theorem)
-    if not made:
-        return why
-    row = GROUPS[gauge.element.group]
-    return f"no optimizer is compiled for the group {row.name}: {row.missing}" if row.missing else ""
+    return "" if made else why
 
 
 @functools.lru_cache(maxsize=256)

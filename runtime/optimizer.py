@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -26,6 +26,7 @@ from gaugec.runtime.rules.rule import Settings, UpdateRule
 from gaugec.runtime.stepper import Stepper, plain
 from gaugec.runtime.watch import Watch
 
+FORMLESS = "no canonical form (a zero norm, a head that is singular, or a scale beyond 1e12)"
 ORBITS: dict[str, type[Stepper]] = {each.orbit: each for each in (Pinned, Horizontal)}
 
 
@@ -74,8 +75,8 @@ class GaugeOptimizer(torch.optim.Optimizer):
             )
         if singular:
             warnings.warn(
-                "units with a zero norm, or a scale beyond 1e12, have no canonical form; they are stepped as they are "
-                f"(place.gauge: number in parameters): {'; '.join(singular[:8])}",
+                "units with a zero norm, heads that are singular, or a scale beyond 1e12, have no canonical form; they "
+                f"are stepped as they are (place.gauge: number in parameters): {'; '.join(singular[:8])}",
                 stacklevel=3,
             )
         for batch in self.batches:
@@ -91,10 +92,11 @@ class GaugeOptimizer(torch.optim.Optimizer):
         stepper.moved = lambda batch: batch.shown.clear()
         self._check_placements(stepper)
         self._bound = bind(gauge, self.param_groups[: self._groups])
+        _check_whole(self._bound.batches)
         self.batches: list[Batch] = self._bound.batches
         self.gauged = self._bound.gauged
         self.inactive = self._bound.off + [
-            f"{text}: no canonical form (a zero norm, or a scale beyond 1e12)" for text in self._bound.singular
+            f"{text}: {FORMLESS}" for text in self._bound.singular
         ]
         self._kinds: dict[str, tuple[torch.dtype, torch.device]] = {}
         self._name()
@@ -326,3 +328,18 @@ def check_gauge(gauge: Any) -> None:
 def _check_frame_every(number: int) -> None:
     if not isinstance(number, int) or number < 1:
         raise ValueError(f"frame_every is a number of steps, 1 or more, not {number!r}")
+
+
+def _check_whole(batches: Sequence[Batch]) -> None:
+    """Raise ValueError where a process has some rows only of what a frame mixes by a matrix."""
+    divided = [
+        f"{key} ({', '.join(gauge.name for gauge in batch.component.gauges if gauge.framed and gauge.mixes)})"
+        for batch in batches
+        if any(shards.shard(p) for slot in batch.component.mixed for p in batch.slots[slot])
+        for key in batch.keys
+    ]
+    if divided:
+        raise ValueError(
+            f"invertible bases are stepped in whole matrices, and some at {listed(divided)} are DTensors, of which a "
+            "process has a part. Use DDP, or gauge them by the orthogonal group"
+        )

@@ -47,9 +47,9 @@ class Watch:
         self.said.update(map(_whose, found))
         if found:
             warnings.warn(
-                "units have lost their canonical form in training (a norm that has become zero, or a scale beyond "
-                f"{batch.far:g}); they keep the scale that they had (place.gauge: number in parameters): "
-                f"{listed(found)}",
+                "units have lost their canonical form in training (a norm that has become zero, a head that has become "
+                f"singular, or a scale beyond {batch.far:g}); they keep the scale that they had (place.gauge: "
+                f"number in parameters): {listed(found)}",
                 stacklevel=LEVELS,
             )
 

@@ -75,7 +75,7 @@ METADATA: dict[str, Any] = {
     "certificate": 3, "gaugec": "...", "torch": "...",
     "file_sha256": "0000000000000000000000000000000000000000000000000000000000000000",
     "spec": "gpt2", "spec_file": "gpt2.gauge",
-    "spec_sha256": "c296d50b9db8f8135b52496eeb1d47d246c0b29ce78d6588867e3910b9ee5ecc",
+    "spec_sha256": "1203fb0bf0a670c323005a720124c017d7745ec3528a14c17d60084646b07d15",
     "steps": [
         "linearity: products distribute over sums",
         "orthogonality: R'R = 1 = RR', where the summed index occurs in those two only",

@@ -161,7 +161,7 @@ METADATA: dict[str, Any] = {
     "certificate": 3, "gaugec": "...", "torch": "...",
     "file_sha256": "0000000000000000000000000000000000000000000000000000000000000000",
     "spec": "llama", "spec_file": "llama",
-    "spec_sha256": "2f65351c4b5c21355bc07e67b2c41b50778c1974ece974a21456f21d71e664d2",
+    "spec_sha256": "4746dd442fa775c1773763c779fc8c616905ad54fe54c9ef33e4b40b2930d59b",
     "steps": [
         "linearity: products distribute over sums", "power of a product: (c x)^n = c^n x^n for c > 0",
         "delta: sum over j of delta[i,j] f[j] is f[i]",

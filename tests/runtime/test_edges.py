@@ -64,8 +64,9 @@ def copies(model: nn.Module) -> list[Tensor]:
 
 
 DIED = (
-    r"units have lost their canonical form in training \(a norm that has become zero, or a scale beyond {}\); they "
-    r"keep the scale that they had \(place.gauge: number in parameters\): 0.0.relu_rescale: {} in {}$"
+    r"units have lost their canonical form in training \(a norm that has become zero, a head that has become singular, "
+    r"or a scale beyond {}\); they keep the scale that they had \(place.gauge: number in parameters\): "
+    r"0.0.relu_rescale: {} in {}$"
 )
 
 
@@ -96,14 +97,15 @@ def test_a_scale_beyond_all_numbers_is_said_and_held() -> None:
     model, gauge = mlp()
     other = handmade.moved(model, gauge, scaled(gauge, lambda i: 1e14 if i == 2 else 1.0))
     text = (
-        "units with a zero norm, or a scale beyond 1e12, have no canonical form; they are stepped as they are "
-        r"\(place.gauge: number in parameters\): 0.0.relu_rescale: 1 in maps.0.weight, maps.0.bias, maps.1.weight"
+        "units with a zero norm, heads that are singular, or a scale beyond 1e12, have no canonical form; they are "
+        r"stepped as they are \(place.gauge: number in parameters\): 0.0.relu_rescale: 1 in maps.0.weight, "
+        "maps.0.bias, maps.1.weight"
     )
     with pytest.warns(UserWarning, match=text):
         optimizer = DDCAdamW(other.named_parameters(), gauge, weight_decay=0.0)
     assert optimizer.inactive == [
-        "0.0.relu_rescale: 1 in maps.0.weight, maps.0.bias, maps.1.weight: no canonical form (a zero norm, or a scale "
-        "beyond 1e12)"
+        "0.0.relu_rescale: 1 in maps.0.weight, maps.0.bias, maps.1.weight: no canonical form (a zero norm, a head that "
+        "is singular, or a scale beyond 1e12)"
     ]
     before = copies(other)
     step(other, optimizer, 0)

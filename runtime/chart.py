@@ -60,7 +60,8 @@ class Coordinates:
         """The chart of one place."""
         here = slice(place, place + 1)
         mixes = tuple(Mix(part, matrix[here]) for part, matrix in self.mixes)
-        return Coordinates(tuple(f[here] for f in self.factors), None if self.centre is None else self.centre[here], mixes)
+        centre = None if self.centre is None else self.centre[here]
+        return Coordinates(tuple(f[here] for f in self.factors), centre, mixes)
 
     def within(self, low: int, high: int) -> Coordinates:
         """The chart of some rows of the tensor, from and to; one without matrices."""
@@ -95,7 +96,8 @@ def charts(batch: Batch, frame: Frame, homes: Mapping[str, Tensor]) -> dict[str,
             elif not _one(factor):
                 factors.append(factor)
         centre = _centre(batch, slot, homes, x)
-        out[slot] = Coordinates(tuple(factors), centre if centre is not None and bool(centre.any()) else None, tuple(mixes))
+        centre = centre if centre is not None and bool(centre.any()) else None
+        out[slot] = Coordinates(tuple(factors), centre, tuple(mixes))
     return out
 
 

@@ -26,7 +26,11 @@ class Vector:
     """
 
     def __init__(
-        self, stepper: Stepper, parts: Sequence[tuple[Batch, str, Coordinates]], groups: Sequence[Settings], room: Scratch
+        self,
+        stepper: Stepper,
+        parts: Sequence[tuple[Batch, str, Coordinates]],
+        groups: Sequence[Settings],
+        room: Scratch,
     ) -> None:
         self.batch = parts[0][0]
         self.group = self.batch.groups[parts[0][1]]

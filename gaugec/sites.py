@@ -37,7 +37,7 @@ class Tangent:
     """The derivative at the identity of what an element does to one binding.
 
     kind: "scale": weight * a * X; "matrix": A X, or -A^T X when dual; "plane": a * (-x2, x1) on every pair;
-    "shift": weight * a.
+    "shift": weight * a; "still": 0.
     pull: the power of the scale that brings a gradient to canonical coordinates.
     """
 

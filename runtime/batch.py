@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from gaugec.runtime import shards
 from gaugec.runtime.frames import FAR, FAR_HALF, Frame
+from gaugec.runtime.held import Added, at_hand
 from gaugec.runtime.layout import Tensors, Values
 from gaugec.runtime.multipliers import still
 
@@ -30,6 +31,8 @@ class Batch:
     """Places of one component that have everything in common but their numbers.
 
     keys: the places; slots: slot -> one parameter for each place; groups: slot -> param group.
+    held: slots that charts read, which are not stepped; sums: those of which something is added to a slot, None before
+    they are known; inside: whether that is added in place, as within `held.coordinates`.
     off: gauges that are not in force; live: gauge -> where it has a canonical form, [batch, copies, size], of matrices
     [batch, copies, 1]; lost: where it had one, and has none any more, since somebody looked.  homes: where shifts
     began, on pinned orbits.
@@ -43,8 +46,11 @@ class Batch:
     slots: dict[str, list[nn.Parameter]]
     groups: dict[str, int]
     off: frozenset[str]
+    held: frozenset[str] = frozenset()
     live: Tensors = field(default_factory=dict)
     frame: Frame | None = None
+    sums: tuple[Added, ...] | None = None
+    inside: bool = False
     state: dict[str, Tensors] = field(default_factory=dict)
     step: int = 0
     lost: Tensors = field(default_factory=dict)
@@ -60,8 +66,23 @@ class Batch:
         return {slot: [next(gathered) for _ in params] for slot, params in self.slots.items()}
 
     def params(self) -> Tensors:
-        """The parameters, stacked, at least in float32."""
-        return {slot: stack(values) for slot, values in self.values().items()}
+        """The parameters, stacked, at least in float32, with what sums add to them."""
+        values = {slot: stack(each) for slot, each in self.values().items()}
+        if not self.component.sums:
+            return values
+        if self.sums is None:
+            there = [each for each in self.component.sums if each.bias in self.held]
+            self.sums = at_hand(there, values)
+        whole: Tensors = self.component.summed(values, self.sums)
+        return {slot: values[slot] if self.inside and slot not in self.held else x for slot, x in whole.items()}
+
+    def read(self) -> None:
+        """Read what is held, where that was not done yet."""
+        if self.sums is None or (self.frame is not None and self.frame.gains is None):
+            values = self.params()
+            self.sums = self.sums or ()
+            if self.frame is not None and self.frame.gains is None:
+                self.frame.gains = self.component.gained(values, self.held)
 
     @property
     def device(self) -> torch.device:
@@ -79,7 +100,9 @@ class Batch:
         held, was = None, self.live
         if self.frame is not None:
             held, was = self.frame.scales, self.known()
-        self.frame = self.component.frame(self.params(), held, was, self.off, self.far)
+        values = self.params()
+        gains = self.component.gained(values, self.held)
+        self.frame = self.component.frame(values, held, was, self.off, self.far, gains)
         self.watched(self.frame.live)
 
     def known(self) -> Tensors:
@@ -104,11 +127,11 @@ class Batch:
     def begin_anew(self) -> None:
         """Forget all steps."""
         self.frame, self.state, self.homes, self.step, self.shown = None, {}, None, 0, []
-        self.charts = None
+        self.charts, self.sums = None, None
 
     def trainable(self, slot: str) -> bool:
         """Whether the slot's parameters are stepped; those of one batch are alike."""
-        return self.slots[slot][0].requires_grad
+        return self.slots[slot][0].requires_grad and slot not in self.held
 
     def write(self, values: Tensors, slots: Collection[str]) -> None:
         """Put values of `params`, which were changed in place, into the parameters of these slots."""
@@ -130,13 +153,16 @@ class Batch:
         out = []
         for i, key in enumerate(self.keys):
             here = slice(i, i + 1)
-            one = Batch(self.component, [key], {s: [p[i]] for s, p in self.slots.items()}, self.groups, self.off)
+            slots = {s: [p[i]] for s, p in self.slots.items()}
+            one = Batch(self.component, [key], slots, self.groups, self.off, self.held)
             one.live = {name: value[here] for name, value in self.live.items()}
             if self.frame is not None:
                 scales = {name: value[here] for name, value in self.frame.scales.items()}
                 powers = {n: {p: value[here] for p, value in each.items()} for n, each in self.frame.powers.items()}
                 live = {name: value[here] for name, value in self.frame.live.items()}
-                one.frame = Frame(scales, powers, self.frame.off, live)
+                gains = self.frame.gains
+                gains = None if gains is None else {slot: x[here] for slot, x in gains.items()}
+                one.frame = Frame(scales, powers, self.frame.off, live, gains)
             one.state = {n: {slot: value[here] for slot, value in each.items()} for n, each in self.state.items()}
             if self.homes is not None:
                 one.homes = {name: value[here] for name, value in self.homes.items()}
@@ -196,12 +222,15 @@ def stepped(dtype: torch.dtype) -> torch.dtype:
 
 
 class Place(NamedTuple):
-    """A component at one place: its key, parameters and param groups by slot, and the gauges that are not in force."""
+    """A component at one place: its key, parameters and param groups by slot, the gauges that are not in force, and
+    the slots that are held.
+    """
 
     key: str
     params: dict[str, nn.Parameter]
     groups: dict[str, int]
     off: frozenset[str]
+    held: frozenset[str] = frozenset()
 
 
 def make(component: Any, places: Sequence[Place]) -> list[Batch]:
@@ -212,7 +241,7 @@ def make(component: Any, places: Sequence[Place]) -> list[Batch]:
             (p.dtype, p.device, p.requires_grad, shards.shard(p), place.groups[slot])
             for slot, p in place.params.items()
         )
-        alike.setdefault((kinds, place.off), []).append(place)
+        alike.setdefault((kinds, place.off, place.held), []).append(place)
     batches = []
     for same in alike.values():
         params = list(same[0].params.values())
@@ -221,5 +250,6 @@ def make(component: Any, places: Sequence[Place]) -> list[Batch]:
         for start in range(0, len(same), width):
             chunk = same[start : start + width]
             slots = {slot: [place.params[slot] for place in chunk] for slot in chunk[0].params}
-            batches.append(Batch(component, [place.key for place in chunk], slots, chunk[0].groups, chunk[0].off))
+            keys, first = [place.key for place in chunk], chunk[0]
+            batches.append(Batch(component, keys, slots, first.groups, first.off, first.held))
     return batches

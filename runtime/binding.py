@@ -5,33 +5,40 @@ Not here: what a step does, saved state.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from gaugec.runtime import shards
 from gaugec.runtime.batch import Batch, Place, make
+from gaugec.runtime.held import alive
 from gaugec.runtime.listed import listed
 from gaugec.runtime.names import bare, by_name
 from gaugec.runtime.watch import units
 
+ZERO = "has entries that are 0"
 Groups = Iterable[tuple[str, Tensor]] | Iterable[Mapping[str, Any]]
 
 
 class Found(NamedTuple):
     """What was found.
 
-    gauged: ids of the parameters that a gauge moves; frozen: of those that are not trained.  off: gauges that would
-    move parameters that are frozen or were not given, one text each.
-    singular: gauges with units that have no canonical form, "place.gauge: number in parameters".
+    gauged: ids of the parameters that a gauge moves; frozen: of those that are not trained; held: of those that charts
+    read, which are not stepped.  off: gauges that would move parameters that are frozen or were not given, or that read
+    gains which are zero, one text each.
+    singular: gauges with units that have no canonical form, "place.gauge: number in parameters".  zero: whether gains
+    that are zero keep a gauge from being in force.
     """
 
     batches: list[Batch]
     gauged: frozenset[int]
     frozen: frozenset[int]
+    held: frozenset[int]
     off: list[str]
     singular: list[str]
+    zero: bool
 
 
 def named(named_parameters: Groups, model: nn.Module | None = None) -> list[dict[str, Any]]:
@@ -98,21 +105,29 @@ def bind(gauge: Any, groups: Sequence[Mapping[str, Any]]) -> Found:
     places: dict[int, list[Place]] = {}
     components = {id(component): component for component in gauge.components}
     off: list[str] = []
+    wide: dict[str, list[str]] = {}  # gauges of the whole model -> what keeps them from being in force
     for key, component, names in gauge.places():
-        place = _place(key, component, names, where)
-        off += _frozen(place, component, names, where)
-        if any(p.requires_grad for p in place.params.values()):
+        place, broken = _place(key, component, names, where)
+        off += _frozen(place, component, names, where, broken)
+        for action in component.wide:
+            wide.setdefault(action.name, []).extend(_reasons(place, component, names, where, broken, action.name))
+        if any(p.requires_grad and slot not in place.held for slot, p in place.params.items()):
             places.setdefault(id(component), []).append(place)
+    off += [f"{name}: {listed(list(dict.fromkeys(texts)))}" for name, texts in wide.items() if texts]
     batches = [batch for each, same in places.items() for batch in make(components[each], same)]
-    held = {id(p): p.requires_grad for same in places.values() for place in same for p in place.params.values()}
-    frozen = frozenset(i for i, trained in held.items() if not trained)
+    trained = {id(p): p.requires_grad for same in places.values() for place in same for p in place.params.values()}
+    frozen = frozenset(i for i, each in trained.items() if not each)
+    held = frozenset(id(place.params[slot]) for same in places.values() for place in same for slot in place.held)
     called = {id(p): name for name, (p, _) in where.items()}
     singular = [text for batch in batches for text in _enlivened(batch, called)]
-    return Found(batches, frozenset(held), frozen, off, singular)
+    for batch in batches:
+        _check_sums(batch, called)
+    zero = any(ZERO in text for text in off)
+    return Found(batches, frozenset(trained), frozen, held, off, singular, zero)
 
 
-def _place(key: str, component: Any, names: Sequence[str], where: Given) -> Place:
-    """One place with its parameters, checked."""
+def _place(key: str, component: Any, names: Sequence[str], where: Given) -> tuple[Place, dict[str, str]]:
+    """One place with its parameters, checked; and of slots that a chart reads and that are not held, why."""
     params, groups = {}, {}
     given = [(name, where[bare(name)][0]) for name in names if bare(name) in where]
     _check_together(key, given)
@@ -126,8 +141,37 @@ def _place(key: str, component: Any, names: Sequence[str], where: Given) -> Plac
         if not p.is_floating_point():
             raise ValueError(f"{name} has the dtype {p.dtype}: a gauge moves real floating point parameters")
         params[slot] = p
-    frozen = {slot for slot, p in params.items() if not p.requires_grad}
-    return Place(key, params, groups, frozenset(name for name, slots in component.moves.items() if frozen & set(slots)))
+    called = dict(zip(component.shapes, names))
+    held, broken = _held(component, params, {slot for slot in called if bare(called[slot]) not in where}, called)
+    frozen = {slot for slot, p in params.items() if not p.requires_grad} - held
+    lost = {name for slot in broken for name in component.holds[slot]}
+    off = {name for name in component.elements if name in lost or frozen & set(component.moves[name])}
+    return Place(key, params, groups, frozenset(off), frozenset(held)), broken
+
+
+def _held(
+    component: Any, params: Mapping[str, nn.Parameter], absent: Collection[str], called: Mapping[str, str]
+) -> tuple[set[str], dict[str, str]]:
+    """The slots of a place that are held; and those that a chart reads and that are not, each with the reason.
+
+    What reads it is stepped in coordinates that are only right if all of that can be.
+    """
+    held, broken = set(component.holds), dict[str, str]()
+    for each in component.gains:
+        if each.gain in absent:
+            broken[each.gain] = f"{called[each.gain]} not given"
+        elif not alive(params[each.gain], each.plus):
+            broken[each.gain] = f"{called[each.gain]} {ZERO}"
+    broken |= {each.bias: f"{called[each.bias]} not given" for each in component.sums if each.bias in absent}
+    while True:
+        held -= set(broken)
+        for each in (*component.gains, *component.sums):
+            (read,) = each.reads
+            if read in held and each.slot not in held and not params[each.slot].requires_grad:
+                word = "not given" if each.slot in absent else "frozen"
+                broken[read] = f"{called[each.slot]} {word}"
+        if not held & set(broken):
+            return held, broken
 
 
 def _check_together(key: str, given: Sequence[tuple[str, Tensor]]) -> None:
@@ -147,19 +191,47 @@ def _absent(shape: Sequence[int], given: Sequence[tuple[str, Tensor]]) -> nn.Par
     return nn.Parameter(one.expand(tuple(shape)), requires_grad=False)
 
 
-def _frozen(place: Place, component: Any, names: Sequence[str], where: Given) -> list[str]:
+def _frozen(
+    place: Place, component: Any, names: Sequence[str], where: Given, broken: Mapping[str, str]
+) -> list[str]:
     """Of every gauge that is off at a place, which parameters are frozen, and which were not given."""
+    return [
+        f"{place.key}.{name}: {', '.join(_reasons(place, component, names, where, broken, name))}"
+        for name in sorted(place.off)
+    ]
+
+
+def _reasons(
+    place: Place, component: Any, names: Sequence[str], where: Given, broken: Mapping[str, str], name: str
+) -> list[str]:
+    """Why a gauge is off at a place."""
     called = dict(zip(component.shapes, names))
-    out = []
-    for name in sorted(place.off):
-        held = [called[slot] for slot in component.moves[name] if not place.params[slot].requires_grad]
-        frozen, absent = [n for n in held if bare(n) in where], [n for n in held if bare(n) not in where]
-        texts = [f"{', '.join(some)} {word}" for some, word in ((frozen, "frozen"), (absent, "not given")) if some]
-        out.append(f"{place.key}.{name}: {', '.join(texts)}")
-    return out
+    held = [
+        called[slot]
+        for slot in component.moves[name]
+        if not place.params[slot].requires_grad and slot not in place.held
+    ]
+    frozen, absent = [n for n in held if bare(n) in where], [n for n in held if bare(n) not in where]
+    texts = [f"{', '.join(some)} {word}" for some, word in ((frozen, "frozen"), (absent, "not given")) if some]
+    whole = ", ".join(texts)
+    return texts + [why for slot, why in broken.items() if name in component.holds[slot] and why not in whole]
+
+
+def _check_sums(batch: Batch, called: Mapping[int, str]) -> None:
+    """Raise ValueError where parameters of which a process has a part are to be stepped with what is added to them."""
+    batch.read()
+    split = [p for params in batch.slots.values() for p in params if shards.is_distributed(p)]
+    if batch.sums and split:
+        biases = [called[id(p)] for each in batch.sums for p in batch.slots[each.bias]]
+        raise ValueError(
+            f"{listed(list(dict.fromkeys(biases)))} are not zero, and are added to biases through weights of which a "
+            "process has a part. Use DDP, or leave the gauges out of the spec that move these biases"
+        )
 
 
 def _enlivened(batch: Batch, called: Mapping[int, str]) -> list[str]:
     """Write down which of a batch's units have a canonical form, and return those that have none, in words."""
-    batch.live = batch.component.frame(batch.params(), off=batch.off, far=batch.far).live
+    values = batch.params()
+    gains = batch.component.gained(values, batch.held)
+    batch.live = batch.component.frame(values, off=batch.off, far=batch.far, gains=gains).live
     return units(batch, {name: ~live for name, live in batch.live.items() if name not in batch.off}, called)

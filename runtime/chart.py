@@ -17,6 +17,7 @@ from torch import Tensor
 from gaugec.runtime import actions
 from gaugec.runtime.batch import Batch, stepped
 from gaugec.runtime.frames import Frame
+from gaugec.runtime.held import one, reduced
 from gaugec.runtime.layout import Slice, Tensors, contiguous, cut, spread
 from gaugec.runtime.multipliers import matrices
 from gaugec.runtime.shards import shard
@@ -84,7 +85,8 @@ def charts(batch: Batch, frame: Frame, homes: Mapping[str, Tensor]) -> dict[str,
     out = {}
     for slot, params in batch.slots.items():
         x = torch.empty(len(params), *params[0].shape, dtype=stepped(params[0].dtype), device=params[0].device)
-        factors, mixes = list[Tensor](), list[Mix]()
+        gain = (frame.gains or {}).get(slot)
+        factors, mixes = list[Tensor]() if gain is None else [1 / gain], list[Mix]()
         for part, gauge, power in batch.component.pull_powers.get(slot, ()):
             if matrices(frame.powers[gauge][power]):
                 mixes.append(Mix(part, frame.powers[gauge][power].to(x.dtype)))
@@ -93,23 +95,27 @@ def charts(batch: Batch, frame: Frame, homes: Mapping[str, Tensor]) -> dict[str,
             same = [i for i, each in enumerate(factors) if each.shape == factor.shape]
             if same:
                 factors[same[0]] = factors[same[0]] * factor
-            elif not _one(factor):
+            elif not one(factor):
                 factors.append(factor)
-        centre = _centre(batch, slot, homes, x)
+        centre = _centre(batch, slot, homes, x, gain)
         centre = centre if centre is not None and bool(centre.any()) else None
         out[slot] = Coordinates(tuple(factors), centre, tuple(mixes))
     return out
 
 
-def _centre(batch: Batch, slot: str, homes: Mapping[str, Tensor], x: Tensor) -> Tensor | None:
+def _centre(
+    batch: Batch, slot: str, homes: Mapping[str, Tensor], x: Tensor, gain: Tensor | None
+) -> Tensor | None:
     offset, actions = batch.component.offsets.get(slot, 0.0), batch.component.by_name
     rows = [(home, *each) for gauge, home in homes.items() for each in actions[gauge].parts if each[0].slot == slot]
     if not offset and not rows:
         return None
-    centre = torch.full_like(x, -offset)
+    centre = torch.zeros_like(x)
     for home, row, part in rows:
         cut({slot: centre}, part).add_(spread(home.to(x.dtype), part), alpha=row.power)
-    return _reduced(centre)
+    if gain is not None:
+        centre.div_(gain)
+    return reduced(centre.sub_(offset))
 
 
 def _factor(scale: Tensor, part: Slice, x: Tensor) -> Tensor:
@@ -133,7 +139,7 @@ def _factor(scale: Tensor, part: Slice, x: Tensor) -> Tensor:
             return digits.reshape(x.shape[0], *axes).contiguous()  # graphs go by shapes alone
     factor = torch.ones_like(x)
     cut({part.slot: factor}, part).mul_(spread(scale, part))
-    return _reduced(factor)
+    return reduced(factor)
 
 
 def joined(parts: Sequence[Coordinates]) -> Coordinates | None:
@@ -151,20 +157,6 @@ def _together(parts: Sequence[Tensor]) -> Tensor:
     """Join tensors [places, ...] of which some are of length one where others are not."""
     shape = torch.broadcast_shapes(*[x.shape[1:] for x in parts])
     return torch.cat([x.expand(x.shape[0], *shape) for x in parts])
-
-
-def _one(x: Tensor) -> bool:
-    """Is it one, up to the rounding of the sums that it was solved from?"""
-    return bool(((x - 1).abs() <= 16 * torch.finfo(x.dtype).eps).all())
-
-
-def _reduced(x: Tensor) -> Tensor:
-    """The same with length one along all axes but the first along which it is constant."""
-    for axis in range(1, x.dim()):
-        first = x.narrow(axis, 0, 1)
-        if x.shape[axis] > 1 and bool((x == first).all()):
-            x = first
-    return x.contiguous()
 
 
 @dataclass(frozen=True)

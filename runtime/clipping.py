@@ -49,13 +49,18 @@ def _pulled(batches: Sequence[Batch]) -> Iterator[tuple[Tensor, Shard | None]]:
             continue
         frame = batch.frame
         if frame is None:
-            frame = batch.component.frame(batch.params(), None, batch.live, batch.off, batch.far)
+            values = batch.params()
+            gains = batch.component.gained(values, batch.held)
+            frame = batch.component.frame(values, None, batch.live, batch.off, batch.far, gains)
         slopes = {slot: [gradient(p) for p in params] for slot, params in batch.slots.items()}
         if not any(shards.shard(params[0]) for params in batch.slots.values()):
             for tile in batch.tiles():
-                yield from ((x, None) for x in batch.component.pull(tile.of(slopes), frame).values())
+                pulled = batch.component.pull(tile.of(slopes), frame)
+                yield from ((x, None) for slot, x in pulled.items() if slot not in batch.held)
             continue
         for slot, chart in charts(batch, frame, {}).items():
+            if slot in batch.held:
+                continue
             p, slope = batch.slots[slot][0], stack(slopes[slot])
             for factor in chart.within(*shards.rows(p)).factors:
                 slope = slope * factor

@@ -13,8 +13,8 @@ Not here: any gauge; how a step is chosen.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import ClassVar
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -32,12 +32,14 @@ from gaugec.runtime.groups import (
     Torus,
     Translation,
 )
+from gaugec.runtime.held import Added, Gain, amounts, in_order, one
 from gaugec.runtime.layout import Axes, Slice, Tensors
 from gaugec.runtime.pooling import Piece
 from gaugec.runtime.ranges import expand
 
 __all__ = [
-    "Blur", "Component", "Gram", "Invertible", "Orthogonal", "OrthogonalOnes", "Point", "Pool", "Positive", "Row",
+    "Added", "Blur", "Component", "Gain", "Gram", "Invertible", "Orthogonal", "OrthogonalOnes", "Point", "Pool",
+    "Positive", "Row",
     "Strides", "Tensors", "Torus", "Translation",
 ]  # fmt: skip
 
@@ -189,8 +191,10 @@ class Component:
 
     A class declares `shapes`, tensors by name; `offsets`, of a tensor that stores a gain as its distance from a number,
     that number; `gauges`, `pools`, `couplings`; `cuts`, tensors of which a step may take some rows at a time, and what
-    the number has to be a multiple of; `whole`, where a step takes everything at once.  An instance is told
-    for every tensor which parameters it is, place after place, as a pattern of names or several.
+    the number has to be a multiple of; `whole`, where a step takes everything at once; `charts`, in which coordinates
+    tensors are moved and stepped; `holds`, the tensors that charts read, which are not stepped, and for which gauges;
+    `idle`, gauges that move nothing else in these coordinates; `wide`, what gauges of the whole model move here.  An
+    instance is told for every tensor which parameters it is, place after place, as a pattern of names or several.
     """
 
     shapes: ClassVar[dict[str, tuple[int, ...]]] = {}
@@ -200,10 +204,17 @@ class Component:
     couplings: ClassVar[tuple[Coupling, ...]] = ()
     cuts: ClassVar[dict[str, int]] = {}
     whole: ClassVar[bool] = False
+    charts: ClassVar[tuple[Gain | Added, ...]] = ()
+    holds: ClassVar[dict[str, tuple[str, ...]]] = {}
+    idle: ClassVar[tuple[Action, ...]] = ()
+    wide: ClassVar[tuple[Action, ...]] = ()
 
-    # read off the declarations: by gauge, (kind, copies, size), the tensors that it moves, the powers of its scale;
+    # read off the declarations: gains and sums, in order; by gauge, (kind, copies, size), the tensors that it moves, of
+    # idle ones too; of those that are stepped the powers of its scale;
     # by tensor, what its canonical form and its gradient are multiplied by, and the pieces that are averaged over;
     # mixed: tensors whose frames have matrices, scaled: whose frames have scales
+    gains: ClassVar[tuple[Gain, ...]]
+    sums: ClassVar[tuple[Added, ...]]
     by_name: ClassVar[dict[str, Action]]
     elements: ClassVar[dict[str, tuple[str, int, int]]]
     moves: ClassVar[dict[str, tuple[str, ...]]]
@@ -218,12 +229,23 @@ class Component:
     scaled: ClassVar[tuple[str, ...]]
     squared: ClassVar[tuple[str, ...]]
 
-    def __init_subclass__(cls, gauges: int, rows: int, pools: int = 0, couplings: int = 0) -> None:
+    def __init_subclass__(
+        cls,
+        gauges: int = 0,
+        rows: int = 0,
+        pools: int = 0,
+        couplings: int = 0,
+        idle: int = 0,
+        wide: int = 0,
+        charts: int = 0,
+    ) -> None:
         """Check the declarations and bind them to one another.
 
         Raises ValueError where one is missing or does not fit; the numbers say how many there have to be.
         """
-        _complete(cls, {"gauges": gauges, "rows": rows, "pools": pools, "couplings": couplings})
+        counts = {"gauges": gauges, "rows": rows, "pools": pools, "couplings": couplings, "idle": idle, "wide": wide}
+        _complete(cls, {**counts, "charts": charts})
+        cls.gains = tuple(each for each in cls.charts if isinstance(each, Gain))
         cls.pooled = tuple(dict.fromkeys(pool.slot for pool in cls.pools))
         try:
             cls._bind()
@@ -231,8 +253,8 @@ class Component:
             raise ValueError(f"{cls.__name__}: {error}") from error
         framed = [gauge for gauge in cls.gauges if gauge.framed]
         cls.by_name = {gauge.name: gauge for gauge in cls.gauges}
-        cls.elements = {gauge.name: (gauge.kind, gauge.copies, gauge.size) for gauge in cls.gauges}
-        cls.moves = {gauge.name: gauge.slots for gauge in cls.gauges}
+        cls.elements = {gauge.name: (gauge.kind, gauge.copies, gauge.size) for gauge in (*cls.gauges, *cls.idle)}
+        cls.moves = {gauge.name: _reached(cls, gauge) for gauge in (*cls.gauges, *cls.idle, *cls.wide)}
         cls.powers = {gauge.name: gauge.powers for gauge in framed}
         cls.canonical_powers, cls.pull_powers = _scaling(framed, 1), _scaling(framed, -1)
         cls.covered = frozenset(pool.slot for pool in cls.pools if pool.covers)
@@ -246,8 +268,9 @@ class Component:
     @classmethod
     def _bind(cls) -> None:
         """Find the axes of rows, couplings and pools; ValueError where they do not fit the tensors."""
-        for gauge in cls.gauges:
-            gauge.bind(cls.shapes)
+        cls.sums = in_order([each for each in cls.charts if isinstance(each, Added)])
+        for gauge in (*cls.gauges, *cls.idle, *cls.wide):
+            gauge.bind(cls.shapes, cls.holds)
         for coupling in cls.couplings:
             sizes = {gauge.name: gauge.copies * gauge.size for gauge in cls.gauges}
             coupling.bind(cls.shapes[coupling.slot], sizes)
@@ -267,7 +290,7 @@ class Component:
     @classmethod
     def complete(cls) -> None:
         """Raise ValueError unless the class defines what its gauges need."""
-        for name in ("fix",) * any(gauge.framed for gauge in cls.gauges) + ("coefficients",):
+        for name in ("fix",) * any(gauge.framed for gauge in cls.gauges) + ("coefficients",) * bool(cls.gauges):
             if name not in vars(cls):
                 raise ValueError(f"{cls.__name__} has no {name}")
 
@@ -278,7 +301,7 @@ class Component:
 
     def coefficients(self, gram: Gram) -> Tensors:
         """The coefficients of the vertical part of a step, of all gauges."""
-        raise NotImplementedError
+        return {}
 
     # --- frames
 
@@ -289,21 +312,47 @@ class Component:
         was: Tensors | None = None,
         off: frozenset[str] = frozenset(),
         far: float = frames.FAR,
+        gains: Tensors | None = None,
     ) -> Frame:
-        """Solve for the scales that bring the parameters to canonical form.
+        """Solve for the scales that bring the parameters, with what sums add to them, to canonical form.
 
         held: the scales of units that have none now, 1 where nothing is given; was: where there was one; off: gauges
-        whose scales stay 1; far: a scale beyond it, or below its inverse, is none.
+        whose scales stay 1; far: a scale beyond it, or below its inverse, is none; gains: what `gained` gives.
         """
-        return self.solved(params, held, was, off, far).ready(self.powers, next(iter(params.values())).dtype)
+        return self.solved(params, held, was, off, far, gains).ready(self.powers, next(iter(params.values())).dtype)
 
     def solved(
-        self, params: Tensors, held: Tensors | None, was: Tensors | None, off: frozenset[str], far: float
+        self,
+        params: Tensors,
+        held: Tensors | None,
+        was: Tensors | None,
+        off: frozenset[str],
+        far: float,
+        gains: Tensors | None = None,
     ) -> Frame:
         """The same without the powers that steps need."""
-        point = Point(self.by_name, self.offsets, params, held, was, off, far)
+        gains = self.gained(params) if gains is None else gains
+        point = Point(self.by_name, self.offsets, params, held, was, off, far, gains, self.idle)
         self.fix(point)
-        return Frame(point.found, off=off, live=point.live)
+        return Frame(point.found, off=off, live=point.live, gains=gains)
+
+    def summed(self, params: Tensors, sums: Sequence[Added] | None = None) -> Tensors:
+        """The parameters with what sums, all of them where none are given, add: new tensors where something is."""
+        added = amounts(self.sums if sums is None else sums, params)
+        return {slot: x + added[slot] if slot in added else x for slot, x in params.items()} if added else params
+
+    def gained(self, params: Tensors, reading: Collection[str] | None = None) -> Tensors:
+        """By tensor what gains multiply it by, [batch, ...], where that is not one.
+
+        reading: the tensors that are held, all of `holds` where none are given.
+        """
+        reading = self.holds if reading is None else reading
+        out: Tensors = {}
+        for each in self.gains:
+            if each.gain in reading:
+                factor = each.factor(params, self.shapes[each.slot])
+                out[each.slot] = out[each.slot] * factor if each.slot in out else factor
+        return {slot: factor for slot, factor in out.items() if not one(factor)}
 
     def canonical(self, params: Tensors, frame: Frame) -> Tensors:
         """The moved quantities in canonical coordinates, as new tensors."""
@@ -311,7 +360,7 @@ class Component:
 
     def pull(self, gradient: Tensors, frame: Frame) -> Tensors:
         """A gradient in canonical coordinates, by the inverse transposed Jacobian of `canonical`, as new tensors."""
-        return frames.scaled(gradient, frame, self.pull_powers)
+        return frames.scaled(gradient, frame, self.pull_powers, sign=-1)
 
     # --- pools
 
@@ -389,6 +438,18 @@ class Component:
         """Remove the vertical part of an update at the canonical point, in place; room: as `measure` has it."""
         return self.lift(update, point, self.solve(self.measure(update, point, room), point, off), -1.0)
 
+    def recentred(self, update: Tensors, point: Tensors, decays: Mapping[str, Any], off: frozenset[str]) -> None:
+        """Let parameters decay to what no shift moves, in place, where a shift moves several that may decay unlike.
+
+        decays: by tensor, what part of the point the update takes away.  Of one tensor, or of several that decay alike,
+        that part of the decay is vertical.
+        """
+        for gauge in self.gauges:
+            if gauge.kind == "shift" and len(gauge.slots) > 1 and gauge.name not in off:
+                mean = gauge.covertical(point, point, {}) / gauge.count  # type: ignore[attr-defined]
+                for row, part in gauge.parts:
+                    actions.add_constant(update, part, mean * decays[row.slot], row.power)
+
     # --- elements
 
     def random_element(self, batch: int, generator: torch.Generator | None = None) -> Tensors:
@@ -399,11 +460,33 @@ class Component:
         }
 
     def act(self, params: Tensors, element: Tensors) -> Tensors:
-        """Move the parameters by an element, gauge after gauge, as new tensors."""
-        point = self._moved(params)
-        for gauge in self.gauges:
-            gauge.act(point, element[gauge.name])
-        return {slot: x - self.offsets[slot] if slot in self.offsets else x for slot, x in point.items()}
+        """Move the parameters by an element, gauge after gauge, in the coordinates of charts; as new tensors.
+
+        A gauge that the element does not have stands still.
+        """
+        point = self.charted(params)
+        for gauge in (*self.gauges, *self.idle, *self.wide):
+            if gauge.name in element:
+                gauge.act(point, element[gauge.name])
+        return self.uncharted(point)
+
+    def charted(self, params: Tensors) -> Tensors:
+        """The parameters in the coordinates of charts, with their offsets, as new tensors."""
+        point, gains = self._moved(params), self.gained(params)
+        for slot, amount in amounts(self.sums, params).items():
+            point[slot].add_(amount)
+        return {slot: x * gains[slot] if slot in gains else x for slot, x in point.items()}
+
+    def uncharted(self, point: Tensors) -> Tensors:
+        """The inverse of `charted`; the held tensors of the point are those that its charts read."""
+        out = {slot: x - self.offsets[slot] if slot in self.offsets else x for slot, x in point.items()}
+        for slot, factor in self.gained(out).items():
+            out[slot] = out[slot] / factor
+        for each in reversed(self.sums):  # what reads a sum, before that is taken away
+            amount = torch.zeros_like(out[each.slot], memory_format=torch.contiguous_format)
+            each.add(amount, out[each.matrix] if each.matrix else None, out[each.bias])
+            out[each.slot] = out[each.slot] - amount
+        return out
 
     def _moved(self, params: Tensors) -> Tensors:
         """The quantities that the gauges move, as new tensors."""
@@ -415,27 +498,46 @@ class Component:
 
 def _complete(cls: type[Component], counts: Mapping[str, int]) -> None:
     """Raise ValueError where a component lacks a function, or its declarations do not go together."""
+    every = (*cls.gauges, *cls.idle, *cls.wide)
     there = {
         "gauges": len(cls.gauges),
-        "rows": sum(len(gauge.rows) for gauge in cls.gauges),
+        "rows": sum(len(gauge.rows) for gauge in every),
         "pools": len(cls.pools),
         "couplings": len(cls.couplings),
+        "idle": len(cls.idle),
+        "wide": len(cls.wide),
+        "charts": len(cls.charts),
     }
     for what, count in counts.items():
         if there[what] != count:
             raise ValueError(f"{cls.__name__} has {there[what]} {what} of {count}")
     cls.complete()
-    moved = {slot for gauge in cls.gauges for slot in gauge.slots}
-    mixed = {slot for gauge in cls.gauges if gauge.mixes for slot in gauge.slots}
+    charts: tuple[Gain | Added, ...] = cls.charts
+    reads = {name for each in charts for name in each.reads}
+    if reads != {*cls.holds}:
+        raise ValueError(f"{cls.__name__} holds {', '.join(cls.holds)}, its charts read {', '.join(sorted(reads))}")
+    moved = {slot for gauge in every for slot in gauge.slots} | reads | {each.slot for each in charts}
+    moved |= {each.matrix for each in charts if isinstance(each, Added) and each.matrix}
+    mixed = {slot for gauge in (*cls.gauges, *cls.wide) if gauge.mixes for slot in gauge.slots} - reads
     others = {*cls.offsets, *cls.cuts, *(cross.slot for cross in cls.couplings)}
-    for what, one, other in (
+    for what, some, other in (
         ("no shape of", moved | others, {*cls.shapes}),
         ("no row that moves", {*cls.shapes}, moved),
         ("no pool of", mixed, {pool.slot for pool in cls.pools}),
         ("no rotation of the pool of", {pool.slot for pool in cls.pools}, mixed),
     ):
-        if one - other:
-            raise ValueError(f"{cls.__name__} has {what} {', '.join(sorted(one - other))}")
+        if some - other:
+            raise ValueError(f"{cls.__name__} has {what} {', '.join(sorted(some - other))}")
+
+
+def _reached(cls: type[Component], gauge: Action) -> tuple[str, ...]:
+    """The tensors that a gauge changes: those of its rows, and those whose charts read one of them."""
+    out = dict.fromkeys(gauge.slots)
+    charts: tuple[Gain | Added, ...] = (*cls.gains, *cls.sums)
+    for each in charts:
+        if not {*each.reads, each.matrix if isinstance(each, Added) else None}.isdisjoint(out):
+            out[each.slot] = None
+    return tuple(out)
 
 
 def _scaling(framed: Sequence[Action], sign: int) -> frames.Scaling:

@@ -28,12 +28,14 @@ class Frame:
     powers: gauge -> power -> the scale to that power, in the dtype of the steps.
     off: gauges that are not in force, because a parameter that they move is frozen.
     live: gauge -> where the scale was solved for, of matrices [batch, copies, 1]; elsewhere it is held.
+    gains: slot -> what it is multiplied by besides, [batch, ...], where that is not one; None before they are read.
     """
 
     scales: Tensors = field(default_factory=dict)
     powers: dict[str, dict[float, Tensor]] = field(default_factory=dict)
     off: frozenset[str] = frozenset()
     live: Tensors = field(default_factory=dict)
+    gains: Tensors | None = None
 
     def ready(self, powers: Mapping[str, Sequence[float]], dtype: torch.dtype) -> Frame:
         """Compute the powers that the steps until the next frame will need."""
@@ -47,7 +49,8 @@ class Frame:
     def squared(self) -> Frame:
         """The same with the squares of what is multiplied by: how averages of squares are pulled."""
         powers = {name: {p: x.square() for p, x in each.items()} for name, each in self.powers.items()}
-        return Frame(self.scales, powers, self.off, self.live)
+        gains = None if self.gains is None else {slot: x.square() for slot, x in self.gains.items()}
+        return Frame(self.scales, powers, self.off, self.live, gains)
 
 
 def squares(values: Mapping[str, Tensor], part: Slice) -> Tensor:
@@ -81,14 +84,25 @@ Scaling = Mapping[str, Sequence[tuple[Slice, str, float]]]
 
 
 def scaled(
-    values: Mapping[str, Tensor], frame: Frame, table: Scaling, offsets: Mapping[str, float] = MappingProxyType({})
+    values: Mapping[str, Tensor],
+    frame: Frame,
+    table: Scaling,
+    offsets: Mapping[str, float] = MappingProxyType({}),
+    sign: int = 1,
 ) -> Values:
-    """Multiply slices by powers of the frame's scales: (slice, gauge, power) by slot, after an offset was added."""
+    """Multiply slices by powers of the frame's scales: (slice, gauge, power) by slot, after an offset was added.
+
+    sign: of the power of the frame's gains.
+    """
     done = {}
     span = values.span if isinstance(values, Values) else None
     for slot, x in values.items():
         offset = offsets.get(slot, 0.0)
         done[slot] = x + offset if offset else x.clone(memory_format=torch.contiguous_format)
+        gain = (frame.gains or {}).get(slot)
+        if gain is not None:
+            gain = _rows(gain, x, (span or {}).get(slot))
+            done[slot] = done[slot].mul_(gain) if sign > 0 else done[slot].div_(gain)
         for part, gauge, power in table.get(slot, ()):
             if matrices(frame.powers[gauge][power]):  # of tensors that are taken whole
                 actions.rotate(done, part, frame.powers[gauge][power])
@@ -97,6 +111,14 @@ def scaled(
             if here is not None:
                 cut(done, here.part).mul_(here.spread(frame.powers[gauge][power]))
     return Values(done, span)
+
+
+def _rows(gain: Tensor, x: Tensor, span: tuple[int, int] | None) -> Tensor:
+    """What a gain is for the rows at hand."""
+    if span is None or gain.dim() == 1 or gain.shape[1] == 1:
+        return gain
+    row = x[0, 0].numel()
+    return gain[:, span[0] // row : span[1] // row]
 
 
 Norms = Callable[[str], Tensor]
@@ -120,7 +142,10 @@ class Point:
         was: Tensors | None = None,
         off: frozenset[str] = frozenset(),
         far: float = FAR,
+        gains: Tensors | None = None,
+        idle: Sequence[Action] = (),
     ) -> None:
+        self._gains, self._moving = gains or {}, [*gauges.values(), *idle]
         self._gauges, self._offsets, self._params = gauges, offsets, params
         self._held, self._was, self._off, self._far = held or {}, was or {}, off, far
         self._values: Tensors = {}
@@ -134,7 +159,7 @@ class Point:
 
         def norm_of(role: str) -> Tensor:
             if role not in known:
-                known[role] = norm(self._values, [self._brought(p) for row, p in group.parts if row.role == role])
+                known[role] = norm(self._values, [self._brought(p) for row, p in group.all if row.role == role])
             return known[role]
 
         scale, before = formula(norm_of), self.found.get(gauge)
@@ -150,7 +175,7 @@ class Point:
         scale = torch.where(live, scale, held if before is None else held / before)
         self.live[gauge] = live
         self.found[gauge] = torch.where(live, whole, held)
-        for row, part in group.parts:
+        for row, part in group.all:
             self._waiting.setdefault(row.slot, []).append((part, scale, row.power))
 
     def start(self, gauge: str, formula: Callable[[Norms], Tensor]) -> None:
@@ -181,9 +206,11 @@ class Point:
         slot = part.slot
         if slot not in self._values:
             offset, x = self._offsets.get(slot), self._params[slot]
-            shifts = [p for group in self._gauges.values() if group.kind == "shift" for p in group.slices]
-            shifts = [shift for shift in shifts if shift.slot == slot]
-            self._values[slot] = x + offset if offset else x.clone() if shifts else x
+            shifts = [p for group in self._moving if group.kind == "shift" for _, p in group.all if p.slot == slot]
+            gain = self._gains.get(slot)
+            self._values[slot] = x + offset if offset else x.clone() if shifts and gain is None else x
+            if gain is not None:
+                self._values[slot] = self._values[slot] * gain
             for shift in shifts:
                 centre(self._values, shift)
         for each, scale, power in self._waiting.pop(slot, []):

@@ -19,16 +19,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gaugec.runtime import elements, extent, quotient
+from gaugec.runtime import actions, elements, extent, quotient
 from gaugec.runtime.certificate import unfolded
 from gaugec.runtime.component import Component
 from gaugec.runtime.differences import Holds, differences
+from gaugec.runtime.groups import Action
 from gaugec.runtime.holdings import Source
 from gaugec.runtime.names import bare, by_name
 from gaugec.runtime.report import Known, report
 from gaugec.runtime.roles import Role, played
 from gaugec.runtime.seal import VERSION, intact, unified
 
+WIDE = "wide"
 MEND = "; compile the model again: gaugec compile SPEC MODEL -o FILE.py"
 
 
@@ -103,12 +105,27 @@ class Gauge:
                 yield f"{i}.{j}", component, names
 
     def random_element(self, generator: torch.Generator | None = None) -> dict[str, dict[str, Tensor]]:
-        """A random element of the whole gauge group in float64: place -> gauge -> [1, copies, size, ...]."""
-        return {key: component.random_element(1, generator) for key, component, _ in self.places()}
+        """A random element of the whole gauge group in float64: place -> gauge -> [1, copies, size, ...].
+
+        Gauges that run through the whole model have a place of their own, "wide".
+        """
+        out = {key: component.random_element(1, generator) for key, component, _ in self.places()}
+        wide = {
+            name: actions.random_element(each.kind, each.copies, each.size, 1, generator)
+            for name, each in self.wide.items()
+        }
+        return {**out, WIDE: wide} if wide else out
 
     def identity(self) -> dict[str, dict[str, Tensor]]:
         """The element that moves nothing."""
-        return {key: elements.identities(component) for key, component, _ in self.places()}
+        out = {key: elements.identities(component) for key, component, _ in self.places()}
+        wide = {name: elements.identity(each.kind, each.copies, each.size) for name, each in self.wide.items()}
+        return {**out, WIDE: wide} if wide else out
+
+    @functools.cached_property
+    def wide(self) -> dict[str, Action]:
+        """The gauges that run through the whole model, by name; with the rows of one component."""
+        return {action.name: action for component in self.components for action in component.wide}
 
     def act(self, params: Mapping[str, Tensor], element: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """Return the parameters moved by an element, by the names that they came with; pure.
@@ -119,11 +136,13 @@ class Gauge:
         """
         out = dict(params)
         known = by_name(((name, name) for name in params), self.parameters)
-        strangers = sorted(set(element) - {key for key, _, _ in self.places()})
+        strangers = sorted(set(element) - {key for key, _, _ in self.places()} - {WIDE})
         if strangers:
             raise ValueError(f"the element has the places {', '.join(strangers)}, which this gauge has not")
         for key, component, names in self.places():
-            if key not in element:
+            here = {each.name for each in component.wide}
+            wide = {name: x for name, x in element.get(WIDE, {}).items() if name in here}
+            if key not in element and not wide:
                 continue
             found = [known[bare(name)] for name in names]
             batch = {
@@ -135,10 +154,15 @@ class Gauge:
                     dtype = params[name].dtype
                     raise ValueError(f"{name} has the dtype {dtype}: a gauge moves floating point parameters")
             whole = elements.identities(component)
-            for name, value in element[key].items():
+            for name, value in element.get(key, {}).items():
                 if name not in whole:
                     raise ValueError(f"the element has {name} at {key}, which moves by {', '.join(whole)}")
                 _same_shape(f"the element's {name} at {key}", value, whole[name].shape)
+                whole[name] = value
+            for name, value in wide.items():
+                each = self.wide[name]
+                still = elements.identity(each.kind, each.copies, each.size)
+                _same_shape(f"the element's {name}", value, still.shape)
                 whole[name] = value
             device = next(iter(batch.values())).device
             moved = component.act(batch, {name: value.to(device) for name, value in whole.items()})

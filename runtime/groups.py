@@ -8,7 +8,7 @@ Not here: which gauges there are, and how they meet in one component.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from fractions import Fraction
 from typing import Any, ClassVar, NamedTuple
 
@@ -75,15 +75,22 @@ class Action:
         self.name, self.copies, self.size = name, copies, size
         self.rows: tuple[Row, ...] = ()
         self.slices: tuple[Slice, ...] = ()
+        self.all: tuple[tuple[Row, Slice], ...] = ()
+        self.parts: tuple[tuple[Row, Slice], ...] = ()
 
     def moves(self, *rows: Row) -> Action:
         """The same, with the rows that it moves."""
         self.rows = rows
         return self
 
-    def bind(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """Find the slices of the rows."""
-        self.slices = tuple(row.slice(shapes[row.slot], self.copies, self.size) for row in self.rows)
+    def bind(self, shapes: Mapping[str, tuple[int, ...]], held: Collection[str] = ()) -> None:
+        """Find the slices of the rows; held: tensors that are not stepped.
+
+        all: every row with its slice, which an element moves; parts: those of what is stepped, which a tangent has.
+        """
+        self.all = tuple((row, row.slice(shapes[row.slot], self.copies, self.size)) for row in self.rows)
+        self.parts = tuple((row, part) for row, part in self.all if row.slot not in held)
+        self.slices = tuple(part for _, part in self.parts)
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -94,11 +101,6 @@ class Action:
     def powers(self) -> tuple[float, ...]:
         """The powers of its scale by which parameters and gradients are multiplied."""
         return tuple(sorted({sign * row.power for row in self.rows for sign in (1, -1)}, reverse=True))
-
-    @property
-    def parts(self) -> tuple[tuple[Row, Slice], ...]:
-        """Rows with their slices."""
-        return tuple(zip(self.rows, self.slices))
 
     def act(self, point: Tensors, element: Tensor) -> None:
         """Move the slices by an element, in place."""
@@ -178,7 +180,7 @@ class Positive(_Diagonal):
 
     def act(self, point: Tensors, element: Tensor) -> None:
         """X -> c**power X."""
-        for row, part in self.parts:
+        for row, part in self.all:
             actions.stretch(point, part, raised(element, row.power))
 
     def lift(self, values: Tensors, point: Tensors, a: Tensor, alpha: float) -> None:
@@ -199,7 +201,7 @@ class Torus(_Diagonal):
 
     def act(self, point: Tensors, element: Tensor) -> None:
         """Every pair (x, y) -> (x cos a - y sin a, y cos a + x sin a)."""
-        for part in self.slices:
+        for _, part in self.all:
             actions.turn(point, part, element)
 
     def lift(self, values: Tensors, point: Tensors, a: Tensor, alpha: float) -> None:
@@ -227,7 +229,7 @@ class Translation(Action):
 
     def act(self, point: Tensors, element: Tensor) -> None:
         """X -> X + power a."""
-        for row, part in self.parts:
+        for row, part in self.all:
             actions.add_constant(point, part, element, row.power)
 
     def lift(self, values: Tensors, point: Tensors, a: Tensor, alpha: float) -> None:
@@ -277,7 +279,7 @@ class Orthogonal(Action):
 
     def act(self, point: Tensors, element: Tensor) -> None:
         """X -> R X."""
-        for part in self.slices:
+        for _, part in self.all:
             actions.rotate(point, part, element)
 
     def lift(self, values: Tensors, point: Tensors, a: Tensor, alpha: float) -> None:
@@ -366,7 +368,7 @@ class Invertible(Orthogonal):
 
     def act(self, point: Tensors, element: Tensor) -> None:
         """X -> T X, or T^-T X."""
-        for row, part in self.parts:
+        for row, part in self.all:
             actions.stretch(point, part, raised(element, row.power))
 
     def covertical(self, update: Tensors, point: Tensors, products: Tensors, room: Tensors | None = None) -> Tensor:

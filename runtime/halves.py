@@ -47,7 +47,7 @@ class Halves:
         whole = found[0] if len(found) == 1 else {name: torch.cat([x[name] for x in found]) for name in found[0]}
         a = self.component.solve(whole, self.update, self.off)
         for here, finish in halves:
-            finish([a[name][here] for name in self.component.elements])
+            finish([a[name][here] for name in self.component.by_name])
 
     def _begun(
         self, batch: Batch, here: slice, groups: Sequence[Settings]
@@ -90,6 +90,7 @@ class Halves:
                 slope = math.prod(factors[slot], start=slopes[slot])
                 direction = rules[slot].update(slope, state[slot], others, squares)
                 step[slot] = add(x * -decay, stepper.finished(rules[slot], batch, slot, direction), unpool)
+            component.recentred(step, point, {slot: x[0] for slot, x in numbers.items()}, batch.off)
             measured: Tensors = component.measure(step, point)
             for slot, x in step.items():
                 update[slot].copy_(x)
@@ -104,7 +105,7 @@ def _last(component: Any, shape: Mapping[str, int], trained: Collection[str]) ->
     def last(*tensors: Tensor) -> None:
         params, update, point, factors, a = _charted(component, shape, tensors)
         step = {slot: x.clone() for slot, x in update.items()}
-        component.lift(step, point, dict(zip(component.elements, a)), -1.0)
+        component.lift(step, point, dict(zip(component.by_name, a)), -1.0)
         for slot in trained:
             params[slot].add_(math.prod(factors[slot], start=step[slot]))
 

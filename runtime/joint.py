@@ -64,6 +64,8 @@ class Joint:
         self._chart()
         for leg in self.legs:
             leg.aim(groups)
+        decays = {leg.slot: leg.rule.decay(groups[leg.group]) for leg in self.legs}
+        self.component.recentred(self.update, self.point, decays, self.off)
         self.component.project(self.update, self.point, self.off, self.spare)
         for leg in self.legs:
             leg.land()

@@ -18,6 +18,7 @@ from gaugec.runtime.batch import Batch
 from gaugec.runtime.binding import Groups, bind, named
 from gaugec.runtime.frames import Frame
 from gaugec.runtime.gauge import Gauge, check, code_hash
+from gaugec.runtime.held import coordinates
 from gaugec.runtime.horizontal import Horizontal
 from gaugec.runtime.listed import listed
 from gaugec.runtime.names import by_name
@@ -34,8 +35,9 @@ class GaugeOptimizer(torch.optim.Optimizer):
     """An optimizer that steps gauged parameters in canonical coordinates.
 
     rule: the update rule, of the class.  gauge: what it was made with.  batches: the places, as they are stepped.
-    inactive: what is off and why, one text each.  named: every parameter by its plain name, called: the names by id;
-    gauged: ids of those that a gauge moves.
+    inactive: what is off and why, one text each.  held: names of parameters that are not stepped, since a gauge's chart
+    reads them: in its coordinates the function does not see them.  named: every parameter by its plain name, called:
+    the names by id; gauged: ids of those that a gauge moves.
     """
 
     rule: ClassVar[UpdateRule]
@@ -70,7 +72,8 @@ class GaugeOptimizer(torch.optim.Optimizer):
         if off:
             shown = "; ".join(off[:8])
             warnings.warn(
-                f"{len(off)} gauges are off, they would move parameters that are frozen or were not given: {shown}",
+                f"{len(off)} gauges are off, they would move parameters that are frozen or were not given"
+                f"{', or divide by gains of 0' if self._bound.zero else ''}: {shown}",
                 stacklevel=3,
             )
         if singular:
@@ -100,6 +103,7 @@ class GaugeOptimizer(torch.optim.Optimizer):
         ]
         self._kinds: dict[str, tuple[torch.dtype, torch.device]] = {}
         self._name()
+        self.held = [self.called[i] for i in self.called if i in self._bound.held]
 
     def _check_placements(self, stepper: Stepper) -> None:
         pairs = (pair for group in self.param_groups for pair in zip(group["param_names"], group["params"]))
@@ -163,6 +167,8 @@ class GaugeOptimizer(torch.optim.Optimizer):
     @property
     def frames(self) -> dict[str, Frame]:
         """The frames of the last step, by place; places that were not stepped yet have none."""
+        for batch in self.batches:
+            batch.read()
         parts = [one for batch in self.batches for one in batch.parts()]
         return {one.keys[0]: one.frame for one in parts if one.frame is not None}
 
@@ -200,7 +206,10 @@ class GaugeOptimizer(torch.optim.Optimizer):
                 present.append(batch)
             i += 1
         if present:
-            self.stepper.advance(present, self.param_groups)
+            for batch in present:
+                batch.read()
+            with coordinates(present):
+                self.stepper.advance(present, self.param_groups)
         for batch in present:
             if not batch.shown:
                 state.publish(self, batch)
@@ -230,7 +239,10 @@ class GaugeOptimizer(torch.optim.Optimizer):
             raise ValueError(f"max_norm is positive, not {max_norm!r}")
         self._follow()
         params = [p for group in self.param_groups for p in group["params"]]
-        norm = clipping.total_norm(self.batches, (p for p in params if id(p) not in self.gauged))
+        for batch in self.batches:
+            batch.read()
+        with coordinates(self.batches, stepped=False):
+            norm = clipping.total_norm(self.batches, (p for p in params if id(p) not in self.gauged))
         if error_if_nonfinite and not bool(norm.isfinite()):
             raise RuntimeError(f"the norm of the gradients is {float(norm)}: they cannot be clipped")
         for kind in (True, False):  # torch multiplies all of one kind at once

@@ -26,6 +26,7 @@ def means(batch: Batch, values: Tensors | None = None) -> Tensors:
     shifts = [gauge for gauge in batch.component.gauges if gauge.kind == "shift" and gauge.name not in batch.off]
     if values is None:
         values = batch.params() if shifts else {}
+    values = gained(batch, values) if shifts else values
     out: Tensors = {}
     for gauge in shifts:
         out[gauge.name] = gauge.covertical(values, values, {}) / gauge.count
@@ -33,6 +34,12 @@ def means(batch: Batch, values: Tensors | None = None) -> Tensors:
             values = {slot: x.clone() for slot, x in values.items()}
             gauge.lift(values, values, out[gauge.name], -1.0)
     return out
+
+
+def gained(batch: Batch, values: Tensors) -> Tensors:
+    """The tensors times what is held of them."""
+    gains = (batch.frame.gains if batch.frame is not None else None) or {}
+    return {slot: x * gains[slot] if slot in gains else x for slot, x in values.items()}
 
 
 def pin(batch: Batch) -> None:
@@ -43,7 +50,7 @@ def pin(batch: Batch) -> None:
     frame = batch.frame
     assert frame is not None
     values = batch.params()
-    now = batch.component.solved(values, frame.scales, batch.known(), batch.off, batch.far)
+    now = batch.component.solved(values, frame.scales, batch.known(), batch.off, batch.far, frame.gains)
     half = any(stepped(p[0].dtype) != p[0].dtype for p in batch.slots.values())
     element: Tensors = {}
     scales = dict(frame.scales)
@@ -56,7 +63,8 @@ def pin(batch: Batch) -> None:
     batch.watched(now.live)
     if any(not torch.equal(here, frame.live[name]) for name, here in now.live.items()):
         dtype = next(iter(values.values())).dtype
-        batch.frame = Frame(scales, off=frame.off, live=now.live).ready(batch.component.powers, dtype)
+        made = Frame(scales, off=frame.off, live=now.live, gains=frame.gains)
+        batch.frame = made.ready(batch.component.powers, dtype)
     _move(batch, values, element)
 
 
@@ -78,6 +86,11 @@ def _move(batch: Batch, values: Tensors, element: Tensors) -> None:
     homes = batch.homes or {}
     here = means(batch, values) if homes else {}
     for name, home in homes.items():
-        component.by_name[name].lift(values, values, home - here[name], 1.0)
-        moved.update(component.by_name[name].slots)
+        gauge = component.by_name[name]
+        there = gained(batch, values)
+        gauge.lift(there, there, home - here[name], 1.0)
+        for slot in {row.slot for row, _ in gauge.parts}:
+            if there[slot] is not values[slot]:
+                values[slot].copy_(there[slot] / batch.frame.gains[slot])  # type: ignore[union-attr, index]
+            moved.add(slot)
     batch.write(values, moved)

@@ -40,7 +40,7 @@ def publish(optimizer: GaugeOptimizer, batch: Batch) -> None:
     batch.shown = []
     for slot, params in batch.slots.items():
         for j, p in enumerate(params):
-            if p.requires_grad:
+            if batch.trainable(slot):
                 kept = optimizer.stepper.kept(batch, slot, optimizer.param_groups)
                 views = {
                     name: shards.shown(batch.state[name][slot][j], here, shape) for name, (shape, here) in kept.items()
@@ -97,7 +97,7 @@ def complete(optimizer: GaugeOptimizer) -> None:
 
 def _show_places(optimizer: GaugeOptimizer, batch: Batch) -> None:
     for one in batch.parts():
-        first = next((p for (p,) in one.slots.values() if p.requires_grad), None)
+        first = next((p for slot, (p,) in one.slots.items() if one.trainable(slot)), None)
         if first is not None:
             optimizer.state[first]["gauge"] = _place(one)
 
@@ -224,7 +224,7 @@ def _converted(optimizer: GaugeOptimizer, saved: Saved) -> dict[Any, Saved]:
     numbers = _numbers(optimizer, saved["param_groups"])
     for batch in optimizer.batches:
         for one in batch.parts():
-            params = {optimizer.called[id(p)]: (slot, p) for slot, (p,) in one.slots.items() if p.requires_grad}
+            params = {optimizer.called[id(p)]: (slot, p) for slot, (p,) in one.slots.items() if one.trainable(slot)}
             found = {slot: state.get(numbers[name], {}) for name, (slot, _) in params.items()}
             if not any(found.values()):
                 continue
@@ -232,7 +232,9 @@ def _converted(optimizer: GaugeOptimizer, saved: Saved) -> dict[Any, Saved]:
             for slot, entries in found.items():
                 (p,) = one.slots[slot]
                 _check_foreign(optimizer.called[id(p)], p, entries, rules[slot].state)
-            frame = one.component.frame(one.params(), off=one.off, far=one.far)
+            values = one.params()
+            gains = one.component.gained(values, one.held)
+            frame = one.component.frame(values, off=one.off, far=one.far, gains=gains)
             one.live, one.frame = frame.live, frame
             place: dict[str, Any] = {"gauge": _place(one)}
             for name, (slot, p) in params.items():
@@ -362,7 +364,7 @@ def _check_division(optimizer: GaugeOptimizer, theirs: Sequence[Saved]) -> None:
 
 def _wrong(optimizer: GaugeOptimizer, one: Batch, state: Mapping[str, Saved]) -> list[str]:
     """What does not fit at one place."""
-    trained = {optimizer.called[id(p)]: slot for slot, (p,) in one.slots.items() if p.requires_grad}
+    trained = {optimizer.called[id(p)]: slot for slot, (p,) in one.slots.items() if one.trainable(slot)}
     steps = {int(state[name]["step"]) for name in trained if name in state and "step" in state[name]}
     if len(steps) > 1:
         return [f"place {one.keys[0]} has different numbers of steps: {', '.join(map(str, sorted(steps)))}"]

@@ -23,7 +23,7 @@ def cuts(
         row = prod(shape[1:])
         units = [row]
         for actor in actors:
-            for part in actor.rows:
+            for part in actor.stepped:
                 if part.slot == slot:
                     never = (part.group if actor.kind in ("rotate", "matrix") else ()) + part.pair
                     units.append(_unit(part.offset, part.copies + part.group + part.pair + part.rest, never))

@@ -74,7 +74,7 @@ def _polar(site: Site, tangents: Sequence[Tangent]) -> Formula:
 def _norms(site: Site) -> Norms:
     exponents: dict[str, Fraction] = {}
     for binding in site.bindings:
-        exponent = binding.move.exponent
+        exponent = Fraction(0) if binding.move.kind == "still" else binding.move.exponent
         if exponents.setdefault(binding.role, exponent) != exponent:
             raise GaugeError(f"{site.gauge}: {binding.role} is scaled in two ways")
     return {role: (f"n{i}", exponents[role]) for i, role in enumerate(sorted(exponents))}

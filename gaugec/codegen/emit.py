@@ -30,6 +30,7 @@ _HOMES = {
     "Blur": "component", "Component": "component", "Coupling": "component", "Gram": "component", "Pool": "component",
     "Invertible": "groups", "Orthogonal": "groups", "OrthogonalOnes": "groups", "Positive": "groups", "Row": "groups",
     "Strides": "groups", "Torus": "groups", "Translation": "groups", "Point": "frames", "Tensors": "layout",
+    "Gain": "held", "Added": "held",
 }  # fmt: skip
 _LEGEND = (
     "Written by gaugec: edit the spec, not this file. One class a component of gauges that share parameters: the rows "
@@ -37,6 +38,10 @@ _LEGEND = (
     "solved for; what all components do alike they inherit. In a pattern c are copies, k is the axis on which an "
     "element acts, p a rotary pair; along other letters all is moved alike. Every tensor has a batch axis in front: "
     "parameters of equal shape are stacked."
+)
+_CHARTS = (
+    "A Gain or an Added says in which coordinates a tensor is moved and stepped: times a gain, or plus a weight times "
+    "a bias. There the function does not see that gain or that bias: it is held as it is, and not stepped."
 )
 
 
@@ -55,7 +60,8 @@ def emit(plan: Plan, metadata: Mapping[str, Any], model: str = "") -> str:
 
 
 def _source(plan: Plan, metadata: Mapping[str, Any], model: str) -> str:
-    writers = [_Writer(i, component) for i, component in enumerate(plan.components)]
+    wide = gauge_names(list({a.name: (a.name, a.gauge) for each in plan.components for a in each.wide}.values()))
+    writers = [_Writer(i, component, wide) for i, component in enumerate(plan.components)]
     classes = [line for writer in writers for line in ("", "", *writer.lines())]
     return "\n".join(
         [
@@ -78,13 +84,18 @@ def _head(plan: Plan, spec: str, model: str) -> list[str]:
     title = f"The gauges{f' of {words(spec)}' if spec else ''}{f' in {words(model)}' if model else ''}"
     sites: Counter[tuple[str, str, str]] = Counter()
     for component in plan.components:
-        for actor in component.actors:
+        for actor in (*component.actors, *component.idle):
             sites[actor.gauge, actor.group, actor.verdict] += len(component.instances)
+    for each in {actor.name: actor for component in plan.components for actor in component.wide}.values():
+        sites[each.gauge, each.group, each.verdict] += 1
     lines = [f'"""{title}: frames and projectors for its parameters.', ""]
     for (gauge, group, verdict), count in sites.items():
         text = f"{words(gauge)}: {group}, {words(verdict)}, {count} site{'s' if count != 1 else ''}"
         lines += paragraph(text, "    ", "        ")
-    return [*lines, "", *paragraph(_LEGEND), '"""', "", "from __future__ import annotations", ""]
+    lines += ["", *paragraph(_LEGEND)]
+    if any(component.charts for component in plan.components):
+        lines += ["", *paragraph(_CHARTS)]
+    return [*lines, '"""', "", "from __future__ import annotations", ""]
 
 
 def _imports(classes: str) -> list[str]:
@@ -113,12 +124,14 @@ def _places(writers: Sequence[_Writer]) -> list[str]:
 class _Writer:
     """Turns one component into the lines of a class."""
 
-    def __init__(self, index: int, component: Component) -> None:
+    def __init__(self, index: int, component: Component, wide: Mapping[str, str]) -> None:
         self.index = index
         self.component = component
         self.shapes = dict(component.slots)
         self.slots = slot_names([slot for slot, _ in component.slots], component.instances)
-        self.gauges = gauge_names([(actor.name, actor.gauge) for actor in component.actors])
+        self.all = (*component.actors, *component.idle)
+        self.gauges = gauge_names([(actor.name, actor.gauge) for actor in self.all])
+        self.gauges |= {actor.name: wide[actor.name] for actor in component.wide}
         self.actors = {actor.name: actor for actor in component.actors}
 
     def lines(self) -> Iterator[str]:
@@ -126,9 +139,12 @@ class _Writer:
         component = self.component
         counts = {
             "gauges": len(component.actors),
-            "rows": sum(len(actor.rows) for actor in component.actors),
+            "rows": sum(len(actor.rows) for actor in (*self.all, *component.wide)),
             "pools": sum(len(pool.pieces) for pool in component.pools),
             "couplings": len(component.couplings),
+            "idle": len(component.idle),
+            "wide": len(component.wide),
+            "charts": sum(len(chart.factors) + len(chart.summands) for _, chart in component.charts),
         }
         text = "".join(f", {what}={count}" for what, count in counts.items() if count)
         yield f"class Component{self.index}(Component{text}):"
@@ -138,10 +154,19 @@ class _Writer:
         offsets = {self.slots[slot]: offset for slot, offset in self.offsets().items() if offset}
         if offsets:
             yield f"    offsets = {literal(offsets, 14, 4)}  # the tensor plus this is moved"
-        yield "    gauges = ("
-        for actor in component.actors:
-            yield from self.gauge(actor)
-        yield "    )"
+        if component.actors:
+            yield from self.group("gauges", component.actors)
+        if component.idle:
+            yield "    # what they move is held, or the same in the coordinates of the charts: no step sees them"
+            yield from self.group("idle", component.idle)
+        if component.wide:
+            yield "    # gauges that run through the whole model: what they move here"
+            yield from self.group("wide", component.wide)
+        if component.charts:
+            yield from entries("charts", list(self.charts()), 4)
+            holds = {self.slots[slot]: tuple(self.gauges[each] for each in names) for slot, names in component.holds}
+            yield "    # what is not stepped, and for which gauges"
+            yield f"    holds = {literal(holds, 12, 4)}"
         if component.pools:
             yield from entries("pools", list(self.pools()), 4)
         if component.couplings:
@@ -162,7 +187,7 @@ class _Writer:
         where = words(places(self.component.places))
         lines = paragraph(f"{count} place{'s' if count != 1 else ''}{': ' if where else ''}{where}", '    """', "    ")
         lines.append("")
-        for actor in self.component.actors:
+        for actor in (*self.all, *self.component.wide):
             text = f"{self.gauges[actor.name]}: {words(actor.theorem)}"
             text += "" if actor.verdict == "proved" else f" ({words(actor.verdict)})"
             lines += paragraph(text, "    ", "        ")
@@ -171,13 +196,37 @@ class _Writer:
     def offsets(self) -> dict[str, float]:
         """By tensor what is added to it before it is moved: the same for all that move it."""
         out: dict[str, float] = {}
-        for actor in self.component.actors:
+        for actor in (*self.all, *self.component.wide):
             for row in actor.rows:
                 if out.setdefault(row.slot, row.shift_by) != row.shift_by:
                     raise GaugeError("a gain that is stored as an offset is moved by another gauge too: not supported")
         return out
 
     # --- rows
+
+    def group(self, name: str, actors: Sequence[Actor]) -> Iterator[str]:
+        """Gauges, one after the other."""
+        yield f"    {name} = ("
+        for actor in actors:
+            yield from self.gauge(actor)
+        yield "    )"
+
+    def charts(self) -> Iterator[str]:
+        """What tensors are multiplied by, and what is added to them."""
+        for slot, chart in self.component.charts:
+            for factor in chart.factors:
+                more = [f"offset={factor.offset}"] if factor.offset else []
+                more += [f"power={number(factor.power)}"] if factor.power != 1 else []
+                more += [f"plus={number(factor.shift_by)}"] if factor.shift_by else []
+                texts = [quote(self.slots[slot]), quote(self.slots[factor.parameter]), flat(factor.axes), *more]
+                yield call("", "Gain", texts, 8, tail=",")
+            for each in chart.summands:
+                starts = (each.weight_offset, each.bias_offset)
+                more = [f"starts={flat(starts)}"] if any(starts) else []
+                more += [f"weight={number(each.coefficient)}"] if each.coefficient != 1 else []
+                matrix = quote(self.slots[each.weight]) if each.weight else "None"
+                texts = [quote(self.slots[slot]), matrix, quote(self.slots[each.bias])]
+                yield call("", "Added", [*texts, flat(each.kept), flat(each.summed), *more], 8, tail=",")
 
     def gauge(self, actor: Actor) -> Iterator[str]:
         """The group of a gauge, with the rows that it moves."""
@@ -198,14 +247,14 @@ class _Writer:
             text = f"Strides({text})"
         else:
             box, text, sizes = written.box, quote(written.text), _sizes(written)
-        power = actor.kind in ("scale", "shift")
-        if power and (row.tangent.weight != (row.power or 1) or row.tangent.pull != -row.power):
+        power, pull = actor.kind in ("scale", "shift"), -row.power if actor.kind == "scale" else 0
+        if power and (row.tangent.weight != row.power or row.tangent.pull != pull):
             raise GaugeError(f"{actor.gauge}: its tangent is not that of a power of the scale: not supported")
         return [
             quote(row.role),
             quote(self.slots[row.slot] + box),
             text,
-            *([f"power={number(row.power)}"] if actor.kind == "scale" else []),
+            *([f"power={number(row.power)}"] if actor.kind == "scale" or (power and row.power != 1) else []),
             *(["dual=True"] if row.tangent.dual else []),
             *sizes,
         ]
@@ -283,6 +332,10 @@ class _Writer:
         if component.gram == "free":
             yield '        """Of the vertical part of a step, of all gauges together."""'
             yield "        return gram.iterate()"
+            return
+        if not component.actors:
+            yield '        """No gauge moves along with this component alone."""'
+            yield "        return {}"
             return
         if not met:
             yield '        """Of the vertical part of a step: no two gauges meet in the Gram matrix."""'

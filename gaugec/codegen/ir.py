@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from gaugec.groups import GROUPS
-from gaugec.sites import Site, Tangent
+from gaugec.sites import Chart, Site, Tangent
 
 Axes = tuple[tuple[int, int], ...]
 
@@ -59,7 +59,11 @@ class Derived:
 
 @dataclass(frozen=True)
 class Row:
-    """One binding in a component, as the compiled file has it; `group` is the axis of the coefficient."""
+    """One binding in a component, as the compiled file has it; `group` is the axis of the coefficient.
+
+    What it says is said in the coordinates of the slot's chart.  held: a chart reads the slot, so it is not stepped;
+    still: nothing moves there.
+    """
 
     name: str
     role: str
@@ -72,6 +76,8 @@ class Row:
     power: Fraction
     tangent: Tangent
     shift_by: float
+    held: bool = False
+    still: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,6 +94,11 @@ class Actor:
     size: int
     equation: str
     rows: tuple[Row, ...]
+
+    @property
+    def stepped(self) -> tuple[Row, ...]:
+        """The rows of what is stepped."""
+        return tuple(row for row in self.rows if not row.held)
 
     @property
     def keeps_ones(self) -> bool:
@@ -155,6 +166,8 @@ class Component:
     """Gauges that share parameters, and every place of the model that looks the same.
 
     slots: slot name and shape; instances: parameter names in the order of the slots; places: one text per instance.
+    idle: gauges that move nothing of what is stepped; wide: those that run through the whole model.
+    charts: by slot, over slots.  holds: the slots that charts read, which are held, and the gauges that it is for.
     gram: "closed" (no couplings), "blocks" or "free" (through the tangents themselves).
     eliminated: gauges that are solved for exactly once the rest is known: no coupling is between two of them.
     cuts: slots that a step may take a number of rows at a time, and the number that it has to be a multiple of.
@@ -170,6 +183,10 @@ class Component:
     cuts: tuple[tuple[str, int], ...]
     pools: tuple[Pool, ...]
     gram: str
+    idle: tuple[Actor, ...] = ()
+    wide: tuple[Actor, ...] = ()
+    charts: tuple[tuple[str, Chart], ...] = ()
+    holds: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from math import prod
 
 import networkx as nx
 
+from gaugec.codegen.charts import InCharts, reads, united, unseen
 from gaugec.codegen.cuts import cuts
 from gaugec.codegen.ir import (
     Actor,
@@ -33,23 +34,39 @@ from gaugec.codegen.ir import (
 from gaugec.codegen.overlap import Axis, Box, Shared, disjoint, gaps, share
 from gaugec.errors import GaugeError
 from gaugec.groups import GROUPS
-from gaugec.sites import Binding, Site
+from gaugec.sites import Binding, Chart, Site
 
 
 def plan(sites: Sequence[Site], derived: Derived, shapes: Mapping[str, tuple[int, ...]]) -> Plan:
     """Group the sites into components, places that look the same into instances of one component.
 
-    shapes: canonical parameter name -> shape.  Raises GaugeError where gauges cannot be combined exactly.
+    A component is what the bindings of sites share, with what their charts read; a wide site joins nothing.  shapes:
+    canonical parameter name -> shape.  Raises GaugeError where gauges cannot be combined exactly.
     """
+    charts, free = united(sites), unseen(sites)
     graph: nx.Graph = nx.Graph()
     for i, site in enumerate(sites):
-        graph.add_node(("site", i))
         for binding in site.bindings:
-            graph.add_edge(("site", i), ("parameter", binding.parameter))
-    clusters = [sorted(i for tag, i in group if tag == "site") for group in nx.connected_components(graph)]
+            graph.add_node(binding.parameter)
+            if not site.wide:
+                graph.add_edge(("site", i), binding.parameter)
+    for name, chart in charts.items():
+        graph.add_edges_from((name, each) for each in reads(chart))
+    first: dict[object, int] = {}  # what comes first among the sites comes first in the file
+    for i, site in enumerate(sites):
+        for binding in site.bindings:
+            first.setdefault(binding.parameter, (i + len(sites)) if site.wide else i)
+    clusters = []
+    for group in nx.connected_components(graph):
+        last = 2 * len(sites)
+        params = (each for each in group if isinstance(each, str))
+        names = sorted(params, key=lambda name: (first.get(name, last), name))
+        here = sorted(each[1] for each in group if not isinstance(each, str))
+        clusters.append((here or [first[names[0]]], names, here))
     components: dict[object, Component] = {}
-    for cluster in sorted(clusters):
-        made = _component([sites[i] for i in cluster], derived, shapes)
+    for _, names, here in sorted(clusters):
+        wide = [site for site in sites if site.wide]
+        made = _component([sites[i] for i in here], names, wide, charts, free, derived, shapes)
         key = replace(made, instances=(), places=())
         if key in components:
             seen = components[key]
@@ -58,43 +75,125 @@ def plan(sites: Sequence[Site], derived: Derived, shapes: Mapping[str, tuple[int
     return Plan(tuple(components.values()))
 
 
-def _component(sites: Sequence[Site], derived: Derived, shapes: Mapping[str, tuple[int, ...]]) -> Component:
-    names = list(dict.fromkeys(binding.parameter for site in sites for binding in site.bindings))
+def _component(
+    sites: Sequence[Site],
+    members: Sequence[str],
+    wide: Sequence[Site],
+    charts: Mapping[str, Chart],
+    free: frozenset[str],
+    derived: Derived,
+    shapes: Mapping[str, tuple[int, ...]],
+) -> Component:
+    """sites: those that make it; members: all its parameters; wide: the wide sites of the whole model.
+
+    free: the biases in sums that the function is known not to see.
+    """
+    names = list(dict.fromkeys([*(binding.parameter for site in sites for binding in site.bindings), *members]))
     slots = {name: f"p{i}" for i, name in enumerate(names)}
-    rules = [derived.of(site) for site in sites]
-    actors = tuple(_actor(i, site, rule, slots) for i, (site, rule) in enumerate(zip(sites, rules)))
     shape_of = {slots[name]: tuple(shapes[name]) for name in names}
-    for actor in actors:
-        for part in actor.rows:
-            _inside(actor, part, prod(shape_of[part.slot]))
+    here = {slots[name]: _over(charts[name], slots) for name in names if name in charts}
+    through = [(j, site) for j, site in enumerate(wide) if any(each.parameter in slots for each in site.bindings)]
+    locals_ = [(f"g{i}", site) for i, site in enumerate(sites)]
+    known = frozenset(slots[name] for name in free if name in slots)
+    all_of = [_moved(name, site, derived, slots, shape_of, here, known) for name, site in locals_]
+    wides = tuple(_moved(f"w{j}", site, derived, slots, shape_of, here, known) for j, site in through)
+    actors = tuple(actor for actor in all_of if actor.stepped)
+    idle = tuple(actor for actor in all_of if not actor.stepped)
     _compatible(actors)
+    _beside(actors, wides)
     couplings = _couplings(actors, shape_of)
-    pools = tuple(_pools(actors, shape_of))
+    pools = tuple(_pools((*actors, *wides), shape_of))
+    rules = {name: derived.of(site) for name, site in locals_}
     return Component(
         slots=tuple(shape_of.items()),
         instances=(tuple(names),),
         places=(", ".join(dict.fromkeys(site.place for site in sites if site.place)),),
         actors=actors,
-        frames=_frames(actors, {actor.name: rule for actor, rule in zip(actors, rules)}),
+        frames=_frames(actors, rules),
         couplings=couplings or (),
         eliminated=_eliminated(actors, couplings or ()),
         pools=pools,
         cuts=() if couplings is None else cuts(shape_of, actors, couplings, pools),
         gram="free" if couplings is None else "blocks" if couplings else "closed",
+        idle=idle,
+        wide=wides,
+        charts=tuple(here.items()),
+        holds=_holds(here, [*locals_, *((f"w{j}", site) for j, site in through)], slots),
     )
+
+
+def _over(chart: Chart, slots: Mapping[str, str]) -> Chart:
+    """A chart over slots."""
+    return Chart(
+        tuple(replace(each, parameter=slots[each.parameter]) for each in chart.factors),
+        tuple(
+            replace(each, weight=slots[each.weight] if each.weight else "", bias=slots[each.bias])
+            for each in chart.summands
+        ),
+    )
+
+
+def _holds(
+    charts: Mapping[str, Chart], sites: Sequence[tuple[str, Site]], slots: Mapping[str, str]
+) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """What charts read, and the gauges that read or move it."""
+    out = {}
+    for slot in dict.fromkeys(each for chart in charts.values() for each in chart.reads):
+        out[slot] = tuple(
+            name
+            for name, site in sites
+            if any(
+                slots.get(each) == slot
+                for binding in site.bindings
+                if binding.parameter in slots
+                for each in (binding.parameter, *binding.chart.reads)
+            )
+        )
+    return tuple(out.items())
+
+
+def _moved(
+    name: str,
+    site: Site,
+    derived: Derived,
+    slots: Mapping[str, str],
+    shapes: Mapping[str, tuple[int, ...]],
+    charts: Mapping[str, Chart],
+    free: frozenset[str],
+) -> Actor:
+    """A gauge as it is in the coordinates of the charts."""
+    actor = _actor(name, site, derived.of(site), slots, frozenset(each for c in charts.values() for each in c.reads))
+    for part in actor.rows:
+        _inside(actor, part, prod(shapes[part.slot]))
+    own: dict[str, Chart] = {}
+    for binding in site.bindings:
+        if binding.chart and binding.parameter in slots:
+            slot = slots[binding.parameter]
+            before, more = own.get(slot, Chart()), _over(binding.chart, slots)
+            own[slot] = Chart(before.factors + more.factors, before.summands + more.summands)
+    counts = {slot: prod(shape) for slot, shape in shapes.items()}
+    there = InCharts(actor, charts, own, free, counts, _box).actor_there()
+    if site.wide and actor.kind != "rotate":
+        raise GaugeError(
+            f"{site.gauge}: of the gauges that run through the whole model only rotations are compiled",
+            help="leave it out of the spec",
+        )
+    return there
 
 
 # --- parts
 
 
-def _actor(i: int, site: Site, rule: Derivation, slots: Mapping[str, str]) -> Actor:
+def _actor(name: str, site: Site, rule: Derivation, slots: Mapping[str, str], held: frozenset[str]) -> Actor:
     kind = GROUPS[site.group].generator
-    parts = []
-    for j, (binding, tangent) in enumerate(zip(site.bindings, rule.tangents)):
+    parts: list[Row] = []
+    for binding, tangent in zip(site.bindings, rule.tangents):
+        if binding.parameter not in slots:
+            continue
         group, pair, rest = _axes(site, binding, kind)
         parts.append(
             Row(
-                name=f"G{i}P{j}",
+                name=f"{name}p{len(parts)}",
                 role=binding.role,
                 slot=slots[binding.parameter],
                 offset=binding.offset,
@@ -102,19 +201,23 @@ def _actor(i: int, site: Site, rule: Derivation, slots: Mapping[str, str]) -> Ac
                 group=group,
                 pair=pair,
                 rest=rest,
-                power=binding.move.exponent if kind == "scale" else Fraction(0),
+                power=binding.move.exponent if binding.move.kind in ("scale", "shift") else Fraction(0),
                 tangent=tangent,
                 shift_by=binding.shift_by,
+                held=slots[binding.parameter] in held,
+                still=binding.move.kind == "still",
             )
         )
-    sizes = {prod(n for n, _ in part.group) for part in parts}
-    copies = {prod(n for n, _ in part.copies) for part in parts}
+    sizes = {prod(n for n, _ in part.group) for part in parts if not part.still}
+    copies = {prod(n for n, _ in part.copies) for part in parts if not part.still}
+    if not sizes:  # of a wide gauge, where its chart is all that moves
+        sizes, copies = {site.size}, {site.copies}
     if len(sizes) != 1 or copies != {site.copies}:
         raise GaugeError(f"{site.gauge} at {site.place}: its bindings disagree about copies or size")
     if kind == "matrix":
         _balanced(site, parts, *sizes)
     return Actor(
-        f"g{i}",
+        name,
         kind,
         site.gauge,
         site.group,
@@ -130,7 +233,7 @@ def _actor(i: int, site: Site, rule: Derivation, slots: Mapping[str, str]) -> Ac
 def _balanced(site: Site, parts: Sequence[Row], size: int) -> None:
     """What an element moves, and what its inverse moves, has a column for every direction of the basis."""
     for dual in (False, True):
-        side = [part for part in parts if part.tangent.dual == dual]
+        side = [part for part in parts if part.tangent.dual == dual and not part.held and not part.still]
         count = sum(prod(n for n, _ in part.rest) for part in side)
         if count < size:
             raise GaugeError(
@@ -223,11 +326,36 @@ def _compatible(actors: Sequence[Actor]) -> None:
         for other in actors:
             if other.kind == "scale" or other is actor:
                 continue
-            for one, two, seen in _overlaps(actor, other, actor.rows, other.rows):
+            for one, two, seen in _overlaps(actor, other, actor.stepped, other.stepped):
                 if seen is None or any(a.step and b.mixed for a, b in zip(seen.inner, seen.outer)):
                     raise GaugeError(
                         f"{actor.gauge} and {other.gauge} both move {one.role}/{two.role}, and the {actor.kind} of the "
                         "first does not commute with the action of the second: together they are not supported"
+                    )
+                several = other.kind == "shift" and len(other.stepped) > 1
+                if several and any(a.step and b.step for a, b in zip(seen.inner, seen.outer)):
+                    raise GaugeError(
+                        f"{actor.gauge} and {other.gauge} both move {one.role}/{two.role}, and the second adds the "
+                        "same elsewhere, where the scale of the first is not: together they are not supported"
+                    )
+
+
+def _beside(actors: Sequence[Actor], wide: Sequence[Actor]) -> None:
+    """What a gauge makes of a step must go along with every wide one: nothing of it is particular to what is mixed."""
+    for actor in actors:
+        for other in wide:
+            for one, _, seen in _overlaps(actor, other, actor.stepped, other.stepped):
+                clash = seen is None
+                for mine, theirs in zip(seen.inner, seen.outer) if seen else ():
+                    if actor.kind == "shift":
+                        clash |= theirs.mixed and mine.mixed and not other.keeps_ones
+                    else:
+                        clash |= theirs.mixed and bool(mine.step or mine.mixed)
+                if clash:
+                    raise GaugeError(
+                        f"{actor.gauge} and {other.gauge} both move {one.role}, along one axis, and the second runs "
+                        "through the whole model: together they are not supported",
+                        help="leave one of them out of the spec",
                     )
 
 
@@ -306,10 +434,11 @@ def _couplings(actors: Sequence[Actor], shapes: Mapping[str, tuple[int, ...]]) -
     """The Gram blocks between different gauges; None where one of them has no simple form."""
     out: list[Coupling] = []
     for i, actor in enumerate(actors):
-        if any(_overlaps(actor, actor, actor.rows[j : j + 1], actor.rows[j + 1 :]) for j in range(len(actor.rows))):
+        own = actor.stepped
+        if any(_overlaps(actor, actor, own[j : j + 1], own[j + 1 :]) for j in range(len(own))):
             return None
         for other in actors[i + 1 :]:
-            for one, two, seen in _overlaps(actor, other, actor.rows, other.rows):
+            for one, two, seen in _overlaps(actor, other, own, other.stepped):
                 if seen is None:
                     return None
                 if _orthogonal(actor, other, seen):
@@ -395,7 +524,7 @@ def _pools(actors: Sequence[Actor], shapes: Mapping[str, tuple[int, ...]]) -> li
             _box(actor, part)
             for actor in actors
             if actor.pools != "nothing"
-            for part in actor.rows
+            for part in actor.stepped
             if part.slot == slot
         ]
         if not boxes:

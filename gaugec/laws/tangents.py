@@ -37,7 +37,10 @@ def tangent(site: Site, move: Move) -> Tangent:
         power = sympy.log(1 / sympy.diff(s**exponent * (x + y), x)) / sympy.log(s)
         return Tangent("scale", _fraction(sympy.cancel(weight)), False, _fraction(sympy.expand_log(power)))
     if move.kind == "shift":
-        return Tangent("shift", _fraction(sympy.diff(x + t * a, t).subs(t, 0) / a), False, Fraction(0))
+        shifted = x + _rational(move.exponent) * t * a
+        return Tangent("shift", _fraction(sympy.diff(shifted, t).subs(t, 0) / a), False, Fraction(0))
+    if move.kind == "still":
+        return Tangent("still", Fraction(0), False, Fraction(0))
     if move.kind != "rotate":
         raise GaugeError(f"{site.gauge}: an action of the kind {move.kind!r} cannot be differentiated")
     point = sympy.Matrix([x, y])

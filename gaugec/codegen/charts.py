@@ -1,0 +1,219 @@
+"""From the charts of bindings to those of parameters, and what a gauge does in them.
+
+A parameter has one chart, whatever gauges move it: the factors and summands of all of them.  What a gauge does is said
+in the coordinates of its own chart; here it is said in those of the parameter's.  Where that is no longer the same kind
+of movement with a constant power the gauges cannot be combined.
+
+Not here: components, frames, source text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from fractions import Fraction
+
+from gaugec.codegen.ir import Actor, Row
+from gaugec.codegen.overlap import Axis, Box, Shared, share
+from gaugec.errors import GaugeError
+from gaugec.sites import Chart, Factor, Site, Summand
+
+Boxed = Callable[[Actor, Row], Box]
+
+
+def united(sites: Sequence[Site]) -> dict[str, Chart]:
+    """The chart of every parameter that has one: all factors and summands that the sites give it.
+
+    Raises GaugeError where two sites contradict each other about one gain or one bias.
+    """
+    factors: dict[str, dict[str, Factor]] = {}
+    summands: dict[str, dict[tuple[str, int, str, int], Summand]] = {}
+    for site in sites:
+        for binding in site.bindings:
+            name = binding.parameter
+            for factor in map(_merged, binding.chart.factors):
+                if factors.setdefault(name, {}).setdefault(factor.parameter, factor) != factor:
+                    raise GaugeError(
+                        f"{site.gauge} and another gauge multiply {name} by {factor.parameter} in different ways: "
+                        "together they are not supported",
+                        help="leave one of them out of the spec",
+                    )
+            for each in binding.chart.summands:
+                key = (each.weight, each.weight_offset, each.bias, each.bias_offset)
+                if summands.setdefault(name, {}).setdefault(key, each) != each:
+                    raise GaugeError(
+                        f"{site.gauge} and another gauge add {each.bias} to {name} in different ways: together they "
+                        "are not supported",
+                        help="leave one of them out of the spec",
+                    )
+    names = dict.fromkeys([*factors, *summands])
+    return {
+        name: Chart(tuple(factors.get(name, {}).values()), tuple(summands.get(name, {}).values())) for name in names
+    }
+
+
+def _merged(factor: Factor) -> Factor:
+    """The same with axes that follow on one another as one."""
+    out: list[tuple[int, int, int]] = []
+    for size, stride, step in sorted(factor.axes, key=lambda axis: -axis[1]):
+        if size > 1 and out and out[-1][1:] == (size * stride, size * step):
+            out[-1] = (out[-1][0] * size, stride, step)
+        elif size > 1:
+            out.append((size, stride, step))
+    return replace(factor, axes=tuple(out))
+
+
+def unseen(sites: Sequence[Site]) -> frozenset[str]:
+    """The biases in sums that the function does not see beside these: a site moves all of one, by any vector.
+
+    With b -> b + a, B -> B - W a the function is that of B + W b, with b = 0.  So all that moves W and B and leaves a
+    b of 0 as it is, moves W and B + W b alike, whatever b is.
+    """
+    return frozenset(
+        binding.parameter
+        for site in sites
+        for binding in site.bindings
+        if binding.move.kind == "shift"
+        and all(n == 1 for n, _ in (*binding.copies, *binding.group))
+        and any(each.bias == binding.parameter for other in site.bindings for each in other.chart.summands)
+    )
+
+
+def reads(chart: Chart) -> tuple[str, ...]:
+    """Everything that a chart reads: what is held, and the weights of its sums."""
+    return (*chart.reads, *(each.weight for each in chart.summands if each.weight))
+
+
+class InCharts:
+    """What a gauge does in the coordinates of the parameters' charts; slots and what is held are those of a component.
+
+    charts: by slot, over slots.  own: by slot, what the gauge's own bindings have.  free: see `unseen`.  counts:
+    entries by slot.
+    """
+
+    def __init__(
+        self,
+        actor: Actor,
+        charts: Mapping[str, Chart],
+        own: Mapping[str, Chart],
+        free: frozenset[str],
+        counts: Mapping[str, int],
+        box: Boxed,
+    ) -> None:
+        self.actor, self.charts, self.own, self.free, self.counts, self.box = actor, charts, own, free, counts, box
+        self.moved = {row.slot for row in actor.rows if not row.still}
+
+    def actor_there(self) -> Actor:
+        """The gauge with its rows as they are there; those that stand still are left out.
+
+        Raises GaugeError where it is another movement there.
+        """
+        for slot, chart in self.charts.items():
+            self._whole(slot, chart)
+            for each in chart.summands:
+                if each not in self.own.get(slot, Chart()).summands:
+                    self._carried(slot, each)
+        rows = [self._there(row) for row in self.actor.rows]
+        self._alike(rows)
+        left = tuple(row for row in rows if not row.still)
+        changed = [new for old, new in zip(self.actor.rows, rows) if old.power != new.power]
+        if changed and any(not row.held for row in left):
+            raise self._refused(f"it does to {changed[0].role} what its fix line does not say")
+        return replace(self.actor, rows=left)
+
+    def _extra(self, slot: str) -> list[Factor]:
+        """The factors of a slot that the gauge does not know of."""
+        mine = {factor.parameter for factor in self.own.get(slot, Chart()).factors}
+        return [factor for factor in self.charts.get(slot, Chart()).factors if factor.parameter not in mine]
+
+    def _whole(self, slot: str, chart: Chart) -> None:
+        """A gain that the gauge moves scales all of a tensor: all of that is moved too, or known to be so scaled."""
+        if not any(factor.parameter in self.moved for factor in self._extra(slot)):
+            return
+        rows = [row for row in self.actor.rows if row.slot == slot]
+        if sum(self.box(self.actor, row).count for row in rows) != self.counts[slot]:
+            gain = next(f.parameter for f in chart.factors if f.parameter in self.moved)
+            raise self._refused(f"it moves {gain}, which is held, and not all that {gain} multiplies")
+
+    def _there(self, row: Row) -> Row:
+        power = row.power
+        for factor in self._extra(row.slot):
+            seen = self._seen(row, factor)
+            gains = [each for each in self.actor.rows if each.slot == factor.parameter and not each.still]
+            if not gains:
+                if self.actor.kind != "scale" and any(b.step and a.mixed for a, b in zip(seen.inner, seen.outer)):
+                    raise self._refused(f"it mixes entries of {row.role} that {factor.parameter} multiplies unlike")
+                continue
+            if self.actor.kind != "scale" or factor.shift_by != gains[0].shift_by:
+                raise self._refused(f"it moves {factor.parameter}, which is held, by no scale")
+            if len(gains) > 1 or row.still or not self._together(gains[0], factor, seen):
+                raise self._refused(f"it scales {factor.parameter} and {row.role} along different axes")
+            power += factor.power * gains[0].power
+        if power == row.power:
+            return row
+        tangent = replace(row.tangent, weight=power, pull=-power)
+        return replace(row, power=power, tangent=tangent, still=not power)
+
+    def _seen(self, row: Row, factor: Factor) -> Shared:
+        """A row through the axes along which a factor varies and those along which it does not."""
+        axes, covered = list[Axis](), 1
+        for size, stride, step in sorted(factor.axes, key=lambda axis: axis[1]):
+            if stride % covered:
+                raise self._refused(f"{factor.parameter} multiplies {row.role} along axes that lie askew")
+            if stride > covered:
+                axes.append(Axis(stride // covered, covered))
+            axes.append(Axis(size, stride, step))
+            covered = size * stride
+        count = self.counts[row.slot]
+        if count % covered:
+            raise self._refused(f"{factor.parameter} multiplies {row.role} along axes that lie askew")
+        if count > covered:
+            axes.append(Axis(count // covered, covered))
+        seen = share(self.box(self.actor, row), Box(0, tuple(axes)))
+        if seen is None:
+            raise self._refused(f"{factor.parameter} multiplies {row.role} along axes that lie askew")
+        return seen
+
+    def _together(self, gain: Row, factor: Factor, seen: Shared) -> bool:
+        """Is every entry of a row scaled by the same unit as the entry of the gain that multiplies it?"""
+        pairs = [(mine, theirs) for mine, theirs in zip(seen.inner, seen.outer) if mine.size > 1]
+        if any(mine.step and not theirs.step for mine, theirs in pairs):
+            return False
+        entries = Box(
+            factor.offset + seen.outer_start,
+            tuple(Axis(mine.size, theirs.step, mine.step) for mine, theirs in pairs if theirs.step),
+        )
+        met = share(entries, self.box(self.actor, gain))
+        return met is not None and not met.outer_start and all(a.step == b.step for a, b in zip(met.inner, met.outer))
+
+    def _alike(self, rows: Sequence[Row]) -> None:
+        """A shift of a tensor that a gain multiplies is another number there: so there is one row of it."""
+        if self.actor.kind != "shift":
+            return
+        stepped = [row for row in rows if not row.still and not row.held]
+        if len(stepped) > 1 and any(self._extra(row.slot) for row in stepped):
+            raise self._refused(f"it shifts {stepped[0].role} and more, which gains multiply")
+
+    def _carried(self, slot: str, each: Summand) -> None:
+        """A sum that the gauge does not know of is moved as what it is added to, or the function does not see it."""
+        if each.bias in self.free and not (self.actor.kind == "shift" and each.bias in self.moved):
+            return
+        on = {name: [row for row in self.actor.rows if row.slot == name and not row.still]
+              for name in (slot, each.weight, each.bias)}  # fmt: skip
+        if self.actor.kind == "shift" and (on[each.weight] or on[each.bias]):
+            raise self._refused(f"it shifts what is added to {slot}, {each.bias}, and does not say what that does")
+        if self.actor.kind == "scale":
+            weight, bias, target = (Fraction(rows[0].power) if rows else Fraction(0)
+                                    for rows in (on[each.weight], on[each.bias], on[slot]))  # fmt: skip
+            if weight + bias != target:
+                raise self._refused(f"it scales {slot} and what is added to it, {each.bias}, unlike")
+        if self.actor.kind in ("rotate", "turn", "matrix") and bool(on[each.weight]) != (bool(on[each.bias]) or bool(on[slot])):
+            raise self._refused(f"it turns {slot} and what is added to it, {each.bias}, unlike")
+
+    def _refused(self, why: str) -> GaugeError:
+        return GaugeError(
+            f"{self.actor.gauge} cannot be combined with the gauges that hold gains or biases: {why}",
+            help="leave it out of the spec, or those that hold them",
+        )
+
+

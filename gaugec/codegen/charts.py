@@ -207,7 +207,8 @@ class InCharts:
                                     for rows in (on[each.weight], on[each.bias], on[slot]))  # fmt: skip
             if weight + bias != target:
                 raise self._refused(f"it scales {slot} and what is added to it, {each.bias}, unlike")
-        if self.actor.kind in ("rotate", "turn", "matrix") and bool(on[each.weight]) != (bool(on[each.bias]) or bool(on[slot])):
+        turns = self.actor.kind not in ("scale", "shift")
+        if turns and bool(on[each.weight]) != (bool(on[each.bias]) or bool(on[slot])):
             raise self._refused(f"it turns {slot} and what is added to it, {each.bias}, unlike")
 
     def _refused(self, why: str) -> GaugeError:

@@ -16,7 +16,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +34,12 @@ from gaugec.arguments import (
     made_by,
     named,
     said,
+    starts_with,
     telling,
 )
 from gaugec.errors import first_line, printable
 from gaugec.garbage import seldom_collected
+from gaugec.pipeline.page import MARK
 from gaugec.runtime.certificate import unfolded
 from gaugec.runtime.report import proved_once
 from gaugec.runtime.report import report as in_words
@@ -289,17 +291,23 @@ def compile_(
 @main.command()
 @click.argument("spec", type=SpecName())
 @click.argument("model")
+@click.option("--html", metavar="FILE", type=FilePath(dir_okay=False), help="Write a page that shows it; - is stdout.")
+@click.option("--force", is_flag=True, help="Replace a file that is there.")
 @click.option("--loss", type=click.Choice(["cross_entropy"]), help="As for compile.")
 @click.option("--outputs", metavar="NAME,...", help="As for compile.")
 @click.option("--fixed", metavar="SIZE,...", help="As for compile.")
+@click.option("--twin", metavar="MODEL", help="A small model of the same structure, counted in place of a large one.")
 @click.option("--debug", is_flag=True, help="Show the traceback of a factory or a model that fails.")
 @telling
 def audit(
     spec: str,
     model: str,
+    html: str | None,
+    force: bool,
     loss: str | None,
     outputs: str | None,
     fixed: str | None,
+    twin: str | None,
     debug: bool,
     quiet: bool,
     verbose: bool,
@@ -307,14 +315,24 @@ def audit(
 ) -> None:
     """Count the dead directions of a small MODEL, and how many of them the SPEC's gauges explain.
 
-    SPEC and MODEL are as for compile; the model has 3,000 parameters at most. Exits with 1 where the count is in doubt.
+    SPEC and MODEL are as for compile; the model has 10,000 parameters at most, or a --twin that has. Exits with 1 where
+    the count is in doubt.
     """
+    if html == "-" and as_json:
+        raise click.UsageError("--html - and --json are for stdout: one of them can have it.")
+    page = Target(html, force, starts_with(MARK))
     with _refusals(), working(f"auditing {spec}", quiet) as progress:
-        found = gaugec.audit(spec, *made_by(model, debug=debug), **said(loss, outputs, fixed))
+        work = made_by(model, debug=debug)
+        small = tuple(made_by(twin, debug=debug)) if twin else None
+        found = gaugec.audit(spec, *work, **said(loss, outputs, fixed), twin=small)
+    if html is not None:
+        page.write(found.html())
     if as_json:
-        _print_json(asdict(found) | {"unexplained": found.unexplained})
-    elif not quiet:
-        console().print(Text(found.text()))
+        _print_json({"file": html, **asdict(replace(found, certificate={}))})
+    elif not quiet and html != "-":
+        console().print(Text("\n".join(map(printable, found.text().split("\n")))))
+        if html:
+            console().print(Text(f"{html} is written"))
         if verbose:
             show_stages(console(), progress)
     sys.exit(0 if found.clear else REFUSED)

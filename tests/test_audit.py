@@ -82,9 +82,9 @@ def test_every_eps_is_replaced_and_nothing_else() -> None:
 
 
 def test_a_large_model_is_refused() -> None:
-    large = nn.Sequential(nn.Linear(60, 50), nn.ReLU(), nn.Linear(50, 3))
-    with pytest.raises(gaugec.MatchError, match=r"the model has 3,203 parameters, and 3,000 are counted at most"):
-        gaugec.audit("relu_mlp", large, (torch.randn(2, 60),))
+    large = nn.Sequential(nn.Linear(160, 62), nn.ReLU(), nn.Linear(62, 3))
+    with pytest.raises(gaugec.MatchError, match=r"the model has 10,171 parameters, and 10,000 are counted at most"):
+        gaugec.audit("relu_mlp", large, (torch.randn(2, 160),))
 
 
 def test_the_command(tmp_path: Path) -> None:

@@ -7,7 +7,15 @@ lark is used inside this package and nowhere else.
 from __future__ import annotations
 
 from gaugec.language.load import AUTO, SUFFIX, load, shipped, shipped_text, topics
-from gaugec.language.printer import show, show_action, show_architecture, show_fix, show_number, show_shape
+from gaugec.language.printer import (
+    show,
+    show_action,
+    show_architecture,
+    show_fix,
+    show_number,
+    show_shape,
+    show_theorem,
+)
 from gaugec.language.template import commented, template, unfit
 from gaugec.language.tree import (
     Action,
@@ -47,6 +55,7 @@ __all__ = [
     "show_fix",
     "show_number",
     "show_shape",
+    "show_theorem",
     "commented",
     "template",
     "unfit",

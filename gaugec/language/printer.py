@@ -35,6 +35,17 @@ def show_fix(fix: t.Fix) -> str:
     return f"{show(fix.left)} == {show(fix.right)}"
 
 
+def show_theorem(gauge: t.Gauge) -> str:
+    """Return what a gauge claims, without its name: shapes, formula, element, actions, and what is kept."""
+    params = [f"{'each ' * p.each}{p.name}{show_shape(p.shape)}{'?' * p.optional}" for p in gauge.params]
+    given = [f"{g.name}{show_shape(g.shape)}" for g in gauge.givens]
+    lines = [f"given  {', '.join(given)}"] if given else []
+    lines += [f"param  {', '.join(params)}", *(f"model  {m.name} = {show(m.expr)}" for m in gauge.models)]
+    lines += [f"for every {gauge.element.name} in {gauge.element.group}({', '.join(gauge.element.dims)}):"]
+    lines += [f"    {show_action(action)}" for action in gauge.actions]
+    return "\n".join([*lines, f"keeps  {', '.join(gauge.keeps)}"])
+
+
 def show_architecture(name: str, doc: str, entries: Sequence[t.Entry]) -> str:
     """Return the file of an architecture that uses these gauges, each from the file that its text stands in."""
     sources: dict[tuple[str, str], list[str]] = {}

@@ -22,8 +22,8 @@ class CompiledGauge(Gauge):
     """A compiled gauge: what `gaugec.runtime.load` would give, and how it was found.
 
     sites: every proved site.  refusals: where a gauge nearly held, and why not.  verification: the spec's theorems.
-    measured: the numeric witness of the compilation.  `act`, `random_element`, `save`, `report` and `source` as in the
-    base; the report also knows the way of every moved value, and which parameters are frozen.
+    measured: the numeric witness of the compilation.  spec: as it was read.  `act`, `random_element`, `save`, `report`
+    and `source` as in the base; the report also knows the way of every moved value, and which parameters are frozen.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class CompiledGauge(Gauge):
         self.refusals = refusals
         self.verification = verification
         self.measured = measured
-        self.traced, self._spec, self._model = traced, spec, model
+        self.traced, self.spec, self._model = traced, spec, model
 
     def witness(self, seed: int = 0) -> Witness:
         """Runs the numeric check again with other random parameters and elements (float64, casts neutralised)."""
@@ -56,7 +56,7 @@ class CompiledGauge(Gauge):
             ValueError: no gauge has a site, or no spec can be called so.
         """
         found = {site.gauge for site in self.sites}
-        used = [replace(entry, required=True) for entry in self._spec.entries if entry.gauge.name in found]
+        used = [replace(entry, required=True) for entry in self.spec.entries if entry.gauge.name in found]
         if not used:
             raise ValueError("no gauge has a site: there is nothing that an architecture could use")
         if why := unfit(name):

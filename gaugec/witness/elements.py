@@ -42,6 +42,20 @@ def element(site: Site, generator: torch.Generator) -> Tensor:
     return _rotations(normal(k, k))
 
 
+def neutral(site: Site) -> Tensor:
+    """The element that moves nothing, in the shape of `element`."""
+    row, c, k = GROUPS[site.group], site.copies, site.size
+    if row.element == "matrix":
+        return torch.eye(k, dtype=torch.float64).repeat(c, 1, 1)
+    return torch.full((c, site.width), 1.0 if row.kind == "scale" else 0.0, dtype=torch.float64)
+
+
+def pairs(site: Site) -> list[tuple[int, int]]:
+    """The rotary pairs of the axis of a site, by the numbers of their coordinates."""
+    half = site.rotary // 2
+    return [(p, p + half) if site.pairing == "halves" else (2 * p, 2 * p + 1) for p in range(half)]
+
+
 def _rotations(x: Tensor) -> Tensor:
     """Orthogonal matrices [C, k, k] of both determinants."""
     made, _ = torch.linalg.qr(x)
@@ -58,10 +72,8 @@ def _both(pairs: Tensor, site: Site) -> Tensor:
 
 
 def _turns(angle: Tensor, k: int, site: Site) -> Tensor:
-    copies, half = angle.shape
-    made = torch.eye(k, dtype=torch.float64).repeat(copies, 1, 1)
-    for p in range(half):
-        i, j = (p, p + half) if site.pairing == "halves" else (2 * p, 2 * p + 1)
+    made = torch.eye(k, dtype=torch.float64).repeat(len(angle), 1, 1)
+    for p, (i, j) in enumerate(pairs(site)):
         c, s = torch.cos(angle[:, p]), torch.sin(angle[:, p])
         made[:, i, i], made[:, i, j], made[:, j, i], made[:, j, j] = c, -s, s, c
     return made

@@ -194,7 +194,7 @@ class Point:
         elif gauge in self._was:
             live &= self._was[gauge] | polar.within(frame @ torch.linalg.inv(before), before @ inverse, NEAR)
         self.live[gauge], self.found[gauge] = live, chosen(live, frame, before)
-        for row, part in group.parts:
+        for row, part in group.all:
             self._waiting.setdefault(part.slot, []).append((part, self.found[gauge], row.power))
 
     def rounds(self, count: int) -> range:

@@ -189,7 +189,7 @@ def gains() -> list[Site]:
     return out
 
 
-def within() -> list[Site]:
+def within(group: str = "orthogonal") -> list[Site]:
     """Units of the ReLU layers, and the basis of values."""
     out = []
     for i in range(LAYERS):
@@ -205,7 +205,23 @@ def within() -> list[Site]:
             Binding("Wo", p + "o.weight", 0, ((KV, REP * HEAD),), ((HEAD, 1),), ((WIDTH, wide), (REP, HEAD)),
                     Move("rotate", dual=True)),
         ]  # fmt: skip
-        out.append(site("value_rotation", i, "orthogonal", KV, HEAD, moved, theorem="Values have no basis."))
+        out.append(site("value_rotation", i, group, KV, HEAD, moved, theorem="Values have no basis."))
+    return out
+
+
+def scores() -> list[Site]:
+    """The bases of queries and keys."""
+    out = []
+    for i in range(LAYERS):
+        q, k, dual = f"blocks.{i}.q.", f"blocks.{i}.k.", Move("rotate", dual=True)
+        moved = [
+            Binding("Wq", q + "weight", 0, ((KV, REP * HEAD * WIDTH),), ((HEAD, WIDTH),),
+                    ((REP, HEAD * WIDTH), (WIDTH, 1)), dual),
+            Binding("bq", q + "bias", 0, ((KV, REP * HEAD),), ((HEAD, 1),), ((REP, HEAD),), dual),
+            Binding("Wk", k + "weight", 0, ((KV, HEAD * WIDTH),), ((HEAD, WIDTH),), ((WIDTH, 1),), ROTATE),
+            Binding("bk", k + "bias", 0, ((KV, HEAD),), ((HEAD, 1),), (), ROTATE),
+        ]  # fmt: skip
+        out.append(site("qk_basis", i, "invertible", KV, HEAD, moved, theorem="Scores have no basis."))
     return out
 
 
@@ -218,6 +234,9 @@ CASES = {
     "stream": stream,
     "biases and gains": lambda: [*norm_biases(), *gains(), *within()],
     "biases": lambda: [*norm_biases(), *value_biases(), *within()],
+    "bases": lambda: [*within("invertible"), *scores(), *value_biases(), *traded()],
+    "bases in the stream": lambda: [*gains(), *within("invertible"), *scores(), *norm_biases(), *value_biases(),
+                                    *reader_shifts(), *writer_shifts(), *traded(), *stream()],
     "gains in the stream": lambda: [*gains(), *stream(), *within()],
     "all": lambda: [*gains(), *within(), *norm_biases(), *value_biases(), *reader_shifts(), *writer_shifts(),
                     *traded(), *stream()],

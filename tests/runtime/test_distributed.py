@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import os
 import re
 import subprocess
@@ -233,6 +234,17 @@ REFUSED: dict[str, tuple[Callable[[Tensor], Tensor], dict[str, Any], str]] = {
         "part. Use compile=False, or DDP",
     ),
 }
+
+
+@pytest.mark.usefixtures("alone")
+def test_invertible_bases_are_not_stepped_in_shards() -> None:
+    model = handmade.Llama()
+    values = [each for each in handmade.llama_sites() if each.gauge == "value_rotation"]
+    gauge = handmade.compiled(model, [dataclasses.replace(each, group="invertible") for each in values])
+    for each in (model.layers[1].v, model.layers[1].o):
+        each.weight = placed(each.weight, Shard(0))
+    with pytest.raises(ValueError, match=r"^invertible bases are stepped in whole matrices, and some at 0\.1 \(value"):
+        DDCAdamW(model.named_parameters(), gauge)
 
 
 @pytest.mark.usefixtures("alone")

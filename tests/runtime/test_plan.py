@@ -238,6 +238,27 @@ def test_combinations_that_are_not_exact_are_refused() -> None:
     assert torch.allclose(*frames, rtol=1e-12)
 
 
+def test_bases_that_another_gauge_mixes_or_reads_are_refused() -> None:
+    back = Move("rotate", dual=True)
+    basis = site("basis", 0, "invertible", 1, 4, [linear("A", "v", 4, 6, ROTATE, 0), linear("B", "w", 5, 4, back, 1)])
+    turn = site("turn", 0, "orthogonal", 1, 4, [linear("R", "w", 5, 4, ROTATE, 1)])
+    for pair in ([basis, turn], [turn, basis]):
+        with pytest.raises(GaugeError, match="basis and turn both move B/R, and the matrix of the first does not"):
+            plan(pair, derive(pair), shapes(pair))
+    rows = [linear("W1", "w", 5, 4, UP, 0), linear("W2", "u", 6, 5, DOWN, 1)]
+    units = site("units", 0, "positive", 1, 5, rows, handmade.balance_fix())
+    with pytest.raises(GaugeError, match="the frames of basis and units depend on one another in a circle"):
+        plan([basis, units], derive([basis, units]), shapes([basis, units]))
+    along = site("along", 0, "positive", 1, 4, [linear("W", "w", 5, 4, UP, 1), vector("g", "g", 4, DOWN)],
+                 handmade.abs_fix())  # fmt: skip
+    with pytest.raises(GaugeError, match="along and basis both move W/B, and the scale of the first does not"):
+        plan([basis, along], derive([basis, along]), shapes([basis, along]))
+    plain = [linear("W", "w", 5, 4, UP, 0), vector("g", "g", 5, DOWN)]
+    gain = site("gain", 0, "positive", 1, 5, plain, handmade.abs_fix())
+    (component,) = plan([basis, gain], derive([basis, gain]), shapes([basis, gain])).components
+    assert [step.start[0].actor for step in component.frames] == ["g1", "g0"] and component.gram == "free"
+
+
 def test_bindings_outside_their_parameter_are_refused() -> None:
     sites = handmade.mlp_sites()
     small = {**shapes(sites), "maps.0.weight": (11, 6)}

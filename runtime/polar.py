@@ -52,11 +52,14 @@ def within(frame: Tensor, inverse: Tensor, far: float) -> Tensor:
 def midway(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """The geometric mean of positive definite a and b^-1, [..., k, k], and its inverse; NaN where one is singular.
 
-    By the iteration of Denman and Beavers, whose every round a change of basis commutes with.
+    By the iteration of Denman and Beavers, whose every round a change of basis commutes with; both are divided by what
+    brings the trace of their product to that of 1, which leaves the mean where it is.
     """
     one = torch.eye(a.shape[-1], dtype=a.dtype, device=a.device)
     for _ in range(ROUNDS):
-        off = (a @ b - one).abs().amax((-2, -1))
+        product = a @ b
+        square = product.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None]
+        off, a, b = (product / square - one).abs().amax((-2, -1)), a / square.sqrt(), b / square.sqrt()
         a, b = (a + _inverse(b)) / 2, (b + _inverse(a)) / 2
         if not bool((off > CLOSE).any()):
             break

@@ -1,9 +1,10 @@
 """Files -> Spec: find a spec by name or path, follow its `use` lines, hash what was read.
 
 `use … from norms` looks for norms.gauge beside the file that says so, then among the specs that ship: gauges by topic
-in `specs/`, one file an architecture in `specs/architectures/`.  "auto" is every gauge that ships.  A `use` line
-holds a plain name, and a link beside a spec is followed only to a `.gauge` file in the same folder, so a spec cannot
-make anyone open a file elsewhere, and no error can show a line of one.
+in `specs/`, one file an architecture in `specs/architectures/`.  "auto" is every gauge that ships but those of
+invertible bases, which are named where they are wanted: a step costs more.  A `use` line holds a plain name, and a link
+beside a spec is followed only to a `.gauge` file in the same folder, so a spec cannot make anyone open a file
+elsewhere, and no error can show a line of one.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from gaugec.errors import Span, SpecError, printable, register_source
+from gaugec.groups import GROUPS
 from gaugec.language import tree as t
 from gaugec.language.check import check
 from gaugec.language.messages import count
@@ -32,7 +34,7 @@ MAX_FILES = 30  # that one spec reads
 MAX_GAUGES = 100  # of one spec
 SUFFIX = ".gauge"
 AUTO = "auto"
-"""The spec of every gauge that ships, each optional: what a model has is found out."""
+"""The spec of every gauge that ships, bases apart, each optional: what a model has is found out."""
 _ARCHITECTURES = "architectures"  # the folder of the shipped ones
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
@@ -152,10 +154,12 @@ class _Loader:
         return t.Spec(name, doc, entries, self.digest.hexdigest())
 
     def auto(self) -> t.Spec:
-        """Every gauge of every shipped topic, each optional."""
+        """Every gauge of every shipped topic, each optional; of bases the rotations, whose steps cost less."""
         sources = filter(None, map(_shipped, topics()))
-        entries = tuple(t.Entry(gauge, required=False) for each in sources for gauge in self._file(each, None).gauges)
-        return t.Spec(AUTO, "Every gauge that ships, wherever it holds.", entries, self.digest.hexdigest())
+        gauges = (gauge for each in sources for gauge in self._file(each, None).gauges)
+        entries = tuple(t.Entry(x, required=False) for x in gauges if GROUPS[x.element.group].frame != "polar")
+        doc = "Every gauge that ships, wherever it holds; of invertible bases the rotations, whose steps cost less."
+        return t.Spec(AUTO, doc, entries, self.digest.hexdigest())
 
     def _file(self, source: _Source, asked: Span | None) -> t.File:
         if source.key in self.files:

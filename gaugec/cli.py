@@ -342,6 +342,7 @@ def audit(
 @click.argument("model")
 @click.option("-o", "--output", type=NewSpecFile(dir_okay=False), help="The spec file to write; stdout by default.")
 @click.option("--force", is_flag=True, help="Replace a file that is there.")
+@click.option("--numbers", is_flag=True, help="Look in numbers at what is left, in a small model.")
 @click.option("--loss", type=click.Choice(["cross_entropy"]), help="As for compile.")
 @click.option("--outputs", metavar="NAME,...", help="As for compile.")
 @click.option("--fixed", metavar="SIZE,...", help="As for compile.")
@@ -352,6 +353,7 @@ def suggest(
     model: str,
     output: str | None,
     force: bool,
+    numbers: bool,
     loss: str | None,
     outputs: str | None,
     fixed: str | None,
@@ -370,7 +372,8 @@ def suggest(
         raise click.UsageError("-o - and --json are for stdout: one of them can have it.")
     target = Target(output or (None if as_json or quiet else "-"), force, lambda path: False)
     with _refusals(), working("suggesting", quiet) as progress:
-        found = gaugec.suggest(*made_by(model, debug=debug), **said(loss, outputs, fixed), limit=limit)
+        words = said(loss, outputs, fixed)
+        found = gaugec.suggest(*made_by(model, debug=debug), **words, limit=limit, numbers=numbers)
     target.write(found.text("suggested" if output in (None, "-") else Path(output or "").stem))
     if as_json:
         _print_json(found.told() | {"file": output})

@@ -20,7 +20,9 @@ from gaugec.invention.shift_text import shifted
 from gaugec.invention.shifts import Forgotten, TakenUp, shifts
 from gaugec.invention.turns import turns
 from gaugec.pipeline.suggest import Suggestion
+from gaugec.pipeline.unexplained import unexplained
 from gaugec.tracing.trace import trace
+from gaugec.witness.relations import algebra
 
 WIDTH, UNITS, HEAD, OUT = 4, 7, 5, 3
 
@@ -213,6 +215,73 @@ def test_the_words_for_shifts_are_proved(tmp_path: Path) -> None:
     assert gaugec.verify(path).ok
 
 
+class Residual(nn.Module):
+    """A residual stream of ReLUs with gains on what is added: one scale for all that writes to it and reads it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(WIDTH, UNITS), nn.Linear(UNITS, HEAD), nn.Linear(UNITS, OUT)
+        self.back, self.gain = nn.Linear(HEAD, UNITS, bias=False), nn.Parameter(torch.randn(UNITS))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.relu(self.a(x))
+        return self.c(torch.relu(h + self.gain * self.back(torch.tanh(self.b(h)))))
+
+
+def test_a_stream_of_relus(tmp_path: Path) -> None:
+    x = torch.randn(9, WIDTH)
+    found = gaugec.suggest(Residual(), (x,))
+    streams = [set(each.where) for each in found.invented if "a.weight" in each.where]
+    assert streams == [{"a.weight", "a.bias", "b.weight", "c.weight", "gain"}] or streams == [
+        {"a.weight", "a.bias", "b.weight", "c.weight", "back.weight"}
+    ]
+    audited = gaugec.audit(written(found, tmp_path), Residual(), (x,))
+    assert (audited.nullity, audited.orbit) == (2 * UNITS, 2 * UNITS) and audited.error < 1e-12
+
+
+def test_an_algebra_is_read_off_its_matrices() -> None:
+    draw = torch.Generator().manual_seed(0)
+
+    def random(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=draw, dtype=torch.float64)
+
+    def mixed(*matrices: Tensor) -> str:
+        stack = torch.stack(matrices)
+        return algebra(torch.einsum("ij,jkl->ikl", random(len(stack), len(stack)), stack))
+
+    eye = torch.eye(6, dtype=torch.float64)
+    units = [torch.outer(eye[i], eye[j]) for i in range(6) for j in range(6)]
+    same = [[i // 3 == j // 3 for j in range(6)] for i in range(6)]
+    heads = [unit for n, unit in enumerate(units) if same[n // 6][n % 6]]
+    assert mixed(*heads) == "any matrix, as of invertible(3) in each of 2 blocks"
+    turning = [torch.outer(eye[i], eye[i + 3]) - torch.outer(eye[i + 3], eye[i]) for i in range(3)]
+    scaling = [torch.outer(eye[i], eye[i]) + torch.outer(eye[i + 3], eye[i + 3]) for i in range(3)]
+    assert mixed(*turning, *scaling) == "a scale and a turn of a pair in each of 3 blocks"
+    assert mixed(*turning) == "any skew matrix, as of orthogonal(2) in each of 3 blocks"
+    assert mixed(*[torch.diag(row) for row in eye]) == "a scale in each of 6 blocks"
+    assert mixed(eye) == "a scale in each of 6 blocks, one element for several blocks"
+
+
+def test_relations_are_read_off_numbers() -> None:
+    """Of a small Llama without any gauge: rotary pairs, bases of values, units; the stream and gains of many are left."""
+    net, inputs = llama()
+    traced = trace(net, (), inputs, loss="cross_entropy", outputs=["logits"])
+    numbers = unexplained(traced, None)
+    found = {tuple(name.split(".")[-2] for name in each.parameters): each for each in numbers.relations}
+    assert numbers.clear and (numbers.dead, numbers.explained, numbers.left) == (87, 0, 44)
+    pairs, values = found["q_proj", "k_proj"], found["v_proj", "o_proj"]
+    assert pairs.dimension == 4 and pairs.words.endswith("a scale and a turn of a pair in each of 2 blocks")
+    assert values.dimension == 16 and values.words.endswith("M is any matrix, as of invertible(4)")
+    assert found["up_proj", "down_proj"].words.endswith("M is a scale in each of 7 blocks")
+    assert found["norm", "lm_head"].words.endswith("M is a scale in each of 8 blocks")
+    assert found["lm_head",].words == "what is constant along the axis in brackets of [12] × 8 is added"
+
+
+def test_too_large_a_model_is_not_looked_at_in_numbers() -> None:
+    with pytest.raises(gaugec.MatchError, match=r"has 3,203 parameters, and with numbers 3,000 are looked at at most"):
+        gaugec.suggest(nn.Sequential(nn.Linear(60, 50), nn.Linear(50, 3)), (torch.randn(2, 60),), numbers=True)
+
+
 def factory(folder: Path, body: str) -> str:
     path = folder / "m.py"
     path.write_text(f"import torch\nfrom torch import nn\n\ndef net():\n    return {body}\n", encoding="utf-8")
@@ -231,6 +300,9 @@ def test_the_command(tmp_path: Path) -> None:
     assert CliRunner().invoke(main, ["suggest", units, "-o", str(path)]).exit_code == 2
     assert CliRunner().invoke(main, ["compile", str(path), units]).exit_code == 0
     told = json.loads(CliRunner().invoke(main, ["suggest", units, "--json"]).stdout)
+    assert told["numbers"] is None
+    seen = CliRunner().invoke(main, ["suggest", units, "--numbers"]).stdout
+    assert seen.endswith("# in numbers: 7 directions are dead, the gauges explain 7\n")
     assert told["shipped"] == {"relu_rescale": "mlp"} and told["sites"] == 1 and told["text"] == shown.stdout
 
 

@@ -113,7 +113,7 @@ class _Writer:
     def _role(self, leaf: int, last: bool, vector: bool | None = None) -> _Role:
         """The role of a leaf; `last`: where it is first used the moved axis comes last."""
         if leaf not in self.roles:
-            vector = len(self.graph[leaf].modes) == 1 if vector is None else vector
+            vector = len(self.graph[leaf].shape) == 1 if vector is None else vector
             number = sum((len(role.shape) == 1) == vector for role in self.roles.values()) + 1
             name, axis = f"{'b' if vector else 'W'}{number}", self._dim("f")
             shape = (axis,) if vector else ("_", axis) if last else (axis, self._dim(f"d{number}"))
@@ -125,7 +125,7 @@ class _Writer:
         """A moved value, with the moved axis last; a value that is read more than once has a line of its own."""
         if id not in self.made:
             expr = self._moved(self.graph[id])
-            several = len([user for user in self.graph.users[id] if user in self.finding.values]) > 1
+            several = len(self.graph.users[id]) > 1
             if several and not isinstance(expr, Name | Transpose):
                 name = f"h{len(self.lines) + 1}"
                 self.lines.append((name, expr))

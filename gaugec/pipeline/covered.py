@@ -21,10 +21,11 @@ Powers = dict[Axis, Fraction]
 def covered(finding: Finding, traced: Trace, sites: Sequence[Site]) -> bool:
     """Is every movement of a finding one of the sites', or, of scales, a product of theirs?"""
     wanted = _places(finding, traced)
-    turning = [site for site in sites if _reach(site) >= wanted.keys()]
     if GROUPS[finding.group].kind == "scale":
         known = [powers for site in sites if GROUPS[site.group].kind == "scale" for powers in _powers(site)]
-        return any(_has_scales(site) for site in turning) or _spanned(wanted, known)
+        larger = (site for site in sites if _has_scales(site))
+        return any(_reach(site, True) >= wanted.keys() for site in larger) or _spanned(wanted, known)
+    turning = [site for site in sites if _reach(site, False) >= wanted.keys()]
     if len(finding.bound) > 1 and GROUPS[finding.group].kind == "shift":  # what takes up a shift moves in a chart
         names = {parameter for parameter, *_ in wanted}
         moved = [{b.parameter for b in site.bindings} for site in sites if GROUPS[site.group].kind == "shift"]
@@ -32,9 +33,11 @@ def covered(finding: Finding, traced: Trace, sites: Sequence[Site]) -> bool:
     return any(finding.group == site.group or finding.group in GROUPS[site.group].subgroups for site in turning)
 
 
-def _reach(site: Site) -> set[Axis]:
-    """The axes along which its elements act."""
-    return {(binding.parameter, *axis) for binding in site.bindings for axis in binding.group}
+def _reach(site: Site, copies: bool) -> set[Axis]:
+    """The axes along which its elements act; `copies`: and those along which each copy has its own."""
+    return {
+        (b.parameter, *axis) for b in site.bindings for axis in (*b.group, *(b.copies if copies else ()))
+    }
 
 
 def _has_scales(site: Site) -> bool:

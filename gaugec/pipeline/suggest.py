@@ -39,6 +39,7 @@ from gaugec.pipeline.compiled import CompiledGauge
 from gaugec.pipeline.covered import covered
 from gaugec.pipeline.find import Finder
 from gaugec.pipeline.followed import unmatched
+from gaugec.pipeline.unexplained import Numbers, fitting, unexplained
 from gaugec.pipeline.verify import accepted
 from gaugec.progress import counted, stage
 from gaugec.runtime.ranges import fold
@@ -78,6 +79,7 @@ class Suggestion:
 
     shipped: names of gauges that ship, and of their files.  invented: gauges that nobody has written.  guesses: what
     is not proved, not followed, or not said.  compiled: the suggested spec, compiled; None where it has no gauge.
+    numbers: what was seen in numbers of what the spec does not explain, where that was asked for.
     """
 
     model: str
@@ -85,6 +87,7 @@ class Suggestion:
     invented: tuple[Invented, ...]
     guesses: tuple[Guess, ...]
     compiled: CompiledGauge | None = field(compare=False, repr=False)
+    numbers: Numbers | None = None
 
     def text(self, name: str = NAME) -> str:
         """The spec file, of an architecture with that name; guesses are comments in it."""
@@ -95,10 +98,11 @@ class Suggestion:
                 f"# Suggested by gaugec for {printable(self.model)}: every gauge is proved and has a site.\n",
                 _spec(name, self.model, self.shipped, self.invented),
             ]
-        alike: dict[tuple[str, str, str], list[Guess]] = {}
+        alike: dict[tuple[str, str], list[Guess]] = {}
         for guess in self.guesses:
-            alike.setdefault((guess.group, guess.lacks, guess.text), []).append(guess)
-        return "\n".join([*parts, *map(_comment, alike.values())])
+            alike.setdefault((guess.lacks, guess.text), []).append(guess)
+        seen = [_seen(self.numbers)] if self.numbers is not None else []
+        return "\n".join([*parts, *map(_comment, alike.values()), *seen])
 
     def summary(self) -> str:
         """How much was found, in words."""
@@ -115,6 +119,7 @@ class Suggestion:
             "invented": {each.name: _block(each) for each in self.invented},
             "guesses": [asdict(guess) for guess in self.guesses],
             "sites": len(self.compiled.sites) if self.compiled else 0,
+            "numbers": asdict(self.numbers) | {"left": self.numbers.left} if self.numbers else None,
             "text": self.text(),
         }
 
@@ -128,12 +133,15 @@ def suggest(
     outputs: str | int | Sequence[str | int] | None = None,
     fixed: str | Sequence[str] = (),
     limit: float | None = None,
+    numbers: bool = False,
 ) -> Suggestion:
     """Find the gauges of a model: those that ship, and others that its graph suggests, each proved and matched.
 
-    model, args, kwargs, loss, outputs, fixed, limit: as for `gaugec.compile`.
+    model, args, kwargs, loss, outputs, fixed, limit: as for `gaugec.compile`.  numbers: look in numbers at what the
+    gauges do not explain, in a model of 3,000 parameters at most; what is seen there is a guess.
 
-    Raises MatchError for a model that fails or cannot be traced, and ValueError for a limit that is not positive.
+    Raises MatchError for a model that fails, cannot be traced, or is too large to be looked at in numbers, and
+    ValueError for a limit that is not positive.
     """
     with limits.each(limit), ordinary():
         given = taken(model, args, kwargs)
@@ -143,7 +151,10 @@ def suggest(
                 given = given._replace(args=args, kwargs=kwargs)
             with stage("tracing"):
                 traced = trace(given.model, given.args, given.kwargs, loss=loss, outputs=outputs, fixed=fixed)
-            return _Search(given, traced).run()
+            if numbers:
+                fitting(traced)  # what is too large is refused before the search
+            found = _Search(given, traced).run()
+            return replace(found, numbers=unexplained(traced, found.compiled)) if numbers else found
 
 
 @dataclass
@@ -174,8 +185,8 @@ class _Search:
 
     def _conjectures(self) -> Iterator[Conjecture]:
         """What the graph suggests, and what puts it into words."""
-        graph, leaves = self.traced.graph, self.traced.leaves
-        still = frozenset(id for name, id in leaves.items() if name in self.traced.blocked or name in self.traced.frozen)
+        graph, held = self.traced.graph, {*self.traced.blocked, *self.traced.frozen}
+        still = frozenset(id for name, id in self.traced.leaves.items() if name in held)
         plain = partial(formula, graph, operators=self.operators)
         for turned in turns(graph, still):  # a turn by any matrix has the scales in it
             self.turned += [] if turned.charts else [turned.finding]
@@ -204,8 +215,8 @@ class _Search:
         """Is it a scale of an axis that a compiled gauge turns?  They would not compile together."""
         if GROUPS[finding.group].kind != "scale":
             return False
-        wider = [turn for turn in self.turned if finding.places.keys() <= turn.places.keys()]
-        turning = (replace(finding, group=group) for turn in wider for group in _smaller(turn.group))
+        wider = [turn for turn in self.turned if finding.bound.keys() <= turn.bound.keys()]
+        turning = (replace(turn, group=group) for turn in wider for group in _smaller(turn.group))
         return any(covered(each, self.traced, self.sites) for each in turning)
 
     def _judged(self, finding: Finding, said: Said) -> tuple[str, str]:
@@ -314,6 +325,20 @@ def _spec(name: str, model: str, shipped: Sequence[Used], invented: Sequence[Inv
     lines += [f"    use {', '.join(gauges)} from {home}" for home, gauges in homes.items()]
     lines += [f"    use {', '.join(each.name for each in invented)}"] if invented else []
     return "\n".join(["\n".join(lines) + "\n", _block(*invented)] if invented else [*lines, ""])
+
+
+def _seen(numbers: Numbers) -> str:
+    """What was seen in numbers, as comments."""
+    lines = [
+        f"in numbers: {numbers.dead} directions are dead, the gauges explain {numbers.explained}"
+        + ("" if numbers.clear else "; NO CLEAR GAP, so that the count is in doubt")
+    ]
+    for each in numbers.relations:
+        lines += [f"guess: {', '.join(each.parameters)}, {each.dimension} directions: {each.words}"]
+    if numbers.relations:
+        lines += ["  lacks a proof: it was seen at one random point"]
+    lines += [f"{numbers.left} more are of three parameters or more at once"] if numbers.left else []
+    return "".join(f"# {printable(line)}\n" for line in lines)
 
 
 def _comment(guesses: Sequence[Guess]) -> str:

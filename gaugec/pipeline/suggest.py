@@ -65,7 +65,10 @@ class Invented:
 
 @dataclass(frozen=True)
 class Guess:
-    """What may be a gauge: at which parameters, and by what; what it lacks; its text, where it has one."""
+    """What may be a gauge: at which parameters, and by what; what it lacks; its text, where it has one.
+
+    A gauge that ships, and does not compile here, has its name in place of the group, and no parameters.
+    """
 
     where: tuple[str, ...]
     group: str
@@ -170,18 +173,40 @@ class _Search:
     turned: list[Finding] = field(default_factory=list)
 
     def run(self) -> Suggestion:
-        auto = load(AUTO)
+        auto, self.finder = load(AUTO), Finder(self.traced)
         with stage("trying what ships"):
-            compiled = build(auto, AUTO, accepted(auto), self.traced, self.given)
-        self.sites = list(compiled.sites)
+            there = self._that_ship(auto)
         homes = {e.gauge.name: PurePath(e.gauge.span.file).stem for e in auto.entries if e.gauge.span is not None}
-        there = {site.gauge for site in self.sites}
         shipped = tuple((name, home) for name, home in homes.items() if name in there)
         with stage("inventing"):
-            self.finder = Finder(self.traced)
             for finding, said in counted(list(self._conjectures())):
                 self._try(finding, said)
         return self._compiled(shipped)
+
+    def _that_ship(self, auto: Spec) -> set[str]:
+        """The names of the gauges that ship and have a site; of those that do not compile together the first."""
+        try:
+            self.sites = list(self._alone(auto.entries).sites)
+        except GaugeError:
+            taken: list[Entry] = []
+            for entry, theorem in counted(list(zip(auto.entries, accepted(auto).theorems))):
+                if not self.finder.sites(entry, theorem)[0]:
+                    continue
+                try:
+                    self.sites = list(self._alone((*taken, entry)).sites)
+                    taken.append(entry)
+                except GaugeError as error:
+                    self.guesses.append(Guess((), entry.gauge.name, f"a compiler: {first_line(error)}"))
+        return {site.gauge for site in self.sites}
+
+    def _alone(self, entries: Sequence[Entry]) -> CompiledGauge:
+        """Some gauges without a file, compiled.
+
+        Raises:
+            GaugeError: they are not.
+        """
+        spec = Spec(NAME, "", tuple(entries), "")
+        return build(spec, NAME, accepted(spec), self.traced, self.given)
 
     def _conjectures(self) -> Iterator[Conjecture]:
         """What the graph suggests, and what puts it into words."""
@@ -243,6 +268,10 @@ class _Search:
         sites, refusals = self.finder.sites(entry, theorem)
         if not covered(finding, self.traced, sites):
             return "a site: it is proved, but " + (str(refusals[0]) if refusals else "nothing like it is found"), guess
+        try:
+            self._alone((entry,))
+        except GaugeError as error:
+            return f"a compiler: it is proved, but {first_line(error)}", guess
         self.sites += sites
         self.invented.append(invented)
         return "", ""
@@ -344,6 +373,7 @@ def _seen(numbers: Numbers) -> str:
 def _comment(guesses: Sequence[Guess]) -> str:
     """Guesses that are alike, as comments."""
     guess = guesses[0]
-    lines = [f"guess: {', '.join(fold(each.where))} by {each.group}" for each in guesses]
+    what = [*(f"{', '.join(fold(each.where))} by " if each.where else "" for each in guesses)]
+    lines = [f"guess: {where}{each.group}" for where, each in zip(what, guesses, strict=True)]
     lines += [f"  lacks {guess.lacks}", *(f"  {line}" for line in guess.text.splitlines())]
     return "\n".join(f"# {printable(line)}".rstrip() for line in lines) + "\n"

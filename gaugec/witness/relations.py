@@ -133,7 +133,8 @@ def _matrices(
     eye = torch.eye(size, dtype=a.dtype)
     left = torch.cat([torch.kron(eye, a.T.contiguous()), torch.kron(b.T.contiguous(), eye)])
     right, free = (
-        torch.cat([_rows(da, one).flatten(1), -_rows(db, two).transpose(1, 2).flatten(1)], 1) for da, db in (moves, alone)
+        torch.cat([_rows(da, one).flatten(1), -_rows(db, two).transpose(1, 2).flatten(1)], 1)
+        for da, db in (moves, alone)
     )
     free = independent(free)
     left, right = left - free.T @ (free @ left), (right - (right @ free.T) @ free).T
@@ -145,7 +146,7 @@ def _matrices(
 
 def _rows(many: Tensor, axis: int) -> Tensor:
     """Values, one in each row, with an axis first and all others as one: [number, axis, rest]."""
-    return many.movedim(axis + 1, 1).reshape(len(many), many.shape[axis + 1], -1)
+    return many.movedim(axis + 1, 1).unsqueeze(-1).flatten(2)
 
 
 def algebra(matrices: Tensor) -> str:

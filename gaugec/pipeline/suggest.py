@@ -39,7 +39,7 @@ from gaugec.pipeline.compiled import CompiledGauge
 from gaugec.pipeline.covered import covered
 from gaugec.pipeline.find import Finder
 from gaugec.pipeline.followed import unmatched
-from gaugec.pipeline.unexplained import Numbers, fitting, unexplained
+from gaugec.pipeline.unexplained import Looked, fitting, unexplained
 from gaugec.pipeline.verify import accepted
 from gaugec.progress import counted, stage
 from gaugec.runtime.ranges import fold
@@ -90,7 +90,7 @@ class Suggestion:
     invented: tuple[Invented, ...]
     guesses: tuple[Guess, ...]
     compiled: CompiledGauge | None = field(compare=False, repr=False)
-    numbers: Numbers | None = None
+    numbers: Looked | None = None
 
     def text(self, name: str = NAME) -> str:
         """The spec file, of an architecture with that name; guesses are comments in it."""
@@ -356,7 +356,7 @@ def _spec(name: str, model: str, shipped: Sequence[Used], invented: Sequence[Inv
     return "\n".join(["\n".join(lines) + "\n", _block(*invented)] if invented else [*lines, ""])
 
 
-def _seen(numbers: Numbers) -> str:
+def _seen(numbers: Looked) -> str:
     """What was seen in numbers, as comments."""
     lines = [
         f"in numbers: {numbers.dead} directions are dead, the gauges explain {numbers.explained}"

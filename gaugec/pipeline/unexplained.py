@@ -24,7 +24,7 @@ MORE = 1.15  # rows for every parameter
 
 
 @dataclass(frozen=True)
-class Numbers:
+class Looked:
     """What was counted: dead directions, but for entries that nothing reads, those that the spec explains, relations.
 
     clear: whether there is a gap between the singular values that count and those that do not.
@@ -57,7 +57,7 @@ def fitting(traced: Trace) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def unexplained(traced: Trace, compiled: CompiledGauge | None) -> Numbers:
+def unexplained(traced: Trace, compiled: CompiledGauge | None) -> Looked:
     """Looks at a traced model, and at what was compiled for it, if anything, at one random point.
 
     Raises:
@@ -75,7 +75,7 @@ def unexplained(traced: Trace, compiled: CompiledGauge | None) -> Numbers:
         pairs = [(names[one], names[two]) for one, two in neighbours(traced.graph)]
         pairs = [pair for pair in pairs if {*pair} <= shapes.keys()]
         found = relations(null, explained, _with_digits(traced, point, shapes), pairs)
-    return Numbers(len(null), len(explained), tuple(found), spectrum.clear)
+    return Looked(len(null), len(explained), tuple(found), spectrum.clear)
 
 
 def _with_digits(traced: Trace, point: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:

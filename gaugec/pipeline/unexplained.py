@@ -15,12 +15,13 @@ from gaugec.invention.neighbours import neighbours
 from gaugec.pipeline.compiled import CompiledGauge
 from gaugec.progress import stage
 from gaugec.tracing.trace import Trace
-from gaugec.witness.rank import dead, generic, span
-from gaugec.witness.relations import Relation, read, relations
+from gaugec.witness import bases, rank
+from gaugec.witness.jacobian import Jacobian
+from gaugec.witness.relations import Relation, relations
+from gaugec.witness.tangents import tangents
 
 LIMIT = 3000  # parameters whose singular vectors are found in minutes
 EPS = 0.1  # of every norm: with it, what is nearly dead is plainly alive
-MORE = 1.15  # rows for every parameter
 
 
 @dataclass(frozen=True)
@@ -65,11 +66,14 @@ def unexplained(traced: Trace, compiled: CompiledGauge | None) -> Looked:
     """
     shapes = fitting(traced)
     total = sum(math.prod(shape) for shape in shapes.values())
-    point = generic(traced)
+    with stage("drawing a point"):
+        point = rank.generic(traced, shapes)
     with stage("counting dead directions"):
-        spectrum = dead(traced, point, shapes, math.ceil(MORE * total), EPS)
-        orbit, _ = span(_tangents(compiled, point, shapes) if compiled is not None else [], spectrum)
-        null, explained = (read(vectors, spectrum.matrix) for vectors in (spectrum.null, orbit))
+        spectrum = rank.dead(Jacobian(traced, point, shapes, EPS))
+    with stage("counting the orbits"):
+        moves = [tangents(point, site, shapes) for site in compiled.sites] if compiled is not None else []
+        explained = bases.span(bases.without(bases.stacked(moves, total), spectrum.unread))
+        null = bases.independent(bases.without(spectrum.null, spectrum.unread))
     with stage("reading what is left"):
         names = {leaf: name for name, leaf in traced.leaves.items()}
         pairs = [(names[one], names[two]) for one, two in neighbours(traced.graph)]
@@ -83,14 +87,3 @@ def _with_digits(traced: Trace, point: Mapping[str, Any], shapes: Mapping[str, t
     graph, leaves = traced.graph, traced.leaves
     sizes = {name: [m.size for m in graph[leaves[name]].modes] for name in shapes if name in leaves}
     return {name: point[name].reshape(sizes.get(name, shape)) for name, shape in shapes.items()}
-
-
-def _tangents(compiled: CompiledGauge, point: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> Any:
-    """The tangents of the orbit at a point, one a row, over the parameters in their order."""
-    found = []
-    for _, component, names in compiled.places():
-        values = {slot: point[name][None] for slot, name in zip(component.shapes, names, strict=True)}
-        made = {names[i]: x[:, 0] for i, x in enumerate(component.tangents(values).values())}
-        like = next(iter(made.values()))
-        found.append([made.get(name, like.new_zeros(len(like), *shape)).flatten(1) for name, shape in shapes.items()])
-    return found

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gaugec.witness import bases
+
 TOLERANCE = 1e-6  # dead directions are known to about 1e-9 of their length, and better
 SPAN = 1e-4  # between what lies in a span and what does not
 
@@ -46,7 +48,7 @@ def relations(
     found: list[Relation] = []
     for names in (*((name,) for name in places), *pairs):
         own = within(null, [places[name] for name in names])
-        new = apart(own, known)
+        new = bases.apart(own, known)
         if len(new):
             values = [point[name] for name in names]
             single = torch.cat([within(null, [places[name]]) for name in names])
@@ -59,31 +61,11 @@ def relations(
     return found
 
 
-def read(vectors: Tensor, matrix: Tensor) -> Tensor:
-    """An orthonormal basis of what orthonormal vectors do in the entries that some row of a Jacobian reads."""
-    unread = (matrix == 0).all(0)
-    return independent(torch.where(unread, 0.0, vectors))
-
-
 def within(null: Tensor, places: Sequence[slice]) -> Tensor:
     """An orthonormal basis of the vectors in a span that are 0 in all columns but these."""
     gram = sum((null[:, place] @ null[:, place].T for place in places), null.new_zeros(len(null), len(null)))
     lengths, turn = torch.linalg.eigh(gram)
     return turn[:, lengths > 1 - TOLERANCE**1.5].T @ null
-
-
-def apart(one: Tensor, other: Tensor) -> Tensor:
-    """An orthonormal basis of what is left of one when the other is projected away; both are orthonormal."""
-    return independent(one - (one @ other.T) @ other)
-
-
-def independent(vectors: Tensor) -> Tensor:
-    """An orthonormal basis of what vectors of length 1 or less span, but for what is short."""
-    if not len(vectors):
-        return vectors
-    squares, turn = torch.linalg.eigh(vectors @ vectors.T)
-    kept = squares > SPAN
-    return (turn[:, kept].T @ vectors) / squares[kept].sqrt().unsqueeze(1)
 
 
 def _read(values: Sequence[Tensor], moves: Sequence[Tensor], alone: Sequence[Tensor]) -> str:
@@ -136,7 +118,7 @@ def _matrices(
         torch.cat([_rows(da, one).flatten(1), -_rows(db, two).transpose(1, 2).flatten(1)], 1)
         for da, db in (moves, alone)
     )
-    free = independent(free)
+    free = bases.independent(free)
     left, right = left - free.T @ (free @ left), (right - (right @ free.T) @ free).T
     found = torch.linalg.lstsq(left, right, driver="gelsd").solution
     if float((left @ found - right).abs().max()) > TOLERANCE:

@@ -50,7 +50,7 @@ def align(component: Component, target: Tensors, point: Tensors) -> Alignment:
     back = _found(component, point, target)
     if (there.square, *there.squares.values()) <= (back.square, *back.squares.values()):
         return there
-    undone = {name: elements.inverse(component.by_name[name].kind, x) for name, x in back.element.items()}
+    undone = {name: elements.inverse(component.elements[name][0], x) for name, x in back.element.items()}
     return Alignment(undone, back.squares, back.searched)
 
 

@@ -13,6 +13,7 @@ Not here: any gauge; how a step is chosen.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -209,12 +210,14 @@ class Component:
     idle: ClassVar[tuple[Action, ...]] = ()
     wide: ClassVar[tuple[Action, ...]] = ()
 
-    # read off the declarations: gains and sums, in order; by gauge, (kind, copies, size), the tensors that it moves, of
-    # idle ones too; of those that are stepped the powers of its scale;
+    # read off the declarations: gains and sums, in order; all gauges with what is held among what they move; by gauge,
+    # (kind, copies, size), the tensors that it moves, of idle ones too; of those that are stepped the powers of its
+    # scale;
     # by tensor, what its canonical form and its gradient are multiplied by, and the pieces that are averaged over;
     # mixed: tensors whose frames have matrices, scaled: whose frames have scales
     gains: ClassVar[tuple[Gain, ...]]
     sums: ClassVar[tuple[Added, ...]]
+    unheld: ClassVar[tuple[Action, ...]]
     by_name: ClassVar[dict[str, Action]]
     elements: ClassVar[dict[str, tuple[str, int, int]]]
     moves: ClassVar[dict[str, tuple[str, ...]]]
@@ -253,6 +256,9 @@ class Component:
             raise ValueError(f"{cls.__name__}: {error}") from error
         framed = [gauge for gauge in cls.gauges if gauge.framed]
         cls.by_name = {gauge.name: gauge for gauge in cls.gauges}
+        cls.unheld = tuple(copy.copy(gauge) for gauge in (*cls.gauges, *cls.idle, *cls.wide))
+        for gauge in cls.unheld:
+            gauge.bind(cls.shapes)
         cls.elements = {gauge.name: (gauge.kind, gauge.copies, gauge.size) for gauge in (*cls.gauges, *cls.idle)}
         cls.moves = {gauge.name: _reached(cls, gauge) for gauge in (*cls.gauges, *cls.idle, *cls.wide)}
         cls.powers = {gauge.name: gauge.powers for gauge in framed}
@@ -341,10 +347,10 @@ class Component:
         added = amounts(self.sums if sums is None else sums, params)
         return {slot: x + added[slot] if slot in added else x for slot, x in params.items()} if added else params
 
-    def gained(self, params: Tensors, reading: Collection[str] | None = None) -> Tensors:
+    def gained(self, params: Tensors, reading: Collection[str] | None = None, *, whole: bool = False) -> Tensors:
         """By tensor what gains multiply it by, [batch, ...], where that is not one.
 
-        reading: the tensors that are held, all of `holds` where none are given.
+        reading: the tensors that are held, all of `holds` where none are given; whole: factors of one, too.
         """
         reading = self.holds if reading is None else reading
         out: Tensors = {}
@@ -352,7 +358,7 @@ class Component:
             if each.gain in reading:
                 factor = each.factor(params, self.shapes[each.slot])
                 out[each.slot] = out[each.slot] * factor if each.slot in out else factor
-        return {slot: factor for slot, factor in out.items() if not one(factor)}
+        return {slot: factor for slot, factor in out.items() if whole or not one(factor)}
 
     def canonical(self, params: Tensors, frame: Frame) -> Tensors:
         """The moved quantities in canonical coordinates, as new tensors."""
@@ -399,8 +405,32 @@ class Component:
         return {gauge.name: gauge.covertical(update, point, products).double() for gauge in self.gauges}
 
     def tangents(self, params: Tensors) -> Tensors:
-        """Every tangent vector of the orbit at the parameters: slot -> [number, batch, *shape]."""
-        return actions.tangents(self.vertical, self._moved(params), self.elements)
+        """Every tangent vector of the orbit at the parameters, of what is held too: slot -> [number, batch, *shape]."""
+        return self._tangents(params, self.elements)
+
+    def wide_tangents(self, params: Tensors) -> dict[str, Tensors]:
+        """The same of every gauge that runs through the whole model: what it moves here."""
+        return {
+            gauge.name: self._tangents(params, {gauge.name: (gauge.kind, gauge.copies, gauge.size)})
+            for gauge in self.wide
+        }
+
+    def _tangents(self, params: Tensors, kinds: Mapping[str, tuple[str, int, int]]) -> Tensors:
+        if not kinds:
+            return {slot: x.new_zeros(0, *x.shape) for slot, x in params.items() if slot in self.shapes}
+        point = self.charted(params, whole=True)
+
+        def lift(there: Tensors, coefficients: Tensors) -> Tensors:
+            out = {slot: torch.zeros_like(x) for slot, x in there.items()}
+            for gauge in self.unheld:
+                if gauge.name in coefficients:
+                    gauge.lift(out, there, coefficients[gauge.name], 1.0)
+            if not self.charts:
+                return out
+            back = torch.func.jvp(lambda x: self.uncharted(x, whole=True), (there,), (out,))
+            return {slot: back[1][slot].detach() for slot in there}
+
+        return actions.tangents(lift, point, kinds)
 
     # --- the vertical part of a step
 
@@ -470,17 +500,20 @@ class Component:
                 gauge.act(point, element[gauge.name])
         return self.uncharted(point)
 
-    def charted(self, params: Tensors) -> Tensors:
-        """The parameters in the coordinates of charts, with their offsets, as new tensors."""
-        point, gains = self._moved(params), self.gained(params)
+    def charted(self, params: Tensors, *, whole: bool = False) -> Tensors:
+        """The parameters in the coordinates of charts, with their offsets, as new tensors.
+
+        whole: with factors of 1, too, which have a derivative.
+        """
+        point, gains = self._moved(params), self.gained(params, whole=whole)
         for slot, amount in amounts(self.sums, params).items():
             point[slot].add_(amount)
         return {slot: x * gains[slot] if slot in gains else x for slot, x in point.items()}
 
-    def uncharted(self, point: Tensors) -> Tensors:
+    def uncharted(self, point: Tensors, *, whole: bool = False) -> Tensors:
         """The inverse of `charted`; the held tensors of the point are those that its charts read."""
         out = {slot: x - self.offsets[slot] if slot in self.offsets else x for slot, x in point.items()}
-        for slot, factor in self.gained(out).items():
+        for slot, factor in self.gained(out, whole=whole).items():
             out[slot] = out[slot] / factor
         for each in reversed(self.sums):  # what reads a sum, before that is taken away
             amount = torch.zeros_like(out[each.slot], memory_format=torch.contiguous_format)

@@ -16,6 +16,9 @@ from gaugec.runtime.actions import of_matrices
 from gaugec.runtime.component import Component
 from gaugec.runtime.layout import Tensors
 
+WIDE = "wide"
+"""The place, in an element of a whole gauge, of those that run through the whole model."""
+
 
 def identity(kind: str, copies: int, size: int) -> Tensor:
     """The element that moves nothing: [1, copies, size, ...] in float64."""

@@ -30,7 +30,6 @@ from gaugec.runtime.report import Known, report
 from gaugec.runtime.roles import Role, played
 from gaugec.runtime.seal import VERSION, intact, unified
 
-WIDE = "wide"
 MEND = "; compile the model again: gaugec compile SPEC MODEL -o FILE.py"
 
 
@@ -114,13 +113,13 @@ class Gauge:
             name: actions.random_element(each.kind, each.copies, each.size, 1, generator)
             for name, each in self.wide.items()
         }
-        return {**out, WIDE: wide} if wide else out
+        return {**out, elements.WIDE: wide} if wide else out
 
     def identity(self) -> dict[str, dict[str, Tensor]]:
         """The element that moves nothing."""
         out = {key: elements.identities(component) for key, component, _ in self.places()}
         wide = {name: elements.identity(each.kind, each.copies, each.size) for name, each in self.wide.items()}
-        return {**out, WIDE: wide} if wide else out
+        return {**out, elements.WIDE: wide} if wide else out
 
     @functools.cached_property
     def wide(self) -> dict[str, Action]:
@@ -136,12 +135,12 @@ class Gauge:
         """
         out = dict(params)
         known = by_name(((name, name) for name in params), self.parameters)
-        strangers = sorted(set(element) - {key for key, _, _ in self.places()} - {WIDE})
+        strangers = sorted(set(element) - {key for key, _, _ in self.places()} - {elements.WIDE})
         if strangers:
             raise ValueError(f"the element has the places {', '.join(strangers)}, which this gauge has not")
         for key, component, names in self.places():
             here = {each.name for each in component.wide}
-            wide = {name: x for name, x in element.get(WIDE, {}).items() if name in here}
+            wide = {name: x for name, x in element.get(elements.WIDE, {}).items() if name in here}
             if key not in element and not wide:
                 continue
             found = [known[bare(name)] for name in names]

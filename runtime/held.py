@@ -45,12 +45,16 @@ class Gain:
         return (self.gain,)
 
     def factor(self, values: Mapping[str, Tensor], shape: Sequence[int]) -> Tensor:
-        """What a tensor of a shape is multiplied by: [batch, ...], of length one where nothing depends on an axis."""
+        """What a tensor of a shape is multiplied by: [batch, ...], of length one where nothing depends on an axis.
+
+        By an entry of 0 nothing can be: there it is 1, and a gauge that reads the gain moves another function.
+        """
         g = values[self.gain].contiguous()
         axes = sorted(self.axes, key=lambda axis: -axis[1])
         sizes, steps = [n for n, _, _ in axes], [step for _, _, step in axes]
         seen = g.as_strided([g.shape[0], *sizes], [g.stride(0), *steps], g.storage_offset() + self.offset)
-        seen = ((seen.double() + self.plus) ** self.power).to(g.dtype)
+        seen = seen.double() + self.plus
+        seen = (torch.where(seen == 0, torch.ones_like(seen), seen) ** self.power).to(g.dtype)
         full, known = list[int](), list[int]()  # all axes of the tensor: those of the gain, and between them the others
         left = math.prod(shape)
         for n, stride, _ in axes:

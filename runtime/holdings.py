@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gaugec.runtime.certificate import unfolded
+from gaugec.runtime.held import alive
 from gaugec.runtime.layout import Tensors
 from gaugec.runtime.listed import listed
 from gaugec.runtime.names import bare, by_name
@@ -50,12 +51,16 @@ class Holding:
         return self.entries[name].to("cpu", torch.float64).contiguous()
 
     def off(self, component: Any, names: Sequence[str]) -> dict[str, list[str]]:
-        """The gauges at one place that would move frozen parameters, and which."""
+        """The gauges at one place that would move frozen parameters, or divide by gains of 0, and which."""
         called = dict(zip(component.shapes, names))
         found = {
             gauge: [called[slot] for slot in slots if bare(called[slot]) in self.frozen]
             for gauge, slots in component.moves.items()
         }
+        for gain, plus in {each.gain: each.plus for each in component.gains}.items():
+            if not alive(self.point(self.known[bare(called[gain])]), plus):
+                for gauge in component.holds[gain]:
+                    found[gauge].append(called[gain])
         return {gauge: frozen for gauge, frozen in found.items() if frozen}
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from gaugec.runtime import elements, multipliers, solvers
+from gaugec.runtime import elements, frames, multipliers, solvers
 from gaugec.runtime.alignment import Alignment, align
 from gaugec.runtime.component import Component
 from gaugec.runtime.frames import FAR, FAR_HALF
@@ -54,20 +54,47 @@ def position(
 
     off: gauges that stand still.  far: a scale beyond it, or below its inverse, is none; such units keep a scale of 1.
     """
-    frame = component.frame(point, off=frozenset(off), far=far)
-    scaled = component.act(point, {**elements.identities(component), **frame.scales})
-    shifts = _to_least_norm(component, scaled, off)
+    frame = component.frame(component.summed(point), off=frozenset(off), far=far)
+    scales, live = _to_ones(component, component.charted(point), off, far)
+    scales, live = {**frame.scales, **scales}, {**frame.live, **live}
+    scaled = component.act(point, {**elements.identities(component), **scales})
+    there = component.charted(scaled)
+    shifts = {**_to_least_norm(component, there, off), **_to_zero(component, there, off)}
     values = component.act(scaled, {**elements.identities(component), **shifts}) if shifts else scaled
-    return Position(values, frame.scales, shifts, frame.live)
+    return Position(values, scales, shifts, live)
 
 
 def put(component: Component, values: Tensors, there: Position) -> Tensors:
     """Move canonical values to where a point stood that had the position `there`, as new tensors."""
     still = elements.identities(component)
     for element in (there.shifts, there.scales):
-        undone = {name: elements.inverse(component.by_name[name].kind, x) for name, x in element.items()}
+        undone = {name: elements.inverse(component.elements[name][0], x) for name, x in element.items()}
         values = component.act(values, {**still, **undone}) if undone else values
     return values
+
+
+def _to_ones(
+    component: Component, point: Tensors, off: Collection[str], far: float
+) -> tuple[Tensors, Tensors]:
+    """The scales of gauges that move only what is held, after which it is of norm 1; and where there are some."""
+    scales, live = Tensors(), Tensors()
+    for gauge in component.idle:
+        if gauge.framed and gauge.name not in off:
+            row, part = gauge.all[0]
+            scale = frames.norm(point, [part]).pow(-1 / row.power)
+            live[gauge.name] = frames.alive(scale, far)
+            scales[gauge.name] = torch.where(live[gauge.name], scale, torch.ones_like(scale))
+    return scales, live
+
+
+def _to_zero(component: Component, point: Tensors, off: Collection[str]) -> Tensors:
+    """The shifts of gauges that move nothing but what is held after which that has no part along them."""
+    shifts, values = Tensors(), {slot: x.clone() for slot, x in point.items()}
+    for gauge in component.unheld:
+        if gauge.kind == "shift" and gauge.name not in (*off, *component.by_name) and gauge.name in component.elements:
+            shifts[gauge.name] = -gauge.covertical(values, values, {}) / gauge.count  # type: ignore[attr-defined]
+            gauge.lift(values, values, shifts[gauge.name], 1.0)
+    return shifts
 
 
 def _to_least_norm(component: Component, point: Tensors, off: Collection[str]) -> Tensors:
@@ -146,7 +173,7 @@ def canonical(gauge: Gauge, source: Source) -> tuple[dict[str, Tensor], Canonica
         frozen = held.off(component, names)
         here = position(component, held.at(component.shapes, names), frozen, _far(held, names))
         moved |= _named_values(held, component, names, here.values)
-        for action in component.gauges:
+        for action in (*component.gauges, *component.idle):
             title = called[key, action.name]
             if action.name in frozen:
                 done.off[title] = tuple(frozen[action.name])
@@ -182,10 +209,12 @@ def random_copy(gauge: Gauge, model: nn.Module, generator: torch.Generator | Non
     """
     held = holding(gauge, model, "the model")
     element = gauge.random_element(generator)
+    off = {name for _, component, names in gauge.places() for name in held.off(component, names) if name in gauge.wide}
+    wide = {name: x for name, x in element.get(elements.WIDE, {}).items() if name not in off}
     moved: dict[str, Tensor] = {}
     for key, component, names in gauge.places():
         frozen, still = held.off(component, names), elements.identities(component)
-        here = {name: still[name] if name in frozen else x for name, x in element[key].items()}
+        here = {name: still[name] if name in frozen else x for name, x in element[key].items()} | wide
         moved |= _named_values(held, component, names, component.act(held.at(component.shapes, names), here))
     other = copy.deepcopy(model)
     _write(other, moved)
@@ -201,7 +230,8 @@ class Distance:
 
     value: the Euclidean distance of aligned canonical representatives, over all parameters.  size: the root mean square
     of the norms of the two.  parameters: the part of every parameter; its squares add up.  formless: sites with units
-    that have no canonical form in one of the two, which count as they are, and how many.  searched: sites of rotations
+    that have no canonical form in one of the two, which count as they are, and how many.  wide: gauges that run through
+    the whole model, modulo which the distance is not.  searched: sites of rotations
     that move entries together, whose minimum was searched for: the value is the least that was found.
     """
 
@@ -210,6 +240,7 @@ class Distance:
     parameters: dict[str, float]
     formless: dict[str, int]
     searched: tuple[str, ...]
+    wide: tuple[str, ...] = ()
 
     def __float__(self) -> float:
         return self.value
@@ -263,7 +294,8 @@ def distance(gauge: Gauge, a: Source, b: Source) -> Distance:
         parts[here] = float((x - y).square().sum())
         size += float(x.square().sum() + y.square().sum())
     roots = {name: math.sqrt(square) for name, square in parts.items()}
-    return Distance(math.sqrt(math.fsum(parts.values())), math.sqrt(size / 2), roots, formless, tuple(searched))
+    value, size = math.sqrt(math.fsum(parts.values())), math.sqrt(size / 2)
+    return Distance(value, size, roots, formless, tuple(searched), tuple(gauge.wide))
 
 
 def aligned(gauge: Gauge, a: Source, b: Source) -> dict[str, Tensor]:

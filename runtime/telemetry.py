@@ -93,7 +93,7 @@ def drift(gauge: Gauge, before: Source, after: Source) -> dict[str, float]:
         for name, shift in first.shifts.items():
             element[name] = shift - second.shifts[name]
         for name, x in element.items():
-            out[called[key, name]] = elements.length(component.by_name[name].kind, x)
+            out[called[key, name]] = elements.length(component.elements[name][0], x)
     return out
 
 
@@ -104,7 +104,7 @@ def conditions(gauge: Gauge, params: Source) -> dict[str, float]:
     called = titles(gauge)
     out = {}
     for key, component, names in gauge.places():
-        frame = component.frame(held.at(component.shapes, names))
+        frame = component.frame(component.summed(held.at(component.shapes, names)))
         for name, scales in frame.scales.items():
             stretches = multipliers.stretches(scales)
             live = stretches[frame.live[name].expand_as(stretches)]
@@ -190,7 +190,9 @@ def _ways(
     sides = [by_name(values.items(), gauge.parameters) for values in (before, after)]
     for key, component, names in gauge.places():
         old, new = (
-            {slot: values[bare(name)].detach().double().unsqueeze(0) for slot, name in zip(component.shapes, names)}
+            component.summed(
+                {slot: values[bare(name)].detach().double().unsqueeze(0) for slot, name in zip(component.shapes, names)}
+            )
             for values in sides
         )
         frame = component.frame(old) if frames is None else frames.get(key)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, layer_norm, relu
 
+from gaugec.runtime.roles import Matrices, Role
 from gaugec.sites import Binding, Chart, Factor, Move, Site, Summand
 from runtime.handmade import DOWN, ROTATE, SHIFT, UP, balance_fix, equation, linear, norm, one, site, vector
 
@@ -241,3 +242,21 @@ CASES = {
     "all": lambda: [*gains(), *within(), *norm_biases(), *value_biases(), *reader_shifts(), *writer_shifts(),
                     *traded(), *stream()],
 }  # fmt: skip
+
+
+def roles(model: Network) -> dict[str, Role]:
+    """What the parameters are, as the graph would say."""
+    out = {}
+    for name, p in model.named_parameters():
+        if p.dim() < 2:
+            out[name] = Role("bias" if name.endswith("bias") else "gain", ())
+            continue
+        r, c = p.shape
+        copies, rows, columns = (), ((r, c),), ((c, 1),)
+        if name.endswith(("q.weight", "k.weight", "v.weight")):
+            copies, rows = ((r // HEAD, HEAD * c),), ((HEAD, c),)
+        elif name.endswith("o.weight"):
+            copies, columns = ((c // HEAD, HEAD),), ((HEAD, 1),)
+        role = {"head.weight": "head", "embed.weight": "table", "position": "table"}.get(name, "matrix")
+        out[name] = Role(role, (Matrices(0, copies, rows, columns),))
+    return out

@@ -100,7 +100,7 @@ STEPS: dict[str, Make] = {
 
 @pytest.mark.parametrize("steps", STEPS)
 def test_whatever_the_step(steps: str) -> None:
-    one, two, gauge = copies("biases and gains" if steps == "fused, horizontal" else "all")
+    one, two, gauge = copies("norm bias" if steps.startswith("fused") else "all")
     gauge = type("Gauge", (Gauge,), {"roles": roles(one)})(gauge.source)
     optimizers = [STEPS[steps](each, gauge) for each in (one, two)]
     losses = [train(each, optimizer, 20) for each, optimizer in zip((one, two), optimizers)]

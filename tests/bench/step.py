@@ -1,7 +1,8 @@
 """Times optimizer steps on the parameters of a Llama and prints ratios to the fused AdamW of torch.
 
     python tests/bench/step.py [--sizes small big bigger] [--rounds N] [--device cuda] [--compile] [--horizontal]
-    python tests/bench/step.py --train [--sizes big]
+                               [--bases]
+    python tests/bench/step.py --train [--sizes big] [--bases]
 
 With `--train` the model is run, on 2,048 tokens, and what is timed is a training step: forward, backward and the
 optimizer's step, ten of these to one forward and backward, so that a pin is among them.
@@ -33,6 +34,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,13 +80,14 @@ def timed(function: Callable[[], Any], cuda: bool) -> float:
     return clock() - start
 
 
-def llama(shape: type[handmade.Shape], device: str) -> Any:
-    """Parameters with gradients, and their gauges."""
+def llama(shape: type[handmade.Shape], device: str, values: str = "orthogonal") -> Any:
+    """Parameters with gradients, and their gauges; values: the group of a head's value basis."""
     torch.manual_seed(0)
     model = handmade.Llama(shape).to(device)
     for p in model.parameters():
         p.grad = torch.randn_like(p) * 1e-3
-    return model, handmade.compiled(model, handmade.llama_sites(shape))
+    sites = [replace(x, group=values) if x.group == "orthogonal" else x for x in handmade.llama_sites(shape)]
+    return model, handmade.compiled(model, sites)
 
 
 def optimizers(shape: type[handmade.Shape], options: argparse.Namespace) -> dict[str, torch.optim.Optimizer]:
@@ -107,6 +110,10 @@ def optimizers(shape: type[handmade.Shape], options: argparse.Namespace) -> dict
         runs["DDCAdamW, pinned, compiled"] = DDCAdamW(model.named_parameters(), gauge, compile=True)
     if options.horizontal:
         runs["DDCAdamW, horizontal"] = DDCAdamW(model.named_parameters(), gauge, orbit="horizontal")
+    if options.bases:
+        whole, bases = llama(shape, options.device, "invertible")
+        for orbit in ("pinned", "horizontal") if options.horizontal else ("pinned",):
+            runs[f"DDCAdamW, bases, {orbit}"] = DDCAdamW(whole.named_parameters(), bases, orbit=orbit)
     return runs
 
 
@@ -122,6 +129,7 @@ def main() -> None:
     arguments.add_argument("--device", default="cpu")
     arguments.add_argument("--compile", action="store_true", help="time compile=True as well")
     arguments.add_argument("--horizontal", action="store_true", help="time horizontal orbits as well")
+    arguments.add_argument("--bases", action="store_true", help="time the whole bases of values as well")
     arguments.add_argument("--train", action="store_true", help="time training steps instead")
     options = arguments.parse_args()
     shapes = [{"small": Small, "big": Big, "bigger": Bigger}[size] for size in options.sizes]
@@ -188,6 +196,7 @@ def table(shape: type[handmade.Shape], options: argparse.Namespace) -> None:
     for name, taken in times.items():
         ratios = sorted(one / other for one, other in zip(taken, times[base]))
         passes = PASSES.get("AdamW" if name == base else name.split(", ")[-1], PASSES["pinned"])
+        passes = "" if "bases" in name else passes
         print(
             f"| {count / 1e6:.1f}M | {name} | {statistics.median(taken) * 1e3:.1f} | {statistics.median(ratios):.2f} | "
             f"{ratios[0]:.2f}..{ratios[-1]:.2f} | {first[name]:.1f} | {calls[name]} | {passes} | "

@@ -31,8 +31,8 @@ class Batch:
     """Places of one component that have everything in common but their numbers.
 
     keys: the places; slots: slot -> one parameter for each place; groups: slot -> param group.
-    held: slots that charts read, which are not stepped; sums: those of which something is added to a slot, None before
-    they are known; inside: whether that is added in place, as within `held.coordinates`.
+    held: slots that charts read, which are not stepped, or a part of which is not; sums: those of which something is
+    added to a slot, None before they are known; inside: whether that is added in place, as in `held.coordinates`.
     off: gauges that are not in force; live: gauge -> where it has a canonical form, [batch, copies, size], of matrices
     [batch, copies, 1]; lost: where it had one, and has none any more, since somebody looked.  homes: where shifts
     began, on pinned orbits.
@@ -74,7 +74,7 @@ class Batch:
             there = [each for each in self.component.sums if each.bias in self.held]
             self.sums = at_hand(there, values)
         whole: Tensors = self.component.summed(values, self.sums)
-        return {slot: values[slot] if self.inside and slot not in self.held else x for slot, x in whole.items()}
+        return {slot: x if not self.inside or slot in self.standing else values[slot] for slot, x in whole.items()}
 
     def read(self) -> None:
         """Read what is held, where that was not done yet."""
@@ -129,9 +129,14 @@ class Batch:
         self.frame, self.state, self.homes, self.step, self.shown = None, {}, None, 0, []
         self.charts, self.sums = None, None
 
+    @property
+    def standing(self) -> frozenset[str]:
+        """The slots of which all is held."""
+        return self.held - {*self.component.partly}
+
     def trainable(self, slot: str) -> bool:
         """Whether the slot's parameters are stepped; those of one batch are alike."""
-        return self.slots[slot][0].requires_grad and slot not in self.held
+        return self.slots[slot][0].requires_grad and slot not in self.standing
 
     def write(self, values: Tensors, slots: Collection[str]) -> None:
         """Put values of `params`, which were changed in place, into the parameters of these slots."""

@@ -26,8 +26,8 @@ class Found(NamedTuple):
     """What was found.
 
     gauged: ids of the parameters that a gauge moves; frozen: of those that are not trained; held: of those that charts
-    read, which are not stepped.  off: gauges that would move parameters that are frozen or were not given, or that read
-    gains which are zero, one text each.
+    read, which are not stepped, and whether that is so of a part only.  off: gauges that would move parameters that are
+    frozen or were not given, or that read gains which are zero, one text each.
     singular: gauges with units that have no canonical form, "place.gauge: number in parameters".  zero: whether gains
     that are zero keep a gauge from being in force.
     """
@@ -35,7 +35,7 @@ class Found(NamedTuple):
     batches: list[Batch]
     gauged: frozenset[int]
     frozen: frozenset[int]
-    held: frozenset[int]
+    held: dict[int, bool]
     off: list[str]
     singular: list[str]
     zero: bool
@@ -111,13 +111,18 @@ def bind(gauge: Any, groups: Sequence[Mapping[str, Any]]) -> Found:
         off += _frozen(place, component, names, where, broken)
         for action in component.wide:
             wide.setdefault(action.name, []).extend(_reasons(place, component, names, where, broken, action.name))
-        if any(p.requires_grad and slot not in place.held for slot, p in place.params.items()):
+        if any(p.requires_grad and slot not in _standing(component, place.held) for slot, p in place.params.items()):
             places.setdefault(id(component), []).append(place)
     off += [f"{name}: {listed(list(dict.fromkeys(texts)))}" for name, texts in wide.items() if texts]
     batches = [batch for each, same in places.items() for batch in make(components[each], same)]
     trained = {id(p): p.requires_grad for same in places.values() for place in same for p in place.params.values()}
     frozen = frozenset(i for i, each in trained.items() if not each)
-    held = frozenset(id(place.params[slot]) for same in places.values() for place in same for slot in place.held)
+    held = {
+        id(place.params[slot]): slot in components[each].partly
+        for each, same in places.items()
+        for place in same
+        for slot in place.held
+    }
     called = {id(p): name for name, (p, _) in where.items()}
     singular = [text for batch in batches for text in _enlivened(batch, called)]
     for batch in batches:
@@ -143,10 +148,15 @@ def _place(key: str, component: Any, names: Sequence[str], where: Given) -> tupl
         params[slot] = p
     called = dict(zip(component.shapes, names))
     held, broken = _held(component, params, {slot for slot in called if bare(called[slot]) not in where}, called)
-    frozen = {slot for slot, p in params.items() if not p.requires_grad} - held
+    frozen = {slot for slot, p in params.items() if not p.requires_grad} - _standing(component, held)
     lost = {name for slot in broken for name in component.holds[slot]}
     off = {name for name in component.elements if name in lost or frozen & set(component.moves[name])}
     return Place(key, params, groups, frozenset(off), frozenset(held)), broken
+
+
+def _standing(component: Any, held: Collection[str]) -> set[str]:
+    """The slots of which all is held."""
+    return {*held} - {*component.partly}
 
 
 def _held(
@@ -167,7 +177,7 @@ def _held(
         held -= set(broken)
         for each in (*component.gains, *component.sums):
             (read,) = each.reads
-            if read in held and each.slot not in held and not params[each.slot].requires_grad:
+            if read in held and each.slot not in _standing(component, held) and not params[each.slot].requires_grad:
                 word = "not given" if each.slot in absent else "frozen"
                 broken[read] = f"{called[each.slot]} {word}"
         if not held & set(broken):
@@ -209,7 +219,7 @@ def _reasons(
     held = [
         called[slot]
         for slot in component.moves[name]
-        if not place.params[slot].requires_grad and slot not in place.held
+        if not place.params[slot].requires_grad and slot not in _standing(component, place.held)
     ]
     frozen, absent = [n for n in held if bare(n) in where], [n for n in held if bare(n) not in where]
     texts = [f"{', '.join(some)} {word}" for some, word in ((frozen, "frozen"), (absent, "not given")) if some]
@@ -221,11 +231,12 @@ def _check_sums(batch: Batch, called: Mapping[int, str]) -> None:
     """Raise ValueError where parameters of which a process has a part are to be stepped with what is added to them."""
     batch.read()
     split = [p for params in batch.slots.values() for p in params if shards.is_distributed(p)]
-    if batch.sums and split:
-        biases = [called[id(p)] for each in batch.sums for p in batch.slots[each.bias]]
+    read = [each.bias for each in batch.sums or ()] + sorted(batch.held & {*batch.component.partly})
+    if read and split:
+        biases = [called[id(p)] for slot in read for p in batch.slots[slot]]
         raise ValueError(
-            f"{listed(list(dict.fromkeys(biases)))} are not zero, and are added to biases through weights of which a "
-            "process has a part. Use DDP, or leave the gauges out of the spec that move these biases"
+            f"{listed(list(dict.fromkeys(biases)))} are held and not zero, or held in part, beside parameters of which "
+            "a process has a part. Use DDP, or leave the gauges out of the spec that move these biases"
         )
 
 

@@ -56,10 +56,10 @@ def _pulled(batches: Sequence[Batch]) -> Iterator[tuple[Tensor, Shard | None]]:
         if not any(shards.shard(params[0]) for params in batch.slots.values()):
             for tile in batch.tiles():
                 pulled = batch.component.pull(tile.of(slopes), frame)
-                yield from ((x, None) for slot, x in pulled.items() if slot not in batch.held)
+                yield from ((x, None) for slot, x in pulled.items() if slot not in batch.standing)
             continue
         for slot, chart in charts(batch, frame, {}).items():
-            if slot in batch.held:
+            if slot in batch.standing:
                 continue
             p, slope = batch.slots[slot][0], stack(slopes[slot])
             for factor in chart.within(*shards.rows(p)).factors:

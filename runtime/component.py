@@ -14,6 +14,7 @@ Not here: any gauge; how a step is chosen.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -33,7 +34,7 @@ from gaugec.runtime.groups import (
     Torus,
     Translation,
 )
-from gaugec.runtime.held import Added, Gain, amounts, in_order, one
+from gaugec.runtime.held import Added, Gain, amounts, in_order, marked, one
 from gaugec.runtime.layout import Axes, Slice, Tensors
 from gaugec.runtime.pooling import Piece
 from gaugec.runtime.ranges import expand
@@ -194,6 +195,7 @@ class Component:
     that number; `gauges`, `pools`, `couplings`; `cuts`, tensors of which a step may take some rows at a time, and what
     the number has to be a multiple of; `whole`, where a step takes everything at once; `charts`, in which coordinates
     tensors are moved and stepped; `holds`, the tensors that charts read, which are not stepped, and for which gauges;
+    `partly`, of those of which only a part is read, which (offset, axes);
     `idle`, gauges that move nothing else in these coordinates; `wide`, what gauges of the whole model move here.  An
     instance is told for every tensor which parameters it is, place after place, as a pattern of names or several.
     """
@@ -207,14 +209,15 @@ class Component:
     whole: ClassVar[bool] = False
     charts: ClassVar[tuple[Gain | Added, ...]] = ()
     holds: ClassVar[dict[str, tuple[str, ...]]] = {}
+    partly: ClassVar[dict[str, tuple[tuple[int, Axes], ...]]] = {}
     idle: ClassVar[tuple[Action, ...]] = ()
     wide: ClassVar[tuple[Action, ...]] = ()
 
-    # read off the declarations: gains and sums, in order; all gauges with what is held among what they move; by gauge,
-    # (kind, copies, size), the tensors that it moves, of idle ones too; of those that are stepped the powers of its
-    # scale;
-    # by tensor, what its canonical form and its gradient are multiplied by, and the pieces that are averaged over;
-    # mixed: tensors whose frames have matrices, scaled: whose frames have scales
+    # read off the declarations: where tensors are held; gains and sums, in order; all gauges, with what is held among
+    # what they move; by gauge, (kind, copies, size), the tensors that it moves, of idle ones too; of those that are
+    # stepped the powers of its scale; by tensor, what its canonical form and its gradient are multiplied by, and the
+    # pieces that are averaged over; mixed: tensors whose frames have matrices, scaled: whose frames have scales
+    held: ClassVar[dict[str, Tensor]]
     gains: ClassVar[tuple[Gain, ...]]
     sums: ClassVar[tuple[Added, ...]]
     unheld: ClassVar[tuple[Action, ...]]
@@ -274,9 +277,11 @@ class Component:
     @classmethod
     def _bind(cls) -> None:
         """Find the axes of rows, couplings and pools; ValueError where they do not fit the tensors."""
+        whole = {slot: ((0, ((math.prod(cls.shapes[slot]), 1),)),) for slot in cls.holds}
+        cls.held = {slot: marked(cls.shapes[slot], parts) for slot, parts in {**whole, **cls.partly}.items()}
         cls.sums = in_order([each for each in cls.charts if isinstance(each, Added)])
         for gauge in (*cls.gauges, *cls.idle, *cls.wide):
-            gauge.bind(cls.shapes, cls.holds)
+            gauge.bind(cls.shapes, cls.held)
         for coupling in cls.couplings:
             sizes = {gauge.name: gauge.copies * gauge.size for gauge in cls.gauges}
             coupling.bind(cls.shapes[coupling.slot], sizes)
@@ -551,13 +556,15 @@ def _complete(cls: type[Component], counts: Mapping[str, int]) -> None:
         raise ValueError(f"{cls.__name__} holds {', '.join(cls.holds)}, its charts read {', '.join(sorted(reads))}")
     moved = {slot for gauge in every for slot in gauge.slots} | reads | {each.slot for each in charts}
     moved |= {each.matrix for each in charts if isinstance(each, Added) and each.matrix}
-    mixed = {slot for gauge in (*cls.gauges, *cls.wide) if gauge.mixes for slot in gauge.slots} - reads
+    mixed = {slot for gauge in (*cls.gauges, *cls.wide) if gauge.mixes for slot in gauge.slots}
+    mixed -= reads - {*cls.partly}
     others = {*cls.offsets, *cls.cuts, *(cross.slot for cross in cls.couplings)}
     for what, some, other in (
         ("no shape of", moved | others, {*cls.shapes}),
         ("no row that moves", {*cls.shapes}, moved),
         ("no pool of", mixed, {pool.slot for pool in cls.pools}),
         ("no rotation of the pool of", {pool.slot for pool in cls.pools}, mixed),
+        ("no hold of a part of", {*cls.partly}, reads),
     ):
         if some - other:
             raise ValueError(f"{cls.__name__} has {what} {', '.join(sorted(some - other))}")

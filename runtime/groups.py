@@ -8,15 +8,16 @@ Not here: which gauges there are, and how they meet in one component.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from gaugec.runtime import actions, patterns, polar, solvers
-from gaugec.runtime.layout import Axes, Slice, Tensors, product
+from gaugec.runtime.layout import Axes, Slice, Tensors, cut, product
 from gaugec.runtime.multipliers import raised
 
 
@@ -83,13 +84,16 @@ class Action:
         self.rows = rows
         return self
 
-    def bind(self, shapes: Mapping[str, tuple[int, ...]], held: Collection[str] = ()) -> None:
-        """Find the slices of the rows; held: tensors that are not stepped.
+    def bind(self, shapes: Mapping[str, tuple[int, ...]], held: Mapping[str, Tensor] = MappingProxyType({})) -> None:
+        """Find the slices of the rows; held: where tensors are not stepped, bool [*shape].
 
         all: every row with its slice, which an element moves; parts: those of what is stepped, which a tangent has.
         """
         self.all = tuple((row, row.slice(shapes[row.slot], self.copies, self.size)) for row in self.rows)
-        self.parts = tuple((row, part) for row, part in self.all if row.slot not in held)
+        none = torch.zeros(1, dtype=torch.bool, device="cpu")
+        marks = {slot: mark.unsqueeze(0) for slot, mark in held.items()}
+        seen = [cut(marks, part) if part.slot in marks else none for _, part in self.all]
+        self.parts = tuple(pair for pair, mark in zip(self.all, seen) if not bool(mark.any()))
         self.slices = tuple(part for _, part in self.parts)
 
     @property

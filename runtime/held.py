@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from gaugec.runtime.layout import Tensors
+from gaugec.runtime.layout import Axes, Tensors
 
 if TYPE_CHECKING:
     from gaugec.runtime.batch import Batch
@@ -150,6 +150,14 @@ class Added:
         self._product(self._seen(out, 2), *factors)
 
 
+def marked(shape: Sequence[int], parts: Sequence[tuple[int, Axes]]) -> Tensor:
+    """Where parts of a tensor of a shape are: bool [*shape]."""
+    out = torch.zeros(*shape, dtype=torch.bool, device="cpu")
+    for offset, axes in parts:
+        out.as_strided([n for n, _ in axes], [stride for _, stride in axes], offset).fill_(True)
+    return out
+
+
 def in_order(sums: Sequence[Added]) -> tuple[Added, ...]:
     """Sums so that what others read comes before them; ValueError where they read one another in a circle."""
     left, out = list(sums), list[Added]()
@@ -190,9 +198,10 @@ def coordinates(batches: Sequence[Batch], *, stepped: bool = True) -> Iterator[N
     stepped: false where parameters are only read, and stay as they are.  Gradients are what they were afterwards.
     """
     with torch.no_grad():
-        some = [batch for batch in batches if batch.sums]
+        some = [batch for batch in batches if batch.sums or batch.held & {*batch.component.partly}]
         new = [pair for batch in some for pair in _exchanged(batch)]
         kept: list[tuple[Tensor, Tensor | None]] = [(p, p.grad) for p, _ in new]
+        parts = [each for batch in some for each in _parts(batch)] if stepped else []
         inside = some if stepped else []
         try:
             for p, slope in new:
@@ -202,12 +211,27 @@ def coordinates(batches: Sequence[Batch], *, stepped: bool = True) -> Iterator[N
                 batch.inside = True
             yield
         finally:
+            _restore(parts)
             for batch in inside:
                 if batch.inside:
                     batch.inside = False
                     _add(batch, -1.0)
+            _restore(parts)
             for p, before in kept:
                 p.grad = before
+
+
+def _parts(batch: Batch) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Parameters of which a part is held, where, and what that was."""
+    for slot in batch.held & {*batch.component.partly}:
+        for p in batch.slots[slot]:
+            mark = batch.component.held[slot].to(p.device)
+            yield p.detach(), mark, p.detach()[mark].clone()
+
+
+def _restore(parts: Sequence[tuple[Tensor, Tensor, Tensor]]) -> None:
+    for p, mark, before in parts:
+        p[mark] = before
 
 
 def _add(batch: Batch, sign: float) -> None:
@@ -216,22 +240,24 @@ def _add(batch: Batch, sign: float) -> None:
     for j in range(len(batch.keys)):
         values = {slot: _wide(batch.slots[slot][j].detach()) for slot in _involved(sums)}
         for slot, amount in amounts(sums, values).items():
-            if slot not in batch.held:
+            if slot not in batch.standing:
                 batch.slots[slot][j].detach().add_(amount[0], alpha=sign)
 
 
 def _exchanged(batch: Batch) -> Iterator[tuple[Tensor, Tensor]]:
-    """Weights, and their gradients in the coordinates of sums."""
-    sums = batch.sums or ()
+    """Parameters, and their gradients in the coordinates of sums; of what is held in part, zero there."""
+    sums, partly = batch.sums or (), batch.held & {*batch.component.partly}
     for j in range(len(batch.keys)):
-        p = {slot: batch.slots[slot][j] for slot in _involved(sums)}
+        p = {slot: batch.slots[slot][j] for slot in dict.fromkeys([*_involved(sums), *sorted(partly)])}
         if any(x.grad is not None and x.grad.layout != torch.strided for x in p.values()):
             continue  # the step refuses it
         values = {slot: _wide(x.detach()) for slot, x in p.items()}
         added, new, across = amounts(sums, values), Tensors(), Tensors()
         for each in reversed(sums):
             own = p[each.slot].grad
-            slope = across.get(each.slot) if each.slot in batch.held else None if own is None else _wide(own)
+            slope = None if own is None or each.slot in batch.standing else _wide(own)
+            if each.slot in batch.held:
+                slope = _instead(slope, across.get(each.slot), batch.component.held[each.slot])
             if slope is None:
                 continue
             bias = values[each.bias] + added[each.bias] if each.bias in added else values[each.bias]
@@ -245,6 +271,18 @@ def _exchanged(batch: Batch) -> Iterator[tuple[Tensor, Tensor]]:
             before = p[slot].grad
             whole = -amount[0] if before is None else before.to(amount.dtype) - amount[0]
             yield p[slot], whole.to(p[slot].dtype)
+        for slot in sorted(partly):
+            before = p[slot].grad
+            if before is not None:
+                yield p[slot], before.masked_fill(batch.component.held[slot].to(before.device), 0.0)
+
+
+def _instead(slope: Tensor | None, across: Tensor | None, mark: Tensor) -> Tensor | None:
+    """A gradient with another one where a tensor is held, or with nothing there."""
+    if slope is None:
+        return across
+    other = torch.zeros_like(slope) if across is None else across
+    return torch.where(mark.to(slope.device), other, slope)
 
 
 def _involved(sums: Sequence[Added]) -> list[str]:

@@ -103,7 +103,8 @@ class GaugeOptimizer(torch.optim.Optimizer):
         ]
         self._kinds: dict[str, tuple[torch.dtype, torch.device]] = {}
         self._name()
-        self.held = [self.called[i] for i in self.called if i in self._bound.held]
+        held = self._bound.held
+        self.held = [f"{name} (a part)" if held[i] else name for i, name in self.called.items() if i in held]
 
     def _check_placements(self, stepper: Stepper) -> None:
         pairs = (pair for group in self.param_groups for pair in zip(group["param_names"], group["params"]))

@@ -246,6 +246,8 @@ class Strip:
         """`squares` and `unpool` of the rule's steps."""
         if self.band is None:
             return self.panel.averaging(self.x)
+        if not self.axes:  # a band beside others: torch would take the mean of all of it
+            return lambda g: torch.mul(g, g, out=self.room), same
         axis = self.axes[0] if len(self.axes) == 1 else 0
         if self.shape[axis] != 2 or not axis:
             return lambda g: torch.mul(g, g, out=self.room).mean(self.axes, keepdim=True), same

@@ -12,9 +12,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from math import prod
 
 from gaugec.codegen.ir import Actor, Row
-from gaugec.codegen.overlap import Axis, Box, Shared, share
+from gaugec.codegen.overlap import Axis, Box, Shared, disjoint, share
 from gaugec.errors import GaugeError
 from gaugec.sites import Chart, Factor, Site, Summand
 
@@ -63,19 +64,50 @@ def _merged(factor: Factor) -> Factor:
     return replace(factor, axes=tuple(out))
 
 
-def unseen(sites: Sequence[Site]) -> frozenset[str]:
-    """The biases in sums that the function does not see beside these: a site moves all of one, by any vector.
+def region(each: Factor | Summand) -> Box:
+    """What of a gain or of a bias is read, and so held."""
+    if isinstance(each, Factor):
+        return Box(each.offset, tuple(Axis(size, step) for size, _, step in each.axes if step))
+    strides = [(axis[0], axis[-1]) for axis in (*each.kept, *each.summed)]
+    return Box(each.bias_offset, tuple(Axis(size, stride) for size, stride in strides if stride))
+
+
+def held(charts: Mapping[str, Chart]) -> dict[str, tuple[Box, ...]]:
+    """By slot what charts read of it; of two that overlap, the larger."""
+    out: dict[str, list[Box]] = {}
+    every: list[Factor | Summand] = []
+    for chart in charts.values():
+        every += [*chart.factors, *chart.summands]
+    for each in every:
+        name, box = (each.parameter if isinstance(each, Factor) else each.bias), region(each)
+        others = out.setdefault(name, [])
+        if any(share(box, other) for other in others):
+            continue
+        others[:] = [other for other in others if not share(other, box)]
+        if not all(disjoint(box, other) for other in others):
+            raise GaugeError(
+                f"two gauges hold parts of {name} that overlap: together they are not supported",
+                help="leave one of them out of the spec",
+            )
+        others.append(box)
+    return {name: tuple(boxes) for name, boxes in out.items()}
+
+
+def unseen(sites: Sequence[Site]) -> frozenset[tuple[str, int]]:
+    """The biases in sums, and where they begin, that the function does not see: a site moves all of one by any vector.
 
     With b -> b + a, B -> B - W a the function is that of B + W b, with b = 0.  So all that moves W and B and leaves a
     b of 0 as it is, moves W and B + W b alike, whatever b is.
     """
     return frozenset(
-        binding.parameter
+        (binding.parameter, binding.offset)
         for site in sites
         for binding in site.bindings
-        if binding.move.kind == "shift"
-        and all(n == 1 for n, _ in (*binding.copies, *binding.group))
-        and any(each.bias == binding.parameter for other in site.bindings for each in other.chart.summands)
+        if binding.move.kind == "shift" and all(n == 1 for n, _ in (*binding.copies, *binding.group))
+        for each in (each for other in site.bindings for each in other.chart.summands)
+        if (each.bias, each.bias_offset) == (binding.parameter, binding.offset)
+        and share(region(each), Box(binding.offset, tuple(Axis(*axis) for axis in binding.rest)))
+        and region(each).count == prod(n for n, _ in binding.rest)
     )
 
 
@@ -96,7 +128,7 @@ class InCharts:
         actor: Actor,
         charts: Mapping[str, Chart],
         own: Mapping[str, Chart],
-        free: frozenset[str],
+        free: frozenset[tuple[str, int]],
         counts: Mapping[str, int],
         box: Boxed,
     ) -> None:
@@ -196,10 +228,10 @@ class InCharts:
 
     def _carried(self, slot: str, each: Summand) -> None:
         """A sum that the gauge does not know of is moved as what it is added to, or the function does not see it."""
-        if each.bias in self.free and not (self.actor.kind == "shift" and each.bias in self.moved):
-            return
-        on = {name: [row for row in self.actor.rows if row.slot == name and not row.still]
+        on = {name: [row for row in self.actor.rows if row.slot == name and not row.still and self._met(row, each)]
               for name in (slot, each.weight, each.bias)}  # fmt: skip
+        if (each.bias, each.bias_offset) in self.free and not (self.actor.kind == "shift" and on[each.bias]):
+            return
         if self.actor.kind == "shift" and (on[each.weight] or on[each.bias]):
             raise self._refused(f"it shifts what is added to {slot}, {each.bias}, and does not say what that does")
         if self.actor.kind == "scale":
@@ -210,6 +242,16 @@ class InCharts:
         turns = self.actor.kind not in ("scale", "shift")
         if turns and bool(on[each.weight]) != (bool(on[each.bias]) or bool(on[slot])):
             raise self._refused(f"it turns {slot} and what is added to it, {each.bias}, unlike")
+
+    def _met(self, row: Row, each: Summand) -> bool:
+        """May a row move something that a sum reads?"""
+        if row.slot == each.bias:
+            return not disjoint(self.box(self.actor, row), region(each))
+        if row.slot == each.weight:
+            strides = [(axis[0], axis[-2]) for axis in (*each.kept, *each.summed)]
+            axes = tuple(Axis(size, stride) for size, stride in strides if stride)
+            return not disjoint(self.box(self.actor, row), Box(each.weight_offset, axes))
+        return True
 
     def _refused(self, why: str) -> GaugeError:
         return GaugeError(

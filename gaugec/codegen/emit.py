@@ -167,6 +167,9 @@ class _Writer:
             holds = {self.slots[slot]: tuple(self.gauges[each] for each in names) for slot, names in component.holds}
             yield "    # what is not stepped, and for which gauges"
             yield f"    holds = {literal(holds, 12, 4)}"
+        if component.partly:
+            yield "    # where only a part of a tensor is held: where that begins, and its axes"
+            yield f"    partly = {literal({self.slots[slot]: boxes for slot, boxes in component.partly}, 13, 4)}"
         if component.pools:
             yield from entries("pools", list(self.pools()), 4)
         if component.couplings:

@@ -168,6 +168,7 @@ class Component:
     slots: slot name and shape; instances: parameter names in the order of the slots; places: one text per instance.
     idle: gauges that move nothing of what is stepped; wide: those that run through the whole model.
     charts: by slot, over slots.  holds: the slots that charts read, which are held, and the gauges that it is for.
+    partly: of the slots of which not all is held, what is: (offset, axes).
     gram: "closed" (no couplings), "blocks" or "free" (through the tangents themselves).
     eliminated: gauges that are solved for exactly once the rest is known: no coupling is between two of them.
     cuts: slots that a step may take a number of rows at a time, and the number that it has to be a multiple of.
@@ -187,6 +188,7 @@ class Component:
     wide: tuple[Actor, ...] = ()
     charts: tuple[tuple[str, Chart], ...] = ()
     holds: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    partly: tuple[tuple[str, tuple[tuple[int, Axes], ...]], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from math import prod
 
 import networkx as nx
 
-from gaugec.codegen.charts import InCharts, reads, united, unseen
+from gaugec.codegen.charts import InCharts, held, reads, united, unseen
 from gaugec.codegen.cuts import cuts
 from gaugec.codegen.ir import (
     Actor,
@@ -80,7 +80,7 @@ def _component(
     members: Sequence[str],
     wide: Sequence[Site],
     charts: Mapping[str, Chart],
-    free: frozenset[str],
+    free: frozenset[tuple[str, int]],
     derived: Derived,
     shapes: Mapping[str, tuple[int, ...]],
 ) -> Component:
@@ -94,7 +94,7 @@ def _component(
     here = {slots[name]: _over(charts[name], slots) for name in names if name in charts}
     through = [(j, site) for j, site in enumerate(wide) if any(each.parameter in slots for each in site.bindings)]
     locals_ = [(f"g{i}", site) for i, site in enumerate(sites)]
-    known = frozenset(slots[name] for name in free if name in slots)
+    known = frozenset((slots[name], start) for name, start in free if name in slots)
     all_of = [_moved(name, site, derived, slots, shape_of, here, known) for name, site in locals_]
     wides = tuple(_moved(f"w{j}", site, derived, slots, shape_of, here, known) for j, site in through)
     actors = tuple(actor for actor in all_of if actor.stepped)
@@ -118,6 +118,7 @@ def _component(
         idle=idle,
         wide=wides,
         charts=tuple(here.items()),
+        partly=_partly(held(here), shape_of),
         holds=_holds(here, [*locals_, *((f"w{j}", site) for j, site in through)], slots),
     )
 
@@ -152,6 +153,17 @@ def _holds(
     return tuple(out.items())
 
 
+def _partly(
+    regions: Mapping[str, Sequence[Box]], shapes: Mapping[str, tuple[int, ...]]
+) -> tuple[tuple[str, tuple[tuple[int, Axes], ...]], ...]:
+    """Of the slots of which not all is held, what is."""
+    return tuple(
+        (slot, tuple((box.offset, tuple((axis.size, axis.stride) for axis in box.axes)) for box in boxes))
+        for slot, boxes in regions.items()
+        if sum(box.count for box in boxes) != prod(shapes[slot])
+    )
+
+
 def _moved(
     name: str,
     site: Site,
@@ -159,10 +171,11 @@ def _moved(
     slots: Mapping[str, str],
     shapes: Mapping[str, tuple[int, ...]],
     charts: Mapping[str, Chart],
-    free: frozenset[str],
+    free: frozenset[tuple[str, int]],
 ) -> Actor:
     """A gauge as it is in the coordinates of the charts."""
-    actor = _actor(name, site, derived.of(site), slots, frozenset(each for c in charts.values() for each in c.reads))
+    actor = _actor(name, site, derived.of(site), slots)
+    actor = replace(actor, rows=tuple(_held(actor, part, held(charts).get(part.slot, ())) for part in actor.rows))
     for part in actor.rows:
         _inside(actor, part, prod(shapes[part.slot]))
     own: dict[str, Chart] = {}
@@ -184,7 +197,20 @@ def _moved(
 # --- parts
 
 
-def _actor(name: str, site: Site, rule: Derivation, slots: Mapping[str, str], held: frozenset[str]) -> Actor:
+def _held(actor: Actor, part: Row, regions: Sequence[Box]) -> Row:
+    """A row, held where it lies in what charts read."""
+    box = Box(part.offset, tuple(Axis(n, s) for n, s in (*part.copies, *part.group, *part.pair, *part.rest)))
+    if any(share(box, each) for each in regions):
+        return replace(part, held=True)
+    if part.still or all(disjoint(box, each) for each in regions):
+        return part
+    raise GaugeError(
+        f"{actor.gauge} moves {part.role}, of which a part is held for another gauge: together they are not supported",
+        help="leave one of them out of the spec",
+    )
+
+
+def _actor(name: str, site: Site, rule: Derivation, slots: Mapping[str, str]) -> Actor:
     kind = GROUPS[site.group].generator
     parts: list[Row] = []
     for binding, tangent in zip(site.bindings, rule.tangents):
@@ -204,7 +230,6 @@ def _actor(name: str, site: Site, rule: Derivation, slots: Mapping[str, str], he
                 power=binding.move.exponent if binding.move.kind in ("scale", "shift") else Fraction(0),
                 tangent=tangent,
                 shift_by=binding.shift_by,
-                held=slots[binding.parameter] in held,
                 still=binding.move.kind == "still",
             )
         )

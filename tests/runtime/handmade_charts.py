@@ -226,6 +226,78 @@ def scores() -> list[Site]:
     return out
 
 
+# --- queries, keys and values in one weight, as GPT-2 stores them
+
+
+class Stored(nn.Module):
+    """A map whose weight is [in, out]."""
+
+    def __init__(self, inner: int, out: int) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(0.5 * torch.randn(inner, out)), nn.Parameter(0.3 * torch.randn(out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.weight + self.bias
+
+
+class Packed(nn.Module):
+    """One block of attention; returns its loss for token ids."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.norm, self.last = nn.Embedding(VOCAB, WIDTH), Normed(), Normed()
+        self.attn, self.proj, self.head = Stored(WIDTH, 3 * WIDTH), Stored(WIDTH, WIDTH), nn.Linear(WIDTH, VOCAB)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.embed(ids[:, :-1])
+        n, length, _ = x.shape
+        q, k, v = (y.view(n, length, 2, HEAD).transpose(1, 2) for y in self.attn(self.norm(x)).chunk(3, -1))
+        mixed = (q @ k.mT * HEAD**-0.5).softmax(-1) @ v
+        x = x + self.proj(mixed.transpose(1, 2).reshape(n, length, -1))
+        return cross_entropy(self.head(self.last(x)).flatten(0, 1), ids[:, 1:].flatten())
+
+
+def packed_sites() -> list[Site]:
+    out, d = 3 * WIDTH, WIDTH
+    into = Chart((), (Summand("attn.weight", 0, "norm.bias", 0, ((out, 1, 1, 0),), ((d, out, 1),)),))
+    onward = Chart((), (Summand("proj.weight", 0, "attn.bias", 2 * d, ((d, 1, 1, 0),), ((d, d, 1),)),))
+    times = Chart((Factor("norm.weight", 0, ((d, out, 1),)),))
+    dual = Move("rotate", dual=True)
+    value = [
+        Binding("Wv", "attn.weight", 2 * d, ((2, HEAD),), ((HEAD, 1),), ((d, out),), ROTATE),
+        Binding("bv", "attn.bias", 2 * d, ((2, HEAD),), ((HEAD, 1),), (), ROTATE),
+        Binding("Wo", "proj.weight", 0, ((2, HEAD * d),), ((HEAD, d),), ((d, 1),), dual),
+    ]
+    keys = [
+        *(Binding(f"W{i}", "attn.weight", i * d, ((2, HEAD),), ((HEAD, 1),), ((d, out),), ROTATE) for i in (0, 1)),
+        *(Binding(f"b{i}", "attn.bias", i * d, ((2, HEAD),), ((HEAD, 1),), (), ROTATE) for i in (0, 1)),
+    ]
+    stream = [
+        Binding("E", "embed.weight", 0, (), ((d, 1),), ((VOCAB, d),), ROTATE),
+        Binding("R", "attn.weight", 0, (), ((d, out),), ((out, 1),), dual, chart=times),
+        Binding("b", "norm.bias", 0, (), ((d, 1),), (), ROTATE, chart=times_gain("norm.weight", power=-1)),
+        Binding("W", "proj.weight", 0, (), ((d, 1),), ((d, d),), ROTATE),
+        Binding("B", "proj.bias", 0, (), ((d, 1),), (), ROTATE),
+        Binding("R", "head.weight", 0, (), ((d, 1),), ((VOCAB, d),), dual, chart=times_gain("last.weight")),
+        Binding("b", "last.bias", 0, (), ((d, 1),), (), ROTATE, chart=times_gain("last.weight", power=-1)),
+    ]
+    wide = site("stream_rotation", 0, "orthogonal_ones", 1, d, stream, theorem="The basis of the stream is arbitrary.")
+    return [
+        site("norm_bias", 0, "translation", 1, 1, [constant("b", "norm.bias", d), still("B", "attn.bias", out, into)]),
+        site("norm_bias", 1, "translation", 1, 1, [constant("b", "last.bias", d), still("B", "head.bias", VOCAB, plus(
+            "head.weight", "last.bias", VOCAB))]),
+        site("value_bias", 0, "translation", 1, 1, [
+            Binding("b", "attn.bias", 2 * d, (), (), ((d, 1),), SHIFT), still("B", "proj.bias", d, onward)]),
+        site("key_bias", 0, "translation", 1, 1, [Binding("b", "attn.bias", d, (), (), ((d, 1),), SHIFT)]),
+        site("reader_shift", 0, "translation", 1, d, [
+            Binding("W", "attn.weight", 0, (), ((d, out),), ((out, 1),), SHIFT, chart=times),
+            still("B", "attn.bias", out, into)]),
+        site("value_rotation", 0, "orthogonal", 2, HEAD, value),
+        site("qk_rotation", 0, "orthogonal", 2, HEAD, keys),
+        Site(**{**vars(wide), "wide": True}),
+    ]  # fmt: skip
+
+
 CASES = {
     "norm bias": norm_biases,
     "value bias": value_biases,

@@ -15,7 +15,7 @@ from gaugec.runtime import DDCSGD, DDCAdamW, DDCMuon, Gauge
 from gaugec.runtime.optimizer import GaugeOptimizer
 from gaugec.runtime.telemetry import Telemetry, vertical_part
 from runtime import handmade
-from runtime.handmade_charts import CASES, Network, network, roles, tokens
+from runtime.handmade_charts import CASES, WIDTH, Network, Packed, network, packed_sites, roles, tokens
 
 GAUGES: dict[str, Gauge] = {}
 
@@ -26,7 +26,7 @@ def compiled(case: str) -> Gauge:
     return GAUGES[case]
 
 
-def train(model: Network, optimizer: torch.optim.Optimizer, steps: int, first: int = 0, clip: bool = False) -> Tensor:
+def train(model: Any, optimizer: torch.optim.Optimizer, steps: int, first: int = 0, clip: bool = False) -> Tensor:
     losses = []
     for step in range(first, first + steps):
         optimizer.zero_grad()
@@ -39,7 +39,7 @@ def train(model: Network, optimizer: torch.optim.Optimizer, steps: int, first: i
     return torch.stack(losses)
 
 
-def groups(model: Network) -> list[dict[str, Any]]:
+def groups(model: Any) -> list[dict[str, Any]]:
     pairs = list(model.named_parameters())
     return [{"params": pairs[::2], "lr": 1e-2}, {"params": pairs[1::2], "lr": 4e-3}]
 
@@ -290,3 +290,23 @@ def test_telemetry_in_charts() -> None:
     assert vertical_part(optimizer, before) < 1e-9
     look = seen.look()
     assert look["whole_vertical"] < 1e-9 and any(name.startswith("norm_bias") for name in look["drift"])
+
+
+@pytest.mark.parametrize("orbit", ["pinned", "horizontal"])
+def test_a_part_that_is_held(orbit: str) -> None:
+    """Of a fused bias the values' part is held, and the rest is stepped."""
+    torch.manual_seed(0)
+    one = Packed().double()
+    gauge = handmade.compiled(one, packed_sites())
+    two, losses = handmade.moved(one, gauge, gauge.random_element(torch.Generator().manual_seed(1))), list[Tensor]()
+    assert gap(one(tokens(0)), two(tokens(0))) < 1e-13
+    for model in (one, two):
+        optimizer = DDCAdamW(groups(model), gauge, orbit=orbit)
+        assert "attn.bias (a part)" in optimizer.held and optimizer.inactive == []
+        before = model.attn.bias.detach().clone()
+        losses.append(train(model, optimizer, 60))
+        same = model.attn.bias == before
+        assert bool(same[2 * WIDTH :].all()) and not bool(same[:WIDTH].any())
+        state = optimizer.state[model.attn.bias]  # squares are averaged by head, and where no head is turned, kept
+        assert state["exp_avg_sq"].unique().numel() == 4 + bool((state["exp_avg_sq"] == 0).any())
+    assert gap(*losses) < 1e-12

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from gaugec.runtime import pooling
+from gaugec.runtime import DDCAdamW, Gauge, pooling
 from gaugec.runtime.pooling import Piece
+from gaugec.sites import Binding
+from runtime.handmade import ROTATE, site, written
 from runtime.slices import random
 
 
@@ -21,3 +23,16 @@ def test_pools_average_and_spread() -> None:
     assert torch.equal(full[:, 12:], x[:, 12:])
     assert torch.allclose(pooling.pool(full, pieces), pooled)
     assert torch.allclose(pooling.blur(x, pieces[:1]), full)
+
+
+def test_what_is_not_averaged_beside_what_is() -> None:
+    """Rows that no gauge turns keep a second moment for every entry, where others of the same tensor share theirs."""
+    turned = Binding("W", "a", 0, (), ((4, 5),), ((5, 1),), ROTATE)
+    gauge = Gauge(written([site("head", 0, "orthogonal", 1, 4, [turned])], {"a": (7, 5)}))
+    p = torch.nn.Parameter(torch.randn(7, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64))
+    optimizer = DDCAdamW([("a", p)], gauge)
+    p.grad = torch.randn(7, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    optimizer.step()
+    squares = p.grad.square()
+    wanted = torch.cat([squares[:4].mean(0), squares[4:].flatten()]) * 1e-3
+    assert torch.allclose(optimizer.state[p]["exp_avg_sq"].flatten(), wanted, rtol=1e-12)

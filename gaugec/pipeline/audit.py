@@ -86,17 +86,14 @@ def counted(compiled: CompiledGauge, name: str, large: CompiledGauge | None = No
             notes.append(f"at another random point {more} more are dead: at such a point something is inactive")
     kept, data = count.null, 0 if not count.left else None
     tables = vocabularies(traced)
-    if count.left and tables and total <= WHOLE:
+    if count.left and tables:
         with stage("counting with a larger vocabulary"):
             kept = count.with_more_rows(tables)
         data = len(count.null) - len(kept)
-    elif count.left and tables:
-        notes.append(f"not counted with a larger vocabulary: that is done up to {WHOLE:,} parameters")
     with stage("counting without eps"):
         sharp = count.sharp()
-    approximate = sharp - len(count.null)
-    if approximate < 0:
-        notes.append(f"where every eps is 0, {-approximate} fewer are dead: the count is in doubt")
+    if not sharp.clear:
+        notes.append("how many more are dead where every eps is 0 is in doubt: no clear gap is there")
     carried: list[Dwelling] = []
     if len(kept) > len(count.explained) and len(kept) <= CARRIED:
         with stage("looking where they live"):
@@ -114,10 +111,10 @@ def counted(compiled: CompiledGauge, name: str, large: CompiledGauge | None = No
         orbit=len(count.orbit),
         data=data,
         unexplained=len(kept) - len(count.explained),
-        approximate=max(approximate, 0),
+        approximate=len(sharp.null) - len(count.null),
         alive=found.alive,
         least=found.least,
-        clear=found.clear and approximate >= 0 and count.error < rank.FLOOR,
+        clear=found.clear and count.error < rank.FLOOR,
         whole=total <= WHOLE,
         rows=found.rows,
         error=count.error,
@@ -179,13 +176,12 @@ class _Count:
     def with_more_rows(self, tables: Mapping[str, Vocabulary]) -> Any:
         """A basis of what stays dead when tables have more rows."""
         more = rank.longer({name: (max(v.rows, v.width + 1), v.width) for name, v in tables.items()})
-        wider = rank.dead(Jacobian(self.traced, self.point, self.shapes, EPS, more))
+        wider = rank.beside(Jacobian(self.traced, self.point, self.shapes, EPS, more))
         return rank.read_of(wider, self.null.shape[1])
 
-    def sharp(self) -> int:
-        """How many directions are dead where every eps is 0."""
-        jacobian = Jacobian(self.traced, self.point, self.shapes, 0.0)
-        return len(rank.dead(jacobian).null if len(self.null[0]) <= WHOLE else rank.beside(jacobian, self.null).null)
+    def sharp(self) -> rank.Spectrum:
+        """What is dead where every eps is 0, beside what is dead with one."""
+        return rank.beside(Jacobian(self.traced, self.point, self.shapes, 0.0), self.null)
 
 
 def _trained(traced: Trace) -> dict[str, tuple[int, ...]]:

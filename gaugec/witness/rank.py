@@ -24,7 +24,9 @@ GAP = 1e3  # between neighbours in a list of singular values that is taken for t
 FLOOR = 1e-9  # of the largest: nothing above it is taken for zero
 MORE = 1.15  # rows for every column
 ROUNDS = 5  # times that rows are added
-BLOCK = 48  # directions that are looked for at once
+BESIDE = 16  # directions that are looked for beside those that are expected
+TURNS = 5  # of inverse iteration
+TINY = 1e-18  # in place of a zero on a diagonal
 POINTS = 4  # random points that are tried
 
 
@@ -91,12 +93,13 @@ def dead(jacobian: Jacobian) -> Spectrum:
     return Spectrum(null, unread, alive, least, alive > GAP * least and seen < FLOOR, matrix / largest)
 
 
-def beside(jacobian: Jacobian, known: Tensor) -> Spectrum:
-    """The null space of the Jacobian, of which an orthonormal basis of a part is known, one a row.
+def beside(jacobian: Jacobian, known: Tensor | None = None) -> Spectrum:
+    """The null space of the Jacobian, of which an orthonormal basis of a part may be known, one a row.
 
-    What is known is not looked at: `moved` says whether it is dead.  No singular value is taken but the least.
+    What is known is taken to be dead, and `least` is how far it is not.  No singular value is found but the least.
     """
     matrix = _first_rows(jacobian)
+    known = matrix[:0] if known is None else known
     for _ in range(ROUNDS):
         largest = _largest(matrix)
         unread = (matrix == 0).all(0).nonzero().flatten()
@@ -140,24 +143,40 @@ def _largest(matrix: Tensor) -> float:
 def _least_seen(matrix: Tensor) -> tuple[Tensor, float, float]:
     """The directions that a matrix does not see, one a row; the largest singular value of theirs, the least of others.
 
-    Inverse iteration with the triangle of the matrix, on as many directions at once as it takes to see the gap.
+    What inverse iteration finds is added to the matrix, as seen, until it finds nothing more: then it has found the
+    least singular value that counts.
     """
-    triangle = torch.linalg.qr(matrix, mode="r")[1]
-    diagonal = triangle.diagonal()
-    diagonal[diagonal.abs() < 1e-18] = 1e-18
-    draw, size = torch.Generator().manual_seed(2), triangle.shape[0]
-    block = min(BLOCK, size)
+    triangle = _triangle(matrix)
+    found, least = triangle[:0], 0.0
     while True:
-        x = torch.linalg.qr(torch.randn(size, block, generator=draw, dtype=torch.float64))[0]
-        for _ in range(6):
-            x = torch.linalg.solve_triangular(triangle.T, x, upper=False)
-            x = torch.linalg.solve_triangular(triangle, x / x.norm(dim=0), upper=True)
-            x = torch.linalg.qr(x)[0]
+        x = _by_inverse_iteration(triangle)
         _, values, turn = bases.svd(triangle @ x)
-        rank, least, alive = cut(torch.cat([torch.ones(1, dtype=torch.float64), values]))
-        if rank > 1 or block == size:
-            return (x @ turn.T[:, rank - 1 :]).T, least, alive
-        block = min(2 * block, size)
+        rank, largest, alive = cut(torch.cat([torch.ones(1, dtype=torch.float64), values]))
+        if rank > len(values):
+            return found, least, alive
+        new = (x @ turn.T[:, rank - 1 :]).T
+        found, least = torch.cat([found, new]), max(least, largest)
+        triangle = _triangle(torch.cat([triangle, new]))
+
+
+def _triangle(matrix: Tensor) -> Tensor:
+    return torch.linalg.qr(matrix, mode="r")[1]
+
+
+def _by_inverse_iteration(triangle: Tensor) -> Tensor:
+    """Orthonormal columns that span, among others, what a triangle hardly sees.
+
+    A column that depends on those before it leaves nothing on the diagonal: so many directions there are, or nearly.
+    """
+    held, size = triangle.clone(), len(triangle)
+    diagonal = held.diagonal()
+    block = min(int((diagonal.abs() < FLOOR).sum()) + BESIDE, size)
+    diagonal[diagonal.abs() < TINY] = TINY
+    x = torch.randn(size, block, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    for _ in range(TURNS):
+        x = torch.linalg.solve_triangular(held.T, torch.linalg.qr(x)[0], upper=False)
+        x = torch.linalg.solve_triangular(held, x / x.norm(dim=0), upper=True)
+    return torch.linalg.qr(x)[0]
 
 
 def cut(values: Tensor) -> tuple[int, float, float]:

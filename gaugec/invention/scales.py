@@ -33,6 +33,46 @@ def scales(graph: Graph, still: frozenset[int]) -> list[Finding]:
     return sorted(found, key=lambda finding: sorted(finding.places))
 
 
+def totals(graph: Graph, still: frozenset[int], known: Iterable[Vector]) -> list[Vector]:
+    """Scales by one number of whole parameters, leaf -> exponent, that no product of known ones is."""
+    pivots = _eliminated(_total_laws(graph, still))
+    own = [leaf.id for leaf in graph.leaves("param")]
+    places = {id: (id, 0) for id in own}
+    basis = [vector for part in _parts(own, pivots) for vector in _local(graph, places, part)]
+    spanned: dict[int, Row] = {}
+    for vector in known:
+        _joins(spanned, vector)
+    return [vector for vector in basis if _joins(spanned, vector)]
+
+
+def _total_laws(graph: Graph, still: frozenset[int]) -> Iterator[Row]:
+    """One unknown a value: all of it moves by c to that power."""
+    for node in graph:
+        power, reads = _degree(node), [access.node for access in node.operands]
+        if isinstance(node, Leaf):
+            yield from _zero([] if node.kind == "param" and node.id not in still else [node.id])
+        elif power is None or _has_constant(node):
+            yield from _zero([node.id, *reads])
+        elif isinstance(node, Contraction):
+            row: Row = {node.id: Fraction(-1)}
+            for id in reads:
+                row[id] = row.get(id, Fraction(0)) + 1
+            yield row
+        else:
+            yield from (_equal(id, node.id, power) for id in reads)
+    yield from _zero((*graph.outputs, *graph.buffers))
+
+
+def _joins(known: dict[int, Row], vector: Mapping[int, Fraction]) -> bool:
+    """Is a vector no combination of those that are known?  Then it joins them."""
+    row = dict(vector)
+    while row and (last := max(row)) in known:
+        _add(row, known[last], -row[last])
+    if row:
+        known[last] = {u: c / row[last] for u, c in row.items()}
+    return bool(row)
+
+
 def _is_parameter(node: Node) -> bool:
     return isinstance(node, Leaf) and node.kind == "param"
 
@@ -178,13 +218,7 @@ def _local(graph: Graph, places: Mapping[int, Place], basis: Sequence[Vector]) -
     offered = [_whole(vector) for vector in offered]
     offered.sort(key=lambda vector: (len(vector), max(abs(c) for c in vector.values()), sorted(vector.items())))
     known: dict[int, Row] = {}
-    for vector in offered:
-        row = dict(vector)
-        while row and (last := max(row)) in known:
-            _add(row, known[last], -row[last])
-        if row:
-            known[last] = {u: c / row[last] for u, c in row.items()}
-            yield vector
+    yield from (vector for vector in offered if _joins(known, vector))
 
 
 def _reduced(basis: Sequence[Vector], order: Sequence[int]) -> list[Vector]:

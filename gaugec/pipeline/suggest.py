@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from fractions import Fraction
 from functools import partial
 from pathlib import Path, PurePath
 from tempfile import TemporaryDirectory
@@ -21,11 +22,11 @@ from gaugec.errors import GaugeError, first_line, printable
 from gaugec.groups import GROUPS
 from gaugec.invention.finding import Finding, Unsaid
 from gaugec.invention.formula import GaugeText, Operators, formula
-from gaugec.invention.scales import scales
+from gaugec.invention.scales import scales, totals
 from gaugec.invention.shift_text import shifted
 from gaugec.invention.shifts import shifts
 from gaugec.invention.turns import turns
-from gaugec.language import AUTO, SUFFIX, load
+from gaugec.language import SUFFIX, load, show_number, topics
 from gaugec.language.check import check
 from gaugec.language.parse import parse
 from gaugec.language.tree import Entry, Spec
@@ -171,25 +172,34 @@ class _Search:
     guesses: list[Guess] = field(default_factory=list)
     operators: Operators = field(default_factory=dict)
     turned: list[Finding] = field(default_factory=list)
+    scaled: list[Finding] = field(default_factory=list)
+
+    @property
+    def still(self) -> frozenset[int]:
+        """The parameters that may not move."""
+        held = {*self.traced.blocked, *self.traced.frozen}
+        return frozenset(id for name, id in self.traced.leaves.items() if name in held)
 
     def run(self) -> Suggestion:
-        auto, self.finder = load(AUTO), Finder(self.traced)
+        gauges = [replace(entry, required=False) for topic in topics() for entry in load(topic).entries]
+        self.finder = Finder(self.traced)
         with stage("trying what ships"):
-            there = self._that_ship(auto)
-        homes = {e.gauge.name: PurePath(e.gauge.span.file).stem for e in auto.entries if e.gauge.span is not None}
+            there = self._that_ship(gauges)
+        homes = {e.gauge.name: PurePath(e.gauge.span.file).stem for e in gauges if e.gauge.span is not None}
         shipped = tuple((name, home) for name, home in homes.items() if name in there)
         with stage("inventing"):
             for finding, said in counted(list(self._conjectures())):
                 self._try(finding, said)
+            self._totals()
         return self._compiled(shipped)
 
-    def _that_ship(self, auto: Spec) -> set[str]:
+    def _that_ship(self, gauges: Sequence[Entry]) -> set[str]:
         """The names of the gauges that ship and have a site; of those that do not compile together the first."""
         try:
-            self.sites = list(self._alone(auto.entries).sites)
+            self.sites = list(self._alone(gauges).sites)
         except GaugeError:
             taken: list[Entry] = []
-            for entry, theorem in counted(list(zip(auto.entries, accepted(auto).theorems))):
+            for entry, theorem in counted(list(zip(gauges, accepted(_of(gauges)).theorems))):
                 if not self.finder.sites(entry, theorem)[0]:
                     continue
                 try:
@@ -205,18 +215,18 @@ class _Search:
         Raises:
             GaugeError: they are not.
         """
-        spec = Spec(NAME, "", tuple(entries), "")
+        spec = _of(entries)
         return build(spec, NAME, accepted(spec), self.traced, self.given)
 
     def _conjectures(self) -> Iterator[Conjecture]:
         """What the graph suggests, and what puts it into words."""
-        graph, held = self.traced.graph, {*self.traced.blocked, *self.traced.frozen}
-        still = frozenset(id for name, id in self.traced.leaves.items() if name in held)
+        graph, still = self.traced.graph, self.still
         plain = partial(formula, graph, operators=self.operators)
         for turned in turns(graph, still):  # a turn by any matrix has the scales in it
             self.turned += [] if turned.charts else [turned.finding]
             yield turned.finding, _in_a_chart if turned.charts else plain
-        for finding in scales(graph, still):
+        self.scaled = scales(graph, still)
+        for finding in self.scaled:
             yield finding, plain
         for shift in shifts(graph, still):
             yield shift.finding, partial(shifted, graph, shift)
@@ -244,6 +254,22 @@ class _Search:
         turning = (replace(turn, group=group) for turn in wider for group in _smaller(turn.group))
         return any(covered(each, self.traced, self.sites) for each in turning)
 
+    def _totals(self) -> None:
+        """Scales by one number, beyond those that were found for every unit: the language has no group so small."""
+        leaves = self.traced.leaves
+        known = [{leaf: moved.exponent for leaf, moved in scale.bound.items()} for scale in self.scaled]
+        for turn in self.turned:
+            if not GROUPS[turn.group].compact:
+                known.append({leaf: Fraction(-1 if moved.dual else 1) for leaf, moved in turn.bound.items()})
+        for site in self.sites:
+            if GROUPS[site.group].kind == "scale":
+                known.append({leaves[b.parameter]: b.move.exponent for b in site.bindings})
+        names = {leaf: name for name, leaf in leaves.items()}
+        for vector in totals(self.traced.graph, self.still, known):
+            powers = ", ".join(f"c**{show_number(c)}" if c != 1 else "c" for _, c in sorted(vector.items()))
+            lacks = f"words: one number c scales them, by {powers}, and there is no group of one number"
+            self.guesses.append(Guess(tuple(names[leaf] for leaf in sorted(vector)), "a positive number", lacks))
+
     def _judged(self, finding: Finding, said: Said) -> tuple[str, str]:
         """What a finding lacks to be a gauge of the spec, "" where it is one; and its text."""
         try:
@@ -259,7 +285,7 @@ class _Search:
         except GaugeError as error:
             return f"words: {first_line(error)}", guess
         entry = Entry(gauge, required=False)
-        verification = accepted(Spec(NAME, "", (entry,), ""))
+        verification = accepted(_of([entry]))
         (theorem,) = verification.theorems
         if not verification.ok:
             return f"a proof: it is {theorem.verdict}{': ' if theorem.reason else ''}{theorem.reason}", guess
@@ -319,6 +345,11 @@ class _Search:
             shipped = [(name, home) for name, home in shipped if name in there]
             invented = [each for each in invented if each.name in there]
         return Suggestion(model, (), (), tuple(self.guesses), None)
+
+
+def _of(entries: Sequence[Entry]) -> Spec:
+    """A spec of gauges that stand in no one file."""
+    return Spec(NAME, "", tuple(entries), "")
 
 
 def _in_a_chart(finding: Finding) -> GaugeText:

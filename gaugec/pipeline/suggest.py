@@ -293,7 +293,8 @@ class _Search:
             return f"a compiler: it is proved, but {missing}", guess
         sites, refusals = self.finder.sites(entry, theorem)
         if not covered(finding, self.traced, sites):
-            return "a site: it is proved, but " + (str(refusals[0]) if refusals else "nothing like it is found"), guess
+            near = (refusal for refusal in refusals if {*refusal.parameters} & {*invented.where})
+            return f"a site: it is proved, but {next(map(str, near), 'the matcher does not come to it')}", guess
         try:
             self._alone((entry,))
         except GaugeError as error:

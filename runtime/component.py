@@ -38,6 +38,7 @@ from gaugec.runtime.held import Added, Gain, amounts, in_order, marked, one
 from gaugec.runtime.layout import Axes, Slice, Tensors
 from gaugec.runtime.pooling import Piece
 from gaugec.runtime.ranges import expand
+from gaugec.runtime.shifts import along
 
 __all__ = [
     "Added", "Blur", "Component", "Gain", "Gram", "Invertible", "Orthogonal", "OrthogonalOnes", "Point", "Pool",
@@ -220,6 +221,7 @@ class Component:
     held: ClassVar[dict[str, Tensor]]
     gains: ClassVar[tuple[Gain, ...]]
     sums: ClassVar[tuple[Added, ...]]
+    shifts: ClassVar[tuple[Translation, ...]]
     unheld: ClassVar[tuple[Action, ...]]
     by_name: ClassVar[dict[str, Action]]
     elements: ClassVar[dict[str, tuple[str, int, int]]]
@@ -259,6 +261,7 @@ class Component:
             raise ValueError(f"{cls.__name__}: {error}") from error
         framed = [gauge for gauge in cls.gauges if gauge.framed]
         cls.by_name = {gauge.name: gauge for gauge in cls.gauges}
+        cls.shifts = tuple(gauge for gauge in cls.gauges if isinstance(gauge, Translation))
         cls.unheld = tuple(copy.copy(gauge) for gauge in (*cls.gauges, *cls.idle, *cls.wide))
         for gauge in cls.unheld:
             gauge.bind(cls.shapes)
@@ -479,11 +482,12 @@ class Component:
         decays: by tensor, what part of the point the update takes away.  Of one tensor, or of several that decay alike,
         that part of the decay is vertical.
         """
-        for gauge in self.gauges:
-            if gauge.kind == "shift" and len(gauge.slots) > 1 and gauge.name not in off:
-                mean = gauge.covertical(point, point, {}) / gauge.count  # type: ignore[attr-defined]
-                for row, part in gauge.parts:
-                    actions.add_constant(update, part, mean * decays[row.slot], row.power)
+        shifts = [gauge for gauge in self.shifts if gauge.name not in off]
+        if not any(len(gauge.slots) > 1 for gauge in shifts):
+            return
+        for name, mean in along(shifts, point).items():
+            for row, part in self.by_name[name].parts:
+                actions.add_constant(update, part, mean * decays[row.slot], row.power)
 
     # --- elements
 

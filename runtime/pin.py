@@ -16,6 +16,7 @@ from gaugec.runtime.batch import Batch, stepped
 from gaugec.runtime.frames import Frame
 from gaugec.runtime.layout import Tensors
 from gaugec.runtime.multipliers import chosen, coarse, one_like, raised, ratio, still
+from gaugec.runtime.shifts import along
 
 
 def means(batch: Batch, values: Tensors | None = None) -> Tensors:
@@ -23,17 +24,10 @@ def means(batch: Batch, values: Tensors | None = None) -> Tensors:
 
     values: the parameters, where they are at hand.
     """
-    shifts = [gauge for gauge in batch.component.gauges if gauge.kind == "shift" and gauge.name not in batch.off]
-    if values is None:
-        values = batch.params() if shifts else {}
-    values = gained(batch, values) if shifts else values
-    out: Tensors = {}
-    for gauge in shifts:
-        out[gauge.name] = gauge.covertical(values, values, {}) / gauge.count
-        if len(shifts) > 1:  # what one has taken, another that moves the same tensor does not take again
-            values = {slot: x.clone() for slot, x in values.items()}
-            gauge.lift(values, values, out[gauge.name], -1.0)
-    return out
+    shifts = [each for each in batch.component.shifts if each.name not in batch.off]
+    if not shifts:
+        return {}
+    return along(shifts, gained(batch, batch.params() if values is None else values))
 
 
 def gained(batch: Batch, values: Tensors) -> Tensors:

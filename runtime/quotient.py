@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from gaugec.runtime import elements, frames, multipliers, solvers
+from gaugec.runtime import elements, frames, multipliers
 from gaugec.runtime.alignment import Alignment, align
 from gaugec.runtime.component import Component
 from gaugec.runtime.frames import FAR, FAR_HALF
@@ -28,6 +28,7 @@ from gaugec.runtime.holdings import Holding, Source, holding, titles
 from gaugec.runtime.layout import Tensors
 from gaugec.runtime.listed import listed
 from gaugec.runtime.names import bare
+from gaugec.runtime.shifts import along
 
 if TYPE_CHECKING:
     from gaugec.runtime.gauge import Gauge
@@ -99,24 +100,8 @@ def _to_zero(component: Component, point: Tensors, off: Collection[str]) -> Tens
 
 def _to_least_norm(component: Component, point: Tensors, off: Collection[str]) -> Tensors:
     """The shifts, of all gauges jointly, after which the norm of the point is least."""
-    shifts = {gauge.name: gauge for gauge in component.gauges if gauge.kind == "shift" and gauge.name not in off}
-    if not shifts:
-        return {}
-
-    def across(values: Tensors) -> Tensors:
-        return {name: gauge.covertical(values, point, {}) for name, gauge in shifts.items()}
-
-    def gram(a: Tensors) -> Tensors:
-        values = {slot: torch.zeros_like(point[slot]) for gauge in shifts.values() for slot in gauge.slots}
-        for name, gauge in shifts.items():
-            gauge.lift(values, point, a[name], 1.0)
-        return across(values)
-
-    def precondition(right: Tensors) -> Tensors:
-        return {name: gauge.solve(right[name], None, 0.0) for name, gauge in shifts.items()}
-
-    found = solvers.solve(gram, across(point), precondition, solvers.size(point), 1e-16)
-    return {name: -a for name, a in found.items()}
+    shifts = [gauge for gauge in component.shifts if gauge.name not in off]
+    return {name: -a for name, a in along(shifts, point).items()} if shifts else {}
 
 
 # --- canonical representatives

@@ -9,7 +9,7 @@ Not here: components, frames, source text.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from math import prod
@@ -47,10 +47,61 @@ def united(sites: Sequence[Site]) -> dict[str, Chart]:
                         "are not supported",
                         help="leave one of them out of the spec",
                     )
+    for site in sites:
+        for name, factor in _beside(site, factors):
+            factors.setdefault(name, {})[factor.parameter] = factor
     names = dict.fromkeys([*factors, *summands])
-    return {
-        name: Chart(tuple(factors.get(name, {}).values()), tuple(summands.get(name, {}).values())) for name in names
-    }
+    out = {name: Chart(tuple(factors.get(name, {}).values()), tuple(summands.get(name, {}).values())) for name in names}
+    _check(out)
+    return out
+
+
+def _beside(site: Site, factors: Mapping[str, Mapping[str, Factor]]) -> list[tuple[str, Factor]]:
+    """Where a scale moves a gain that is held: the factors by which all else that it moves stands still.
+
+    c g and W / c are one function with g and W, so that it is one of W * g.
+    """
+    held = {gain for there in factors.values() for gain in there}
+    gains = [binding for binding in site.bindings if binding.parameter in held and binding.move.kind == "scale"]
+    if len(gains) != 1 or site.wide:
+        return []
+    (gain,) = gains
+    out = []
+    for each in site.bindings:
+        power = -each.move.exponent / gain.move.exponent
+        axes = [*zip((*each.copies, *each.group), (*gain.copies, *gain.group))]
+        if each is gain or each.move.kind != "scale" or each.shift_by or gain.rest or power.denominator != 1:
+            continue
+        if gain.parameter in factors.get(each.parameter, {}) or any(one[0] != two[0] for one, two in axes):
+            continue
+        steps = tuple((one[0], one[1], two[1]) for one, two in axes)
+        out.append((each.parameter, _merged(Factor(gain.parameter, gain.offset, steps, power, gain.shift_by))))
+    return out
+
+
+def _check(charts: Mapping[str, Chart]) -> None:
+    """Raise GaugeError for charts that no optimizer is compiled for."""
+    for name, chart in charts.items():
+        gains = [each.parameter for each in chart.factors]
+        if any(each.power.denominator != 1 for each in chart.factors):
+            raise GaugeError(
+                f"{name} is moved times {gains[0]} to a power that is no integer: not supported, gains may be negative",
+                help="leave the gauge out of the spec",
+            )
+        if (gains and chart.summands) or any(gain in charts for gain in gains):
+            raise GaugeError(
+                f"{name} is moved times {gains[0]}, and one of the two in other coordinates as well: not supported",
+                help="leave one of the gauges out of the spec",
+            )
+    left = {name: {each.bias for each in chart.summands} for name, chart in charts.items() if chart.summands}
+    while left:
+        ready = [name for name, biases in left.items() if not biases & (left.keys() - {name}) and name not in biases]
+        if not ready:
+            raise GaugeError(
+                f"what is added to {', '.join(sorted(left))} reads one another in a circle: not supported",
+                help="leave one of the gauges out of the spec",
+            )
+        left = {name: biases for name, biases in left.items() if name not in ready}
 
 
 def _merged(factor: Factor) -> Factor:
@@ -114,6 +165,28 @@ def unseen(sites: Sequence[Site]) -> frozenset[tuple[str, int]]:
 def reads(chart: Chart) -> tuple[str, ...]:
     """Everything that a chart reads: what is held, and the weights of its sums."""
     return (*chart.reads, *(each.weight for each in chart.summands if each.weight))
+
+
+def _places(
+    each: Summand, on: Mapping[str, Sequence[Row]], at: Callable[[Sequence[Row], int], object]
+) -> Iterator[tuple[int, int, int]]:
+    """Entries of target, weight and bias that meet in a sum: of slices in strides these say what all do.
+
+    Every kept entry with the first summed one; and with all of them, one kept entry for every row that moves them.
+    """
+    kept = [(0, each.weight_offset, each.bias_offset)]
+    for size, *strides in each.kept:
+        kept = [(x + i * strides[0], w + i * strides[1], b + i * strides[2]) for x, w, b in kept for i in range(size)]
+    summed = [(0, 0)]
+    for size, w_stride, b_stride in each.summed:
+        summed = [(w + i * w_stride, b + i * b_stride) for w, b in summed for i in range(size)]
+    met = set()
+    for x, w, b in kept:
+        yield x, w, b
+        found = tuple(None if (row := at(rows, i)) is None else row[0] for rows, i in zip(on.values(), (x, w, b)))  # type: ignore[index]
+        if found not in met:
+            met.add(found)
+            yield from ((x, w + more, b + other) for more, other in summed)
 
 
 class InCharts:
@@ -234,14 +307,44 @@ class InCharts:
             return
         if self.actor.kind == "shift" and (on[each.weight] or on[each.bias]):
             raise self._refused(f"it shifts what is added to {slot}, {each.bias}, and does not say what that does")
+        if self.actor.kind == "shift" or not any(on.values()):
+            return
+        weight, bias = (self.own.get(name, Chart()).factors for name in (each.weight, each.bias))
+        undone = {each.parameter: each.power for each in weight} == {each.parameter: -each.power for each in bias}
+        if not undone or not all(self._goes(each, on, place) for place in _places(each, on, self._at)):
+            raise self._refused(f"it moves {slot} and what is added to it, {each.bias}, unlike")
+
+    def _goes(self, each: Summand, on: Mapping[str, Sequence[Row]], place: tuple[int, int, int]) -> bool:
+        """Is one product of weight and bias moved as the entry that it is added to?"""
+        target, weight, bias = (
+            self._at(rows, offset) for rows, offset in zip(on.values(), place, strict=True)
+        )
         if self.actor.kind == "scale":
-            weight, bias, target = (Fraction(rows[0].power) if rows else Fraction(0)
-                                    for rows in (on[each.weight], on[each.bias], on[slot]))  # fmt: skip
-            if weight + bias != target:
-                raise self._refused(f"it scales {slot} and what is added to it, {each.bias}, unlike")
-        turns = self.actor.kind not in ("scale", "shift")
-        if turns and bool(on[each.weight]) != (bool(on[each.bias]) or bool(on[slot])):
-            raise self._refused(f"it turns {slot} and what is added to it, {each.bias}, unlike")
+            powers: dict[object, Fraction] = {}
+            for found, sign in ((target, -1), (weight, 1), (bias, 1)):
+                if found is not None:
+                    powers[found[1:]] = powers.get(found[1:], Fraction(0)) + sign * found[0].power
+            return not any(powers.values())
+        if weight is None or bias is None:
+            one = weight if bias is None else bias
+            same = None if one is None or target is None else (one[0].tangent.dual == target[0].tangent.dual)
+            return (one is None and target is None) or (bool(same) and one[1:] == target[1:])  # type: ignore[index]
+        opposite = self.actor.kind != "matrix" or weight[0].tangent.dual != bias[0].tangent.dual
+        return target is None and opposite and weight[1:] == bias[1:]
+
+    def _at(self, rows: Sequence[Row], offset: int) -> tuple[Row, int, tuple[int, ...]] | None:
+        """The row that moves an entry, the place of its coefficient, and its own along what else is mixed."""
+        for row in rows:
+            box = self.box(self.actor, row)
+            rest, place, mixed = offset - box.offset, 0, list[int]()
+            for axis in sorted((a for a in box.axes if a.size > 1), key=lambda axis: -axis.stride):
+                digit = min(max(rest, 0) // axis.stride, axis.size - 1)
+                rest -= digit * axis.stride
+                place += digit * axis.step
+                mixed += [digit] if axis.mixed and not axis.step else []
+            if not rest:
+                return row, place, tuple(mixed)
+        return None
 
     def _met(self, row: Row, each: Summand) -> bool:
         """May a row move something that a sum reads?"""

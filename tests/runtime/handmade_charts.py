@@ -306,6 +306,8 @@ CASES = {
     "traded": traded,
     "stream": stream,
     "biases and gains": lambda: [*norm_biases(), *gains(), *within()],
+    "shifts of some readers": lambda: [*gains(), *norm_biases(), *reader_shifts()[1::3]],
+    "shifts and units": lambda: [*reader_shifts(), *within()],
     "biases": lambda: [*norm_biases(), *value_biases(), *within()],
     "bases": lambda: [*within("invertible"), *scores(), *value_biases(), *traded()],
     "bases in the stream": lambda: [*gains(), *within("invertible"), *scores(), *norm_biases(), *value_biases(),

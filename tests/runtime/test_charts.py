@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from contextlib import nullcontext
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from torch import Tensor
 from gaugec.runtime import DDCSGD, DDCAdamW, DDCMuon, Gauge
 from gaugec.runtime.optimizer import GaugeOptimizer
 from gaugec.runtime.telemetry import Telemetry, vertical_part
+from gaugec.sites import Binding, Move, Site
 from runtime import handmade
 from runtime.handmade_charts import CASES, WIDTH, Network, Packed, network, packed_sites, roles, tokens
 
@@ -310,3 +312,34 @@ def test_a_part_that_is_held(orbit: str) -> None:
         state = optimizer.state[model.attn.bias]  # squares are averaged by head, and where no head is turned, kept
         assert state["exp_avg_sq"].unique().numel() == 4 + bool((state["exp_avg_sq"] == 0).any())
     assert gap(*losses) < 1e-12
+
+
+def test_shifts_that_meet_across_tensors() -> None:
+    """Tokens, positions and types trade vectors, with rates and decays of their own."""
+    shapes = {"token": (9, 4), "position": (5, 4), "type": (2, 4)}
+
+    def trade(i: int, one: str, two: str) -> Site:
+        pairs = [(one, 1), (two, -1)]
+        moved = [Binding(n, n, 0, (), ((shapes[n][0], 4),), ((4, 1),), Move("shift", Fraction(w))) for n, w in pairs]
+        return handmade.site("trade", i, "translation", 1, 9, moved)
+
+    gauge = Gauge(handmade.written([trade(0, "token", "position"), trade(1, "token", "type")], shapes))
+    start = {n: torch.randn(*s, generator=torch.Generator().manual_seed(len(n)), dtype=torch.float64)
+             for n, s in shapes.items()}  # fmt: skip
+    element = gauge.random_element(torch.Generator().manual_seed(5))
+    for orbit in ("pinned", "horizontal"):
+        ends = []
+        for values in (start, gauge.act(start, element)):
+            p = {n: torch.nn.Parameter(x.clone()) for n, x in values.items()}
+            rates = zip(p.items(), (1e-2, 3e-3, 2e-2), (0.1, 0.7, 0.0))
+            optimizer = DDCAdamW([{"params": [pair], "lr": lr, "weight_decay": wd} for pair, lr, wd in rates], gauge,
+                                 orbit=orbit, frame_every=7)  # fmt: skip
+            for step in range(40):
+                g = torch.Generator().manual_seed(step)
+                rows = [x[torch.randint(len(x), (6,), generator=g)] for x in p.values()]
+                loss = (sum(rows) - torch.randn(6, 4, generator=g, dtype=torch.float64)).square().sum()
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+            ends.append(p["token"][:, None, None] + p["position"][:, None] + p["type"])
+        assert float((ends[0] - ends[1]).detach().abs().max()) < 1e-11, orbit

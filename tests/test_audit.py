@@ -69,10 +69,39 @@ def optional(folder: Path) -> str:
     return str(path)
 
 
+class Rare(nn.Module):
+    """Four entries that one input in a hundred reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.often, self.rare = nn.Linear(4, 4, bias=False), nn.Parameter(torch.randn(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.often(x) + torch.relu(x[:, :1] - 2.3) * self.rare
+
+
+def test_inputs_are_added_until_the_count_stands_still(tmp_path: Path) -> None:
+    traced = trace(Rare(), (torch.tensor([[1.0, -1, 1, -1], [-1, 1, -1, 1]]),))
+    point = rank.generic(traced, traced.shapes)
+    jacobian = Jacobian(traced, point, traced.shapes)
+    assert not jacobian.rows(23)[:, :4].any()  # as many as would do if every input read all
+    for count in (rank.dead, rank.beside):
+        found = count(Jacobian(traced, point, traced.shapes))
+        assert not len(found.null) and not len(found.unread) and found.rows > 23
+
+
+def test_rows_at_once_are_rows_one_by_one() -> None:
+    traced = trace(Net(more=True), (torch.randn(6, 4),))
+    point = rank.generic(traced, traced.shapes)
+    one, other = Jacobian(traced, point, traced.shapes), Jacobian(traced, point, traced.shapes)
+    other._together = False
+    assert torch.allclose(one.rows(40), other.rows(40), atol=1e-14) and one._together
+
+
 class Table(nn.Module):
     """A table of fewer rows than their length, and a longer reader.
 
-    F = E W^T has 3 x 7 entries, and E and W have 50: 29 are dead. Only the 25 of E M, W M^-T are so at every vocabulary.
+    F = E W^T has 21 entries, E and W have 50: 29 are dead. Only the 25 of E M, W M^-T are so at every vocabulary.
     """
 
     def __init__(self, padding: int | None = None) -> None:

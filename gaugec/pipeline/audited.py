@@ -13,6 +13,8 @@ from typing import Any
 from gaugec.pipeline import page
 from gaugec.witness.carriers import Dwelling
 
+NAMED = 4  # parameters of a set that are named in words
+
 
 @dataclass(frozen=True)
 class Share:
@@ -134,7 +136,7 @@ class Audit:
         if self.scaled is not None:
             yield self.scaling
         for carrier in self.carriers:
-            yield f"{in_words(carrier)}"
+            yield in_words(carrier)
         yield from _table(self.gauges, [("gauge", "gauge"), ("group", "group"), ("sites", "sites"), ("orbit", "orbit")])
         yield from _table(self.shares, [(name, name) for name in ("parameter", "entries", "dead", "explained")])
 
@@ -164,7 +166,8 @@ def in_words(carrier: Dwelling) -> str:
     """Where unexplained directions live."""
     many = carrier.directions != 1
     head = f"{carrier.directions} unexplained direction{'s live' if many else ' lives'} in "
-    return head + " with ".join(carrier.parameters)
+    first, rest = carrier.parameters[:NAMED], carrier.parameters[NAMED:]
+    return head + " with ".join(first) + (f" and {len(rest)} more" if rest else "")
 
 
 def _table(rows: Any, columns: list[tuple[str, str]]) -> Iterator[str]:

@@ -9,6 +9,7 @@ Not here: what is dead, what explains it.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -38,27 +39,27 @@ def carriers(null: Tensor, explained: Tensor, places: Mapping[str, slice]) -> li
     inside = explained @ null.T  # coordinates in `null`, one a row
     found: list[Dwelling] = []
 
-    def grown_by(chosen: Sequence[str]) -> Tensor:
+    def grown(chosen: Sequence[str]) -> Tensor:
         return together(inside, _within(null, [places[name] for name in chosen]))
 
-    def take(chosen: Sequence[str]) -> bool:
-        nonlocal inside
-        grown = grown_by(chosen)
-        more = len(grown) > len(inside)
-        if more:
-            found.append(Dwelling(tuple(chosen), len(grown) - len(inside)))
-            inside = grown
-        return more
+    def more(chosen: Sequence[str]) -> int:
+        return len(grown(chosen)) - len(inside)
 
-    for few in _few(list(places)):
-        if len(inside) < len(null):
-            take(few)
+    def take(chosen: Sequence[str]) -> None:
+        nonlocal inside
+        found.append(Dwelling(tuple(chosen), more(chosen)))
+        inside = grown(chosen)
+
+    for sets in _few(list(places)):
+        for chosen in _most_first(sets, more):
+            take(chosen)
     while len(inside) < len(null):
-        small = _left_out(list(places), lambda chosen: len(grown_by(chosen)) > len(inside))
+        small = _left_out(list(places), lambda chosen: more(chosen) > 0)
         if len(small) > SMALL:  # no few parameters carry what is left: those that carry all of it
-            small = _left_out(list(places), lambda chosen: len(grown_by(chosen)) == len(null))
-        if not take(small):
+            small = _left_out(list(places), lambda chosen: len(grown(chosen)) == len(null))
+        if not more(small):
             break  # what is left is too near to what is explained to be told from it
+        take(small)
     return found
 
 
@@ -78,11 +79,24 @@ def _left_out(names: Sequence[str], enough: Callable[[Sequence[str]], bool]) -> 
         size //= 2
 
 
-def _few(names: Sequence[str]) -> Iterator[list[str]]:
+def _few(names: Sequence[str]) -> Iterator[list[list[str]]]:
     """Parameters one by one, and all pairs of them where these are not too many."""
-    yield from ([name] for name in names)
+    yield [[name] for name in names]
     if len(names) <= PAIRED:
-        yield from ([one, other] for n, one in enumerate(names) for other in names[n + 1 :])
+        yield [[one, other] for n, one in enumerate(names) for other in names[n + 1 :]]
+
+
+def _most_first(sets: Sequence[list[str]], more: Callable[[Sequence[str]], int]) -> Iterator[list[str]]:
+    """Those that carry something, by how much it is beside what was taken before: never more than at first."""
+    heap = [(-more(chosen), number) for number, chosen in enumerate(sets)]
+    heapq.heapify(heap)
+    while heap and heap[0][0]:
+        before, number = heapq.heappop(heap)
+        now = -more(sets[number])
+        if now == before:
+            yield sets[number]
+        elif now:
+            heapq.heappush(heap, (now, number))
 
 
 def _within(null: Tensor, chosen: Sequence[slice]) -> Tensor:

@@ -182,20 +182,29 @@ class Point:
         """`settle` by one side of the equation, before the rounds of gauges that depend on one another in a circle."""
         self.settle(gauge, formula)
 
-    def balance(self, gauge: str) -> None:
-        """Solve for the matrices of a gauge, by what they and their inverses move, and apply them; see `polar`."""
-        group = self._gauges[gauge]
-        moved = [(rows(self._values, self._brought(part)).double(), row.dual) for row, part in group.parts]
+    def balance(self, gauge: str, dual: bool | None = None) -> None:
+        """Solve for the matrices of a gauge, by what they and their inverses move, and apply them; see `polar`.
+
+        dual: by the rows of one side alone, before the rounds of gauges that depend on one another in a circle.
+        """
+        group, before = self._gauges[gauge], self.found.get(gauge)
+        read = [(row, part) for row, part in group.parts if dual is None or row.dual == dual]
+        moved = [(rows(self._values, self._brought(part)).double(), row.dual) for row, part in read]
         held = None if gauge in self._off else self._held.get(gauge)
-        frame, inverse, live = polar.balanced(moved, held, self._far)
-        before = one_like(frame) if held is None else held
+        step, back, live = polar.balanced(moved, held if before is None else one_like(before), self._far)
+        held = one_like(step) if held is None else held
+        whole, inverse = step, back
+        if before is not None:
+            whole, inverse = step @ before, torch.linalg.inv(before) @ back
+            live &= polar.within(whole, inverse, self._far)
         if gauge in self._off:
             live = torch.zeros_like(live)
         elif gauge in self._was:
-            live &= self._was[gauge] | polar.within(frame @ torch.linalg.inv(before), before @ inverse, NEAR)
-        self.live[gauge], self.found[gauge] = live, chosen(live, frame, before)
+            live &= self._was[gauge] | polar.within(whole @ torch.linalg.inv(held), held @ inverse, NEAR)
+        step = chosen(live, step, held if before is None else held @ torch.linalg.inv(before))
+        self.live[gauge], self.found[gauge] = live, chosen(live, whole, held)
         for row, part in group.all:
-            self._waiting.setdefault(part.slot, []).append((part, self.found[gauge], row.power))
+            self._waiting.setdefault(part.slot, []).append((part, step, row.power))
 
     def rounds(self, count: int) -> range:
         """Rounds of such gauges; any fixed number is exact."""

@@ -29,14 +29,17 @@ Rows = Sequence[tuple[Tensor, bool]]
 def balanced(rows: Rows, held: Tensor | None, far: float) -> tuple[Tensor, Tensor, Tensor]:
     """The frame [batch, copies, size, size], its inverse, and where there is one, [batch, copies, 1].
 
-    rows: [batch, copies, size, rest] in float64, and whether a row is dual, moved by T^-T.  held: the frame before, or
-    None.  far: a frame with an entry beyond it, or its inverse, is none.
+    rows: [batch, copies, size, rest] in float64, and whether a row is dual, moved by T^-T; where all are of one side,
+    the Gram matrix of that side becomes 1.  held: the frame before, or None.  far: a frame with an entry beyond it, or
+    its inverse, is none.
     """
     x = rows[0][0]
     one = torch.eye(x.shape[2], dtype=torch.float64, device=x.device).expand(*x.shape[:3], x.shape[2])
     frame, inverse = (one, one) if held is None else (held, torch.linalg.inv(held))
+    sides = {dual for _, dual in rows}
     for _ in range(2 if held is None else 1):  # the second makes up for the digits that squares of raw numbers lost
         gram, dual = (_gram(rows, side, inverse.mT if side else frame) for side in (False, True))
+        gram, dual = gram if False in sides else _inverse(dual), dual if True in sides else _inverse(gram)
         mean, _ = midway(dual, gram)
         root, back = midway(mean, one)
         frame, inverse = root @ frame, inverse @ back

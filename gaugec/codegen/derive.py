@@ -45,7 +45,8 @@ def _rule(site: Site) -> Derivation:
         if site.fix:
             span = site.fix[0].span
             raise GaugeError(f"{site.gauge}: a gauge of {site.group} has no frame to solve a fix for", span)
-        return Derivation(tangents, _polar(site, tangents) if group.frame == "polar" else None, (None, None), "")
+        frame, sides = _polar(site, tangents) if group.frame == "polar" else (None, (None, None))
+        return Derivation(tangents, frame, sides, "")
     if len(site.fix) != 1:
         raise GaugeError(
             f"{site.gauge}: {len(site.fix)} fix lines where one is needed: the scale has one number a unit",
@@ -60,15 +61,20 @@ def _rule(site: Site) -> Derivation:
     return Derivation(tangents, frame, sided, fix.text)
 
 
-def _polar(site: Site, tangents: Sequence[Tangent]) -> Formula:
-    """The frame that balances what an element and its inverse move, which reads all of it."""
+def _polar(site: Site, tangents: Sequence[Tangent]) -> tuple[Formula, tuple[Formula, Formula]]:
+    """The frame that balances what an element and its inverse move, which reads all of it, and those of one side."""
     if len({tangent.dual for tangent in tangents}) == 1:
         raise GaugeError(
             f"{site.gauge}: all that it moves here goes the same way, and a basis is balanced between what an element "
             "moves and what its inverse moves",
             help=f"gauge it by {GROUPS[site.group].subgroups[0]}, which needs no balance",
         )
-    return Formula(tuple(sorted({binding.role for binding in site.bindings})), "")
+    up, down = (
+        {binding.role for binding, tangent in zip(site.bindings, tangents) if tangent.dual == dual}
+        for dual in (False, True)
+    )
+    sides = Formula(tuple(sorted(up)), "dual=False"), Formula(tuple(sorted(down)), "dual=True")
+    return Formula(tuple(sorted(up | down)), ""), sides
 
 
 def _norms(site: Site) -> Norms:

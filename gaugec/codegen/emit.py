@@ -308,24 +308,25 @@ class _Writer:
         yield '        """Solve for the scales that bring the parameters to canonical form."""'
         for step in self.component.frames:
             for solve in step.start:
-                if not solve.formula:
-                    yield from comment("the basis in which what an element and its inverse move are balanced", 8)
-                    yield f"        point.balance({quote(self.gauges[solve.actor])})"
-                    continue
-                sided = ", by one side" if step.rounds else ""
-                yield from comment(f"fix {words(self.actors[solve.actor].equation)}{sided}", 8)
-                yield self.settle("start" if step.rounds else "settle", solve, 8)
+                yield from self.settle("start" if step.rounds else "settle", solve, 8)
             if step.rounds:
                 yield f"        for _ in point.rounds({_ROUNDS}):"
                 for solve in step.rounds:
-                    yield from comment(f"fix {words(self.actors[solve.actor].equation)}", 12)
-                    yield self.settle("settle", solve, 12)
+                    yield from self.settle("settle", solve, 12)
 
-    def settle(self, how: str, solve: Solve, indent: int) -> str:
+    def settle(self, how: str, solve: Solve, indent: int) -> Iterator[str]:
+        """One scale, or the matrices of one gauge; how: "start" by one side of the equation."""
+        sided, actor = ", by one side" if how == "start" else "", self.actors[solve.actor]
+        if actor.kind == "matrix":
+            yield from comment(f"balance what an element and its inverse move{sided}", indent)
+            arguments = [quote(self.gauges[actor.name]), *([solve.formula] if solve.formula else [])]
+            yield call("", "point.balance", arguments, indent)
+            return
+        yield from comment(f"fix {words(actor.equation)}{sided}", indent)
         role_of = {row.name: row.role for row in self.actors[solve.actor].rows}
         roles = [role_of[rows[0]] for rows in solve.norms]
         formula = re.sub(r"\bn([0-9]+)\b", lambda match: f"norm({quote(roles[int(match[1])])})", solve.formula)
-        return call("", f"point.{how}", [quote(self.gauges[solve.actor]), f"lambda norm: {formula}"], indent)
+        yield call("", f"point.{how}", [quote(self.gauges[solve.actor]), f"lambda norm: {formula}"], indent)
 
     def coefficients(self) -> Iterator[str]:
         """How the vertical part is solved for."""

@@ -15,7 +15,7 @@ Axes = tuple[tuple[int, int], ...]
 class Formula:
     """A scale solved from norms: `text` reads n0, n1, ..., the joint norms of `roles`, in float64 tensor code.
 
-    Of a polar frame `text` is empty: the runtime solves for it.
+    Of a polar frame, which the runtime solves for, `text` says of which side, and is empty where it is of both.
     """
 
     roles: tuple[str, ...]
@@ -113,7 +113,7 @@ class Actor:
 
 @dataclass(frozen=True)
 class Solve:
-    """One line of a frame: the scale of `actor` from norms, each the joint norm of the named rows; "" where polar."""
+    """One line of a frame: the scale of `actor` from norms, each the joint norm of the named rows."""
 
     actor: str
     formula: str

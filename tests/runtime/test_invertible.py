@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from architectures.rows import build
 from architectures.training import Double
+from architectures.training import apart as trained_apart
 from match.models import counts, llama, spec_file
 from torch import Tensor, nn
 
@@ -35,6 +38,12 @@ GPT2 = """architecture basis:
     "A GPT-2 with the whole bases of its heads."
     use norm_gain from norms optional
     use value_basis, qk_basis from attention
+"""
+EVERYTHING = """architecture everything:
+    "Bases beside what else there is."
+    use norm_gain from norms optional
+    use layer_scale from gates optional
+    use value_basis, qk_basis from attention optional
 """
 Pair = tuple[nn.Module, nn.Module, Any]
 
@@ -318,3 +327,19 @@ def test_what_is_narrower_than_its_basis_is_refused(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Linear(7, 5, bias=False), nn.Linear(5, 4, bias=False))
     with pytest.raises(GaugeError, match="B cannot be balanced: they have 4 numbers in every"):
         gaugec.compile(path, model, (torch.randn(3, 7),))
+
+
+@pytest.mark.parametrize(
+    ("name", "sites"),
+    [
+        ("dinov2", {"value_basis": 2, "qk_basis": 2, "layer_scale": 4, "norm_gain": 5}),  # a scale that reads the basis
+        ("lora_llama", {"value_basis": 14, "norm_gain": 5}),  # two low-rank factors on a frozen base
+    ],
+)
+def test_bases_in_other_models(name: str, sites: dict[str, int], tmp_path: Path) -> None:
+    case = build(name)
+    found = case.compiled(spec_file(tmp_path, EVERYTHING, "everything"))
+    assert counts(found) == sites
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "[0-9]+ gauges are off", UserWarning)  # of the frozen base
+        assert trained_apart(found, case) <= 1e-12

@@ -18,6 +18,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from gaugec import limits
+from gaugec.codegen.derive import derive
+from gaugec.codegen.plan import plan
 from gaugec.errors import GaugeError, first_line, printable
 from gaugec.groups import GROUPS
 from gaugec.invention.finding import Finding, Unsaid
@@ -35,7 +37,7 @@ from gaugec.model.guest import Model
 from gaugec.model.inputs import outside_inference
 from gaugec.model.preserve import preserved
 from gaugec.model.taken import Taken, taken
-from gaugec.pipeline.compile import build
+from gaugec.pipeline.compile import build, largest
 from gaugec.pipeline.compiled import CompiledGauge
 from gaugec.pipeline.covered import covered
 from gaugec.pipeline.find import Finder
@@ -46,6 +48,7 @@ from gaugec.progress import counted, stage
 from gaugec.runtime.ranges import fold
 from gaugec.sites import Site
 from gaugec.tracing.trace import Trace, trace
+from gaugec.witness.distinct import distinct
 
 NAME = "suggested"
 Said = Callable[[Finding], GaugeText]  # puts a finding into words, or raises Unsaid
@@ -195,19 +198,30 @@ class _Search:
 
     def _that_ship(self, gauges: Sequence[Entry]) -> set[str]:
         """The names of the gauges that ship and have a site; of those that do not compile together the first."""
-        try:
-            self.sites = list(self._alone(gauges).sites)
-        except GaugeError:
-            taken: list[Entry] = []
-            for entry, theorem in counted(list(zip(gauges, accepted(_of(gauges)).theorems))):
-                if not self.finder.sites(entry, theorem)[0]:
-                    continue
-                try:
-                    self.sites = list(self._alone((*taken, entry)).sites)
-                    taken.append(entry)
-                except GaugeError as error:
-                    self.guesses.append(Guess((), entry.gauge.name, f"a compiler: {first_line(error)}"))
+        found = []
+        for entry, theorem in counted(list(zip(gauges, accepted(_of(gauges)).theorems))):
+            sites, _ = self.finder.sites(entry, theorem)
+            found += [(entry, sites)] if sites else []
+        taken = [entry for entry, _ in found]
+        if self._crossing([site for _, sites in found for site in sites]):
+            taken, together = [], list[Site]()
+            for entry, sites in found:
+                if why := self._crossing([*together, *sites]):
+                    self.guesses.append(Guess((), entry.gauge.name, f"a compiler: {why}"))
+                else:
+                    taken, together = [*taken, entry], [*together, *sites]
+        self.sites = list(self._alone(taken).sites) if taken else []
         return {site.gauge for site in self.sites}
+
+    def _crossing(self, sites: Sequence[Site]) -> str:
+        """Why sites cannot be stepped with together, "" where they can."""
+        shapes = self.traced.shapes
+        kept = distinct(largest(sites), shapes)
+        try:
+            plan(kept, derive(kept), shapes)
+        except GaugeError as error:
+            return first_line(error)
+        return ""
 
     def _alone(self, entries: Sequence[Entry]) -> CompiledGauge:
         """Some gauges without a file, compiled.

@@ -122,14 +122,18 @@ class Added:
         )
         return view, "z" + "".join(letter for letter, _, _ in axes)
 
-    def _product(self, out: tuple[Tensor, str], *factors: tuple[Tensor, str]) -> None:
-        """Add weight times a product, summed over what `out` has not, to `out`."""
+    def _product(self, out: tuple[Tensor, str], *factors: tuple[Tensor, str], sign: float = 1.0) -> None:
+        """Add sign times weight times a product, summed over what `out` has not, to `out`."""
         target, letters = out
         there = {letter for _, names in factors for letter in names}
         kept = "".join(letter for letter in letters if letter in there)
+        if len(factors) == 2 and sorted(kept[1:]) == sorted("".join(names[1:] for _, names in factors)):
+            one, two = (_spread(x, names, letters) for x, names in factors)  # nothing is summed
+            target.addcmul_(one, two, value=sign * self.weight * self._times)
+            return
         value = torch.einsum(f"{','.join(names for _, names in factors)}->{kept}", *[x for x, _ in factors])
         sizes = [n if letter in there else 1 for letter, n in zip(letters, target.shape)]
-        target.add_(value.reshape(sizes), alpha=self.weight * self._times)
+        target.add_(value.reshape(sizes), alpha=sign * self.weight * self._times)
 
     def add(self, out: Tensor, matrix: Tensor | None, bias: Tensor) -> None:
         """Add the sum to a contiguous tensor [batch, *shape]."""
@@ -138,9 +142,10 @@ class Added:
             factors.insert(0, self._seen(matrix.contiguous(), 1))
         self._product(self._seen(out, 0), *factors)
 
-    def to_matrix(self, out: Tensor, slope: Tensor, bias: Tensor) -> None:
-        """The transpose: add what a gradient of the tensor is for the matrix, times the weight."""
-        self._product(self._seen(out, 1), self._seen(slope.contiguous(), 0), self._seen(bias.contiguous(), 2))
+    def from_matrix(self, out: Tensor, slope: Tensor, bias: Tensor) -> None:
+        """The transpose: subtract what a gradient of the tensor is for the matrix, times the weight."""
+        factors = (self._seen(slope.contiguous(), 0), self._seen(bias.contiguous(), 2))
+        self._product(self._seen(out, 1), *factors, sign=-1.0)
 
     def to_bias(self, out: Tensor, slope: Tensor, matrix: Tensor | None) -> None:
         """The transpose: add what a gradient of the tensor is for the bias, times the weight."""
@@ -148,6 +153,12 @@ class Added:
         if matrix is not None:
             factors.append(self._seen(matrix.contiguous(), 1))
         self._product(self._seen(out, 2), *factors)
+
+
+def _spread(x: Tensor, names: str, letters: str) -> Tensor:
+    """A factor with the axes of a product, of length one where it has none."""
+    x = x.permute([names.index(letter) for letter in letters if letter in names])
+    return x[tuple(slice(None) if letter in names else None for letter in letters)]
 
 
 def marked(shape: Sequence[int], parts: Sequence[tuple[int, Axes]]) -> Tensor:
@@ -265,12 +276,12 @@ def _exchanged(batch: Batch) -> Iterator[tuple[Tensor, Tensor]]:
                 across.setdefault(each.bias, torch.zeros_like(values[each.bias]))
                 each.to_bias(across[each.bias], slope, values[each.matrix] if each.matrix else None)
             if each.matrix and p[each.matrix].requires_grad:
-                new.setdefault(each.matrix, torch.zeros_like(values[each.matrix]))
-                each.to_matrix(new[each.matrix], slope, bias)
-        for slot, amount in new.items():
-            before = p[slot].grad
-            whole = -amount[0] if before is None else before.to(amount.dtype) - amount[0]
-            yield p[slot], whole.to(p[slot].dtype)
+                if each.matrix not in new:
+                    own = p[each.matrix].grad
+                    new[each.matrix] = torch.zeros_like(values[each.matrix]) if own is None else _wide(own).clone()
+                each.from_matrix(new[each.matrix], slope, bias)
+        for slot, whole in new.items():
+            yield p[slot], whole[0].to(p[slot].dtype)
         for slot in sorted(partly):
             before = p[slot].grad
             if before is not None:

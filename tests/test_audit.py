@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import gaugec
 from gaugec.cli import main
 from gaugec.groups import GROUPS, Group
+from gaugec.pipeline.audit import counted as audited
 from gaugec.sites import Binding, Move, Site
 from gaugec.tracing.trace import trace
 from gaugec.witness import bases, rank
@@ -183,6 +184,17 @@ def test_a_large_model_is_counted_on_its_twin() -> None:
     assert "62 dead directions" in found.html() and "in the large model" in found.html()
     left = replace(found, unexplained=1)
     assert "how many more there are is not known" in left.text()
+
+
+def test_what_is_not_dead_explains_nothing() -> None:
+    """A site of which one parameter moves the wrong way."""
+    compiled = gaugec.compile("relu_mlp", Net(), (torch.randn(6, 4),))
+    (site,) = compiled.sites
+    one, *others = site.bindings
+    compiled.sites = (replace(site, bindings=(replace(one, move=Move("scale", -one.move.exponent)), *others)),)
+    found = audited(compiled, "Net")
+    assert (found.nullity, found.orbit, found.unexplained, found.clear) == (7, 0, 7, False) and found.error > 1e-3
+    assert "a tangent of relu_rescale moves the outputs" in found.text()
 
 
 def test_doubt_is_said() -> None:

@@ -22,6 +22,7 @@ def test_nothing_but_gaugec_at_the_top_of_site_packages() -> None:
 def test_data_files_are_there() -> None:
     assert (importlib.resources.files("gaugec.specs") / "architectures" / "llama.gauge").is_file()
     assert (importlib.resources.files("gaugec.language") / "grammar.lark").is_file()
+    assert (importlib.resources.files("gaugec.pipeline") / "page.css").is_file()
     assert (importlib.resources.files("gaugec") / "py.typed").is_file()
 
 

@@ -100,7 +100,13 @@ def counted(compiled: CompiledGauge, name: str, large: CompiledGauge | None = No
             carried = carriers(kept, count.explained, count.places)
     elif len(kept) > len(count.explained):
         notes.append(f"which parameters carry what is not explained is looked for up to {CARRIED:,} dead directions")
-    gauges = _gauges(compiled, count, large)
+    gauges, error = _gauges(compiled, count, large), max(count.errors.values(), default=0.0)
+    notes += [
+        f"a tangent of {gauge} moves the outputs by {far:.0e} of what the most visible direction does: it explains "
+        "nothing, and is not what was proved; please report it"
+        for gauge, far in count.errors.items()
+        if far >= rank.FLOOR
+    ]
     found = count.spectrum
     return Audit(
         spec=str(compiled.metadata["spec"]),
@@ -114,10 +120,10 @@ def counted(compiled: CompiledGauge, name: str, large: CompiledGauge | None = No
         approximate=len(sharp.null) - len(count.null),
         alive=found.alive,
         least=found.least,
-        clear=found.clear and count.error < rank.FLOOR,
+        clear=found.clear and error < rank.FLOOR,
         whole=total <= WHOLE,
         rows=found.rows,
-        error=count.error,
+        error=error,
         shares=tuple(_shares(count, kept)),
         gauges=tuple(gauges),
         carriers=tuple(carried),
@@ -132,8 +138,8 @@ class _Count:
 
     spectrum: of the Jacobian; null: an orthonormal basis of what is dead, one a row, over the entries of the trained
     parameters in their order.  alone: of every gauge with a site an orthonormal basis of its orbit; orbit: of all
-    together.  Both are without the entries that nothing reads: explained is the orbit with these.
-    error: how far a tangent moves the outputs.
+    together.  Both are without the entries that nothing reads, and without gauges whose tangents are not dead.
+    explained: the orbit with these entries.  errors: by gauge how far a tangent moves the outputs.
     """
 
     def __init__(self, compiled: CompiledGauge, shapes: Shapes, seed: int) -> None:
@@ -154,8 +160,12 @@ class _Count:
                 self.spectrum = rank.beside(jacobian, bases.span(bases.stacked([*every.values()], total)))
         self.null = self.spectrum.null
         with stage("counting the orbits"):
-            self.error = max((rank.moved(x, self.spectrum.matrix) for x in every.values()), default=0.0)
-            self.alone = {gauge: bases.span(bases.without(x, self.spectrum.unread)) for gauge, x in every.items()}
+            self.errors = {gauge: rank.moved(x, self.spectrum.matrix) for gauge, x in every.items()}
+            self.alone = {
+                gauge: bases.span(bases.without(x, self.spectrum.unread))
+                for gauge, x in every.items()
+                if self.errors[gauge] < rank.FLOOR
+            }
             self.orbit = bases.span(bases.stacked([*self.alone.values()], total))
             self.explained = bases.stacked([self.orbit, bases.units(self.spectrum.unread, total)], total)
 

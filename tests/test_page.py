@@ -104,6 +104,7 @@ def test_the_numbers_are_in_the_page(audit: gaugec.Audit, screen: browser.Page, 
     counts = dict(dead=77, explained=42, unexplained=26, approximate=0, unread=9)
     assert (audit.nullity, audit.orbit, audit.unexplained, audit.unread) == (77, 42, 26, 9)
     assert {key: int(page.text(f"#count-{key}")) for key in counts} == counts
+    assert audit.data is None and page.text("#count-data") == "–"
     assert page.text("h1") == "audit of Deep against the gauges of relu_mlp"
     assert page.value("document.title") == "Deep: 77 dead directions"
     assert page.value("document.querySelectorAll('.tile').length") == len(audit.shares)

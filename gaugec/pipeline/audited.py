@@ -77,7 +77,7 @@ class Audit:
 
     spec, model: names.  parameters: entries that are trained.  nullity: dead directions, with an eps of 0.1 in all
     norms: of these `orbit` are explained by all gauges together, `unread` are entries that no output reads at any input
-    that was drawn, `data` come alive with more rows in the tables that inputs are looked up in (None: not looked at),
+    that was drawn, `data` come alive with more rows in the tables that inputs are looked up in (None: there are none),
     and `unexplained` are none of these.  approximate: how many directions more are dead where every eps is 0.
     alive, least: the least singular value that counts, and the largest that does not, over the largest; clear: whether
     a gap is between them, and rows that were not looked at agree.  whole: whether all singular values were taken; else

@@ -74,7 +74,7 @@ def _head(audit: Audit) -> Iterator[str]:
     yield f'<div class="bar whole" role="img" aria-label="{label}">'
     yield from _bar([(kind, number) for kind, number, _word in parts], audit.nullity)
     yield '</div><dl class="counts">'
-    data = "not looked at" if audit.data is None else str(audit.data)
+    data = "–" if audit.data is None else str(audit.data)
     yield _number("dead", "", audit.nullity, "directions along which no output moves, whatever the input")
     yield _number("explained", "explained", audit.orbit, "tangents of the gauges' orbits, counted together")
     yield _number("unexplained", "unexplained", audit.unexplained, "dead, and no gauge of the spec says why")
@@ -107,7 +107,8 @@ def _most(audit: Audit) -> str:
 def _number(key: str, kind: str, number: object, words: str) -> str:
     swatch = f'<span class="key {kind}"></span>' if kind else ""
     loud = ' class="loud"' if key == "unexplained" and number else ""
-    words = "from the data: " + words if key == "data" else words
+    if key == "data":
+        words = "from the data: " + (words if number != "–" else "not known, as inputs are looked up in no table")
     return (
         f'<div{loud}><dt>{swatch}{key}</dt><dd class="number" id="count-{key}">{number}</dd>'
         f"<dd>{words}</dd></div>"

@@ -196,3 +196,10 @@ TABLE: tuple[Group, ...] = (
 )
 
 GROUPS: dict[str, Group] = {row.name: row for row in TABLE}
+
+
+def largest(kind: str, *, compact: bool = False, keeps_ones: bool = False) -> str:
+    """The name of the largest group of a kind; of the compact ones, or of those that keep the vector of ones."""
+    fitting = (row for row in TABLE if row.kind == kind and not row.paired)
+    rows = [row for row in fitting if row.keeps_ones == keeps_ones and (row.compact or not compact)]
+    return max(rows, key=lambda row: row.dimension(row.sizes[1])).name

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from gaugec.graph.ir import Graph
+from gaugec.graph.ir import Graph, Ix
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,39 @@ class Digit:
 
 
 @dataclass(frozen=True)
+class Multiplied:
+    """A factor of a chart, x^ = x * g ** power: the leaf g and where it is read, its variables being x's modes."""
+
+    leaf: int
+    index: tuple[Ix, ...]
+    power: Fraction
+
+
+@dataclass(frozen=True)
+class Summed:
+    """A summand of a chart, x^ = x + coefficient * sum of W * b.
+
+    weight: the leaf W, None for 1; bias: the leaf b.  The variables of their indices are x's modes and, from there on,
+    those that are summed, whose lengths are `sizes`.
+    """
+
+    weight: int | None
+    weight_index: tuple[Ix, ...]
+    bias: int
+    bias_index: tuple[Ix, ...]
+    sizes: tuple[int, ...]
+    coefficient: Fraction
+
+
+@dataclass(frozen=True)
 class Region:
     """A moved parameter: a sub-box of a leaf, and how the group's element moves it.
 
     kind "scale":  x -> s[copy, group] ** exponent * x, plus the affine part: the moved quantity is x + shift_by.
     kind "rotate": x -> sum over g' of R[copy; g, g'] x[g'] along the group digits; `dual` uses inv(R) transposed.
-    kind "shift":  x -> x + a[copy, rest], constant along the group digits.
+    kind "shift":  x -> x + exponent * a[copy, rest], constant along the group digits.
+    kind "still":  x -> x.
+    x is what the chart makes of the leaf: its product with `factors`, and `summands` added to it.
     """
 
     leaf: int
@@ -40,6 +67,8 @@ class Region:
     exponent: Fraction = Fraction(1)
     dual: bool = False
     shift_by: Fraction = Fraction(0)
+    factors: tuple[Multiplied, ...] = ()
+    summands: tuple[Summed, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,8 +101,11 @@ class Movement:
     """What an action does to one role, classified from its normal form.
 
     kind "scale": x -> c[axis] ** exponent * x; "rotate": x -> R x along `axis` (`dual`: inv(R) transposed);
-    "shift": x -> x + a, constant along `axis`; "general": an action that the matcher cannot follow yet.
-    `shift_by`: the moved quantity is x + shift_by.
+    "shift": x -> x + exponent * a, constant along the axes `constant`; "still": x -> x; "general": an action that the
+    matcher cannot follow yet.  `shift_by`: the moved quantity is x + shift_by.
+
+    x is what the chart makes of the parameter.  factors: (role, axis, power), it is multiplied by the role's vector to
+    the power along the axis.  summands: (role of W, role of b), W b is added to it; "" for W = 1.
     """
 
     kind: str
@@ -81,3 +113,6 @@ class Movement:
     exponent: Fraction = Fraction(1)
     dual: bool = False
     shift_by: Fraction = Fraction(0)
+    constant: tuple[int, ...] = ()
+    factors: tuple[tuple[str, int, Fraction], ...] = ()
+    summands: tuple[tuple[str, str], ...] = ()

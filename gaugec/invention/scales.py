@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 
 from gaugec.graph.ir import Along, Concatenation, Contraction, Graph, Leaf, Map, Node, Sum
+from gaugec.groups import largest
 from gaugec.invention.finding import Finding, Moved, Place
 from gaugec.laws.meanings import degree
 
@@ -263,4 +264,4 @@ def _finding(graph: Graph, places: Mapping[int, Place], pivots: Mapping[int, Row
     (size,) = {graph[places[u][0]].modes[places[u][1]].size for u in vector}
     kept = tuple(n.id for n in graph if n.id not in values and any(a.node in values for a in n.operands))
     bound = {id: moved for id, moved in single.items() if _is_parameter(graph[id])}
-    return Finding("positive", size, bound, single if len(single) == len(values) else {}, kept)
+    return Finding(largest("scale"), size, bound, single if len(single) == len(values) else {}, kept)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from gaugec.graph.ir import Along, Contraction, Graph, Leaf, Node, Sum
+from gaugec.groups import largest
 from gaugec.invention.finding import Finding, Moved
 from gaugec.laws.meanings import forgets_shift
 from gaugec.operators import BY_NAME
@@ -98,7 +99,7 @@ class _Constant:
         size = math.prod(mode.size for p, mode in enumerate(self.leaf.modes) if p != self.position)
         values = {id: Moved(position) for id, position in self.values.items()}
         bound = {self.leaf.id: Moved(self.position)}
-        return Forgotten(Finding("translation", size, bound, values, tuple(kept)), tuple(self.ends), self.applied)
+        return Forgotten(Finding(largest("shift"), size, bound, values, tuple(kept)), tuple(self.ends), self.applied)
 
     def _step(self, node: Node, moved: Sequence[int]) -> bool:
         """Does the value of a node move?  It is marked so."""
@@ -185,7 +186,7 @@ class _Added:
             raise _Stopped
         bound = {self.leaf.id: Moved(0), **{bias: Moved(0) for bias in biases}}
         values = {id: Moved(position) for id, position in self.values.items()}
-        finding = Finding("translation", self.leaf.modes[0].size, bound, values, tuple(kept))
+        finding = Finding(largest("shift"), self.leaf.modes[0].size, bound, values, tuple(kept))
         return TakenUp(finding, self.leaf.id, tuple(self.readers))
 
     def _step(self, node: Node, moved: Sequence[int]) -> bool:

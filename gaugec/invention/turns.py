@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gaugec.graph.ir import Access, Concatenation, Contraction, Graph, Leaf, Node, Sum
+from gaugec.groups import largest
 from gaugec.invention.finding import Finding, Moved
 
 ROUNDS = 1000  # parameters that one closure may bind, and more
@@ -77,10 +78,10 @@ class _Closure:
                 values, kept = self._once()
             except _Again:
                 continue
-            group = "orthogonal_ones" if self.ones else "orthogonal" if self.orthogonal else "invertible"
+            group = largest("rotate", compact=self.orthogonal, keeps_ones=self.ones)
             size = self.graph[leaf].modes[position].size
             charts = {id: chart for id, chart in self.charts.items() if chart and id in values}
-            if size < 3 and group == "orthogonal_ones":
+            if size < 3 and self.ones:
                 raise Stopped("only the identity is left")
             return Turned(Finding(group, size, dict(self.bound), values, kept), charts)
         raise Stopped("it does not end")

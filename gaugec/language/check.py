@@ -87,9 +87,6 @@ class _Checker:
         for declared in declarations:
             self._declare(declared.name, declared.span)
             self._known_dims(declared.shape, declared.marks)
-            if isinstance(declared, t.Param) and declared.each and declared.optional:
-                message = f"'{declared.name}' is both 'each' and '?'"
-                raise SpecError(message, declared.span, "a gauge without a reader is no gauge: leave out the '?'")
         for param in [param for param in gauge.params if param.optional][MAX_OPTIONAL:]:
             message = f"a gauge has at most {MAX_OPTIONAL} params that a model may lack"
             raise SpecError(message, param.span, "write it as several gauges")

@@ -14,7 +14,7 @@ import hashlib
 import os
 import re
 import stat
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, fields, field, replace
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -34,7 +34,7 @@ MAX_FILES = 30  # that one spec reads
 MAX_GAUGES = 100  # of one spec
 SUFFIX = ".gauge"
 AUTO = "auto"
-"""The spec of every gauge that ships, bases apart, each optional: what a model has is found out."""
+"""The spec of every gauge that ships and costs little, each optional: what a model has is found out."""
 _ARCHITECTURES = "architectures"  # the folder of the shipped ones
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
@@ -84,6 +84,23 @@ def _places() -> dict[str, tuple[str, Traversable]]:
     folders = (("", top), (_ARCHITECTURES + "/", top.joinpath(_ARCHITECTURES)))
     found = ((folder, item) for folder, where in folders for item in where.iterdir() if item.name.endswith(SUFFIX))
     return {item.name.removesuffix(SUFFIX): (folder, item) for folder, item in found}
+
+
+def _cheap(gauge: t.Gauge) -> bool:
+    """Are its frames scales, and is nothing held for it?  Of bases the rotations cost less, and what an action reads
+    beside its own parameter is not stepped."""
+    others = {param.name for param in gauge.params}
+    holds = any((others - {action.param}) & _named(action.expr) for action in gauge.actions)
+    return GROUPS[gauge.element.group].frame != "polar" and not holds
+
+
+def _named(expr: t.Expr) -> set[str]:
+    """The names that an expression reads."""
+    if isinstance(expr, t.Name):
+        return {expr.id}
+    inner = [getattr(expr, f.name) for f in fields(expr)]
+    parts = [part for each in inner for part in (each if isinstance(each, tuple) else (each,))]
+    return {name for part in parts if isinstance(part, t.Expr) for name in _named(part)}
 
 
 @dataclass(frozen=True)
@@ -154,11 +171,11 @@ class _Loader:
         return t.Spec(name, doc, entries, self.digest.hexdigest())
 
     def auto(self) -> t.Spec:
-        """Every gauge of every shipped topic, each optional; of bases the rotations, whose steps cost less."""
+        """Every gauge of every shipped topic that is cheap to step with, each optional: see `_cheap`."""
         sources = filter(None, map(_shipped, topics()))
         gauges = (gauge for each in sources for gauge in self._file(each, None).gauges)
-        entries = tuple(t.Entry(x, required=False) for x in gauges if GROUPS[x.element.group].frame != "polar")
-        doc = "Every gauge that ships, wherever it holds; of invertible bases the rotations, whose steps cost less."
+        entries = tuple(t.Entry(x, required=False) for x in gauges if _cheap(x))
+        doc = "Every gauge that ships and costs little, wherever it holds: no invertible bases, nothing that holds others."
         return t.Spec(AUTO, doc, entries, self.digest.hexdigest())
 
     def _file(self, source: _Source, asked: Span | None) -> t.File:

@@ -175,6 +175,11 @@ def _one_hot() -> bool:
     return once and all(zero(f(picked(i, lambda x: x)) - picked(i, f)) for i in n)
 
 
+def _one_hot_sum() -> bool:
+    """So does the sum over a row of it: on all rows of four entries."""
+    return all(zero(sum(sympy.KroneckerDelta(i, j) for j in range(4)) - 1) for i in range(4))
+
+
 def _size() -> bool:
     n, i = sympy.Symbol("n", integer=True, positive=True), sympy.Symbol("i", integer=True)
     f = sympy.Symbol("f")
@@ -194,6 +199,7 @@ _GENERAL: dict[str, Law] = {
     "distribute": Law("(a + b)(c + d) = ac + ad + bc + bd", _distribute),
     "delta": Law("sum over j of delta[i,j] f[j] = f[i]", _delta),
     "one-hot": Law("O[i,j] O[i,k] = O[i,j] delta[j,k] and f(O x) = O f(x)", _one_hot),
+    "one-hot sum": Law("sum over j of O[i,j] = 1", _one_hot_sum),
     "size": Law("sum over i = 1..n of f = n f", _size),
     "orthogonality": Law("R'R = RR' = 1", _orthogonal),
     "inverse": Law("T^-1 T = T T^-1 = 1", _inverse),

@@ -25,6 +25,7 @@ from gaugec.matching.states import (
     ANOTHER_LOOKUP,
     LOOKED_UP,
     Blocked,
+    Chart,
     Context,
     Demand,
     Demote,
@@ -34,6 +35,7 @@ from gaugec.matching.states import (
     Outcome,
     Spot,
     State,
+    inverse,
 )
 from gaugec.operators import spelled
 
@@ -55,17 +57,19 @@ class Owner(Protocol):
     chosen: dict[int, int]
     zeros: frozenset[int]
     weights: frozenset[int]
+    vectors: dict[int, int]
 
 
 @dataclass
 class Bound:
     """A part of a parameter that plays a role; `digits`: digit -> where it is; shift_by: the moved quantity is
-    x + shift_by."""
+    x + shift_by; chart: it moves as D R D^-1 x, D the product of these."""
 
     leaf: int
     role: str
     digits: dict[Number, Extent]
     shift_by: Fraction | None = None
+    chart: Chart = ()
 
 
 def fits(pattern: Pattern, role: str, leaf: Node, axis: int, copied: Set[int], summed: bool = False) -> bool:
@@ -107,7 +111,7 @@ class Closure:
         self.matcher, self.pattern, self.bound = matcher, pattern, bound
         self.graph = matcher.graph
         row = GROUPS[pattern.statement.group]
-        known = (matcher.depends, matcher.noisy, matcher.chosen, matcher.zeros)
+        known = (matcher.depends, matcher.noisy, matcher.chosen, matcher.zeros, matcher.vectors, pattern.wide)
         self.context = Context(pattern.kind, row.paired, row.keeps_ones, group, copies, *known)
         self.lengths = {d: e.length for b in bound for d, e in b.digits.items()}
         self.alive = group | copies
@@ -122,10 +126,7 @@ class Closure:
             Blocked, Demote: see `gaugec.matching.flow`.
         """
         for bound in self.bound:
-            movement = self.pattern.movements[bound.role]
-            number = list(self.pattern.movements).index(bound.role)
-            state = State(bound.digits, ("role", number), movement.exponent, movement.dual)
-            self.states.setdefault(bound.leaf, []).append(state)
+            self._begin(bound)
         pending = sorted({user for bound in self.bound for user in self.graph.users[bound.leaf]})
         heapq.heapify(pending)
         done: set[int] = set()
@@ -144,7 +145,17 @@ class Closure:
                     demand = outcome if isinstance(outcome, Demand) else self._instead(outcome)
                     if demand is not None:
                         self._bind(node, demand)
-                        return None
+                        users = self.graph.users[self.bound[-1].leaf]
+                        if not self.pattern.wide or done & set(users) - {id}:
+                            return None
+                        # what has been seen does not read it: the way goes on from there
+                        self._begin(self.bound[-1])
+                        for again in (*users, id):
+                            heapq.heappush(pending, again)
+                        done.discard(id)
+                        break
+                if id not in done:
+                    continue
                 if self._settle(node, [o for o in outcomes if isinstance(o, Outcome)]):
                     continue
             except Blocked as error:
@@ -162,6 +173,15 @@ class Closure:
             self._judge(error)
             raise
         return self
+
+    def _begin(self, bound: Bound) -> None:
+        """What is bound moves."""
+        self.lengths |= {digit: extent.length for digit, extent in bound.digits.items()}
+        movement = self.pattern.movements[bound.role]
+        number = list(self.pattern.movements).index(bound.role)
+        tag = "wide" if self.pattern.wide else ("role", number)
+        state = State(bound.digits, tag, movement.exponent, movement.dual, chart=bound.chart)
+        self.states.setdefault(bound.leaf, []).append(state)
 
     def _judge(self, error: Blocked) -> None:
         """How near a miss is: is every role played, and was a value kept too?"""
@@ -187,6 +207,8 @@ class Closure:
 
     def _settle(self, node: Node, outcomes: Sequence[Outcome]) -> bool:
         """Records what a node does; True when it is kept.  Refuses a step that the formula has not."""
+        if self.pattern.wide:
+            outcomes = [replace(o, key=None) for o in outcomes]
         outcomes = [o if (key := self._formula_s(o)) == o.key else replace(o, key=key) for o in outcomes]
         for outcome in outcomes:
             if outcome.key is not None and outcome.key not in self.pattern.keys:
@@ -196,6 +218,8 @@ class Closure:
         moving = [
             o.state if o.key is None else replace(o.state, tag=o.key) for o in outcomes if o.state is not None
         ]
+        if self.pattern.wide:
+            moving = [replace(state, tag="wide") for state in moving]
         if not moving:
             self.kept.add(node.id)
             return True
@@ -255,7 +279,7 @@ class Closure:
             for user in self.graph.users[id]:
                 if user not in self.states and user not in self.kept and not self._misses(self.graph[user], id):
                     raise Blocked("the moved value is used outside the site", self.graph[user], _KEEPS)
-        if not self.kept or not {k for k in self.steps if k in self.pattern.kept}:
+        if not self.kept or not (self.pattern.wide or {k for k in self.steps if k in self.pattern.kept}):
             raise Blocked("nothing reads the moved value: the site has no reader")
         counts = {role: sum(b.role == role for b in self.bound) for role in self.pattern.roles}
         for role, count in counts.items():
@@ -289,8 +313,8 @@ class Closure:
         return wanted
 
     def _bind(self, node: Node, demand: Demand) -> None:
-        mine, wanted = played(demand.mine), self._wanted(demand)
-        if not wanted:
+        mine, wanted = played(demand.mine), [] if self.pattern.wide else self._wanted(demand)
+        if not wanted and not self.pattern.wide:
             raise self._no_such_step((demand.kind, mine), node, {mine})
         access = node.operands[demand.operand]
         for digit, spot in demand.variables.items():
@@ -298,6 +322,11 @@ class Closure:
                 raise Demote(digit, "a value that must move with it does not have it", node, _PARTNER)
         named = list(self.pattern.movements)
         roles = [named[number] for tag in wanted for number in _roles_in(tag)]
+        chart = demand.mine.chart if demand.kind == "add" else inverse(demand.mine.chart)
+        if self.pattern.wide:
+            powers = sorted(-power for _, power in chart)
+            movements = self.pattern.movements
+            roles = [r for r in named if sorted(power for *_, power in movements[r].factors) == powers]
         leaf, digits = self._trace_back(node, access, demand)
         if leaf in self.matcher.blocked:
             raise Blocked(f"{self.matcher.labels[leaf]} cannot be moved: {self.matcher.blocked[leaf]}", node)
@@ -315,7 +344,7 @@ class Closure:
                 continue
             needed = demand.mine.exponent if demand.kind == "add" else -demand.mine.exponent
             if self.pattern.kind != "scale" or movement.exponent == needed or made:
-                self.bound.append(Bound(leaf, role, digits))
+                self.bound.append(Bound(leaf, role, digits, chart=chart))
                 return
         raise Blocked(f"{self.matcher.labels[leaf]} must move, and the formula has no role left for it", node, _STEP)
 

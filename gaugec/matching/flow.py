@@ -30,6 +30,8 @@ from gaugec.matching.states import (
     Seen,
     Spot,
     State,
+    charted,
+    inverse,
     read,
 )
 from gaugec.operators import aten_kind, spelled
@@ -216,7 +218,7 @@ def _read_once(node: Contraction, seen: Seen, context: Context) -> Outcome | Dem
             raise Demote(alone, "what meets the rest of the moved axis does not have it", node, _ONE)
         partner = _partner(node, seen, acting, context)
         if not any(_elsewhere(node, seen, v) for v in acting.values()):
-            if context.keeps_ones:
+            if context.keeps_ones and not seen.state.chart:
                 return Outcome(None, ("sum", played(seen.state)))
             raise Blocked("the moved axis is summed away", node, _SUM[context.kind])
         if partner is None:
@@ -226,6 +228,7 @@ def _read_once(node: Contraction, seen: Seen, context: Context) -> Outcome | Dem
         if digit in context.copies and spot.variable in node.summed:
             raise Demote(digit, "values with different group elements are added up", node, _ONE)
     zone, gate, masked = seen.state.zone or seen.partial, False, True
+    gains: list[tuple[int, Fraction]] = []
     own = set(node.operands[seen.operand].variables)
     weighed = bool(own & set(node.summed))
     for digit, variable in acting.items():
@@ -242,6 +245,8 @@ def _read_once(node: Contraction, seen: Seen, context: Context) -> Outcome | Dem
             # what no parameter reaches (the mask of a pruned weight) may stand there whatever the formula, and so may
             # any unmoved factor of a parameter itself: it only says how the parameter is written
             masked = masked and (_is_role(seen.state) or not any(context.depends[id] for id in gates))
+        elif len(acting) == 1 and all(_gain(node, i, variable, context) for i in others):
+            gains += [(node.operands[i].node, Fraction(1)) for i in others]
         else:
             raise Demote(
                 digit,
@@ -249,7 +254,9 @@ def _read_once(node: Contraction, seen: Seen, context: Context) -> Outcome | Dem
                 node,
                 "diag(w) R = R diag(w) only where w is constant",
             )
-    state = replace(seen.state, digits=_out(node, seen, context), zone=zone)
+    state = replace(
+        seen.state, digits=_out(node, seen, context), zone=zone, chart=charted(seen.state.chart, *gains)
+    )
     applied = _applied(node, seen, state, context)
     if gate:
         key = ("weigh" if weighed else "gate", played(seen.state))
@@ -323,12 +330,14 @@ def _met(node: Contraction, moved: list[Seen], context: Context) -> Outcome:
     if rest or len(moved) != 2:
         raise Blocked("more than two values meet along the moved axis", node, _MEETS["rotate"])
     one, two = (node.operands[s.operand] for s in moved)
-    square = one == two and first.state == moved[1].state and not first.partial
+    square = one == two and first.state == moved[1].state and not first.partial and not first.state.chart
     if square and not set(acting.values()) & set(node.summed):
         return Outcome(replace(first.state, digits=_out(node, first, context), squared=True))
     for digit, variable in acting.items():
         if variable not in node.summed:
             raise Demote(digit, "both factors keep it", node, "(R x)[i] (R y)[i] is no function of x[i] y[i]")
+    if first.state.chart != inverse(moved[1].state.chart):
+        raise Blocked("the gains of what meets do not cancel", node, _MEETS["rotate"])
     return Outcome(None, ("contract", *_tags(moved)), otherwise=(None,) if square else ())
 
 
@@ -362,6 +371,8 @@ def _sum(node: Sum, moved: list[Seen], context: Context) -> Outcome | Demand:
     for i, access in enumerate(node.operands):
         if i not in inside and access.node not in context.zeros:
             seen = moved[0]
+            if _along_ones(node, i, moved, context):
+                continue
             if not context.depends[access.node]:
                 raise Blocked("a value that does not move is added to one that does", node, _ADDS)
             return Demand(i, "add", seen.state, seen.variables)
@@ -374,11 +385,26 @@ def _sum(node: Sum, moved: list[Seen], context: Context) -> Outcome | Demand:
             _alive(d, context) != _alive(digits[0], context)
             or s.state.exponent != one.exponent
             or s.state.dual != one.dual
+            or s.state.chart != one.chart
         ):
             raise Blocked("the values that are added move differently", node, _ADDS)
     zone = any(s.state.zone or s.partial for s in moved)
     states = [Outcome(replace(s.state, digits=d, zone=zone)) for s, d in zip(moved, digits)]
     return _joined(states, moved)
+
+
+def _gain(node: Contraction, operand: int, variable: int, context: Context) -> bool:
+    """Is an operand a vector among the parameters, read along the axis of what turns?"""
+    access = node.operands[operand]
+    vector = context.vectors.get(access.node) == node.sizes[variable] and len(access.index) == 1
+    return context.kind == "rotate" and not context.paired and vector and access.index[0].plain == variable
+
+
+def _along_ones(node: Sum, operand: int, moved: Sequence[Seen], context: Context) -> bool:
+    """Is what is added constant along the axis, where every element leaves the vector of ones?"""
+    variables = {spot.variable for seen in moved for d, spot in seen.variables.items() if d in context.group}
+    still = not variables & set(node.operands[operand].variables)
+    return context.keeps_ones and still and not any(seen.state.chart for seen in moved)
 
 
 def _alive(digits: Mapping[Number, Extent], context: Context) -> dict[Number, Extent]:
@@ -443,18 +469,20 @@ def _along(node: Along, moved: list[Seen], context: Context) -> Outcome:
 
 def _concatenation(node: Concatenation, moved: list[Seen], context: Context) -> Outcome | Demand:
     inside = {s.operand for s in moved}
+    if context.wide and all(node.joined != spot.variable for spot in moved[0].variables.values()):
+        for i, access in enumerate(node.operands):
+            if i not in inside and context.depends[access.node]:
+                return Demand(i, "add", moved[0].state, moved[0].variables)
     still = [access.node for i, access in enumerate(node.operands) if i not in inside]
     if any(id not in context.zeros for id in still) or (still and context.kind == "shift"):
         raise Blocked("a moved value is joined with one that does not move", node, ORDER)
     along = node.joined
     one = moved[0].state
     for s in moved:
-        if (s.state.tag, s.state.exponent, s.state.dual, s.state.lookups) != (
-            one.tag,
-            one.exponent,
-            one.dual,
-            one.lookups,
-        ):
+        mine, theirs = (
+            (each.tag, each.exponent, each.dual, each.lookups, each.chart) for each in (s.state, one)
+        )
+        if mine != theirs:
             raise Blocked("values that move differently are joined", node, ORDER)
     across = [s for s in moved if along in {spot.variable for spot in s.variables.values()}]
     if (across or any(s.partial for s in moved)) and not context.paired:

@@ -11,17 +11,20 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from gaugec.graph.ir import Contraction, Graph, Leaf, OneHot, Sum
-from gaugec.graph.statement import Movement, Statement
+from gaugec.graph.ir import Contraction, Graph, Ix, Leaf, OneHot, Sum
+from gaugec.graph.statement import Digit, Movement, Multiplied, Region, Statement
 from gaugec.groups import GROUPS
 from gaugec.matching.flow import step
+from gaugec.matching.shifts import Shifting, Sight
 from gaugec.matching.states import Blocked, Context, Demand, Demote, Extent, Key, State
 from gaugec.operators import aten_kind
 
 
 @dataclass(frozen=True)
 class Pattern:
-    """A gauge as the matcher reads it: the steps of its formula with the optional roles `absent` left out."""
+    """A gauge as the matcher reads it: the steps of its formula with the optional roles `absent` left out.
+
+    wide: what turns in charts closes by how it turns, whatever the steps between: the basis of a residual stream."""
 
     statement: Statement
     movements: Mapping[str, Movement]
@@ -29,6 +32,7 @@ class Pattern:
     keys: frozenset[Key]
     kept: frozenset[Key]
     kind: str
+    wide: bool = False
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -36,12 +40,18 @@ class Pattern:
         return tuple(role for role in self.movements if role not in self.absent)
 
 
-def patterns(statement: Statement, movements: Mapping[str, Movement]) -> tuple[list[Pattern], str]:
-    """The formula's steps, once for every choice of absent optional roles; and why there are none, if so."""
-    kinds = {movement.kind for movement in movements.values()}
+def patterns(
+    statement: Statement, movements: Mapping[str, Movement], sight: Sight
+) -> tuple[list[Pattern], str]:
+    """The formula's steps, once for every choice of absent optional roles; and why there are none, if so.
+
+    sight: what shows the values of the formula where its parameters were shifted."""
+    kinds = {movement.kind for movement in movements.values()} - {"still"}
     if len(kinds) != 1 or "general" in kinds:
         return [], "its action is not yet supported: the matcher follows scales, rotations and shifts of whole axes"
     (kind,) = kinds
+    if kind == "shift":
+        return _shift_patterns(statement, movements, sight)
     found: list[Pattern] = []
     reason = ""
     optional = [role for role in statement.params if role in statement.optional]
@@ -58,6 +68,45 @@ def patterns(statement: Statement, movements: Mapping[str, Movement]) -> tuple[l
     return list(unique.values()), reason
 
 
+def _shift_patterns(
+    statement: Statement, movements: Mapping[str, Movement], sight: Sight
+) -> tuple[list[Pattern], str]:
+    """A shift passes whatever is linear: of its formula only what moves is read, and how the shift ends there."""
+    ordered = dict(sorted(movements.items(), key=lambda item: (item[1].kind == "still", item[0] in statement.each)))
+    first, seed = next(iter(ordered.items()))
+    if first in statement.each:
+        return [], "its action is not yet supported: a shift begins at one parameter, and every one here is an `each`"
+    if any(axis not in m.constant for m in ordered.values() for _, axis, _ in m.factors):
+        return [], "its action is not yet supported: a chart along an axis along which the shift varies"
+    if any(len(m.constant) not in (0, 1, len(statement.axes[role])) for role, m in ordered.items()):
+        return [], "its action is not yet supported: a shift that is constant along some of several axes"
+    pattern = Pattern(statement, ordered, frozenset(), frozenset(), frozenset(), "shift")
+    leaf = statement.graph[statement.params[first]]
+    digits = tuple(
+        Digit("group" if mode.axis in seed.constant else "rest", 0, mode.size, 1, position, position)
+        for position, mode in enumerate(leaf.modes)
+    )
+    read = tuple(
+        Multiplied(statement.params[role], (Ix(0, ((1, axis),)),), power) for role, axis, power in seed.factors
+    )
+    begin = Region(leaf.id, digits, "shift", seed.exponent, factors=read)
+    closure = Shifting(Searched(replace(statement.graph, outputs=()), {}, sight), pattern, begin)
+    try:
+        closure.run()
+    except Blocked as error:
+        return [], f"the formula itself does not follow the rules of matching: {error}"
+    return [replace(pattern, keys=frozenset(closure.ends))], ""
+
+
+@dataclass(frozen=True)
+class Searched:
+    """A formula as it is searched for shifts: nothing in it is blocked."""
+
+    graph: Graph
+    blocked: Mapping[int, str]
+    sight: Sight
+
+
 def _pattern(
     statement: Statement,
     movements: Mapping[str, Movement],
@@ -67,13 +116,16 @@ def _pattern(
     graph = statement.graph
     gone = {statement.params[role] for role in absent}
     row, one = GROUPS[statement.group], frozenset({(0,)})
-    context = Context(kind, row.paired, row.keeps_ones, one, frozenset(), dependence(graph), noise(graph))
+    known = (dependence(graph), noise(graph))
+    context = Context(kind, row.paired, row.keeps_ones, one, frozenset(), *known, vectors=vectors(graph))
     states: dict[int, State] = {}
     for number, (role, movement) in enumerate(movements.items()):
         if role not in absent:
             leaf = graph[statement.params[role]]
             extent = Extent(movement.axis, 0, leaf.modes[movement.axis].size)
-            states[leaf.id] = State({(0,): extent}, ("role", number), movement.exponent, movement.dual)
+            chart = tuple(sorted((statement.params[role], -power) for role, _, power in movement.factors))
+            tag = ("role", number)
+            states[leaf.id] = State({(0,): extent}, tag, movement.exponent, movement.dual, chart=chart)
     wanted = _ancestors(graph, statement.kept)
     keys: set[Key] = set()
     kept: set[Key] = set()
@@ -98,7 +150,8 @@ def _pattern(
             states[node.id] = outcome.state if outcome.key is None else replace(outcome.state, tag=outcome.key)
     if not kept:
         raise Blocked("nothing in the formula is kept")
-    return Pattern(statement, dict(movements), absent, frozenset(keys), frozenset(kept), kind)
+    wide = kind == "rotate" and any(movement.factors for movement in movements.values())
+    return Pattern(statement, dict(movements), absent, frozenset(keys), frozenset(kept), kind, wide)
 
 
 def dependence(graph: Graph) -> dict[int, bool]:
@@ -119,6 +172,11 @@ def noise(graph: Graph) -> frozenset[int]:
 def chosen(graph: Graph) -> dict[int, int]:
     """One-hot node id -> the first node of the same value: lookups by one are lookups by the other."""
     return {node.id: graph.firsts[node.id] for node in graph if isinstance(node, OneHot)}
+
+
+def vectors(graph: Graph) -> dict[int, int]:
+    """The parameters that have one axis, and its length."""
+    return {leaf.id: leaf.modes[0].size for leaf in graph.leaves("param") if len(leaf.modes) == 1}
 
 
 def zeros(graph: Graph) -> frozenset[int]:

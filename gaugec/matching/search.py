@@ -15,11 +15,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
-from gaugec.graph.ir import Graph, Node
-from gaugec.graph.statement import Digit, Region
+from gaugec.graph.ir import Graph, Ix, Node
+from gaugec.graph.statement import Digit, Movement, Multiplied, Region
 from gaugec.groups import GROUPS
 from gaugec.matching.closure import LEAVES, Bound, Closure, fits, ranges
-from gaugec.matching.pattern import Pattern, chosen, dependence, noise, weights, zeros
+from gaugec.matching.pattern import Pattern, chosen, dependence, noise, vectors, weights, zeros
+from gaugec.matching.shifts import Shifting, Sight, charted, gains
 from gaugec.matching.states import Blocked, Demote, Extent, Number, Refine, State
 
 _BESIDE = 500  # digits of axes beside the acting one are numbered behind its own
@@ -40,6 +41,7 @@ class Candidate:
     sizes: dict[Number, int]
     pattern: Pattern
     way: tuple[tuple[int, State | None], ...] = ()
+    regions: tuple[Region, ...] = ()  # where they are more than the digits of what is bound
 
 
 @dataclass(frozen=True)
@@ -87,16 +89,19 @@ class Miss:
 
 @dataclass
 class Matcher:
-    """Searches one model's graph; `blocked`: leaf id -> why it may not move; `labels`: leaf id -> what it is called."""
+    """Searches one model's graph; `blocked`: leaf id -> why it may not move; `labels`: leaf id -> what it is called;
+    `sight`: what shows the values of a graph whose leaves were shifted."""
 
     graph: Graph
     blocked: Mapping[int, str]
     labels: Mapping[int, str]
+    sight: Sight
     depends: dict[int, bool] = field(default_factory=dict)
     noisy: frozenset[int] = frozenset()
     chosen: dict[int, int] = field(default_factory=dict)
     zeros: frozenset[int] = frozenset()
     weights: frozenset[int] = frozenset()
+    vectors: dict[int, int] = field(default_factory=dict)
     cuts: dict[int, set[tuple[int, int]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -105,6 +110,7 @@ class Matcher:
         self.chosen = chosen(self.graph)
         self.zeros = zeros(self.graph)
         self.weights = weights(self.graph)
+        self.vectors = vectors(self.graph)
         for space, start, length in self.graph.cuts:
             self.cuts.setdefault(space, set()).add((start, length))
         for node in self.graph:
@@ -121,11 +127,18 @@ class Matcher:
         candidates: list[Candidate] = []
         misses: list[Miss] = []
         taken: dict[tuple[object, ...], int] = {}
+        closed: set[tuple[int, int]] = set()  # of what is wide: where it has been found already
         for leaf in self.graph.leaves("param"):
+            done: set[int] = set()  # axes of which the whole is a site: a part of it is no other one
             for axis, digits in self._seeds(leaf):
                 tried: list[Miss] = []
+                if axis in done and all_patterns[0].kind == "shift":
+                    continue
+                if (leaf.id, axis) in closed:
+                    continue
                 for pattern in all_patterns:
-                    found = self._spread(pattern, leaf, axis, digits)
+                    grow = self._shift if pattern.kind == "shift" else self._spread
+                    found = grow(pattern, leaf, axis, digits)
                     if isinstance(found, Miss):
                         found = replace(found, span=_part(leaf, digits))
                     if isinstance(found, Candidate):
@@ -134,6 +147,9 @@ class Matcher:
                             candidates.append(found)
                         elif _count(found) < _count(candidates[at]):
                             candidates[at] = found
+                        done.add(axis)
+                        if pattern.wide:
+                            closed |= {(b.leaf, _axis(self.graph[b.leaf], b, found.group)) for b in found.bound}
                         tried = []
                         break
                     tried.append(found)
@@ -156,6 +172,35 @@ class Matcher:
             for n, p in enumerate(positions):
                 for start, length in sorted(self.cuts.get(leaf.modes[p].space, ())):
                     yield axis, {**whole, (n,): Extent(p, start, length)}
+
+    # -- shifts -----------------------------------------------------------------------------------------------
+    def _shift(self, pattern: Pattern, leaf: Node, axis: int, digits: dict[Number, Extent]) -> Candidate | Miss:
+        """A shift that is constant along these digits of an axis, or along nothing, in every chart that could hold."""
+        role = pattern.roles[0]
+        movement, axes = pattern.movements[role], pattern.statement.axes[role]
+        if (len(leaf.shape) > 1) != (len(axes) > 1) or (len(movement.constant) == len(axes) and axis):
+            return Miss(leaf.id, axis, f"its axes are not those of {role}", None, -1)
+        if leaf.id in self.blocked:
+            return Miss(leaf.id, axis, self.blocked[leaf.id], None, 0)
+        seed = _seed(leaf, axis, digits, movement)
+        charts = [seed]
+        for _, _, power in movement.factors:
+            charts = [charted(one, gain, power) for one in charts for gain in gains(self.graph, leaf.id, axis)]
+        miss = Miss(leaf.id, axis, "no gain multiplies what it is contracted with", None, 0)
+        for region in charts:
+            closure = Shifting(self, pattern, region)
+            try:
+                closure.run()
+            except Blocked as error:
+                node = error.node.id if error.node is not None else None
+                whole = {r for r, _ in closure.roles} >= set(pattern.roles)
+                progress = len(closure.roles) + (10 if whole and closure.ends else 0)
+                bound = tuple((r, one.leaf) for r, one in closure.roles)
+                came = (len(closure.way), len(closure.way), False, whole)
+                miss = Miss(leaf.id, axis, str(error), node, progress, bound, error.law, None, *came)
+                continue
+            return _shifted(pattern, closure, digits)
+        return miss
 
     # -- growing one site -------------------------------------------------------------------------------------
     def _spread(self, pattern: Pattern, leaf: Node, axis: int, digits: dict[Number, Extent]) -> Candidate | Miss:
@@ -291,6 +336,37 @@ class Matcher:
         return Candidate(bound, moved, tuple(sorted(flow.kept)), cut, group, copies, sizes, pattern, way)
 
 
+def _seed(leaf: Node, axis: int, digits: Mapping[Number, Extent], movement: Movement) -> Region:
+    """The region that a shift begins with: constant along the digits, or along all, or along nothing."""
+    made: list[Digit] = []
+    order = {"group": 0, "rest": 0}
+    own = {e.position: e for e in digits.values()}
+    for position, mode in enumerate(leaf.modes):
+        e = own.get(position, Extent(position, 0, mode.size))
+        along = position in own if len(movement.constant) == 1 else bool(movement.constant)
+        part = "group" if along else "rest"
+        made.append(Digit(part, e.start, e.length, e.step, order[part], position))
+        order[part] += 1
+    return Region(leaf.id, tuple(made), "shift", movement.exponent)
+
+
+def _shifted(pattern: Pattern, closure: Shifting, digits: Mapping[Number, Extent]) -> Candidate:
+    """The candidate of a closed shift."""
+    constant = tuple(sorted(digits)) if pattern.movements[pattern.roles[0]].constant else ()
+    bound = [Bound(region.leaf, role, dict(digits) if n == 0 else {}) for n, (role, region) in enumerate(closure.roles)]
+    moved = frozenset([id for id, changed in closure.way if changed] + [b.leaf for b in bound])
+    marks = sorted([*((b.leaf, True) for b in bound), *closure.way])
+    way = tuple((id, State({}, None) if changed else None) for id, changed in marks)
+    sizes = {digit: e.length for digit, e in digits.items()}
+    regions = tuple(region for _, region in closure.roles)
+    return Candidate(bound, moved, tuple(closure.kept), closure.cut, constant, (), sizes, pattern, way, regions)
+
+
+def _axis(leaf: Node, bound: Bound, group: Sequence[Number]) -> int:
+    """The axis along which the element acts."""
+    return next(leaf.modes[e.position].axis for d, e in bound.digits.items() if d in group)
+
+
 def _part(leaf: Node, digits: Mapping[Number, Extent]) -> tuple[int, int] | None:
     """The part of the axis that a search began with; None for all of it."""
     parts = [(e.start, e.length) for e in digits.values() if e.length != leaf.modes[e.position].size]
@@ -305,6 +381,13 @@ def _count(found: Candidate) -> int:
 def _mark(found: Candidate) -> tuple[object, ...]:
     """What a candidate moves, however it was found: queries from keys or keys from queries, and scales from whichever
     axis, for each entry has one of its own along copies and group alike."""
+    if found.regions:
+        return tuple(
+            sorted(
+                (region.leaf, region.kind, tuple((d.part, d.start, d.length, d.step, d.mode) for d in region.digits))
+                for region in found.regions
+            )
+        )
     marks: list[tuple[object, ...]] = []
     whole = (*found.group, *found.copies)
     parted = (whole,) if found.pattern.kind == "scale" else (found.group, found.copies)
@@ -351,6 +434,8 @@ def _roles(bound: Sequence[Bound]) -> tuple[tuple[str, int], ...]:
 
 def regions(graph: Graph, candidate: Candidate) -> tuple[Region, ...]:
     """The moved parameters of a candidate, as the prover reads them."""
+    if candidate.regions:
+        return candidate.regions
     made: list[Region] = []
     numbers = {digit: n for n, digit in enumerate(sorted((*candidate.group, *candidate.copies)))}
     for bound in candidate.bound:
@@ -369,5 +454,8 @@ def regions(graph: Graph, candidate: Candidate) -> tuple[Region, ...]:
                 order += part == "rest"
                 digits.append(Digit(part, e.start, e.length, e.step, number, position))
         shift = bound.shift_by or Fraction(0)
-        made.append(Region(leaf, tuple(digits), movement.kind, movement.exponent, movement.dual, shift))
+        acting = [digit for digit in digits if digit.part == "group"] if bound.chart else []
+        index = tuple(Ix(-digit.start, ((1, digit.mode),)) for digit in acting)
+        factors = tuple(Multiplied(gain, index, -power) for gain, power in bound.chart)
+        made.append(Region(leaf, tuple(digits), movement.kind, movement.exponent, movement.dual, shift, factors))
     return tuple(made)

@@ -8,10 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from gaugec.graph.ir import Graph, Leaf, Node
+from gaugec.graph.ir import Graph, Ix, Leaf, Node
+from gaugec.graph.statement import Region
 from gaugec.groups import GROUPS
 from gaugec.matching.search import Candidate, Matcher, regions
-from gaugec.sites import Axes, Binding, Equation, Move, Site
+from gaugec.sites import Axes, Binding, Chart, Equation, Factor, Move, Site, Summand
 
 
 def pairings(matcher: Matcher, candidate: Candidate) -> Iterator[tuple[str, int]]:
@@ -57,9 +58,8 @@ def make_site(
             parts[digit.part][digit.order] = (digit.length, stride * digit.step)
         copies, group, rest = (_axes(parts[part]) for part in ("copy", "group", "rest"))
         move = Move(region.kind, region.exponent, region.dual)
-        bindings.append(
-            Binding(bound.role, names[region.leaf], offset, copies, group, rest, move, float(region.shift_by))
-        )
+        at = (bound.role, names[region.leaf], offset, copies, group, rest, move, float(region.shift_by))
+        bindings.append(Binding(*at, _chart(graph, region, names)))
     several = len({b.role for b in bindings}) < len(bindings)
     place = {name: n for n, name in enumerate(names.values())} if several else {}
     bindings.sort(key=lambda b: (order[b.role], place.get(b.parameter, 0), b.offset))
@@ -78,17 +78,58 @@ def make_site(
         theorem=theorem,
         certificate=tuple(certificate),
         way=tuple(_way(graph, candidate, names)),
+        wide=candidate.pattern.wide,
     )
+
+
+def _chart(graph: Graph, region: Region, names: Mapping[int, str]) -> Chart:
+    """The chart of a region, by strides."""
+    own = _strides(graph[region.leaf])
+
+    def at(leaf: int, index: Sequence[Ix]) -> tuple[int, list[int], dict[int, int]]:
+        """Where a leaf is read: its offset, its stride along every digit of the region, and along what is summed."""
+        strides, offset, along = _strides(graph[leaf]), 0, dict[int, int]()
+        for stride, ix in zip(strides, index, strict=True):
+            offset += stride * ix.offset
+            for s, v in ix.terms:
+                along[v] = along.get(v, 0) + stride * s
+        offset += sum(digit.start * along.get(digit.mode, 0) for digit in region.digits)
+        return offset, [digit.step * along.get(digit.mode, 0) for digit in region.digits], along
+
+    mine = [(digit.length, digit.step * own[digit.mode]) for digit in region.digits]
+    factors = []
+    for factor in region.factors:
+        offset, theirs, _ = at(factor.leaf, factor.index)
+        axes = tuple((n, s, t) for (n, s), t in zip(mine, theirs) if t and n > 1)
+        factors.append(Factor(names[factor.leaf], offset, axes, factor.power))
+    summands = []
+    for each in region.summands:
+        left, weight, inside = (0, [0] * len(mine), {}) if each.weight is None else at(each.weight, each.weight_index)
+        right, bias, within = at(each.bias, each.bias_index)
+        kept = tuple((n, s, t, u) for (n, s), t, u in zip(mine, weight, bias) if n > 1)
+        modes = range(len(own), len(own) + len(each.sizes))
+        summed = tuple((n, inside.get(v, 0), within.get(v, 0)) for v, n in zip(modes, each.sizes))
+        name = "" if each.weight is None else names[each.weight]
+        summands.append(Summand(name, left, names[each.bias], right, kept, summed, each.coefficient))
+    return Chart(tuple(factors), tuple(summands))
+
+
+def _strides(leaf: Node) -> list[int]:
+    """The stride of every mode of a leaf, in elements."""
+    return [mode.stride * math.prod(leaf.shape[mode.axis + 1 :]) for mode in leaf.modes]
 
 
 def _way(graph: Graph, candidate: Candidate, names: Mapping[int, str]) -> Iterator[str]:
     """Every moved value in the order of the model: what it is, how it moves, and where it is kept."""
     symbol = {"scale": "c", "rotate": "R", "shift": "a"}[candidate.pattern.kind]
     roles = {bound.leaf: bound.role for bound in candidate.bound}
+    bindings = {region.leaf: region.kind for region in regions(graph, candidate)}
     for id, state in candidate.way:
         node = graph[id]
         if state is None:
             moves = "is kept"
+        elif symbol == "a":
+            moves = "is shifted" if bindings.get(id, "") != "still" else "takes the shift up"
         else:
             axes = sorted({node.modes[e.position].axis for d, e in state.digits.items() if d in candidate.group})
             where = f"axis {', '.join(map(str, axes))}" if axes else "a part of an axis"
@@ -96,8 +137,7 @@ def _way(graph: Graph, candidate: Candidate, names: Mapping[int, str]) -> Iterat
                 "" if state.exponent == 1 else f"**({state.exponent})" if state.exponent < 0 else f"**{state.exponent}"
             )
             turned = f"inv({symbol}).T" if state.dual else symbol
-            verb = {"c": f"moves by {symbol}{power}", "R": f"turns by {turned}", "a": f"is shifted by {symbol}"}[symbol]
-            moves = f"{verb}, constant along {where}" if symbol == "a" else f"{verb} along {where}"
+            moves = {"c": f"moves by {symbol}{power}", "R": f"turns by {turned}"}[symbol] + f" along {where}"
         if isinstance(node, Leaf):
             yield f"{names[id]}, as {roles[id]}, {moves}"
         else:

@@ -6,6 +6,7 @@ What this module does not do: it traces, witnesses and emits nothing (see `gauge
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from gaugec.errors import MatchError
 from gaugec.graph.ir import Node
@@ -15,6 +16,7 @@ from gaugec.matching.search import Candidate, Matcher, Miss, regions
 from gaugec.matching.site import make_site, pairings
 from gaugec.pipeline.followed import followed
 from gaugec.proof.prove import Theorem, prove_invariance
+from gaugec.proof.shifts import sight
 from gaugec.sites import Refusal, Site
 from gaugec.tracing.trace import Trace
 
@@ -27,7 +29,8 @@ def _operation(node: Node) -> str:
 def _acting(leaf: Node, candidate: Candidate) -> int:
     """The axis of the first bound parameter along which the group acts."""
     digits = candidate.bound[0].digits
-    return next(leaf.modes[e.position].axis for d, e in sorted(digits.items()) if d in candidate.group)
+    acting = candidate.group or tuple(digits)  # a shift may be constant along no axis
+    return next(leaf.modes[e.position].axis for d, e in sorted(digits.items()) if d in acting)
 
 
 class Finder:
@@ -46,7 +49,7 @@ class Finder:
         }
         self.tied = {leaf: ", ".join(tied[name]) for leaf, name in self.names.items() if name in tied}
         blocked = {traced.leaves[name]: why for name, why in traced.blocked.items() if name in traced.leaves}
-        self.matcher = Matcher(self.graph, blocked, self.labels)
+        self.matcher = Matcher(self.graph, blocked, self.labels, partial(sight, self.graph))
         self.farthest: dict[str, tuple[tuple[object, ...], Refusal]] = {}
 
     def sites(self, entry: Entry, theorem: Theorem) -> tuple[list[Site], list[Refusal]]:
@@ -96,6 +99,8 @@ class Finder:
         far = {leaf: miss for leaf, miss in far.items() if not miss.stray} or far
         if not near and not sites:
             near = list(far.values())[:5]
+            if all_patterns[0].kind == "shift" and near and near[0].leaf in self.tied:
+                near = near[:1]  # a shift goes on from everywhere: that the farthest is tied says why
             leaving = next((miss for miss in far.values() if miss.leaves), None)
             if leaving is not None and not any(miss.leaves for miss in near[:3]):
                 near[2:] = [leaving, *near[2:4]]  # for that there is a cure: a word on the loss

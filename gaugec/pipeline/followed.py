@@ -6,11 +6,13 @@ What this module does not do: it looks at no model (see `gaugec.pipeline.find`).
 from __future__ import annotations
 
 import functools
+from dataclasses import fields
 
 from gaugec.graph.statement import Movement
 from gaugec.language.lower import lower
 from gaugec.language.tree import Gauge
 from gaugec.matching.pattern import Pattern, patterns
+from gaugec.proof.shifts import sight
 from gaugec.proof.theorem import Theorem
 
 
@@ -28,7 +30,8 @@ def unmatched(gauge: Gauge, theorem: Theorem) -> str:
 @functools.lru_cache(maxsize=256)
 def _followed(gauge: Gauge, movements: tuple[tuple[str, Movement], ...]) -> tuple[tuple[Pattern, ...], str]:
     """The same of equal gauges, which one process asks for more than once a model."""
-    made, why = patterns(lower(gauge), dict(movements))
+    statement = lower(gauge)
+    made, why = patterns(statement, dict(movements), functools.partial(sight, statement.graph))
     return tuple(made), why
 
 
@@ -37,10 +40,9 @@ def _movements(theorem: Theorem) -> dict[str, Movement]:
     turned = {m.inverse for m in theorem.movements.values() if m.kind == "rotate"}
     made: dict[str, Movement] = {}
     for role, found in theorem.movements.items():
-        simple = found.coefficient == 1 and len(turned) <= 1
         if found.kind != "none":
-            kind = found.kind if simple else "general"
-            made[role] = Movement(kind, found.axis, found.exponent, found.dual, found.shift_by)
+            plain = {f.name: getattr(found, f.name) for f in fields(Movement)}
+            made[role] = Movement(**plain) if len(turned) <= 1 else Movement("general", found.axis)
     return made
 
 

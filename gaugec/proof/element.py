@@ -14,10 +14,11 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import gcd
 
-from gaugec.graph.statement import Digit, Region
+from gaugec.graph.statement import Digit, Region, Summed
 from gaugec.groups import GROUPS, Group
 from gaugec.proof.algebra import Algebra
-from gaugec.proof.normal import Evaluator
+from gaugec.proof.apply import power
+from gaugec.proof.normal import Evaluator, at_index
 from gaugec.proof.pieces import cut_at, summed
 from gaugec.proof.terms import (
     Index,
@@ -239,11 +240,12 @@ def moved(
     ixs: tuple[Index, ...],
     read: Callable[[tuple[Index, ...]], Polynomial],
     name: str,
+    after: Callable[[int, tuple[Index, ...]], Polynomial] | None = None,
 ) -> Polynomial | None:
     """What the element makes of the region's leaf at an index; None where the index lies outside the region.
 
-    `read` reads the leaf as it was.  Raises `NeedSplit` where a variable runs partly inside, `Undecided` where that
-    cannot be split.
+    `read` reads the leaf as it was, `after` another one as the element has left it.  Raises `NeedSplit` where a
+    variable runs partly inside, `Undecided` where that cannot be split.
     """
     algebra = evaluator.algebra
     at = located(algebra, region, ixs, name)
@@ -251,6 +253,10 @@ def moved(
         return None
     copies = (flattened(region.digits, at, "copy")[0],)
     group, strides = flattened(region.digits, at, "group")
+    if region.kind == "still":
+        return _stays(evaluator, region, ixs, read, after)
+    if region.summands:
+        raise Undecided("not supported: a chart that adds to what moves in it")
     if region.kind == "scale":
         scale = element.scale(copies, group, region.exponent)
         whole = algebra.add((1, read(ixs)), (1, algebra.constant(region.shift_by)))
@@ -259,10 +265,13 @@ def moved(
         raise Undecided("not supported: an affine part under a rotation or a shift")
     if region.kind == "shift":
         rest = flattened(region.digits, at, "rest")[0]
-        return algebra.add((1, read(ixs)), (1, element.shift((*copies, rest))))
+        added = algebra.product([element.shift((*copies, rest)), *_factors(evaluator, region, ixs, -1)])
+        return algebra.add((1, read(ixs)), (number(region.exponent), added))
     if region.kind != "rotate":
         raise Undecided(f"not supported: a movement of kind {region.kind}")
     if element.row.paired:
+        if region.factors:
+            raise Undecided("not supported: a chart under a turn of pairs")
         return _turned(algebra, region, element, (ixs, at), read, copies, (group, strides))
     lengths = {m: region.digits[m].length for m, _ in strides}
 
@@ -272,11 +281,55 @@ def moved(
         for mode in {region.digits[m].mode for m in where}:
             parts = [(m, d) for m, d in enumerate(region.digits) if d.mode == mode]
             source[mode] = joined(shifted(scaled(where.get(m, at[m]), d.step), d.start) for m, d in parts)
+        chart = [*_factors(evaluator, region, ixs, -1), *_factors(evaluator, region, tuple(source), 1)]
         if region.dual:
-            return [element.matrix(copies, there, group, inverse=True), read(tuple(source))]
-        return [element.matrix(copies, group, there), read(tuple(source))]
+            return [element.matrix(copies, there, group, inverse=True), read(tuple(source)), *chart]
+        return [element.matrix(copies, group, there), read(tuple(source)), *chart]
 
     return summed(algebra, lengths, build)
+
+
+def _factors(evaluator: Evaluator, region: Region, ixs: tuple[Index, ...], sign: int) -> list[Polynomial]:
+    """What a chart multiplies by at an index (sign 1), or divides by (-1)."""
+    env = dict(enumerate(ixs))
+    out: list[Polynomial] = []
+    for factor in region.factors:
+        own = evaluator.atom(evaluator.graph[factor.leaf], tuple(at_index(ix, env) for ix in factor.index))
+        out.append(power(evaluator.algebra, own, sign * factor.power))
+    return out
+
+
+def _stays(
+    evaluator: Evaluator,
+    region: Region,
+    ixs: tuple[Index, ...],
+    own: Callable[[tuple[Index, ...]], Polynomial],
+    after: Callable[[int, tuple[Index, ...]], Polynomial] | None,
+) -> Polynomial:
+    """x of which x + W b is the same: x + W b - W' b'."""
+    algebra, graph = evaluator.algebra, evaluator.graph
+    out = own(ixs)
+    if after is None:
+        raise Undecided("not supported: a chart that adds, at a value")
+
+    def still(leaf: int, at: tuple[Index, ...]) -> Polynomial:
+        return evaluator.atom(graph[leaf], at)
+
+    for each in region.summands:
+        for sign, read in ((1, still), (-1, after)):
+
+            def build(
+                where: dict[int, Index],
+                each: Summed = each,
+                read: Callable[[int, tuple[Index, ...]], Polynomial] = read,
+            ) -> list[Polynomial]:
+                env = {**dict(enumerate(ixs)), **where}
+                pairs = ((each.weight, each.weight_index), (each.bias, each.bias_index))
+                return [read(x, tuple(at_index(ix, env) for ix in index)) for x, index in pairs if x is not None]
+
+            sizes = {len(ixs) + n: size for n, size in enumerate(each.sizes)}
+            out = algebra.add((1, out), (sign, summed(algebra, sizes, build, number(each.coefficient))))
+    return out
 
 
 def _turned(

@@ -1,72 +1,199 @@
 """How an action moves each parameter: along which axis it scales, turns or shifts it, as the matcher needs it.
 
-Read from the action's normal form, so it does not matter how the spec spells the action.  What does not fit one of the
-kinds is "general", which is a fact about the kind and no failure of the proof.
+Read from the action's normal form, so it does not matter how the spec spells the action: D R D^-1 x is a rotation in
+the chart that multiplies by D^-1, x - W a one that stays in the chart that adds W b, where b moves by a.  What does not
+fit one of the kinds is "general", which is a fact about the kind and no failure of the proof.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from gaugec.graph.statement import Movement
 from gaugec.proof.algebra import Algebra
 from gaugec.proof.normal import Evaluator, World
-from gaugec.proof.terms import Index, Number, Polynomial, plain, variable
+from gaugec.proof.terms import Factor, Index, Number, Polynomial, plain, variable
 
 
 @dataclass(frozen=True)
 class Motion(Movement):
     """A `Movement` with what else the action's normal form says.
 
-    kind is "scale", "rotate", "shift", "none" (the action is the identity) or "general" (two axes at once, and all that
-    fits nothing else).  inverse: a rotation by the inverse element instead of the element.  element_axes: of a shift,
-    the parameter's axis that each axis of the element runs along.  shift_by: the moved quantity is parameter + shift_by
-    (affine scales).  coefficient: of a shift.
+    kind is also "none" (the action is the identity), and "general" for all that fits nothing else (two axes at once).
+    inverse: a rotation by the inverse element instead of the element.
     """
 
     inverse: bool = False
-    element_axes: tuple[int, ...] = ()
-    shift_by: Fraction = Fraction(0)
-    coefficient: Fraction = Fraction(1)
 
 
-def classify(evaluator: Evaluator, world: World, action: int, leaf: int) -> Motion:
-    """The movement of parameter `leaf` by the node `action`, read in a world where the element is not in pairs."""
-    algebra, node = evaluator.algebra, evaluator.graph[leaf]
-    free = [algebra.fresh(mode.size) for mode in node.modes]
-    axis = {v: mode.axis for v, mode in zip(free, node.modes, strict=True)}
-    at = tuple(variable(v) for v in free)
-    poly = evaluator.value(world, action, at)
-    own = evaluator.atom(node, at)
-    if poly == own:
-        return Motion("none")
-    (((own_factor,), _),) = own
-    rest = algebra.minus(poly, own)
-    shift = _shift(algebra, rest, axis)
-    if shift is not None:
-        return shift
-    scale = _scale(algebra, poly, own_factor[:2], axis)
-    if scale is not None:
-        return scale
-    return _rotate(algebra, poly, own_factor[:2], axis) or Motion("general")
+class Reader:
+    """Reads the movements of a statement's roles off the nodes that hold the moved parameters.
 
+    actions: leaf -> the node of its action; roles: leaf -> its role; world: where the element is not in pairs.
+    """
 
-def _shift(algebra: Algebra, rest: Polynomial, axis: dict[int, int]) -> Motion | None:
-    if len(rest) != 1:
+    def __init__(
+        self, evaluator: Evaluator, world: World, actions: Mapping[int, int], roles: Mapping[int, str]
+    ) -> None:
+        self.evaluator, self.world, self.actions, self.roles = evaluator, world, actions, roles
+        self.algebra, self.graph = evaluator.algebra, evaluator.graph
+
+    def motions(self) -> dict[str, Motion]:
+        """The motion of every role that has an action.
+
+        What no kind fits may still stay in a chart that adds W b to it; whatever such a chart holds, another shift that
+        is constant along nothing is seen in one that adds the held vector itself."""
+        found = {leaf: self._motion(leaf) for leaf in self.actions}
+        for leaf, motion in found.items():
+            if motion.kind == "general":
+                found[leaf] = self._still(leaf, [role for role in self.roles if role != leaf]) or motion
+        named = {self.roles[leaf]: leaf for leaf in self.roles}
+        held = [named[bias] for motion in found.values() for _, bias in motion.summands]
+        for leaf, motion in found.items():
+            if motion.kind == "shift" and not motion.constant and leaf not in held:
+                found[leaf] = self._still(leaf, [], held) or motion
+        return {self.roles[leaf]: motion for leaf, motion in found.items()}
+
+    def _motion(self, leaf: int) -> Motion:
+        algebra, node = self.algebra, self.graph[leaf]
+        free = [algebra.fresh(mode.size) for mode in node.modes]
+        axis = {v: mode.axis for v, mode in zip(free, node.modes, strict=True)}
+        at = tuple(variable(v) for v in free)
+        poly = self.evaluator.value(self.world, self.actions[leaf], at)
+        own = self.evaluator.atom(node, at)
+        if poly == own:
+            return Motion("none")
+        (((own_factor,), _),) = own
+        found = (
+            self._shift(algebra.minus(poly, own), axis)
+            or _scale(algebra, poly, own_factor[:2], axis)
+            or self._rotation(poly, own_factor[:2], axis)
+        )
+        return found or Motion("general")
+
+    def _vectors(self, factors: Sequence[Factor]) -> list[tuple[int, Index, Number]] | None:
+        """Factors that are vectors among the parameters: leaf, index, exponent; None where one is something else."""
+        found: list[tuple[int, Index, Number]] = []
+        symbols = {self._symbol(leaf): leaf for leaf in self.roles if len(self.graph[leaf].modes) == 1}
+        for s, ixs, e in factors:
+            if s not in symbols:
+                return None
+            found.append((symbols[s], ixs[0], e))
+        return found
+
+    def _symbol(self, leaf: int) -> int:
+        at = tuple(variable(self.algebra.fresh(mode.size)) for mode in self.graph[leaf].modes)
+        (((factor,), _),) = self.evaluator.atom(self.graph[leaf], at)
+        return factor[0]
+
+    def _shift(self, rest: Polynomial, axis: dict[int, int]) -> Motion | None:
+        """coefficient * a[axes], times powers of vectors along other axes."""
+        if len(rest) != 1:
+            return None
+        (((factors, bound), coefficient),) = rest.items()
+        element = [factor for factor in factors if self.algebra.symbols[factor[0]].tag == "a"]
+        vectors = self._vectors([factor for factor in factors if factor not in element])
+        if bound or vectors is None or len(element) != 1 or element[0][2] != 1:
+            return None
+        where = [plain(ix) for ix in element[0][1]]
+        along = [plain(ix) for _, ix, _ in vectors]
+        used = [*where, *along]
+        if any(v not in axis for v in used) or len(set(used)) != len(used):
+            return None
+        runs = {axis[v] for v in where if v is not None}
+        constant = tuple(sorted(set(axis.values()) - runs))
+        powers = tuple(
+            (self.roles[leaf], axis[v], Fraction(-e)) for (leaf, _, e), v in zip(vectors, along) if v is not None
+        )
+        at = constant[0] if constant else 0
+        return Motion("shift", at, Fraction(coefficient), constant=constant, factors=powers)
+
+    def _rotation(
+        self, poly: Polynomial, own: tuple[int, tuple[Index, ...]], axis: dict[int, int]
+    ) -> Motion | None:
+        """x turned along one axis, and what it is turned in: D R D^-1 x, D a power of a vector."""
+        if len(poly) != 1:
+            return None
+        (((factors, bound), coefficient),) = poly.items()
+        if coefficient != 1 or len(bound) != 1:
+            return None
+        mine = [ixs for s, ixs, e in factors if s == own[0] and e == 1]
+        turns = [
+            (self.algebra.symbols[s].tag, ixs)
+            for s, ixs, e in factors
+            if self.algebra.symbols[s].tag in ("R", "Ri") and e == 1
+        ]
+        others = [f for f in factors if f[0] != own[0] and self.algebra.symbols[f[0]].tag not in ("R", "Ri")]
+        vectors = self._vectors(others)
+        if len(mine) != 1 or len(turns) != 1 or vectors is None or len(factors) != 2 + len(others):
+            return None
+        summed = variable(-1)
+        differing = [k for k, (ix, was) in enumerate(zip(mine[0], own[1], strict=True)) if ix != was]
+        if len(differing) != 1 or mine[0][differing[0]] != summed:
+            return None
+        free = own[1][differing[0]]
+        tag, at = turns[0]
+        if at == (free, summed):
+            dual, inverse = False, tag == "Ri"
+        elif at == (summed, free):
+            dual, inverse = True, tag == "R"
+        else:
+            return None
+        v = plain(free)
+        if v is None:
+            return None
+        powers: dict[int, dict[Index, Number]] = {}
+        for leaf, ix, e in vectors:
+            powers.setdefault(leaf, {})[ix] = e
+        if any(set(each) != {summed, free} or each[summed] != -each[free] for each in powers.values()):
+            return None
+        chart = tuple((self.roles[leaf], axis[v], Fraction(each[summed])) for leaf, each in powers.items())
+        return Motion("rotate", axis[v], dual=dual, inverse=inverse, factors=chart)
+
+    def _still(self, leaf: int, others: Sequence[int], alone: Sequence[int] = ()) -> Motion | None:
+        """The chart in which a role stays: W b is added to it, of two other roles; or a vector of those `alone`."""
+        rank = len(self.graph[leaf].modes)
+        pairs = [(w, b) for w in others for b in others if w != b and len(self.graph[w].modes) == rank + 1]
+        for w, b in [*((w, b) for w, b in pairs if len(self.graph[b].modes) == 1), *((None, b) for b in alone)]:
+            if self._stays(leaf, w, b):
+                return Motion("still", summands=(("" if w is None else self.roles[w], self.roles[b]),))
         return None
-    (((factors, bound), coefficient),) = rest.items()
-    if bound or len(factors) != 1 or factors[0][2] != 1 or algebra.symbols[factors[0][0]].tag != "a":
-        return None
-    where = [plain(ix) for ix in factors[0][1]]
-    if any(v not in axis for v in where) or len(set(where)) != len(where):
-        return None
-    runs = tuple(axis[v] for v in where if v is not None)
-    constant = set(axis.values()) - set(runs)
-    if len(constant) != 1:
-        return Motion("general", element_axes=runs)
-    return Motion("shift", constant.pop(), element_axes=runs, coefficient=Fraction(coefficient))
+
+    def _stays(self, leaf: int, weight: int | None, bias: int) -> bool:
+        """Is x + W b the same before and after?  The axis of W that x has not is that of b."""
+        algebra, modes = self.algebra, self.graph[leaf].modes
+        at = tuple(variable(algebra.fresh(mode.size)) for mode in modes)
+
+        def value(id: int, ixs: tuple[Index, ...], moved: bool) -> Polynomial:
+            if moved and id in self.actions:
+                return self.evaluator.value(self.world, self.actions[id], ixs)
+            return self.evaluator.atom(self.graph[id], ixs)
+
+        def whole(moved: bool) -> Polynomial:
+            if weight is None:
+                return algebra.add((1, value(leaf, at, moved)), (1, value(bias, at, moved)))
+            sizes = [mode.size for mode in self.graph[weight].modes]
+            other = next(iter(set(range(len(sizes))) - _placed([m.size for m in modes], sizes)), None)
+            if other is None or sizes[other] != self.graph[bias].modes[0].size:
+                return {}
+            v = algebra.fresh(sizes[other])
+            inside = list(at)
+            inside.insert(other, variable(v))
+            parts = [value(weight, tuple(inside), moved), value(bias, (variable(v),), moved)]
+            return algebra.add((1, value(leaf, at, moved)), (1, algebra.product(parts, 1, (v,))))
+
+        if weight is None and [m.size for m in modes] != [m.size for m in self.graph[bias].modes]:
+            return False
+        before = whole(False)
+        return bool(before) and before == whole(True)
+
+
+def _placed(some: Sequence[int], among: Sequence[int]) -> set[int]:
+    """Where in a list of distinct sizes the sizes of another stand, in its order."""
+    places = [among.index(size) for size in some if size in among]
+    return set(places) if places == sorted(places) and len(places) == len(some) else set(range(len(among)))
 
 
 def _scale(
@@ -108,36 +235,6 @@ def _scale(
         return Motion("general")
     ((at, exponent),) = scales.items()
     return Motion("scale", at, exponent, shift_by=Fraction(by))
-
-
-def _rotate(
-    algebra: Algebra, poly: Polynomial, own: tuple[int, tuple[Index, ...]], axis: dict[int, int]
-) -> Motion | None:
-    if len(poly) != 1:
-        return None
-    (((factors, bound), coefficient),) = poly.items()
-    if coefficient != 1 or len(bound) != 1 or len(factors) != 2 or any(e != 1 for _, _, e in factors):
-        return None
-    mine = [ixs for s, ixs, _ in factors if s == own[0]]
-    turns = [(algebra.symbols[s].tag, ixs) for s, ixs, _ in factors if algebra.symbols[s].tag in ("R", "Ri")]
-    if len(mine) != 1 or len(turns) != 1:
-        return None
-    summed = variable(-1)
-    differing = [k for k, (ix, was) in enumerate(zip(mine[0], own[1], strict=True)) if ix != was]
-    if len(differing) != 1 or mine[0][differing[0]] != summed:
-        return None
-    free = own[1][differing[0]]
-    tag, at = turns[0]
-    if at == (free, summed):
-        dual, inverse = False, tag == "Ri"
-    elif at == (summed, free):
-        dual, inverse = True, tag == "R"
-    else:
-        return None
-    v = plain(free)
-    if v is None:
-        return None
-    return Motion("rotate", axis[v], dual=dual, inverse=inverse)
 
 
 def oriented(found: Mapping[str, Motion], orthogonal: bool) -> dict[str, Motion]:

@@ -9,7 +9,7 @@ one by the caller, who proves each part.  What this module does not do: it knows
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Protocol
@@ -75,7 +75,7 @@ class Evaluator:
 
     graph: Graph
     algebra: Algebra
-    atoms: frozenset[int] = frozenset()
+    atoms: Container[int] = frozenset()
     moved: frozenset[int] = frozenset()
     without: frozenset[int] = frozenset()
     root: int = -1
@@ -217,7 +217,7 @@ class Evaluator:
         raise TypeError(f"{node} is not made of pieces")
 
     def _index(self, node: Node, operand: int, env: Mapping[int, Index]) -> tuple[Index, ...]:
-        return tuple(_at(ix, env) for ix in node.operands[operand].index)
+        return tuple(at_index(ix, env) for ix in node.operands[operand].index)
 
     def _read(self, world: World, node: Node, operand: int, env: Mapping[int, Index]) -> Polynomial:
         return self.value(world, node.operands[operand].node, self._index(node, operand, env))
@@ -318,7 +318,8 @@ def _contains(mono: Monomial, variables: frozenset[int]) -> bool:
     return any(v in variables for _, ixs, _ in mono[0] for _, terms in ixs for _, v in terms)
 
 
-def _at(ix: Ix, env: Mapping[int, Index]) -> Index:
+def at_index(ix: Ix, env: Mapping[int, Index]) -> Index:
+    """An index expression of a node where its variables have these values."""
     return joined([(ix.offset, ()), *(scaled(env[v], stride) for stride, v in ix.terms)])
 
 

@@ -25,7 +25,7 @@ from gaugec.proof import domains
 from gaugec.proof.algebra import Algebra
 from gaugec.proof.carry import carry
 from gaugec.proof.element import Element, Pairing, extent, moved
-from gaugec.proof.movements import Motion, classify, oriented
+from gaugec.proof.movements import Motion, Reader, oriented
 from gaugec.proof.normal import STILL, Evaluator, World
 from gaugec.proof.pieces import split
 from gaugec.proof.rules import RULES
@@ -146,10 +146,10 @@ def _composes(action: _Action, evaluator: Evaluator) -> None:
 def _classified(action: _Action, evaluator: Evaluator) -> Mapping[str, Motion]:
     """How every role moves; raises where none does."""
     whole = action.acting("whole", action.element("", whole=True))
-    found = {
-        role: classify(evaluator, whole, own, action.statement.params[role])
-        for role, own in action.statement.actions.items()
-    }
+    statement = action.statement
+    actions = {statement.params[role]: own for role, own in statement.actions.items()}
+    roles = {leaf: role for role, leaf in statement.params.items()}
+    found = Reader(evaluator, whole, actions, roles).motions()
     if all(move.kind == "none" for move in found.values()):
         raise NotProved("the group's element moves no parameter")
     return oriented(found, action.first.orthogonal)
@@ -189,7 +189,7 @@ def prove_invariance(
 
     def attempt(effort: Effort) -> Theorem:
         def prove() -> Theorem:
-            evaluator, act, still = _worlds(graph, kept, regions, group, cut, (pairing, rotary), effort)
+            evaluator, act, still = worlds(graph, kept, regions, group, cut, (pairing, rotary), effort)
             if effort.carries and not GROUPS[group].paired:
                 effort.carried = carry(evaluator, act, still, kept)
             for id in sorted(kept):
@@ -221,7 +221,7 @@ def equivariant(
 
     def prove() -> Theorem:
         id = output.leaf
-        evaluator, act, still = _worlds(graph, (), regions, group, cut, (pairing, rotary), Effort(), (output,))
+        evaluator, act, still = worlds(graph, (), regions, group, cut, (pairing, rotary), Effort(), (output,))
         evaluator.root = id
         by = _element(evaluator.algebra, (*regions, output), group, pairing, rotary)
 
@@ -243,6 +243,7 @@ def _element(algebra: Algebra, regions: tuple[Region, ...], group: str, pairing:
     """The site's element; raises when the regions do not agree on its size and copies."""
     if group not in GROUPS:
         raise Undecided(f"not supported: the group {group}")
+    regions = tuple(region for region in regions if region.kind != "still")
     if len({extent(region, "copy") for region in regions}) > 1:
         raise NotProved("the moved parameters do not agree on the number of copies")
     if len({extent(region, "rest" if region.kind == "shift" else "group") for region in regions}) > 1:
@@ -253,7 +254,7 @@ def _element(algebra: Algebra, regions: tuple[Region, ...], group: str, pairing:
     return Element(algebra, group, size, Pairing(pairing or "halves", rotary or size))
 
 
-def _worlds(
+def worlds(
     graph: Graph,
     kept: tuple[int, ...],
     regions: tuple[Region, ...],
@@ -279,16 +280,21 @@ def _worlds(
             def read(at: tuple[Index, ...]) -> Polynomial:
                 return evaluator.atom(node, at)
 
+            def after(other: int, at: tuple[Index, ...]) -> Polynomial:
+                return evaluator.value(there, other, at)
+
+            name = node.name or "a parameter"
             found = [
                 value
                 for region in table.get(node.id, ())
-                if (value := moved(evaluator, region, element, ixs, read, node.name or "a parameter")) is not None
+                if (value := moved(evaluator, region, element, ixs, read, name, after)) is not None
             ]
             if len(found) > 1:
                 raise Undecided(f"not supported: two moved slices of {node.name} overlap")
             return found[0] if found else None
 
-        return World(name, leaf)
+        there = World(name, leaf)
+        return there
 
     still = STILL
     if GROUPS[group].paired:

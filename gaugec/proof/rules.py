@@ -116,6 +116,22 @@ def _one_hot_rule(algebra: Algebra, factors: Factors, bound: dict[int, int]) -> 
     return None
 
 
+def _row_rule(algebra: Algebra, factors: Factors, bound: dict[int, int]) -> list[Raw] | None:
+    """A row of a one-hot has one 1, wherever that is."""
+    if not bound:
+        return None
+    counts = _count(factors, bound)
+    for key, e in factors.items():
+        row = algebra.symbols[key[0]]
+        if row.kind != "one-hot" or e != 1 or len(key[1]) != row.reads + 1:
+            continue
+        ix = key[1][-1]
+        if _covers(ix, bound, row.extent) and all(counts[v] == 1 for _, v in ix[1]) and algebra.allow("one-hot sum"):
+            gone = {v for _, v in ix[1]}
+            return [(1, _without(factors, key), {v: size for v, size in bound.items() if v not in gone})]
+    return None
+
+
 def _size_rule(algebra: Algebra, factors: Factors, bound: dict[int, int]) -> list[Raw] | None:
     if not bound:
         return None
@@ -262,6 +278,7 @@ ORDER: tuple[Rule, ...] = (
         frozenset({"one-hot"}),
         _one_hot_rule,
     ),
+    Rule("one-hot sum", "a row of a one-hot sums to 1", ("one-hot sum",), frozenset({"one-hot"}), _row_rule),
     Rule(
         "orthogonality",
         "R'R = 1 = RR', where the summed index occurs in those two only",

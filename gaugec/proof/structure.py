@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
 
@@ -40,9 +41,30 @@ def structure(
         elif isinstance(node, OneHot):  # what it is, is known where its numbers are not
             own = (node.word, node.rows, own)
         lines.append(f"{closed} {same} {own!r}")
-    moved_ = sorted((numbers.get(r.leaf, -1), repr(replace(r, leaf=0))) for r in regions)
+    moved_ = sorted((numbers.get(r.leaf, -1), repr(_named(r, graph, numbers)), _sizes(r, graph)) for r in regions)
     text = "\n".join([*lines, repr([numbers[id] for id in kept]), repr(moved_), repr(more), repr(graph.symbolic)])
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _named(region: Region, graph: Graph, numbers: Mapping[int, int]) -> Region:
+    """The region with the numbers of what its chart reads; what nothing else reads is below all of them, by its own."""
+
+    def named(leaf: int) -> int:
+        return numbers.get(leaf, -2 - graph.firsts[leaf])
+
+    factors = tuple(replace(factor, leaf=named(factor.leaf)) for factor in region.factors)
+    summands = tuple(
+        replace(each, weight=None if each.weight is None else named(each.weight), bias=named(each.bias))
+        for each in region.summands
+    )
+    return replace(region, leaf=0, factors=factors, summands=summands)
+
+
+def _sizes(region: Region, graph: Graph) -> str:
+    """The lengths of what a chart reads, in its order."""
+    leaves = [factor.leaf for factor in region.factors]
+    leaves += [leaf for each in region.summands for leaf in (each.weight, each.bias) if leaf is not None]
+    return repr([[mode.size for mode in graph[leaf].modes] for leaf in leaves])
 
 
 def eps_nodes(graph: Graph, kept: tuple[int, ...]) -> dict[int, Fraction]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gaugec.groups import GROUPS
-from gaugec.sites import Binding, Site
+from gaugec.sites import Binding, Factor, Site, Summand
 
 
 def view(parameter: Tensor, binding: Binding) -> Tensor:
@@ -91,23 +91,75 @@ def moved(
     there = dict(parameters)
     own: set[str] = set()  # those that are copies
     for site, e in pairs:
-        for number, binding in enumerate(site.bindings):
+        before = dict(there)
+        if any(binding.chart for binding in site.bindings):  # which read what was there
+            own -= {binding.parameter for binding in site.bindings}
+        for number, binding in sorted(enumerate(site.bindings), key=lambda each: bool(each[1].chart.summands)):
             if only is None or number == only:
                 if binding.parameter not in own:
                     there[binding.parameter] = there[binding.parameter].clone().contiguous()
                     own.add(binding.parameter)
-                _act(view(there[binding.parameter], binding), site, binding, e)
+                x = view(there[binding.parameter], binding)
+                y = x.clone()  # what a derivative keeps is written to by nobody
+                for factor in binding.chart.factors:
+                    y = y * _factor(before, binding, factor)
+                y = _acted(y, site, binding, e)
+                for factor in binding.chart.factors:
+                    y = y / _factor(there, binding, factor)
+                x.copy_(y)
+                for each in binding.chart.summands:
+                    sizes, strides = [n for n, *_ in each.kept], [stride for _, stride, *_ in each.kept]
+                    x = there[binding.parameter].as_strided(sizes, strides, binding.offset)
+                    x.add_(_summand(before, each) - _summand(there, each))
     return there
 
 
-def _act(target: Tensor, site: Site, binding: Binding, e: Tensor) -> None:
-    """Moves a binding's view in place."""
-    x = target.reshape(site.copies, site.size, -1)
+def pulled(
+    parameters: Mapping[str, Tensor], pairs: Iterable[tuple[Site, Tensor]], covectors: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Covectors at the moved parameters, pulled back along the movement: times its Jacobian, from the left.
+
+    Of every parameter; those without a covector have 0 there."""
+    leaves = {name: x.detach().requires_grad_() for name, x in parameters.items()}
+    with torch.enable_grad():
+        there = moved(leaves, pairs)
+        total = sum((there[name] * x).sum() for name, x in covectors.items())
+    found = torch.autograd.grad(total, list(leaves.values()), allow_unused=True, materialize_grads=True)  # type: ignore[arg-type]
+    return dict(zip(leaves, found, strict=True))
+
+
+def _factor(parameters: Mapping[str, Tensor], binding: Binding, factor: Factor) -> Tensor:
+    """What a chart multiplies the binding's view by, in its shape."""
+    strides = {stride: along for _, stride, along in factor.axes}
+    axes = (*binding.copies, *binding.group, *binding.rest)
+    g = parameters[factor.parameter].contiguous().clone()
+    read = g.as_strided([n for n, _ in axes], [strides.get(s, 0) for _, s in axes], factor.offset)
+    return (read + factor.shift_by).pow(float(factor.power))
+
+
+def _summand(parameters: Mapping[str, Tensor], each: Summand) -> Tensor:
+    """What a chart adds: W b, over the axes that are kept."""
+    sizes = [n for n, *_ in (*each.kept, *each.summed)]
+    b = parameters[each.bias].contiguous().clone()
+    read = b.as_strided(sizes, [*(k[3] for k in each.kept), *(s[2] for s in each.summed)], each.bias_offset)
+    if each.weight:
+        w = parameters[each.weight].contiguous().clone()
+        strides = [*(k[2] for k in each.kept), *(s[1] for s in each.summed)]
+        read = read * w.as_strided(sizes, strides, each.weight_offset)
+    summed = tuple(range(len(each.kept), len(sizes)))
+    return float(each.coefficient) * (read.sum(summed) if summed else read)
+
+
+def _acted(target: Tensor, site: Site, binding: Binding, e: Tensor) -> Tensor:
+    """What the element makes of a binding's view, as a new tensor."""
+    x = target.reshape(site.copies, math.prod(n for n, _ in binding.group), -1)
     if binding.move.kind == "scale":
         factor = e.pow(float(binding.move.exponent)).unsqueeze(-1)
         y = factor * (x + binding.shift_by) - binding.shift_by
     elif binding.move.kind == "rotate":
         y = (torch.linalg.inv(e).mT if binding.move.dual else e) @ x
+    elif binding.move.kind == "shift":
+        y = x + float(binding.move.exponent) * e.unsqueeze(1)
     else:
-        y = x + e.unsqueeze(1)
-    target.copy_(y.reshape(target.shape))
+        y = x
+    return y.reshape(target.shape)

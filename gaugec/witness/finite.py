@@ -121,6 +121,8 @@ def _measured(
     dead: list[int] = []
     for position, number in enumerate(order):
         site, e = sites[number], elements[number]
+        if _free(site):
+            continue  # whatever moves it is an element: there is nothing else to compare with
         if runs >= budget and position >= len(kinds):
             break
         moves = range(len(site.bindings)) if len(site.bindings) > 1 else [None]
@@ -136,6 +138,12 @@ def _measured(
         else:
             control = min(control, largest)
     return Witness(error, control, runs, tuple(by_gauge), dead=tuple(sorted(dead)))
+
+
+def _free(site: Site) -> bool:
+    """Is it one parameter that may be shifted to anything?"""
+    (first, *more) = site.bindings
+    return not more and first.move.kind == "shift" and math.prod(n for n, _ in first.group) == 1
 
 
 def _outside(parameters: dict[str, Tensor], site: Site, generator: torch.Generator) -> dict[str, Tensor]:

@@ -32,7 +32,7 @@ from gaugec.model.memory import changeable, copied_model
 from gaugec.model.outputs import Counted
 from gaugec.model.preserve import small
 from gaugec.sites import Site
-from gaugec.witness.elements import element, moved
+from gaugec.witness.elements import element, moved, pulled
 from gaugec.witness.neutral import Neutral, wide
 from gaugec.witness.passes import SIZES, Pass, Values, run
 
@@ -245,7 +245,7 @@ class _Point:
             for size in (n for n in subject.sizes if n in before.gradients or n in after.gradients):
                 one, two = before.gradient(size), after.gradient(size)
                 both = {name: (one[name], two[name]) for name in one if name not in hooked & self.moved}
-                worst = max(worst, self.unlike(both, there, pairs, size, subject.rounding))
+                worst = max(worst, self.unlike(both, pairs, size, subject.rounding))
             return worst
 
         if share(self.pairs, known) <= subject.rounding.share:
@@ -268,28 +268,27 @@ class _Point:
     def unlike(
         self,
         gradients: Mapping[str, tuple[Tensor, Tensor]],
-        there: Mapping[str, Tensor],
         pairs: Sequence[tuple[Site, Tensor]],
         size: float,
         rounding: _Rounding,
     ) -> float:
         """By how much two gradients differ as covectors, in a few directions.
 
-        A gauge moves every parameter by itself, so each is compared by itself: a large gradient does not hide a small
-        one (one that is rounding beside the others is no gradient).
+        Each is compared by itself: a large gradient does not hide a small one (one that is rounding beside the others
+        is no gradient).
         """
         worst = 0.0
+        back = pulled(self.theta, pairs, {name: after.double() for name, (_, after) in gradients.items()})
         for _ in range(DIRECTIONS):
             u = {
                 name: torch.randn(x.shape, generator=self.generator, dtype=torch.float64) * x.square().mean().sqrt()
                 for name, x in self.theta.items()
             }
-            pushed = moved({name: x + u[name] for name, x in self.theta.items()}, pairs)
             sizes = {name: float((one * u[name]).square().sum().sqrt()) for name, (one, _) in gradients.items()}
             largest = max((n for n in sizes.values() if math.isfinite(n)), default=0.0)
-            for name, (before, after) in gradients.items():
+            for name, (before, _) in gradients.items():
                 one = float((before * u[name]).sum())
-                two = float((after * (pushed[name] - there[name])).sum())
+                two = float((back[name] * u[name]).sum())
                 if not math.isfinite(one) and not math.isfinite(two) and (size == 1.0 or name in self.blind):
                     self.blind.add(name)
                     continue

@@ -337,14 +337,6 @@ CASES = [
     ("x * g", "x(g)", 5, 17, "'x' is a value, not an operator", "write '*' or '@' for a product"),
     (
         "each W[_, d]",
-        "each W[_, d]?",
-        4,
-        30,
-        "'W' is both 'each' and '?'",
-        "a gauge without a reader is no gauge: leave out the '?'",
-    ),
-    (
-        "each W[_, d]",
         "each W[d, _]",
         5,
         28,

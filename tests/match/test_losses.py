@@ -77,7 +77,7 @@ def test_logits_may_shift_under_every_spelling_of_the_loss(loss: Loss) -> None:
 @pytest.mark.parametrize(
     ("loss", "reason"),
     [
-        (lambda z, y: F.log_softmax(z, 1).mean(), "log_softmax is not taken along the axis of the shift"),
+        (lambda z, y: flat(z, y) + F.log_softmax(z, 1).mean(), "log_softmax does not forget the shift"),
         (lambda z, y: flat(z, y) + z.square().mean(), "two shifted values are multiplied"),
     ],
     ids=["along tokens", "with a penalty on the logits"],
@@ -86,3 +86,10 @@ def test_a_shift_that_is_seen_is_refused(loss: Loss, reason: str) -> None:
     with pytest.raises(gaugec.MatchError) as caught:
         compiled(loss)
     assert f"logit_shift at head.weight: {reason}" in str(caught.value)
+
+
+def test_what_is_added_to_every_token_is_forgotten_along_the_tokens() -> None:
+    """A shift passes what is linear: here it is the table that may move, and the head may not."""
+    gauge = compiled(lambda z, y: F.log_softmax(z, 1).mean())
+    assert [binding.parameter for site in gauge.sites for binding in site.bindings] == ["table.weight"]
+    assert "log_softmax does not forget the shift" in gauge.report()

@@ -13,15 +13,17 @@ import gaugec
 from gaugec.cli import main
 
 GAUGES = """
-gauge bias_against_bias(n, d, f):
-    "A bias against a shift of what is read."
+gauge both_axes(n, d, f):
+    "The basis of a square weight, scaled on both sides."
     given  x[n, d]
-    param  W1[f, d], b1[f], W2[d, f], b2[d]
-    model  y = (x @ W1.T + b1) @ W2.T + b2
-    for every a in translation(f):
-        b1 -> b1 + a
-        b2 -> b2 - W2 @ a
+    param  V[f, d], W[f, f], U[d, f]
+    model  y = x @ V.T @ W.T @ U.T
+    for every c in positive(f):
+        V -> diag(c) @ V
+        W -> diag(c) @ W @ diag(1/c)
+        U -> U @ diag(1/c)
     keeps  y
+    fix    rownorm(V) == colnorm(U)
 
 gauge unit_scale(n, d, f):
     "A ReLU unit's scale."
@@ -35,7 +37,7 @@ gauge unit_scale(n, d, f):
     fix    rownorm(W1) == colnorm(W2)
 
 architecture both:
-    use bias_against_bias
+    use both_axes
     use unit_scale
 """
 WHY = "not matched yet: its action is not yet supported: the matcher follows scales, rotations and shifts of whole axes"
@@ -45,7 +47,7 @@ WHY = "not matched yet: its action is not yet supported: the matcher follows sca
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "both.gauge").write_text(GAUGES)
-    some = GAUGES.replace("use bias_against_bias", "use bias_against_bias optional")
+    some = GAUGES.replace("use both_axes", "use both_axes optional")
     (tmp_path / "some.gauge").write_text(some)
     return tmp_path
 
@@ -64,12 +66,12 @@ def test_verify_says_what_no_compile_can_match(folder: Path) -> None:
 
 
 def test_a_required_one_is_refused(folder: Path) -> None:
-    with pytest.raises(gaugec.MatchError, match=f"bias_against_bias is proved, but {WHY}"):
+    with pytest.raises(gaugec.MatchError, match=f"both_axes is proved, but {WHY}"):
         gaugec.compile("both.gauge", model(), (torch.randn(4, 5),))
 
 
 def test_an_optional_one_is_a_line(folder: Path) -> None:
     gauge = gaugec.compile("some.gauge", model(), (torch.randn(4, 5),))
     assert [site.gauge for site in gauge.sites] == ["unit_scale"]
-    assert [str(refusal) for refusal in gauge.refusals] == [f"bias_against_bias: proved, {WHY}"]
-    assert f"refused: bias_against_bias: proved, {WHY}" in gauge.report()
+    assert [str(refusal) for refusal in gauge.refusals] == [f"both_axes: proved, {WHY}"]
+    assert f"refused: both_axes: proved, {WHY}" in gauge.report()

@@ -1,0 +1,75 @@
+"""Specs with every gauge that a model has: a Llama that takes the same path from every copy of itself."""
+
+from __future__ import annotations
+
+import copy
+from functools import cache
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import LlamaConfig, LlamaForCausalLM
+
+import gaugec
+from gaugec.runtime import DDCAdamW
+from gaugec.witness.elements import element, moved
+from gaugec.witness.neutral import Neutral
+
+VOCABULARY, STEPS = 23, 100
+
+
+@cache
+def llama() -> tuple[nn.Module, gaugec.pipeline.compiled.CompiledGauge]:
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        hidden_size=8, intermediate_size=7, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
+        head_dim=4, vocab_size=VOCABULARY, tie_word_embeddings=False, use_cache=False,
+    )  # fmt: skip
+    model = LlamaForCausalLM(config).double()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    tokens = torch.randint(0, VOCABULARY, (3, 6))
+    return model, gaugec.compile("llama_full", model, (tokens,), loss="cross_entropy")
+
+
+def path(model: nn.Module, gauge: gaugec.pipeline.compiled.CompiledGauge, orbit: str) -> list[float]:
+    generator, losses = torch.Generator().manual_seed(1), list[float]()
+    optimizer = DDCAdamW(model.named_parameters(), gauge, lr=3e-3, weight_decay=0.1, orbit=orbit)
+    for _ in range(STEPS):
+        tokens: Tensor = torch.randint(0, VOCABULARY, (4, 7), generator=generator)
+        optimizer.zero_grad()
+        with Neutral():
+            logits = model(tokens).logits
+            loss = F.cross_entropy(logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())
+            loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+def test_every_dead_direction_of_a_llama_has_its_gauge() -> None:
+    """The dimensions of the groups add up to what the audit counts: 130."""
+    _, gauge = llama()
+    groups = {site.group for site in gauge.sites}
+    assert groups == {"positive", "positive_pairs", "torus", "invertible", "translation", "orthogonal"}
+    count = {"positive": lambda k: k, "positive_pairs": lambda k: k // 2, "torus": lambda k: k // 2}
+    count |= {"invertible": lambda k: k * k, "translation": lambda k: k, "orthogonal": lambda k: k * (k - 1) // 2}
+    assert sum(site.copies * count[site.group](site.width) for site in gauge.sites) == 130
+
+
+@pytest.mark.parametrize("orbit", ["pinned", "horizontal"])
+def test_copies_of_a_llama_stay_copies_under_all_of_them(orbit: str) -> None:
+    model, gauge = llama()
+    generator = torch.Generator().manual_seed(2)
+    here, there = copy.deepcopy(model), copy.deepcopy(model)
+    pairs = [(site, element(site, generator)) for site in gauge.sites]
+    values = moved({name: p.detach().contiguous() for name, p in model.named_parameters()}, pairs)
+    with torch.no_grad():
+        for name, parameter in there.named_parameters():
+            parameter.copy_(values[name])
+    assert max((a - b).abs().max().item() for a, b in zip(here.parameters(), there.parameters())) > 0.5
+    one, two = path(here, gauge, orbit), path(there, gauge, orbit)
+    assert one[-1] < one[0] - 0.01
+    assert max(abs(a - b) for a, b in zip(one, two)) <= 1e-10

@@ -14,7 +14,7 @@ import hashlib
 import os
 import re
 import stat
-from dataclasses import dataclass, fields, field, replace
+from dataclasses import dataclass, field, fields, replace
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -175,7 +175,7 @@ class _Loader:
         sources = filter(None, map(_shipped, topics()))
         gauges = (gauge for each in sources for gauge in self._file(each, None).gauges)
         entries = tuple(t.Entry(x, required=False) for x in gauges if _cheap(x))
-        doc = "Every gauge that ships and costs little, wherever it holds: no invertible bases, nothing that holds others."
+        doc = "Every gauge that ships and costs little, wherever it holds: no invertible bases, none that holds others."
         return t.Spec(AUTO, doc, entries, self.digest.hexdigest())
 
     def _file(self, source: _Source, asked: Span | None) -> t.File:

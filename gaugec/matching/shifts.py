@@ -210,7 +210,8 @@ class Shifting:
     def _seen(self, node: Node, seer: Seer) -> tuple[tuple[int, ...], bool]:
         """The operands of a node that are changed, and whether it stays."""
         if aten_kind(node.source) == "cut":
-            raise Blocked("the gradient of the moved value is cut (a detach, or a region without gradients)", node, _CUT)
+            what = "the gradient of the moved value is cut (a detach, or a region without gradients)"
+            raise Blocked(what, node, _CUT)
         changed = seer.changed(node.id)
         if isinstance(node, Contraction) and len(changed) > 1:
             raise Blocked("two shifted values are multiplied" + self._dropped(), node, _PRODUCT)

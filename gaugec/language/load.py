@@ -14,7 +14,7 @@ import hashlib
 import os
 import re
 import stat
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -36,6 +36,7 @@ SUFFIX = ".gauge"
 AUTO = "auto"
 """The spec of every gauge that ships and costs little, each optional: what a model has is found out."""
 _ARCHITECTURES = "architectures"  # the folder of the shipped ones
+_FULL = "full"  # that of the topics which make a list of gauges complete, and cost more: "auto" leaves them out
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
@@ -55,7 +56,7 @@ def load(spec: str | os.PathLike[str]) -> t.Spec:
 
 def topics() -> tuple[str, ...]:
     """Return the names of the shipped files of gauges, sorted."""
-    return tuple(sorted(name for name, (folder, _) in _places().items() if not folder))
+    return tuple(sorted(name for name, (folder, _) in _places().items() if folder != _ARCHITECTURES + "/"))
 
 
 def shipped() -> tuple[str, ...]:
@@ -81,26 +82,9 @@ def shipped_text(name: str) -> str:
 def _places() -> dict[str, tuple[str, Traversable]]:
     """Where every shipped spec is: by its name, the folder below `specs/` and the file."""
     top = shipped_folder()
-    folders = (("", top), (_ARCHITECTURES + "/", top.joinpath(_ARCHITECTURES)))
+    folders = (("", top), *((name + "/", top.joinpath(name)) for name in (_ARCHITECTURES, _FULL)))
     found = ((folder, item) for folder, where in folders for item in where.iterdir() if item.name.endswith(SUFFIX))
     return {item.name.removesuffix(SUFFIX): (folder, item) for folder, item in found}
-
-
-def _cheap(gauge: t.Gauge) -> bool:
-    """Are its frames scales, and is nothing held for it?  Of bases the rotations cost less, and what an action reads
-    beside its own parameter is not stepped."""
-    others = {param.name for param in gauge.params}
-    holds = any((others - {action.param}) & _named(action.expr) for action in gauge.actions)
-    return GROUPS[gauge.element.group].frame != "polar" and not holds
-
-
-def _named(expr: t.Expr) -> set[str]:
-    """The names that an expression reads."""
-    if isinstance(expr, t.Name):
-        return {expr.id}
-    inner = [getattr(expr, f.name) for f in fields(expr)]
-    parts = [part for each in inner for part in (each if isinstance(each, tuple) else (each,))]
-    return {name for part in parts if isinstance(part, t.Expr) for name in _named(part)}
 
 
 @dataclass(frozen=True)
@@ -171,11 +155,11 @@ class _Loader:
         return t.Spec(name, doc, entries, self.digest.hexdigest())
 
     def auto(self) -> t.Spec:
-        """Every gauge of every shipped topic that is cheap to step with, each optional: see `_cheap`."""
-        sources = filter(None, map(_shipped, topics()))
+        """Every gauge of every shipped topic that costs little, each optional; of bases the rotations."""
+        sources = filter(None, map(_shipped, [name for name, (folder, _) in sorted(_places().items()) if not folder]))
         gauges = (gauge for each in sources for gauge in self._file(each, None).gauges)
-        entries = tuple(t.Entry(x, required=False) for x in gauges if _cheap(x))
-        doc = "Every gauge that ships and costs little, wherever it holds: no invertible bases, none that holds others."
+        entries = tuple(t.Entry(x, required=False) for x in gauges if GROUPS[x.element.group].frame != "polar")
+        doc = "Every gauge that ships and costs little, wherever it holds; of invertible bases the rotations."
         return t.Spec(AUTO, doc, entries, self.digest.hexdigest())
 
     def _file(self, source: _Source, asked: Span | None) -> t.File:

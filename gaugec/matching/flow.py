@@ -397,7 +397,7 @@ def _gain(node: Contraction, operand: int, variable: int, context: Context) -> b
     """Is an operand a vector among the parameters, read along the axis of what turns?"""
     access = node.operands[operand]
     vector = context.vectors.get(access.node) == node.sizes[variable] and len(access.index) == 1
-    return context.kind == "rotate" and not context.paired and vector and access.index[0].plain == variable
+    return context.wide and vector and access.index[0].plain == variable
 
 
 def _along_ones(node: Sum, operand: int, moved: Sequence[Seen], context: Context) -> bool:

@@ -117,7 +117,8 @@ def _pattern(
     gone = {statement.params[role] for role in absent}
     row, one = GROUPS[statement.group], frozenset({(0,)})
     known = (dependence(graph), noise(graph))
-    context = Context(kind, row.paired, row.keeps_ones, one, frozenset(), *known, vectors=vectors(graph))
+    wide = kind == "rotate" and not row.paired and any(movement.factors for movement in movements.values())
+    context = Context(kind, row.paired, row.keeps_ones, one, frozenset(), *known, vectors=vectors(graph), wide=wide)
     states: dict[int, State] = {}
     for number, (role, movement) in enumerate(movements.items()):
         if role not in absent:
@@ -150,7 +151,6 @@ def _pattern(
             states[node.id] = outcome.state if outcome.key is None else replace(outcome.state, tag=outcome.key)
     if not kept:
         raise Blocked("nothing in the formula is kept")
-    wide = kind == "rotate" and any(movement.factors for movement in movements.values())
     return Pattern(statement, dict(movements), absent, frozenset(keys), frozenset(kept), kind, wide)
 
 

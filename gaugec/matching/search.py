@@ -194,13 +194,25 @@ class Matcher:
             except Blocked as error:
                 node = error.node.id if error.node is not None else None
                 whole = {r for r, _ in closure.roles} >= set(pattern.roles)
-                progress = len(closure.roles) + (10 if whole and closure.ends else 0)
+                near = whole and (closure.ends or self._closes_alone(pattern, region))
+                progress = len(closure.roles) + (10 if near else 0)
                 bound = tuple((r, one.leaf) for r, one in closure.roles)
                 came = (len(closure.way), len(closure.way), False, whole)
                 miss = Miss(leaf.id, axis, str(error), node, progress, bound, error.law, None, *came)
                 continue
             return _shifted(pattern, closure, digits)
         return miss
+
+    def _closes_alone(self, pattern: Pattern, region: Region) -> bool:
+        """Would a shift of a weight that is used more than once be one, if one of its uses were the only one?"""
+        users = self.graph.users[region.leaf]
+        for user in users if len(users) > 1 else ():
+            try:
+                Shifting(self, pattern, region, user).run()
+            except Blocked:
+                continue
+            return True
+        return False
 
     # -- growing one site -------------------------------------------------------------------------------------
     def _spread(self, pattern: Pattern, leaf: Node, axis: int, digits: dict[Number, Extent]) -> Candidate | Miss:

@@ -125,11 +125,14 @@ class Reach:
 
 
 class Shifting:
-    """One shift followed through a model: `roles` are the regions bound so far, with what they play."""
+    """One shift followed through a model: `roles` are the regions bound so far, with what they play.
 
-    def __init__(self, matcher: Ground, pattern: Formula, seed: Region) -> None:
+    only: the one use of the seed that is followed, to see whether it is the others that end the shift."""
+
+    def __init__(self, matcher: Ground, pattern: Formula, seed: Region, only: int | None = None) -> None:
         self.matcher, self.pattern, self.graph = matcher, pattern, matcher.graph
         self.roles: list[tuple[str, Region]] = [(pattern.roles[0], seed)]
+        self.only = only
         self.way: list[tuple[int, bool]] = []
         self.kept: list[int] = []
         self.cut: frozenset[int] = frozenset()
@@ -183,7 +186,10 @@ class Shifting:
             Blocked: a changed value is bent, or leaves the model: the first, after the other branches were followed.
         """
         first: Blocked | None = None
-        pending = sorted({user for leaf in leaves for user in self.graph.users[leaf]})
+        used = {leaf: self.graph.users[leaf] for leaf in leaves}
+        if self.only is not None:
+            used[self.roles[0][1].leaf] = (self.only,)
+        pending = sorted({user for users in used.values() for user in users})
         done: set[int] = set()
         while pending:
             id = heapq.heappop(pending)

@@ -99,8 +99,8 @@ class Finder:
         far = {leaf: miss for leaf, miss in far.items() if not miss.stray} or far
         if not near and not sites:
             near = list(far.values())[:5]
-            if all_patterns[0].kind == "shift" and near and near[0].leaf in self.tied:
-                near = near[:1]  # a shift goes on from everywhere: that the farthest is tied says why
+            tied = [miss for miss in near if miss.leaf in self.tied] if all_patterns[0].kind == "shift" else []
+            near = tied[:1] or near  # a shift goes on from everywhere: that one is tied says why
             leaving = next((miss for miss in far.values() if miss.leaves), None)
             if leaving is not None and not any(miss.leaves for miss in near[:3]):
                 near[2:] = [leaving, *near[2:4]]  # for that there is a cure: a word on the loss

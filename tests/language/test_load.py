@@ -93,7 +93,7 @@ def test_circles(tmp_path: Path):
         (
             "architecture q: use nothing from norms",
             "'norms' defines no gauge 'nothing'",
-            "gauges in 'norms' here: gain_relu, norm_gain, reader_shift, reader_shift_bias",
+            "gauges in 'norms' here: gain_relu, norm_gain",
         ),
         (
             "architecture q: use norm_gian from norms",

@@ -84,7 +84,7 @@ def test_the_keys_bias_is_seen_by_nothing(use) -> None:
 
 
 def test_readers_of_a_layer_norm_shift_along_its_gains(use) -> None:
-    found = sites(use("reader_shift_bias", "norms"))
+    found = sites(use("reader_shift_bias", "readers"))
     assert moved(found) == [
         {"inside.weight": "shift", "inside.bias": "still"},
         {"up.weight": "shift", "up.bias": "still"},
@@ -146,10 +146,10 @@ def test_near_misses_of_a_bias_are_refused(use, norm: nn.Module, between: nn.Mod
 def test_a_root_mean_square_norm_has_no_reader_shift(use) -> None:
     """It subtracts no mean, so what it makes does not sum to 0."""
     with pytest.raises(gaugec.MatchError, match="reader_shift finds no site"):
-        gaugec.compile(use("reader_shift", "norms"), Normed(nn.RMSNorm(6), nn.Identity()), (torch.randn(3, 6),))
+        gaugec.compile(use("reader_shift", "readers"), Normed(nn.RMSNorm(6), nn.Identity()), (torch.randn(3, 6),))
 
 
 def test_a_layer_norm_without_bias_has_one(use) -> None:
     model = Normed(nn.LayerNorm(6, bias=False), nn.Identity())
-    (site,) = gaugec.compile(use("reader_shift", "norms"), model, (torch.randn(3, 6),)).sites
+    (site,) = gaugec.compile(use("reader_shift", "readers"), model, (torch.randn(3, 6),)).sites
     assert [binding.parameter for binding in site.bindings] == ["reader.weight"] and site.width == 5

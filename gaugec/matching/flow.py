@@ -15,7 +15,7 @@ from fractions import Fraction
 from typing import Any
 
 from gaugec.graph.ir import Along, Concatenation, Contraction, Map, Node, Sum
-from gaugec.laws.meanings import degree, forgets_shift
+from gaugec.laws.meanings import degree
 from gaugec.matching.states import (
     ANOTHER_LOOKUP,
     LOOKED_UP,
@@ -40,23 +40,19 @@ from gaugec.operators import aten_kind, spelled
 _SUM = {
     "scale": "sum of c[i] x[i] = sum of x[i] holds for c = 1 only",
     "rotate": "sum of (R x)[i] = sum of x[i] holds only where R keeps the vector of ones",
-    "shift": "sum of w[i] (x[i] + a) = sum of w[i] x[i] holds only where the weights sum to 0",
 }
 _MEETS = {
     "scale": "(c x) @ (y / c) = x @ y: the other side must move by the inverse, along the same axis",
     "rotate": "(R x) @ (R y) = x @ y: the other side must turn with it, along the same axis",
-    "shift": "(x + a) @ y = x @ y + a @ y: a contraction does not forget a",
 }
 _BENT = {
     "scale": "{f} along the axis of the scales: {f}(c x) = {f}(x) holds where c is one number at most",
     "rotate": "{f}(R x) = R {f}(x): what acts on coordinates commutes with no rotation that mixes them",
-    "shift": "{f}(x + a) = {f}(x) + a",
 }
 _LENGTH = "sum of (R x)[i]² = sum of x[i]² holds for the sum over the whole axis, of nothing but the squares"
 _ADDS = "g x + g y = g (x + y): what is added must move in the same way"
 _ONE = "sum over i of g[i] x[i] = g (sum of x[i]) needs one element for all i"
 _CUT = "L(g θ, v) has the gradient of L(θ, v), moved by g, where v, which has none, is the same at g θ and at θ"
-_FORGETS = "{f}(x + a 1) = {f}(x), along the axis on which the shift is constant"
 
 
 def _power(node: Map | Along) -> str:
@@ -139,24 +135,9 @@ def _tags(moved: Sequence[Seen]) -> tuple[object, ...]:
 
 # -- contraction -------------------------------------------------------------------------------------------------
 def _contraction(node: Contraction, moved: list[Seen], context: Context) -> Outcome | Demand:
-    if context.kind == "shift":
-        return _shifted(node, moved, context)
     if len(moved) == 1:
         return _read_once(node, moved[0], context)
     return _met(node, moved, context)
-
-
-def _shifted(node: Contraction, moved: list[Seen], context: Context) -> Outcome:
-    if len(moved) > 1:
-        raise Blocked(
-            "two shifted values are multiplied", node, "(x + a)(y + a) = x y + …: a product does not forget a"
-        )
-    (seen,) = moved
-    for spot in seen.variables.values():
-        if spot.variable in node.summed or _elsewhere(node, seen, spot.variable):
-            raise Blocked("the axis along which the shift is constant is weighted or summed", node, _SUM["shift"])
-    digits = _out(node, seen, context)
-    return _applied(node, seen, replace(seen.state, digits=digits), context)
 
 
 def _applied(node: Contraction, seen: Seen, state: State, context: Context) -> Outcome:
@@ -358,13 +339,6 @@ def _length(node: Node, moved: list[Seen], context: Context) -> Outcome:
 
 # -- the other kinds ---------------------------------------------------------------------------------------------
 def _sum(node: Sum, moved: list[Seen], context: Context) -> Outcome | Demand:
-    if context.kind == "shift":
-        states = [Outcome(replace(s.state, digits=_out(node, s, context))) for s in moved]
-        first = states[0].state
-        assert first is not None
-        if any(o.state is None or _alive(o.state.digits, context) != _alive(first.digits, context) for o in states):
-            raise Blocked("values that are shifted along different axes are added", node, _ADDS)
-        return _joined(states, moved)
     if node.constant:
         raise Blocked(f"the constant {float(node.constant):g} is added to the moved value", node, _ADDS)
     inside = {s.operand for s in moved}
@@ -443,19 +417,6 @@ def _along(node: Along, moved: list[Seen], context: Context) -> Outcome:
         raise Blocked(f"{name} of several moved values", node, f"a law of {name} in two arguments")
     (seen,) = moved
     acting = {spot.variable for digit, spot in seen.variables.items() if digit in context.group | context.copies}
-    if context.kind == "shift":
-        if (
-            set(node.bound) != acting
-            or seen.partial
-            or any(
-                spot.start or spot.step != 1 or e.length != node.sizes[spot.variable]
-                for spot, e in ((spot, seen.state.digits[d]) for d, spot in seen.variables.items())
-            )
-        ):
-            raise Blocked(f"{name} is not taken along the axis of the shift", node, _FORGETS.format(f=name))
-        if not forgets_shift(node.function):
-            raise Blocked(f"{name} has no law that forgets a shift", node, _FORGETS.format(f=name))
-        return Outcome(None, ("forget", seen.state.tag))  # one law, whichever function of the formula has it
     if acting & set(node.bound) or context.kind == "rotate":
         raise Blocked(f"{name} mixes or bends the moved axis", node, _BENT[context.kind].format(f=name))
     n = degree(node.function, node.attributes)
@@ -474,7 +435,7 @@ def _concatenation(node: Concatenation, moved: list[Seen], context: Context) -> 
             if i not in inside and context.depends[access.node]:
                 return Demand(i, "add", moved[0].state, moved[0].variables)
     still = [access.node for i, access in enumerate(node.operands) if i not in inside]
-    if any(id not in context.zeros for id in still) or (still and context.kind == "shift"):
+    if any(id not in context.zeros for id in still):
         raise Blocked("a moved value is joined with one that does not move", node, ORDER)
     along = node.joined
     one = moved[0].state
@@ -504,7 +465,7 @@ def _concatenation(node: Concatenation, moved: list[Seen], context: Context) -> 
 
 def _parts(node: Concatenation, moved: list[Seen], context: Context) -> list[State]:
     """The pieces that move, each a part of the longer axis along which they are joined; none where they are others."""
-    if context.kind == "shift" or context.paired:
+    if context.paired:
         return []
     parts = [_part(node, seen, context) for seen in moved]
     return [part for part in parts if part is not None] if None not in parts else []

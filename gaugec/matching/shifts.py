@@ -12,6 +12,7 @@ What this module does not do: it chooses no place to start (see `gaugec.matching
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -256,15 +257,15 @@ class Shifting:
         """Binds a role that takes the shift up where something is added to it; False where none does."""
         played = [role for role, _ in self.roles]
         free = [r for r in self.pattern.roles if r not in played or r in self.pattern.statement.each]
-        moved = {region.leaf for _, region in self.roles}
-        places = [place for place in added(self.graph, node) if place.leaf not in moved] if free else []
+        places = added(self.graph, node) if free else []
         for place in places:
             if place.leaf in self.matcher.blocked:
                 continue
             for role in free:
                 for region in self._proposed(node, place, role, seer):
                     regions = (*(r for _, r in self.roles), region)
-                    if self._absorbs(node, regions):
+                    apart = all(_apart(r, region) for r in regions[:-1] if r.leaf == region.leaf)
+                    if apart and self._absorbs(node, regions):
                         self.roles.append((role, region))
                         return True
         return False
@@ -286,10 +287,9 @@ class Shifting:
             yield from whole(self.graph, leaf.id, movement.constant, self.pattern, role)
         if movement.kind == "still" and place.index is not None:
             summands = self._summands(node, place, role, seer)
-            if summands:
-                digits = _read(self.graph, place)
-                if digits is not None:
-                    yield Region(leaf.id, digits, "still", summands=summands)
+            digits = _part(node, place.index)
+            if summands and digits is not None:
+                yield Region(leaf.id, digits, "still", summands=summands)
 
     def _summands(self, node: Sum, place: Reach, role: str, seer: Seer) -> tuple[Summed, ...]:
         """What a chart adds to a parameter: the terms, of what it is added to, of the formula's weight and bias."""
@@ -435,10 +435,22 @@ def _substituted(ix: Ix, env: Mapping[int, Ix]) -> Ix:
     return Ix(offset, tuple(sorted(((s, w) for w, s in terms.items()), key=lambda t: (-t[0], t[1]))))
 
 
-def _read(graph: Graph, place: Reach) -> tuple[Digit, ...] | None:
-    """The part of a parameter that is read, a whole one or a run of an axis; None where it is none."""
-    leaf = graph[place.leaf]
-    return tuple(Digit("rest", 0, mode.size, 1, n, n) for n, mode in enumerate(leaf.modes))
+def _part(node: Node, index: Ixs) -> tuple[Digit, ...] | None:
+    """The part of a parameter that a node reads, as digits that take no part; None where it is no box."""
+    made: list[Digit] = []
+    for n, ix in enumerate(index):
+        low = ix.offset
+        length = 1 + sum(stride * (node.sizes[v] - 1) for stride, v in ix.terms)
+        if any(stride < 0 for stride, _ in ix.terms) or math.prod(node.sizes[v] for _, v in ix.terms) != length:
+            return None
+        made.append(Digit("rest", low, length, 1, n, n))
+    return tuple(made)
+
+
+def _apart(one: Region, two: Region) -> bool:
+    """Have two regions of one leaf nothing in common?"""
+    boxes = [{d.mode: (d.start, d.start + d.step * (d.length - 1)) for d in region.digits} for region in (one, two)]
+    return any(boxes[0][mode][1] < low or high < boxes[0][mode][0] for mode, (low, high) in boxes[1].items())
 
 
 def _inverted(

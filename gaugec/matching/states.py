@@ -130,7 +130,8 @@ class Outcome:
 class Context:
     """What stays the same during one flow.
 
-    kind: "scale", "rotate" or "shift".  paired: rotary pairs are allowed to be taken apart and put together.
+    kind: "scale" or "rotate"; shifts pass by other rules (`gaugec.matching.shifts`).
+    paired: rotary pairs are allowed to be taken apart and put together.
     keeps_ones: rotations leave the vector of ones, so that sums along their axis are kept.
     group: digits along which the element acts.  copies: digits each value of which has an element of its own.
     depends: node id -> does it depend on any parameter.  noise: nodes that are dropout masks.

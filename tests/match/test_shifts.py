@@ -153,3 +153,23 @@ def test_a_layer_norm_without_bias_has_one(use) -> None:
     model = Normed(nn.LayerNorm(6, bias=False), nn.Identity())
     (site,) = gaugec.compile(use("reader_shift", "readers"), model, (torch.randn(3, 6),)).sites
     assert [binding.parameter for binding in site.bindings] == ["reader.weight"] and site.width == 5
+
+
+class Thirds(nn.Module):
+    """A norm whose readers are thirds of one weight and one bias, the last of which nothing reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(6)
+        self.weight, self.bias = nn.Parameter(torch.randn(15, 6)), nn.Parameter(torch.randn(15))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.norm(x)
+        one = F.linear(h, self.weight[:5], self.bias[:5])
+        return one * torch.tanh(F.linear(h, self.weight[5:10], self.bias[5:10]))
+
+
+def test_every_part_of_a_bias_takes_up_its_own(use) -> None:
+    (site,) = gaugec.compile(use("bias_forward", "biases"), Thirds(), (torch.randn(4, 6),)).sites
+    parts = [(b.offset, b.rest, b.chart.summands[0].weight_offset) for b in site.bindings if b.chart]
+    assert parts == [(0, ((5, 1),), 0), (5, ((5, 1),), 30)]

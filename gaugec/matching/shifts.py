@@ -204,11 +204,12 @@ class Shifting:
                 if stays:
                     seer.keep(id)
                     continue
-                self._passes(node)
+                self._bends(node)
             except Blocked as error:
                 first = first or error
                 seer.keep(id)  # as if it did: how far the other branches come tells how near a miss this is
                 continue
+            first = first or self._leaves(node)
             for user in self.graph.users[id]:
                 heapq.heappush(pending, user)
         if first is not None:
@@ -241,12 +242,16 @@ class Shifting:
                 return f" behind the dropout at {mask.source}" + (f" in {mask.place}" if mask.place else "")
         return ""
 
-    def _passes(self, node: Node) -> None:
-        """Raises Blocked where a changed value leaves the model, or is bent."""
+    def _leaves(self, node: Node) -> Blocked | None:
+        """The refusal of a changed value that leaves the model."""
         if node.id in self.graph.outputs:
-            raise Blocked("the moved value is an output of the model", node, _KEEPS)
+            return Blocked("the moved value is an output of the model", node, _KEEPS)
         if node.id in self.graph.buffers:
-            raise Blocked("the moved value is written to a buffer by the forward", node, _KEEPS)
+            return Blocked("the moved value is written to a buffer by the forward", node, _KEEPS)
+        return None
+
+    def _bends(self, node: Node) -> None:
+        """Raises Blocked where a changed value is bent."""
         if not isinstance(node, Sum | Contraction | Concatenation):
             attributes = getattr(node, "attributes", ())
             name = spelled(node.title, attributes)

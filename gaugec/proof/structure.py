@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from fractions import Fraction
 
-from gaugec.graph.ir import Graph, Map, OneHot, Sum
-from gaugec.graph.statement import Region
+from gaugec.graph.ir import Graph, Ix, Map, OneHot, Sum
+from gaugec.graph.statement import Region, Summed
 
 EPS = Fraction(1, 100)
 """The largest eps of a norm; those in use are at most a thousandth."""
@@ -41,30 +41,29 @@ def structure(
         elif isinstance(node, OneHot):  # what it is, is known where its numbers are not
             own = (node.word, node.rows, own)
         lines.append(f"{closed} {same} {own!r}")
-    moved_ = sorted((numbers.get(r.leaf, -1), repr(_named(r, graph, numbers)), _sizes(r, graph)) for r in regions)
+    moved_ = sorted((numbers.get(r.leaf, -1), _text(r, graph, numbers)) for r in regions)
     text = "\n".join([*lines, repr([numbers[id] for id in kept]), repr(moved_), repr(more), repr(graph.symbolic)])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _named(region: Region, graph: Graph, numbers: Mapping[int, int]) -> Region:
-    """The region with the numbers of what its chart reads; what nothing else reads is below all of them, by its own."""
+def _text(region: Region, graph: Graph, numbers: Mapping[int, int]) -> str:
+    """A region by the numbers of what its chart reads, with the lengths of that; a leaf that nothing else reads is
+    below all of them, by its own."""
+    chart = [(f.leaf, f.index, f.power) for f in region.factors]
+    chart += [(leaf, index, each) for each in region.summands for leaf, index in _reads(each)]  # type: ignore[misc]
+    plain = {f.name: getattr(region, f.name) for f in fields(region) if f.name not in ("leaf", "factors", "summands")}
+    text = f"Region({', '.join(f'{name}={value!r}' for name, value in {'leaf': 0, **plain}.items())})"
+    for leaf, index, how in chart:
+        own = replace(how, weight=None, bias=0) if isinstance(how, Summed) else how
+        number = numbers.get(leaf, -2 - graph.firsts[leaf])
+        text += repr((number, [mode.size for mode in graph[leaf].modes], index, own))
+    return text
 
-    def named(leaf: int) -> int:
-        return numbers.get(leaf, -2 - graph.firsts[leaf])
 
-    factors = tuple(replace(factor, leaf=named(factor.leaf)) for factor in region.factors)
-    summands = tuple(
-        replace(each, weight=None if each.weight is None else named(each.weight), bias=named(each.bias))
-        for each in region.summands
-    )
-    return replace(region, leaf=0, factors=factors, summands=summands)
-
-
-def _sizes(region: Region, graph: Graph) -> str:
-    """The lengths of what a chart reads, in its order."""
-    leaves = [factor.leaf for factor in region.factors]
-    leaves += [leaf for each in region.summands for leaf in (each.weight, each.bias) if leaf is not None]
-    return repr([[mode.size for mode in graph[leaf].modes] for leaf in leaves])
+def _reads(each: Summed) -> list[tuple[int, tuple[Ix, ...]]]:
+    """The leaves of a summand, and where they are read."""
+    weight = [] if each.weight is None else [(each.weight, each.weight_index)]
+    return [*weight, (each.bias, each.bias_index)]
 
 
 def eps_nodes(graph: Graph, kept: tuple[int, ...]) -> dict[int, Fraction]:

@@ -201,7 +201,7 @@ METADATA: dict[str, Any] = {
         "f5904ae17ae6": {
             "group": "torus", "pairing": "halves", "rotary": 10, "verdict": "proved", "conditions": [], "steps": [0, 4],
         },
-        "8501d49f1c57": {"group": "translation", "verdict": "proved", "conditions": [], "steps": [0, 5]},
+        "f8978f4c95e1": {"group": "translation", "verdict": "proved", "conditions": [], "steps": [0, 5]},
     },
     "layouts": [
         {"copies": 1, "size": 48, "bindings": [
@@ -278,7 +278,7 @@ METADATA: dict[str, Any] = {
             ],
         },
         {
-            "gauge": "logit_shift", "index": "0", "place": "lm_head", "structure": "8501d49f1c57", "layout": 6,
+            "gauge": "logit_shift", "index": "0", "place": "lm_head", "structure": "f8978f4c95e1", "layout": 6,
             "parameters": ["lm_head.weight"],
         },
     ],

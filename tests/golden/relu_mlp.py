@@ -123,7 +123,7 @@ METADATA: dict[str, Any] = {
     ],
     "refused": [
         "logit_shift at maps.2.weight: the moved value is an output of the model at aten.linear in maps.2",
-        "logit_shift at maps.{0..1}.weight: relu acts on each coordinate by itself at aten.relu",
+        "logit_shift at maps.{0..1}.weight: relu does not forget the shift at aten.relu",
     ],
     "gauged": (241, 246),
     "ungauged": {

@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gaugec.graph.ir import Contraction, Graph, Ix, Leaf, OneHot, Sum
-from gaugec.graph.statement import Digit, Movement, Multiplied, Region, Statement
+from gaugec.graph.statement import Movement, Multiplied, Statement
 from gaugec.groups import GROUPS
 from gaugec.matching.flow import step
-from gaugec.matching.shifts import Shifting, Sight
+from gaugec.matching.shifts import Shifting, Sight, shifted
 from gaugec.matching.states import Blocked, Context, Demand, Demote, Extent, Key, State
 from gaugec.operators import aten_kind
 
@@ -82,14 +82,11 @@ def _shift_patterns(
         return [], "its action is not yet supported: a shift that is constant along some of several axes"
     pattern = Pattern(statement, ordered, frozenset(), frozenset(), frozenset(), "shift")
     leaf = statement.graph[statement.params[first]]
-    digits = tuple(
-        Digit("group" if mode.axis in seed.constant else "rest", 0, mode.size, 1, position, position)
-        for position, mode in enumerate(leaf.modes)
-    )
+    constant = {position for position, mode in enumerate(leaf.modes) if mode.axis in seed.constant}
     read = tuple(
         Multiplied(statement.params[role], (Ix(0, ((1, axis),)),), power) for role, axis, power in seed.factors
     )
-    begin = Region(leaf.id, digits, "shift", seed.exponent, factors=read)
+    begin = replace(shifted(leaf, constant, seed.exponent), factors=read)
     closure = Shifting(Searched(replace(statement.graph, outputs=()), {}, sight), pattern, begin)
     try:
         closure.run()

@@ -20,7 +20,7 @@ from gaugec.graph.statement import Digit, Movement, Multiplied, Region
 from gaugec.groups import GROUPS
 from gaugec.matching.closure import LEAVES, Bound, Closure, fits, ranges
 from gaugec.matching.pattern import Pattern, chosen, dependence, noise, vectors, weights, zeros
-from gaugec.matching.shifts import Shifting, Sight, charted, gains
+from gaugec.matching.shifts import Shifting, Sight, charted, gains, shifted
 from gaugec.matching.states import Blocked, Demote, Extent, Number, Refine, State
 
 _BESIDE = 500  # digits of axes beside the acting one are numbered behind its own
@@ -350,16 +350,10 @@ class Matcher:
 
 def _seed(leaf: Node, axis: int, digits: Mapping[Number, Extent], movement: Movement) -> Region:
     """The region that a shift begins with: constant along the digits, or along all, or along nothing."""
-    made: list[Digit] = []
-    order = {"group": 0, "rest": 0}
     own = {e.position: e for e in digits.values()}
-    for position, mode in enumerate(leaf.modes):
-        e = own.get(position, Extent(position, 0, mode.size))
-        along = position in own if len(movement.constant) == 1 else bool(movement.constant)
-        part = "group" if along else "rest"
-        made.append(Digit(part, e.start, e.length, e.step, order[part], position))
-        order[part] += 1
-    return Region(leaf.id, tuple(made), "shift", movement.exponent)
+    positions = range(len(leaf.modes)) if movement.constant else ()
+    constant = own.keys() if len(movement.constant) == 1 else positions
+    return shifted(leaf, constant, movement.exponent, own)
 
 
 def _shifted(pattern: Pattern, closure: Shifting, digits: Mapping[Number, Extent]) -> Candidate:

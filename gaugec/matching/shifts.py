@@ -13,14 +13,15 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from types import MappingProxyType
 from typing import Protocol
 
 from gaugec.graph.ir import Access, Concatenation, Contraction, Graph, Ix, Leaf, Node, OneHot, Sum
 from gaugec.graph.statement import Digit, Movement, Multiplied, Region, Statement, Summed
-from gaugec.matching.states import Blocked, Key
+from gaugec.matching.states import Blocked, Extent, Key
 from gaugec.operators import aten_kind, spelled
 
 Ixs = tuple[Ix, ...]
@@ -38,6 +39,7 @@ _ENDS = {
     "sum": "the shift is summed to 0",
     "forget": "the shift is forgotten by a function along its axis",
 }
+_WHOLE: Mapping[int, Extent] = MappingProxyType({})
 _DEPTH = 8  # sums within sums in which what is added to a value is looked for
 
 
@@ -355,12 +357,18 @@ def whole(graph: Graph, leaf: int, constant: Sequence[int], pattern: Formula, ro
         return
     options = [tuple(range(rank))] if len(constant) == axes else [(axis,) for axis in range(rank)] if constant else [()]
     for option in options:
-        digits, order = list[Digit](), {"group": 0, "rest": 0}
-        for position, mode in enumerate(node.modes):
-            part = "group" if mode.axis in option else "rest"
-            digits.append(Digit(part, 0, mode.size, 1, order[part], position))
-            order[part] += 1
-        yield Region(leaf, tuple(digits), "shift", movement.exponent)
+        along = {position for position, mode in enumerate(node.modes) if mode.axis in option}
+        yield shifted(node, along, movement.exponent)
+
+
+def shifted(leaf: Node, constant: Collection[int], exponent: Fraction, parts: Mapping[int, Extent] = _WHOLE) -> Region:
+    """A leaf shifted, constant along some of its modes; parts: of a mode that is not moved as a whole, what is."""
+    digits, order = list[Digit](), {"group": 0, "rest": 0}
+    for position, mode in enumerate(leaf.modes):
+        part, e = "group" if position in constant else "rest", parts.get(position, Extent(position, 0, mode.size))
+        digits.append(Digit(part, e.start, e.length, e.step, order[part], position))
+        order[part] += 1
+    return Region(leaf.id, tuple(digits), "shift", exponent)
 
 
 def added(graph: Graph, node: Node) -> list[Reach]:

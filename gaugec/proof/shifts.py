@@ -91,10 +91,8 @@ class Shifts:
         evaluator, algebra = self.evaluator, self.evaluator.algebra
         evaluator.root = id
         free = tuple(algebra.fresh(mode.size) for mode in self.graph[id].modes)
-        try:
-            with limits.deep():
-                seen = list(self._values(id, tuple(map(variable, free))))
-        except (Undecided, NotProved):
+        seen = self._seen(id, tuple(map(variable, free)))
+        if seen is None:
             return False
         if len(seen) == 1 and seen[0][0] != seen[0][1]:
             evaluator.carried[id] = Drift(free, algebra.minus(*seen[0]))
@@ -116,11 +114,16 @@ class Shifts:
 
     def _agree(self, id: int, ixs: tuple[Index, ...]) -> bool:
         """Whether a value is the same at an index."""
+        seen = self._seen(id, ixs)
+        return seen is not None and all(after == before for after, before in seen)
+
+    def _seen(self, id: int, ixs: tuple[Index, ...]) -> list[tuple[Polynomial, Polynomial]] | None:
+        """The value at every part of an index, after and before; None where it is not decided."""
         try:
             with limits.deep():
-                return all(after == before for after, before in self._values(id, ixs))
-        except (Undecided, NotProved):
-            return False
+                return list(self._values(id, ixs))
+        except (Undecided, NotProved, RecursionError):
+            return None
 
     def keep(self, id: int) -> None:
         """From here on a value that stays is an atom."""
@@ -132,8 +135,9 @@ class Shifts:
         free = [algebra.fresh(mode.size) for mode in graph[id].modes]
         self.whole.root = id
         try:
-            value = self.whole.value(STILL, id, tuple(map(variable, free)))
-        except (NeedSplit, Undecided):
+            with limits.deep():
+                value = self.whole.value(STILL, id, tuple(map(variable, free)))
+        except (NeedSplit, Undecided, RecursionError):
             return ()
         own = {algebra.table.get(("node", leaf.id)): leaf.id for leaf in graph.leaves("param")}
         found: list[Constant] = []

@@ -241,7 +241,7 @@ class _Point:
         def share(pairs: Sequence[tuple[Site, Tensor]], known: Pass | None = None) -> float:
             there = moved(self.theta, pairs)
             after = known or subject.at(there)
-            worst = _change(before.outputs, after.outputs, subject.rounding)
+            worst = _change(before.outputs, after.outputs, subject.rounding, self.swing(before))
             for size in (n for n in subject.sizes if n in before.gradients or n in after.gradients):
                 one, two = before.gradient(size), after.gradient(size)
                 both = {name: (one[name], two[name]) for name in one if name not in hooked & self.moved}
@@ -264,6 +264,15 @@ class _Point:
             f"the gradient is not that of the forward: under {gauge} it is off by {alone[gauge]:.1e} of its size",
             help="a hook or a custom backward changes it, or the forward is another function at other sizes",
         )
+
+    def swing(self, at: Pass) -> float:
+        """By how much the loss would change, to first order, if every parameter changed by as much as it is.
+
+        A loss is the sum of terms of that size; where they cancel, its rounding is theirs, not that of what is left.
+        """
+        gradient = at.gradient(1.0) if at.gradients else {}
+        terms = (float((self.theta[name] * x).abs().sum()) for name, x in gradient.items())
+        return sum(term for term in terms if math.isfinite(term))
 
     def unlike(
         self,
@@ -307,8 +316,11 @@ def _rounded(before: Pass, after: Pass) -> torch.dtype | None:
     return None
 
 
-def _change(before: Sequence[Tensor], after: Sequence[Tensor], rounding: _Rounding) -> float:
-    """The largest change of an output against its spread, or a hundredth of its size; rounding is none."""
+def _change(before: Sequence[Tensor], after: Sequence[Tensor], rounding: _Rounding, swing: float) -> float:
+    """The largest change of an output against its spread, or a hundredth of its size; rounding is none.
+
+    swing: the size of the terms that an output of one number is made of.
+    """
     worst = 0.0
     for a, b in zip(before, after, strict=True):
         if a.shape != b.shape or not torch.equal(torch.isfinite(a), torch.isfinite(b)):
@@ -317,7 +329,8 @@ def _change(before: Sequence[Tensor], after: Sequence[Tensor], rounding: _Roundi
         if a.numel():
             size = float(a.abs().max())
             spread = max(float(a.max() - a.min()), size * 1e-2, 1e-30)
-            worst = max(worst, (float((a - b).abs().max()) - 64 * rounding.eps * size) / spread)
+            rounded = 64 * rounding.eps * max(size, swing if a.numel() == 1 else 0.0)
+            worst = max(worst, (float((a - b).abs().max()) - rounded) / spread)
     return worst
 
 

@@ -14,11 +14,19 @@ from typing import Any
 from gaugec.runtime.assumed import EVERY
 from gaugec.runtime.ranges import LENGTH, LIMIT, expand_row, fold_rows
 
+NOTHING = -1  # the weight of a sum that has none
 DEFAULTS: dict[str, dict[str, Any]] = {
     "structures": {"pairing": "", "rotary": 0},
-    "bindings": {"offset": 0, "copies": (), "rest": (), "exponent": "1", "dual": False, "shift_by": 0.0},
-}
-"""Fields of a structure and of a binding that are written only where they say something else."""
+    "bindings": {
+        "offset": 0, "copies": (), "rest": (), "exponent": "1", "dual": False, "shift_by": 0.0,
+        "factors": [], "sums": [],
+    },
+    "factors": {"offset": 0, "power": "1", "shift_by": 0.0},
+    "sums": {"weight": NOTHING, "weight_offset": 0, "bias_offset": 0, "summed": (), "coefficient": "1"},
+    "sites": {"reads": []},
+}  # fmt: skip
+"""Fields that are written only where they say something else: of a structure, of a binding, of a factor and of a sum in
+its chart, and of a site."""
 
 
 def folded(whole: Mapping[str, Any]) -> dict[str, Any]:
@@ -39,7 +47,7 @@ def folded(whole: Mapping[str, Any]) -> dict[str, Any]:
             key: proof(_without(structure, DEFAULTS["structures"])) for key, structure in whole["structures"].items()
         },
         "layouts": [
-            {**layout, "bindings": [_without(binding, DEFAULTS["bindings"]) for binding in layout["bindings"]]}
+            {**layout, "bindings": [_folded_binding(binding) for binding in layout["bindings"]]}
             for layout in whole["layouts"]
         ],
         "sites": _folded_sites(whole["sites"]),
@@ -60,12 +68,23 @@ def verdict(certificate: Mapping[str, Any], structure: str) -> str:
     return str(certificate["structures"][structure]["verdict"]) + (f" ({unchecked})" if unchecked else "")
 
 
+def held(layout: Mapping[str, Any], reads: Sequence[str]) -> list[str]:
+    """The parameters that the charts of a layout hold, each once: gains, and biases that are summed.
+
+    reads: what the charts of a site read, or the patterns of several sites.
+    """
+    gains = (each["gain"] for binding in layout["bindings"] for each in binding.get("factors", ()))
+    biases = (each["bias"] for binding in layout["bindings"] for each in binding.get("sums", ()))
+    numbers = {*gains, *biases}
+    return [name for number, name in enumerate(reads) if number in numbers]
+
+
 def unfolded(certificate: Mapping[str, Any]) -> dict[str, Any]:
     """Everything that a certificate says, written out.
 
     theorems and structures with the texts of their steps; layouts and structures with every field; every site with its
-    verdict and what was not checked, and its own index, place and parameters, by gauge and index; inputs, parameters,
-    tied, roles (with their matrices) and ungauged by name.
+    verdict and what was not checked, and its own index, place, parameters, and what its charts read and hold, by gauge
+    and index; inputs, parameters, tied, roles (with their matrices) and ungauged by name.
 
     Raises ValueError for a range that does not expand, and for more than `LIMIT` names or `LENGTH` characters in all.
     """
@@ -84,10 +103,14 @@ def unfolded(certificate: Mapping[str, Any]) -> dict[str, Any]:
             "verdict": verdict(certificate, entry["structure"]),
             "structure": entry["structure"],
             "layout": entry["layout"],
-            "parameters": list(parameters),
+            "parameters": names[: len(entry["parameters"])],
+            "reads": (reads := names[len(entry["parameters"]) :]),
+            "held": held(certificate["layouts"][entry["layout"]], reads),
         }
         for entry in certificate["sites"]
-        for index, place, *parameters in budget.rows((entry["index"], entry["place"], *entry["parameters"]))
+        for index, place, *names in budget.rows(
+            (entry["index"], entry["place"], *entry["parameters"], *entry.get("reads", ()))
+        )
     ]
     order = {theorem["gauge"]: number for number, theorem in enumerate(certificate["theorems"])}
     return {
@@ -95,7 +118,7 @@ def unfolded(certificate: Mapping[str, Any]) -> dict[str, Any]:
         "theorems": [proof(theorem) for theorem in certificate["theorems"]],
         "structures": {key: {**DEFAULTS["structures"], **proof(each)} for key, each in structures.items()},
         "layouts": [
-            {**layout, "bindings": [{**DEFAULTS["bindings"], **binding} for binding in layout["bindings"]]}
+            {**layout, "bindings": [_unfolded_binding(binding) for binding in layout["bindings"]]}
             for layout in certificate["layouts"]
         ],
         "sites": sorted(sites, key=lambda site: (order[site["gauge"]], site["index"])),
@@ -150,22 +173,36 @@ class _Budget:
         return [(*row[: len(names)], " ".join(row[len(names) :])) for row in self.rows((*names, *words))]
 
 
+def _folded_binding(binding: Mapping[str, Any]) -> dict[str, Any]:
+    chart = {part: [_without(each, DEFAULTS[part]) for each in binding[part]] for part in ("factors", "sums")}
+    return _without({**binding, **chart}, DEFAULTS["bindings"])
+
+
+def _unfolded_binding(binding: Mapping[str, Any]) -> dict[str, Any]:
+    chart = {part: [{**DEFAULTS[part], **each} for each in binding.get(part, ())] for part in ("factors", "sums")}
+    return {**DEFAULTS["bindings"], **binding, **chart}
+
+
 def _folded_sites(sites: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    alike: dict[tuple[str, str, int], list[tuple[str, ...]]] = {}
+    alike: dict[tuple[str, str, int, int], list[tuple[str, ...]]] = {}
     for site in sites:
-        row = (str(site["index"]), site["place"], *site["parameters"])
-        alike.setdefault((site["gauge"], site["structure"], site["layout"]), []).append(row)
+        row = (str(site["index"]), site["place"], *site["parameters"], *site["reads"])
+        alike.setdefault((site["gauge"], site["structure"], site["layout"], len(site["parameters"])), []).append(row)
     return [
-        {
-            "gauge": gauge,
-            "index": index,
-            "place": place,
-            "structure": structure,
-            "layout": layout,
-            "parameters": parameters,
-        }
-        for (gauge, structure, layout), rows in alike.items()
-        for index, place, *parameters in fold_rows(rows)
+        _without(
+            {
+                "gauge": gauge,
+                "index": index,
+                "place": place,
+                "structure": structure,
+                "layout": layout,
+                "parameters": names[:count],
+                "reads": names[count:],
+            },
+            DEFAULTS["sites"],
+        )
+        for (gauge, structure, layout, count), rows in alike.items()
+        for index, place, *names in fold_rows(rows)
     ]
 
 

@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gaugec.runtime.assumed import in_words
-from gaugec.runtime.certificate import unfolded, verdict
-from gaugec.runtime.ranges import expand
+from gaugec.runtime.certificate import DEFAULTS, unfolded, verdict
+from gaugec.runtime.coordinates import by_itself, held_entries, in_chart, sizes
+from gaugec.runtime.ranges import expand, fold_rows
 
 
 @dataclass(frozen=True)
@@ -120,15 +121,21 @@ def _gauge(
         return
     for entry in certificate["sites"]:
         if entry["gauge"] == theorem["gauge"]:
+            entry = {**DEFAULTS["sites"], **entry}
             conditions = whole["structures"][entry["structure"]]["conditions"]
             own = [f", if {condition}" for condition in conditions if condition not in theorem["conditions"]]
-            noun = "sites" if entry["index"].startswith("{") else "site"
-            yield f"  {noun} {_head(whole, entry)}{''.join(own)}"
-            for what, pattern in _bindings(whole, entry):
+            yield f"  {'sites' if _several(entry) else 'site'} {_head(whole, entry)}{''.join(own)}"
+            for binding, (pattern, *reads) in _alike(whole, entry):
                 names = expand([pattern])
                 frozen = sum(name in known.frozen for name in names)
                 some = "frozen" if frozen == len(names) else f"{frozen} of {len(names)} frozen"
-                yield f"    {what}" + (f" ({some}: there the gauge is off)" if frozen else "")
+                yield f"    {_moved(binding, pattern)}" + (f" ({some}: there the gauge is off)" if frozen else "")
+                yield from (f"      {line}" for line in in_chart(binding, reads))
+            names = [expand([pattern])[0] for pattern in entry["reads"]]
+            held = _held(whole, entry["layout"], entry["reads"] if _several(entry) else names, names)
+            if not _several(entry):
+                held = [pattern for (pattern,) in fold_rows((name,) for name in held)]
+            yield from [f"    holds {', '.join(held)}"] * bool(held)
 
 
 def _each(whole: Mapping[str, Any], sites: Sequence[Mapping[str, Any]], known: Known) -> Iterator[str]:
@@ -141,8 +148,12 @@ def _each(whole: Mapping[str, Any], sites: Sequence[Mapping[str, Any]], known: K
         for site in sites:
             if site["structure"] == key:
                 yield f"    site {_head(whole, site)}"
-                for what, name in _bindings(whole, site):
-                    yield f"      {what}" + (" (frozen: there the gauge is off)" if name in known.frozen else "")
+                for binding, name in zip(whole["layouts"][site["layout"]]["bindings"], site["parameters"]):
+                    off = " (frozen: there the gauge is off)" if name in known.frozen else ""
+                    yield f"      {_moved(binding, name)}{off}"
+                    yield from (f"        {line}" for line in in_chart(binding, site["reads"]))
+                held = _held(whole, site["layout"], site["reads"], site["reads"])
+                yield from [f"      holds {', '.join(held)}"] * bool(held)
                 yield from (f"        {step}" for step in known.ways.get((site["gauge"], site["index"]), ()))
 
 
@@ -155,13 +166,44 @@ def _head(whole: Mapping[str, Any], site: Mapping[str, Any]) -> str:
     return f"{site['index']}{place}: {_group(whole, site)}{copies}{pairs}, {verdict(whole, site['structure'])}"
 
 
-def _bindings(whole: Mapping[str, Any], site: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """What a site binds, in one line, with the name or the pattern of the parameter."""
-    for binding, name in zip(whole["layouts"][site["layout"]]["bindings"], site["parameters"]):
-        parts = ", ".join("*".join(str(n) for n, _ in binding[part]) or "1" for part in ("copies", "group", "rest"))
-        start = f" from {binding['offset']}" if binding["offset"] else ""
-        shift = f", as 1 + w with 1 = {binding['shift_by']:g}" if binding["shift_by"] else ""
-        yield f"{binding['role']} = {name} [{parts}]{start}{shift}", name
+def _alike(whole: Mapping[str, Any], entry: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], tuple[str, ...]]]:
+    """What an entry of the certificate binds, with the pattern of its parameter and those of what its chart reads.
+
+    Of one site through many layers, what is alike comes together.
+    """
+    found: dict[str, tuple[Mapping[str, Any], list[tuple[str, ...]]]] = {}
+    for binding, name in zip(whole["layouts"][entry["layout"]]["bindings"], entry["parameters"]):
+        alike, reads = by_itself(binding, entry["reads"])
+        found.setdefault(repr(alike), (alike, []))[1].append((name, *reads))
+    for alike, rows in found.values():
+        for row in rows if _several(entry) else fold_rows(tuple(expand(row)) for row in rows):
+            yield alike, row
+
+
+def _several(site: Mapping[str, Any]) -> bool:
+    """Is it an entry of the certificate that stands for more than one site?"""
+    return str(site["index"]).startswith("{")
+
+
+def _moved(binding: Mapping[str, Any], name: str) -> str:
+    """What is moved, in one line, but for its chart."""
+    start = f" from {binding['offset']}" if binding["offset"] else ""
+    shift = f", as 1 + w with 1 = {binding['shift_by']:g}" if binding["shift_by"] else ""
+    moves = f", by {binding['exponent']} a" if binding["move"] == "shift" and binding["exponent"] != "1" else ""
+    return f"{binding['role']} = {name} {sizes(binding)}{start}{shift}{moves}"
+
+
+def _held(whole: Mapping[str, Any], layout: int, reads: Sequence[str], names: Sequence[str]) -> list[str]:
+    """What the charts of a layout hold of what they read, and of which parameters that is a part.
+
+    names: of what is read, at one of its sites.
+    """
+    out = []
+    for number, (read, name) in enumerate(zip(reads, names)):
+        count = max(held_entries(binding, number) for binding in whole["layouts"][layout]["bindings"])
+        shape = whole["parameters"].get(name, ())
+        out += [read + (" (a part)" if count < math.prod(shape) else "")] if count else []
+    return out
 
 
 def _group(whole: Mapping[str, Any], site: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 
-VERSION = 3  # of the form of a compiled file and its certificate
+VERSION = 4  # of the form of a compiled file and its certificate
 BLANK = "0" * 64
 
 _SEAL = re.compile(r'(?<="file_sha256": ")[0-9a-f]{64}(?=")')

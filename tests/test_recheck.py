@@ -428,7 +428,7 @@ def forms() -> list[tuple[str, bytes, str]]:
         ("by hand", b'METADATA = {"spec": "by hand"}\nCOMPONENTS = ()\n', "carries no certificate"),
         ("newer", b'METADATA = {"certificate": 99}\nCOMPONENTS = ()\n', "has a certificate of version 99"),
         ("odd version", b'METADATA = {"certificate": True}\nCOMPONENTS = ()\n', "has a certificate of version True"),
-        ("cut", b'METADATA = {"certificate": 3}\nCOMPONENTS = ()\n', "its certificate is damaged"),
+        ("cut", b'METADATA = {"certificate": 4}\nCOMPONENTS = ()\n', "its certificate is damaged"),
     ]
 
 
@@ -534,10 +534,13 @@ def test_a_site_that_does_not_unfold_is_told(
         gaugec.recheck(path)
 
 
-def test_a_file_of_an_older_release_is_refused_by_name(tmp_path: Path, source: str) -> None:
+@pytest.mark.parametrize("version", [1, 3])
+def test_a_file_of_an_older_release_is_refused_by_name(tmp_path: Path, source: str, version: int) -> None:
     path = tmp_path / "net.py"
-    path.write_text(sealed(source.replace('"certificate": 3', '"certificate": 1')))
-    words = f"{path} has a certificate of version 1; this gaugec reads version 3"
+    older = source.replace('"certificate": 4', f'"certificate": {version}')
+    assert older != source
+    path.write_text(sealed(older))
+    words = f"{path} has a certificate of version {version}; this gaugec reads version 4"
     for more in ([], ["--recheck"]):
         result = call("report", str(path), *more)
         assert result.exit_code == 2

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gaugec.runtime.certificate import DEFAULTS, unfolded
+from gaugec.runtime.certificate import DEFAULTS, NOTHING, unfolded
 from gaugec.runtime.ranges import LIMIT
 from gaugec.runtime.roles import ROLES
 
@@ -20,7 +20,9 @@ class _Lacking:
 
 
 _TEXTS = [str]
-_AXES = "axes"
+_AXES, _TRIPLES, _QUADRUPLES = "axes", "axes of three numbers", "axes of four numbers"
+_WIDTHS = {_AXES: 2, _TRIPLES: 3, _QUADRUPLES: 4}
+_PARTS = ("copies", "group", "rest")
 _SHAPE = "shape"
 _NAMES = "names"
 _FORM: dict[str, Any] = {
@@ -63,13 +65,46 @@ _FORM: dict[str, Any] = {
                         "exponent": str,
                         "dual": bool,
                         "shift_by": float,
+                        "factors": [
+                            _Lacking(
+                                {"gain": int, "offset": int, "axes": _TRIPLES, "power": str, "shift_by": float},
+                                frozenset(DEFAULTS["factors"]),
+                            )
+                        ],
+                        "sums": [
+                            _Lacking(
+                                {
+                                    "weight": int,
+                                    "weight_offset": int,
+                                    "bias": int,
+                                    "bias_offset": int,
+                                    "kept": _QUADRUPLES,
+                                    "summed": _TRIPLES,
+                                    "coefficient": str,
+                                },
+                                frozenset(DEFAULTS["sums"]),
+                            )
+                        ],
                     },
                     frozenset(DEFAULTS["bindings"]),
                 )
             ],
         }
     ],
-    "sites": [{"gauge": str, "index": str, "place": str, "structure": str, "layout": int, "parameters": _TEXTS}],
+    "sites": [
+        _Lacking(
+            {
+                "gauge": str,
+                "index": str,
+                "place": str,
+                "structure": str,
+                "layout": int,
+                "parameters": _TEXTS,
+                "reads": _TEXTS,
+            },
+            frozenset(DEFAULTS["sites"]),
+        )
+    ],
     "refused": _TEXTS,
     "gauged": (int, int),
     "ungauged": {str: str},
@@ -116,7 +151,28 @@ def _loose(metadata: Mapping[str, Any]) -> str:
             return f"{where} is of a layout that is not there"
         if len(site["parameters"]) != len(layouts[site["layout"]]["bindings"]):
             return f"{where} has not one parameter for every binding of its layout"
+        if _read(layouts[site["layout"]]) != {*range(len(site.get("reads", ())))}:
+            return f"{where} has not one name for everything that the charts of its layout read"
+    for number, layout in enumerate(layouts):
+        for place, binding in enumerate(layout["bindings"]):
+            if not _charted(binding) <= {axis for part in _PARTS for axis in binding.get(part, ())}:
+                return f'METADATA["layouts"][{number}]["bindings"][{place}] has a chart along axes that it has not'
     return ""
+
+
+def _read(layout: Mapping[str, Any]) -> set[int]:
+    """What the charts of a layout read, by number."""
+    factors, sums = (
+        [each for binding in layout["bindings"] for each in binding.get(part, ())] for part in ("factors", "sums")
+    )
+    weights = {each["weight"] for each in sums if each.get("weight", NOTHING) != NOTHING}
+    return weights | {each["bias"] for each in sums} | {each["gain"] for each in factors}
+
+
+def _charted(binding: Mapping[str, Any]) -> set[tuple[int, int]]:
+    """The axes of a binding along which its chart varies, or adds."""
+    factors = {axis[:2] for each in binding.get("factors", ()) for axis in each["axes"]}
+    return factors | {axis[:2] for each in binding.get("sums", ()) for axis in each["kept"]}
 
 
 def _misfolded(metadata: Mapping[str, Any]) -> str:
@@ -164,9 +220,9 @@ def _misfit(value: Any, form: Any, where: str) -> str:
     if form == _NAMES:
         good = isinstance(value, tuple) and all(type(name) is str for name in value)
         return "" if good else f"{where} is no tuple of names"
-    if form == _AXES:
-        good = isinstance(value, tuple) and all(_numbers(axis) and len(axis) == 2 for axis in value)
-        return "" if good else f"{where} is no tuple of axes"
+    if isinstance(form, str) and form in _WIDTHS:
+        good = isinstance(value, tuple) and all(_numbers(axis) and len(axis) == _WIDTHS[form] for axis in value)
+        return "" if good else f"{where} is no tuple of {form}"
     if isinstance(form, type):
         return "" if type(value) is form else f"{where} is no {form.__name__}"
     if type(value) is not type(form):

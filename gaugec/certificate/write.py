@@ -12,14 +12,14 @@ import ast
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from gaugec.graph.ir import Graph, Leaf, Node
 from gaugec.literals import literal
-from gaugec.runtime.certificate import folded
+from gaugec.runtime.certificate import NOTHING, folded
 from gaugec.runtime.seal import BLANK, VERSION
-from gaugec.sites import Binding, Site
+from gaugec.sites import Binding, Chart, Factor, Site, Summand
 from gaugec.version import VERSION as RELEASE
 
 HEAD = "METADATA: dict[str, Any] = "
@@ -73,7 +73,10 @@ def make(
     structures: dict[str, dict[str, Any]] = {}
     placed: list[dict[str, Any]] = []
     for site in sites:
-        layout = {"copies": site.copies, "size": site.size, "bindings": [_binding(b) for b in site.bindings]}
+        reads = list(dict.fromkeys(name for binding in site.bindings for name in _read(binding.chart)))
+        places = {name: number for number, name in enumerate(reads)}
+        bindings = [_binding(binding, places) for binding in site.bindings]
+        layout = {"copies": site.copies, "size": site.size, "bindings": bindings}
         if layout not in layouts:
             layouts.append(layout)
         key = next(value for name, value in site.certificate if name == "structure")[:_DIGITS]
@@ -87,6 +90,7 @@ def make(
                 "structure": key,
                 "layout": layouts.index(layout),
                 "parameters": [b.parameter for b in site.bindings],
+                "reads": reads,
             }
         )
     return folded(
@@ -140,7 +144,14 @@ def restated(source: str, changes: Mapping[str, Any]) -> str:
     return "\n".join([*lines[: node.lineno - 1], HEAD + laid_out(value) + rest, *lines[last + 1 :]])
 
 
-def _binding(binding: Binding) -> dict[str, Any]:
+def _read(chart: Chart) -> Iterator[str]:
+    """What a chart reads, in the order in which it is written."""
+    yield from (factor.parameter for factor in chart.factors)
+    yield from (name for each in chart.summands for name in (each.weight, each.bias) if name)
+
+
+def _binding(binding: Binding, places: Mapping[str, int]) -> dict[str, Any]:
+    """A binding without names: places says which of the names that a site reads a parameter is."""
     return {
         "role": binding.role,
         "offset": binding.offset,
@@ -151,6 +162,30 @@ def _binding(binding: Binding) -> dict[str, Any]:
         "exponent": str(binding.move.exponent),
         "dual": binding.move.dual,
         "shift_by": binding.shift_by,
+        "factors": [_factor(factor, places) for factor in binding.chart.factors],
+        "sums": [_sum(summand, places) for summand in binding.chart.summands],
+    }
+
+
+def _factor(factor: Factor, places: Mapping[str, int]) -> dict[str, Any]:
+    return {
+        "gain": places[factor.parameter],
+        "offset": factor.offset,
+        "axes": factor.axes,
+        "power": str(factor.power),
+        "shift_by": factor.shift_by,
+    }
+
+
+def _sum(summand: Summand, places: Mapping[str, int]) -> dict[str, Any]:
+    return {
+        "weight": places[summand.weight] if summand.weight else NOTHING,
+        "weight_offset": summand.weight_offset,
+        "bias": places[summand.bias],
+        "bias_offset": summand.bias_offset,
+        "kept": summand.kept,
+        "summed": summand.summed,
+        "coefficient": str(summand.coefficient),
     }
 
 

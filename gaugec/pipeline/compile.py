@@ -160,7 +160,7 @@ def _written(
         roles=compatible(roles(traced.graph, traced.leaves, traced.shapes), sites, traced.shapes),
         refused=[str(refused) for refused in refusals],
         gauged=gauged(sites, traced.shapes),
-        ungauged={name: _why(name, refusals, finder) for name in finder.ungauged(sites)},
+        ungauged={name: _why(name, sites, refusals, finder) for name in finder.ungauged(sites)},
         unchecked={"what": sites[0].unchecked if sites else "", "why": list(looked.why)},
         witness={
             "error": f"{looked.measured.error:.1e}",
@@ -248,8 +248,11 @@ def stated(theorems: Sequence[Theorem]) -> list[dict[str, Any]]:
     ]
 
 
-def _why(name: str, refusals: Sequence[Refusal], finder: Finder) -> str:
-    """Why no gauge moves a parameter: the refusal that came nearest."""
+def _why(name: str, sites: Sequence[Site], refusals: Sequence[Refusal], finder: Finder) -> str:
+    """Why no gauge moves a parameter: that it is held, or the refusal that came nearest."""
+    holders = dict.fromkeys(site.gauge for site in sites if name in site.held)
+    if holders:
+        return f"it is held by {', '.join(holders)}, and not stepped"
     for refusal in refusals:
         if refusal.near and name in refusal.parameters:
             return str(refusal)

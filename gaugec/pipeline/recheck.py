@@ -34,11 +34,14 @@ from gaugec.pipeline.compiled import CompiledGauge
 from gaugec.pipeline.verify import Verification, verify
 from gaugec.proof import prove
 from gaugec.runtime.certificate import unfolded
+from gaugec.runtime.coordinates import in_chart
 from gaugec.runtime.differences import differences
 from gaugec.runtime.report import proved_once
 from gaugec.runtime.told import alike
 from gaugec.tracing.trace import Trace, trace
 from gaugec.version import VERSION
+
+_SHOWN, _BEFORE = 90, 40  # characters of what differs, and those before it
 
 
 @dataclass(frozen=True)
@@ -314,16 +317,27 @@ def _sites(file: Compiled, made: CompiledGauge) -> Check:
 
 
 def _with_all(whole: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The sites with what they refer to."""
+    """The sites with what they refer to; charts in words, before their numbers."""
     return [
         {
             "site": f"{site['gauge']} {site['index']} at {site['place'] or 'the top'}",
-            **site,
+            **{key: site[key] for key in ("gauge", "index", "place", "verdict", "structure", "parameters")},
+            "charts": _charts(whole["layouts"][site["layout"]], site),
+            "reads": site["reads"],
             "layout": whole["layouts"][site["layout"]],
             "proof": whole["structures"][site["structure"]],
         }
         for site in whole["sites"]
     ]
+
+
+def _charts(layout: Mapping[str, Any], site: Mapping[str, Any]) -> dict[str, str]:
+    """The charts of a site in words, by what they are charts of."""
+    out = {}
+    for binding, name in zip(layout["bindings"], site["parameters"]):
+        start = f" from {binding['offset']}" if binding["offset"] else ""
+        out[f"{binding['role']} = {name}{start}"] = " ".join(in_chart(binding, site["reads"])) or "none"
+    return out
 
 
 def _code(file: Compiled, made: CompiledGauge) -> Check:
@@ -359,12 +373,20 @@ def _fields(key: str, one: Any, other: Any) -> str:
         for number, (a, b) in enumerate(itertools.zip_longest(one, other)):
             if a != b:
                 return _fields(f"{key}[{number}]", a, b)
-    return f"{key} is {_short(repr(one))} in the certificate, {_short(repr(other))} now"
+    had, has = _apart(repr(one), repr(other))
+    return f"{key} is {_short(had)} in the certificate, {_short(has)} now"
+
+
+def _apart(one: str, other: str) -> tuple[str, str]:
+    """Two texts from a little before the place where they part, should that be far behind."""
+    same = next((n for n, (a, b) in enumerate(zip(one, other)) if a != b), min(len(one), len(other)))
+    start = same - _BEFORE if max(len(one), len(other)) > _SHOWN and same > _BEFORE else 0
+    return ("…" + one[start:], "…" + other[start:]) if start else (one, other)
 
 
 def _short(text: str) -> str:
     shown = printable(text.strip())
-    return f"`{shown if len(shown) <= 90 else shown[:89] + '…'}`"
+    return f"`{shown if len(shown) <= _SHOWN else shown[: _SHOWN - 1] + '…'}`"
 
 
 __all__ = ["Check", "NotCompiled", "Recheck", "recheck"]

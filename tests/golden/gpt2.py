@@ -72,7 +72,7 @@ COMPONENTS = (
 
 # fmt: off
 METADATA: dict[str, Any] = {
-    "certificate": 3, "gaugec": "...", "torch": "...",
+    "certificate": 4, "gaugec": "...", "torch": "...",
     "file_sha256": "0000000000000000000000000000000000000000000000000000000000000000",
     "spec": "gpt2", "spec_file": "gpt2.gauge",
     "spec_sha256": "1203fb0bf0a670c323005a720124c017d7745ec3528a14c17d60084646b07d15",

@@ -158,7 +158,7 @@ COMPONENTS = (
 
 # fmt: off
 METADATA: dict[str, Any] = {
-    "certificate": 3, "gaugec": "...", "torch": "...",
+    "certificate": 4, "gaugec": "...", "torch": "...",
     "file_sha256": "0000000000000000000000000000000000000000000000000000000000000000",
     "spec": "llama", "spec_file": "llama",
     "spec_sha256": "4746dd442fa775c1773763c779fc8c616905ad54fe54c9ef33e4b40b2930d59b",

@@ -74,7 +74,7 @@ COMPONENTS = (
 
 # fmt: off
 METADATA: dict[str, Any] = {
-    "certificate": 3, "gaugec": "...", "torch": "...",
+    "certificate": 4, "gaugec": "...", "torch": "...",
     "file_sha256": "0000000000000000000000000000000000000000000000000000000000000000",
     "spec": "relu_mlp", "spec_file": "relu_mlp",
     "spec_sha256": "094930987f745b1fcc938b7e3b2fca22db4f58298d85e3abc0c7a805460c15e7",

@@ -191,9 +191,9 @@ def test_what_is_missing_is_said(old: str, new: str, message: str) -> None:
         ("x = 1\n", NONE),
         ("METADATA: dict = {}\nCOMPONENTS = ()\n", NONE),
         ('raise SystemExit\nMETADATA: dict = {"certificate": 1}\n', "gauge.py was compiled by another release: its "
-         f"certificate is of version 1, this gaugec reads version 3; {MEND}"),
-        ('METADATA: dict = {"certificate": 3.0}\n', "gauge.py was compiled by another release: its certificate is of "
-         f"version 3.0, this gaugec reads version 3; {MEND}"),
+         f"certificate is of version 1, this gaugec reads version 4; {MEND}"),
+        ('METADATA: dict = {"certificate": 4.0}\n', "gauge.py was compiled by another release: its certificate is of "
+         f"version 4.0, this gaugec reads version 4; {MEND}"),
         ("class Component0:\n", NONE),
     ],
 )  # fmt: skip

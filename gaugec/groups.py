@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+ONE = "1"  # in the place of a dim: an element is one number, the same for all that it meets
+
 
 @dataclass(frozen=True)
 class Group:
@@ -62,7 +64,9 @@ class Group:
         return "matrix" if self.kind == "rotate" else "vector"
 
     def shape(self, dim: str) -> tuple[str, ...]:
-        """Return the shape of an element of group(dim)."""
+        """Return the shape of an element of group(dim); of group(1) it is that of a number."""
+        if dim == ONE:
+            return ()
         return (dim,) if self.element == "vector" else (dim, dim)
 
 

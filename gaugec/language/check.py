@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from gaugec.errors import Span, SpecError
-from gaugec.groups import GROUPS, Group
+from gaugec.groups import GROUPS, ONE, Group
 from gaugec.language import tree as t
 from gaugec.language.bounds import bounded
 from gaugec.language.printer import show_shape
@@ -139,7 +139,15 @@ class _Checker:
         if len(element.dims) != 1:
             message = f"'{element.group}' takes one dim, not {len(element.dims)}"
             raise SpecError(message, group_span, f"write `{element.group}({element.dims[0]})`")
-        self._known_dims(element.dims, dim_spans)
+        if element.dims != (ONE,):
+            number = element.dims[0].replace(".", "").isdigit()
+            if number:
+                message = f"'{element.group}' acts on a dim, or on 1, not on {element.dims[0]}"
+                raise SpecError(message, dim_spans[0], f"write `translation({ONE})` for one number, added everywhere")
+            self._known_dims(element.dims, dim_spans)
+        elif group.kind != "shift":
+            message = f"'{element.group}' cannot be of one number"
+            raise SpecError(message, dim_spans[0], "only a translation can: `translation(1)`, a number added everywhere")
         return group
 
     # --- lines

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from gaugec.groups import GROUPS
+from gaugec.groups import GROUPS, ONE
 from gaugec.language import tree as t
 from gaugec.language.printer import show_action
 
@@ -76,6 +76,10 @@ def forms(gauge: t.Gauge, param: t.Param, element: t.Element) -> Iterator[Form]:
     axes = [axis for axis in range(max(0, len(shape) - 2), len(shape)) if shape[axis] == dim]
     group = GROUPS[element.group]
     name = t.Name(element.name)
+    if dim == ONE:
+        for sign in "+-":
+            yield Form(t.Binary(sign, own, name), (), (Fraction(f"{sign}1"),))
+        return
     if group.kind == "shift":
         for sign, axis in itertools.product("+-", axes):
             term: t.Expr = name
@@ -207,6 +211,10 @@ class _Editor:
             more = ", without a fix line," if fixes != self.gauge.fixes else ""
             text = f"`for every {element.name} in {name}({element.dims[0]})`{more}"
             yield Edit(replace(self.gauge, element=new, fixes=fixes), text, "the group was too large")
+        if GROUPS[element.group].kind == "shift" and element.dims != (ONE,):
+            new = replace(element, dims=(ONE,))
+            text = f"`for every {element.name} in {element.group}({ONE})`"
+            yield Edit(replace(self.gauge, element=new), text, "all entries take one number")
 
     # -- odd ones ---------------------------------------------------------------------------------------------
     def odd(self) -> Iterator[Edit]:

@@ -217,8 +217,9 @@ class _Builder:
         return t.Param(self._name(name), dims, *flags, span=self._span(name), marks=marks)
 
     def _forall(self, node: _Node) -> tuple[t.Element, list[t.Action]]:
-        name, group, dims, *actions = node.children
-        args, arg_marks = self._names(dims.children)
+        name, group, acted, *actions = node.children
+        number = isinstance(acted, lark.Token)  # in the place of the dims
+        args, arg_marks = ((str(acted),), (self._span(acted),)) if number else self._names(acted.children)
         marks = (self._span(name), self._span(group), *arg_marks)
         element = t.Element(self._name(name), self._name(group), args, span=marks[0].to(marks[-1]), marks=marks)
         return element, [self._action(action) for action in actions]

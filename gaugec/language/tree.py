@@ -109,7 +109,7 @@ class Model(Node):
 
 @dataclass(frozen=True)
 class Element(Node):
-    """`for every name in group(dims)`.  Marks: the name, the group, the dims."""
+    """`for every name in group(dims)`; the dims are ("1",) for an element of one number.  Marks: all in order."""
 
     name: str
     group: str

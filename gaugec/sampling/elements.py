@@ -1,6 +1,6 @@
 """Elements of the groups as tables of exact fractions: random ones, the simplest ones, products, identities.
 
-For the component check only, which shares no code with the proof.
+For the component check only, which shares no code with the proof.  A length k of 0 stands for an element of one number.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def element(group: str, k: int, rng: random.Random, turn: int = 0) -> Table:
         if row.paired:
             half = [draw(rng) for _ in range(k // 2)]
             return _vector(half + half)
-        return _vector([draw(rng) for _ in range(k)])
+        return {at: draw(rng) for at in _places(k)}
     if row.paired:
         return _planes(k, [rng.choice(TRIPLES) for _ in range(k // 2)], rng)
     if not row.transpose_inverts:
@@ -69,6 +69,11 @@ def _mirrors(k: int, rng: random.Random, turn: int, keeps_ones: bool) -> Table:
 _SCALES = (Fraction(1, 2), Fraction(2), Fraction(3), Fraction(3, 2), Fraction(2, 3), Fraction(5, 3))
 
 
+def _places(k: int) -> list[tuple[int, ...]]:
+    """Where a vector of length k has entries; 0: it is one number."""
+    return [(i,) for i in range(k)] if k else [()]
+
+
 def _vector(values: list[Fraction]) -> Table:
     return {(i,): v for i, v in enumerate(values)}
 
@@ -107,7 +112,7 @@ def identity(group: str, k: int) -> Table:
     kind = GROUPS[group].kind
     if kind == "rotate":
         return _matrix([[Fraction(int(i == j)) for j in range(k)] for i in range(k)])
-    return _vector([Fraction(int(kind == "scale"))] * k)
+    return dict.fromkeys(_places(k), Fraction(int(kind == "scale")))
 
 
 def simplest(group: str, k: int) -> list[Table]:
@@ -115,8 +120,8 @@ def simplest(group: str, k: int) -> list[Table]:
     one, row = identity(group, k), GROUPS[group]
     if row.element == "vector":
         values = (2, Fraction(1, 2), 3) if row.kind == "scale" else (1, -1, 2)
-        places = (0, k // 2) if row.paired else (0,)
-        return [{**one, **{(i,): Fraction(value) for i in places}} for value in values]
+        places = ((0,), (k // 2,)) if row.paired else _places(k)[:1]
+        return [{**one, **dict.fromkeys(places, Fraction(value))} for value in values]
     if row.paired:
         h = k // 2
         return [{**one, **_entries({(0, 0): 0, (h, h): 0, (0, h): -1, (h, 0): 1})}]

@@ -44,8 +44,8 @@ class Failure:
 
 
 def length(statement: Statement) -> int:
-    """The length of the axis on which the group acts."""
-    return statement.graph[statement.element].shape[0]
+    """The length of the axis on which the group acts; 0 where an element is one number."""
+    return next(iter(statement.graph[statement.element].shape), 0)
 
 
 def leaves_of(statement: Statement) -> list[Leaf]:

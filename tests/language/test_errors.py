@@ -149,6 +149,22 @@ CASES = [
     ("g -> c * g", "g -> c * x", 7, 18, "an action cannot read 'x', which is data", "it may read W, b, c, g"),
     ("positive(d)", "positve(d)", 6, 20, "unknown group 'positve'", "did you mean 'positive'?"),
     ("positive(d)", "positive(n, d)", 6, 20, "'positive' takes one dim, not 2", "write `positive(n)`"),
+    (
+        "positive(d)",
+        "positive(1)",
+        6,
+        29,
+        "'positive' cannot be of one number",
+        "only a translation can: `translation(1)`, a number added everywhere",
+    ),
+    (
+        "positive(d)",
+        "translation(2)",
+        6,
+        32,
+        "'translation' acts on a dim, or on 1, not on 2",
+        "write `translation(1)` for one number, added everywhere",
+    ),
     ("positive(d)", "positive(e)", 6, 29, "unknown dim 'e'", "dims here: d, n; dims are declared in `gauge g1(…)`"),
     ("every c", "every g", 6, 15, "'g' is declared twice", "the first is on line 4; every name has one meaning"),
     (

@@ -42,6 +42,7 @@ def test_dimensions(name: str, dimensions: tuple[int, int]):
 
 @pytest.mark.parametrize("group", TABLE, ids=lambda group: group.name)
 def test_rows_are_consistent(group: groups.Group):
+    assert group.shape(groups.ONE) == ()
     assert group.shape("k") == (("k",) if group.element == "vector" else ("k", "k"))
     assert (group.fix == "forbidden") == group.compact == group.transpose_inverts
     assert (group.inverse == "R.T") == group.transpose_inverts

@@ -104,19 +104,21 @@ def point(case: Counterexample) -> Values:
     return {part.name: array(part) for part in (*case.params, *case.givens)}
 
 
-def identity(case: Counterexample, k: int) -> np.ndarray:
+def identity(case: Counterexample, element: np.ndarray) -> np.ndarray:
+    """The identity beside an element."""
     if case.group == "translation":
-        return np.zeros(k)
+        return np.zeros_like(element)
+    k = len(element)
     return np.ones(k) if case.group.startswith("positive") else np.eye(k)
 
 
 def member(group: str, g: np.ndarray) -> bool:
     """Whether a matrix or vector is an element of the group."""
+    if group == "translation":
+        return True
     k = len(g)
     if group in ("positive", "positive_pairs"):
         return bool((g > 0).all()) and (group == "positive" or np.array_equal(g[: k // 2], g[k // 2 :]))
-    if group == "translation":
-        return True
     if group == "invertible":
         return abs(np.linalg.det(g)) > 1e-9
     good = np.allclose(g @ g.T, np.eye(k))

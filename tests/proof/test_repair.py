@@ -15,6 +15,7 @@ from proof.statements import SOUND, WRONG, gauge
 from thinned import thinned
 
 import gaugec.specs
+from gaugec.groups import GROUPS, ONE
 from gaugec.language import tree as t
 from gaugec.language.check import check, check_gauge
 from gaugec.language.edits import Edit, edits
@@ -53,6 +54,24 @@ OTHER: dict[str, tuple[str, ...]] = {
         "y = x @ W.T + b + g",
         "a in translation(k)",
         "b -> b + a; g -> g + a",
+        "y",
+    ),
+    "a bias under softmax": (
+        "n, d, k",
+        "x[n, d]",
+        "b[k], W[k, d]",
+        "y = softmax(x @ W.T + b)",
+        "a in translation(k)",
+        "b -> b + a",
+        "y",
+    ),
+    "a sign of one number": (
+        "n, d, k",
+        "x[n, d]",
+        "b[k], E[n, k], W[k, d]",
+        "y = tanh(x @ W.T + b + E)",
+        "a in translation(1)",
+        "b -> b + a; E -> E + a",
         "y",
     ),
 }
@@ -105,6 +124,9 @@ FOUND: dict[str, str | None] = {
     "a vector of classes moved": "`U -> U + outer(ones(v), a)` makes it hold: it moved otherwise",
     "an action too many": "leaving out `U -> R @ U` makes it hold: U must not move",
     "a sign": "`g -> g - a` makes it hold: the sign was wrong",
+    "a constant of a bias before an activation": None,
+    "a bias under softmax": "`for every a in translation(1)` makes it hold: all entries take one number",
+    "a sign of one number": "`E -> E - a` makes it hold: the sign was wrong",
 }
 
 
@@ -124,8 +146,9 @@ def holds(own: t.Gauge, seed: int = 1) -> bool:
     for dim in {"n", "m"} & set(sizes):
         angles = draw.normal(size=(sizes[dim], 2))
         values |= {f"cos over {dim}": np.cos(angles), f"sin over {dim}": np.sin(angles)}
-    g = np.zeros([4] if own.element.group.startswith(("positive", "translation")) else [4, 4])
-    for at, value in element(own.element.group, 4, rng).items():
+    k = 0 if own.element.dims == (ONE,) else 4
+    g = np.zeros([4] * len(GROUPS[own.element.group].shape(own.element.dims[0])))
+    for at, value in element(own.element.group, k, rng).items():
         g[at] = float(value)
     before, after = change(own, sizes, values, g)
     return all(np.allclose(before[name], after[name], rtol=1e-9, atol=1e-9) for name in own.keeps)

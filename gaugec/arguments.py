@@ -5,13 +5,14 @@ An argument that names nothing is misuse, and said before any work begins.  What
 
 from __future__ import annotations
 
+import functools
 import importlib
 import math
 import os
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 
@@ -96,10 +97,32 @@ def named() -> tuple[str, ...]:
     return (language.AUTO, *language.shipped())
 
 
-def said(loss: str | None, outputs: str | None, fixed: str | None) -> dict[str, Any]:
-    """What a caller says of a model, as `gaugec.compile` and `gaugec.recheck` take it; commas stand between names."""
-    count, still = (_listed(names) for names in (outputs, fixed))
-    return {"loss": loss, "outputs": count, "fixed": still or ()}
+def saying(note: str = "") -> Callable[[F], F]:
+    """The options of what a caller says of a model: --loss, --outputs, --fixed; commas stand between names.
+
+    The command gets them as `said`, by the names that `gaugec.compile` has.  note: a help for all three.
+    """
+    options = (
+        click.option("--loss", type=click.Choice(["cross_entropy"]),
+                     help=note or "What the model's output 0 reaches, and it alone."),
+        click.option("--outputs", metavar="NAME,...",
+                     help=note or "Which outputs count in training; the others need not be kept."),
+        click.option("--fixed", metavar="SIZE,...",
+                     help=note or "Sizes that no input changes: all, an input, NAME:AXIS; x:0=y:0."),
+    )  # fmt: skip
+
+    def decorate(command: F) -> F:
+        @functools.wraps(command)
+        def with_words(*args: Any, loss: str | None, outputs: str | None, fixed: str | None, **more: Any) -> Any:
+            words = {"loss": loss, "outputs": _listed(outputs), "fixed": _listed(fixed) or ()}
+            return command(*args, said=words, **more)
+
+        made: Any = with_words
+        for option in reversed(options):
+            made = option(made)
+        return cast(F, made)
+
+    return decorate
 
 
 def _listed(names: str | None) -> list[str] | None:

@@ -33,7 +33,7 @@ from gaugec.arguments import (
     Target,
     made_by,
     named,
-    said,
+    saying,
     starts_with,
     telling,
 )
@@ -146,22 +146,18 @@ def show(name: str) -> None:
 @main.command()
 @click.argument("name", type=NewSpec())
 @click.argument("model", required=False)
-@click.option("--loss", type=click.Choice(["cross_entropy"]), help="As for compile.")
-@click.option("--outputs", metavar="NAME,...", help="As for compile.")
-@click.option("--fixed", metavar="SIZE,...", help="As for compile.")
+@saying("As for compile.")
 @click.option("--force", is_flag=True, help="Replace a file that is there.")
 @click.option("--debug", is_flag=True, help="Show the traceback of a factory or a model that fails.")
 def new(
     name: str,
     model: str | None,
-    loss: str | None,
-    outputs: str | None,
-    fixed: str | None,
+    said: dict[str, Any],
     force: bool,
     debug: bool,
 ) -> None:
     """Write NAME.gauge, a commented spec to begin with; with MODEL, of the gauges that ship and that it has."""
-    if (loss or outputs or fixed or debug) and not model:
+    if (any(said.values()) or debug) and not model:
         raise click.UsageError("--loss, --outputs, --fixed and --debug are for a MODEL.")
     language = importlib.import_module("gaugec.language")
     target = Target(f"{name}{language.SUFFIX}", force, lambda path: False)
@@ -169,7 +165,7 @@ def new(
         target.write(language.template(name))
     else:
         with _refusals(), working("compiling auto"):
-            compiled = gaugec.compile("auto", *made_by(model, debug=debug), **said(loss, outputs, fixed))
+            compiled = gaugec.compile("auto", *made_by(model, debug=debug), **said)
         target.write(language.commented(name, _architecture(compiled, name), model))
     console().print(Text(f"{target.path} is written: gaugec verify {target.path}"))
 
@@ -232,9 +228,7 @@ def _print_json(what: Any) -> None:
 @click.option("--spec", "architecture", type=NewSpecFile(dir_okay=False), help="The architecture file to write of it.")
 @click.option("--force", is_flag=True, help="Replace a file that is there.")
 @click.option("--explain", is_flag=True, help="Show every site, proof, refusal, and way.")
-@click.option("--loss", type=click.Choice(["cross_entropy"]), help="What the model's output 0 reaches, and it alone.")
-@click.option("--outputs", metavar="NAME,...", help="Which outputs count in training; the others need not be kept.")
-@click.option("--fixed", metavar="SIZE,...", help="Sizes that no input changes: all, an input, NAME:AXIS; x:0=y:0.")
+@saying()
 @click.option("--limit", type=Seconds(), default=20.0, show_default=True, help="Seconds that one proof may take.")
 @click.option("--twin", metavar="MODEL", help="A small model of the same structure, to be looked at in numbers.")
 @click.option("--debug", is_flag=True, help="Show the traceback of a factory or a model that fails.")
@@ -246,9 +240,7 @@ def compile_(
     architecture: str | None,
     force: bool,
     explain: bool,
-    loss: str | None,
-    outputs: str | None,
-    fixed: str | None,
+    said: dict[str, Any],
     limit: float,
     twin: str | None,
     debug: bool,
@@ -269,7 +261,7 @@ def compile_(
     with _refusals(), working(f"compiling {spec}", quiet) as progress:
         work = made_by(model, debug=debug)
         small = tuple(made_by(twin, debug=debug)) if twin else None
-        compiled = gaugec.compile(spec, *work, **said(loss, outputs, fixed), limit=limit, twin=small)
+        compiled = gaugec.compile(spec, *work, **said, limit=limit, twin=small)
     if architecture is not None:
         text.write(_architecture(compiled, "found" if architecture == "-" else Path(architecture).stem))
     code.write(compiled.source)
@@ -293,9 +285,7 @@ def compile_(
 @click.argument("model")
 @click.option("--html", metavar="FILE", type=FilePath(dir_okay=False), help="Write a page that shows it; - is stdout.")
 @click.option("--force", is_flag=True, help="Replace a file that is there.")
-@click.option("--loss", type=click.Choice(["cross_entropy"]), help="As for compile.")
-@click.option("--outputs", metavar="NAME,...", help="As for compile.")
-@click.option("--fixed", metavar="SIZE,...", help="As for compile.")
+@saying("As for compile.")
 @click.option("--twin", metavar="MODEL", help="A small model of the same structure, counted in place of a large one.")
 @click.option("--debug", is_flag=True, help="Show the traceback of a factory or a model that fails.")
 @telling
@@ -304,9 +294,7 @@ def audit(
     model: str,
     html: str | None,
     force: bool,
-    loss: str | None,
-    outputs: str | None,
-    fixed: str | None,
+    said: dict[str, Any],
     twin: str | None,
     debug: bool,
     quiet: bool,
@@ -324,7 +312,7 @@ def audit(
     with _refusals(), working(f"auditing {spec}", quiet) as progress:
         work = made_by(model, debug=debug)
         small = tuple(made_by(twin, debug=debug)) if twin else None
-        found = gaugec.audit(spec, *work, **said(loss, outputs, fixed), twin=small)
+        found = gaugec.audit(spec, *work, **said, twin=small)
     if html is not None:
         page.write(found.html())
     if as_json:
@@ -343,9 +331,7 @@ def audit(
 @click.option("-o", "--output", type=NewSpecFile(dir_okay=False), help="The spec file to write; stdout by default.")
 @click.option("--force", is_flag=True, help="Replace a file that is there.")
 @click.option("--numbers", is_flag=True, help="Look in numbers at what is left, in a small model.")
-@click.option("--loss", type=click.Choice(["cross_entropy"]), help="As for compile.")
-@click.option("--outputs", metavar="NAME,...", help="As for compile.")
-@click.option("--fixed", metavar="SIZE,...", help="As for compile.")
+@saying("As for compile.")
 @click.option("--limit", type=Seconds(), default=20.0, show_default=True, help="Seconds that one proof may take.")
 @click.option("--debug", is_flag=True, help="Show the traceback of a factory or a model that fails.")
 @telling
@@ -354,9 +340,7 @@ def suggest(
     output: str | None,
     force: bool,
     numbers: bool,
-    loss: str | None,
-    outputs: str | None,
-    fixed: str | None,
+    said: dict[str, Any],
     limit: float,
     debug: bool,
     quiet: bool,
@@ -372,8 +356,7 @@ def suggest(
         raise click.UsageError("-o - and --json are for stdout: one of them can have it.")
     target = Target(output or (None if as_json or quiet else "-"), force, lambda path: False)
     with _refusals(), working("suggesting", quiet) as progress:
-        words = said(loss, outputs, fixed)
-        found = gaugec.suggest(*made_by(model, debug=debug), **words, limit=limit, numbers=numbers)
+        found = gaugec.suggest(*made_by(model, debug=debug), **said, limit=limit, numbers=numbers)
     target.write(found.text("suggested" if output in (None, "-") else Path(output or "").stem))
     if as_json:
         _print_json(found.told() | {"file": output})
@@ -390,9 +373,7 @@ def suggest(
 @click.option("--explain", is_flag=True, help="Show every site, and the steps of every proof.")
 @click.option("--recheck", is_flag=True, help="Check the file again: its text, its spec, the proofs; with MODEL, all.")
 @click.option("--spec", type=SpecName(), help="Where the spec is; one that ships is found.")
-@click.option("--loss", type=click.Choice(["cross_entropy"]), help="As for compile; the file is not believed.")
-@click.option("--outputs", metavar="NAME,...", help="As for compile; the file is not believed.")
-@click.option("--fixed", metavar="SIZE,...", help="As for compile; the file is not believed.")
+@saying("As for compile; the file is not believed.")
 @click.option("--limit", type=Seconds(), help="Seconds that one proof may take, 20 unless given.")
 @click.option("--twin", metavar="MODEL", help="As for compile, where the file was compiled with one.")
 @telling
@@ -402,9 +383,7 @@ def report(
     explain: bool,
     recheck: bool,
     spec: str | None,
-    loss: str | None,
-    outputs: str | None,
-    fixed: str | None,
+    said: dict[str, Any],
     limit: float | None,
     twin: str | None,
     quiet: bool,
@@ -416,9 +395,9 @@ def report(
     With --recheck nothing that it says is believed: the spec is proved again, and, where MODEL (package.module:factory)
     is given, traced, matched and compiled again; exits with 1 when anything differs.
     """
-    if (model or spec or loss or outputs or fixed or limit) and not recheck:
+    if (model or spec or any(said.values()) or limit) and not recheck:
         raise click.UsageError("MODEL, --spec, --loss, --outputs, --fixed and --limit are for --recheck.")
-    if (loss or outputs or fixed or twin) and not model:
+    if (any(said.values()) or twin) and not model:
         raise click.UsageError("--loss, --outputs, --fixed and --twin are for a MODEL.")
     if explain and recheck:
         raise click.UsageError("--explain is for what the file says, not for --recheck.")
@@ -440,7 +419,7 @@ def report(
     with _refusals(), working(f"checking {file} again", quiet):
         work = made_by(model) if model else None
         small = tuple(made_by(twin)) if twin else None
-        result = gaugec.recheck(file, *(work or ()), **said(loss, outputs, fixed), spec=spec, limit=limit, twin=small)
+        result = gaugec.recheck(file, *(work or ()), **said, spec=spec, limit=limit, twin=small)
     if as_json:
         _print_json({"file": file, "ok": result.ok, "notes": result.notes, "checks": [vars(c) for c in result.checks]})
     elif not quiet or not result.ok:

@@ -127,6 +127,15 @@ def test_trained_weights_and_another_seed_are_no_change(home: Path) -> None:
     assert again(home, "net.py", model, args)
 
 
+def test_inputs_made_under_inference_mode_are_no_change(home: Path) -> None:
+    model, args = shown(Net())
+    with torch.inference_mode():
+        inputs = tuple(x.clone() for x in args)
+    assert inputs[0].is_inference()
+    result = again(home, "net.py", model, inputs)
+    assert result.ok, str(result)
+
+
 def test_without_a_model_it_says_that_it_did_not_look(home: Path) -> None:
     result = again(home, "net.py")
     assert result and found(result) == dict.fromkeys(ALL[:3], "ok")

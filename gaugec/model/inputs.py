@@ -45,15 +45,6 @@ def mapped(function: Callable[[Any], Any], args: tuple[Any, ...], kwargs: dict[s
     return made[0], made[1]
 
 
-def outside_inference(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Inputs:
-    """The inputs, with copies of those that were made under inference mode, which no backward takes."""
-
-    def taken(x: Any) -> Any:
-        return x.clone() if isinstance(x, torch.Tensor) and x.is_inference() else x
-
-    return mapped(taken, args, kwargs)
-
-
 def copied(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Inputs:
     """The inputs with tensors of their own, for what writes to them or marks them."""
     return mapped(lambda x: x.detach().clone() if isinstance(x, torch.Tensor) else x, args, kwargs)

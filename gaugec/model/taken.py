@@ -12,7 +12,10 @@ from collections import UserDict
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import torch
+
 from gaugec.model.guest import Model
+from gaugec.model.inputs import mapped
 from gaugec.runtime.names import unwrapped
 
 CACHE = "use_cache"
@@ -56,6 +59,18 @@ def taken(model: Any, args: Any, kwargs: Any) -> Taken:
     return Taken(model, args, named, tuple(told), added)
 
 
+def trainable(given: Taken) -> Taken:
+    """The same with copies of inputs that were made under inference mode, which no backward takes."""
+
+    def outside(x: Any) -> Any:
+        return x.clone() if isinstance(x, torch.Tensor) and x.is_inference() else x
+
+    if not isinstance(given.args, tuple | list) or not isinstance(given.kwargs, Mapping | None):
+        return given
+    args, kwargs = mapped(outside, tuple(given.args), dict(given.kwargs or {}))
+    return given._replace(args=args, kwargs=kwargs)
+
+
 def _plain(value: Any) -> Any:
     """A mapping that only its library knows, as a dict."""
     return dict(value) if isinstance(value, UserDict) else value
@@ -72,4 +87,4 @@ def _keeps_a_cache(model: Model) -> bool:
     return CACHE in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
 
-__all__ = ["Taken", "taken"]
+__all__ = ["Taken", "taken", "trainable"]

@@ -22,9 +22,8 @@ from gaugec.language import load
 from gaugec.language.tree import Entry, Gauge, Spec
 from gaugec.model.context import ordinary
 from gaugec.model.guest import TORCH, Model
-from gaugec.model.inputs import outside_inference
 from gaugec.model.preserve import preserved
-from gaugec.model.taken import Taken, taken
+from gaugec.model.taken import Taken, taken, trainable
 from gaugec.pipeline.assumed import assumed
 from gaugec.pipeline.checked import Checked, checked
 from gaugec.pipeline.compiled import CompiledGauge
@@ -94,13 +93,11 @@ def _compile(
         if not good:
             raise _unproved(entry, theorem)
     spec_file = loaded.name if isinstance(spec, Spec) else str(spec)
-    model, args, kwargs, *_ = given
-    with preserved(model):
-        if isinstance(args, tuple | list) and isinstance(kwargs, Mapping | None):
-            args, kwargs = outside_inference(tuple(args), dict(kwargs or {}))
+    with preserved(given.model):
+        given = trainable(given)
         with stage("tracing"):
-            traced = trace(model, args, kwargs, loss=loss, outputs=outputs, fixed=fixed)
-        return build(loaded, spec_file, verification, traced, given._replace(args=args, kwargs=kwargs), twin)
+            traced = trace(given.model, given.args, given.kwargs, loss=loss, outputs=outputs, fixed=fixed)
+        return build(loaded, spec_file, verification, traced, given, twin)
 
 
 def build(

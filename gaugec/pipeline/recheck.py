@@ -27,7 +27,7 @@ from gaugec.model.context import ordinary
 from gaugec.model.guest import TORCH, Model
 from gaugec.model.outputs import Counted, counted
 from gaugec.model.preserve import preserved
-from gaugec.model.taken import Taken, taken
+from gaugec.model.taken import Taken, taken, trainable
 from gaugec.pipeline.assumed import assumed
 from gaugec.pipeline.compile import build, stated
 from gaugec.pipeline.compiled import CompiledGauge
@@ -132,6 +132,7 @@ def _recheck(
         return Recheck(printable(path), tuple(checks), tuple(notes))
     if file.metadata["torch"] != TORCH:
         notes.append(f"compiled with torch {printable(file.metadata['torch'])}, this is {TORCH}")
+    given = trainable(given)
     followed, traced = _model(file, given, count, fixed)
     checks += [followed, _assumed(file, traced, given)]
     checks += _compiled(file, loaded, verification, traced, given, twin)

@@ -34,9 +34,8 @@ from gaugec.language.parse import parse
 from gaugec.language.tree import Entry, Spec
 from gaugec.model.context import ordinary
 from gaugec.model.guest import Model
-from gaugec.model.inputs import outside_inference
 from gaugec.model.preserve import preserved
-from gaugec.model.taken import Taken, taken
+from gaugec.model.taken import Taken, taken, trainable
 from gaugec.pipeline.compile import build, largest
 from gaugec.pipeline.compiled import CompiledGauge
 from gaugec.pipeline.covered import covered
@@ -153,9 +152,7 @@ def suggest(
     with limits.each(limit), ordinary():
         given = taken(model, args, kwargs)
         with preserved(given.model):
-            if isinstance(given.args, tuple | list) and isinstance(given.kwargs, Mapping | None):
-                args, kwargs = outside_inference(tuple(given.args), dict(given.kwargs or {}))
-                given = given._replace(args=args, kwargs=kwargs)
+            given = trainable(given)
             with stage("tracing"):
                 traced = trace(given.model, given.args, given.kwargs, loss=loss, outputs=outputs, fixed=fixed)
             if numbers:

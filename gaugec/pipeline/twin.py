@@ -20,7 +20,7 @@ from gaugec.model.backwards import own_backwards
 from gaugec.model.context import as_trained
 from gaugec.model.guest import Model
 from gaugec.model.preserve import preserved
-from gaugec.model.taken import taken
+from gaugec.model.taken import taken, trainable
 from gaugec.sites import Site
 from gaugec.tracing.trace import Trace
 
@@ -42,7 +42,7 @@ def subject_of(twin: Any, args: Sequence[Any], kwargs: Mapping[str, Any], traced
     given = twin if isinstance(twin, tuple) else (twin, args, kwargs)
     if not 2 <= len(given) <= 3 or not isinstance(given[0], Model):
         raise MatchError("the twin is no model", help="give a module, or (module, args) or (module, args, kwargs)")
-    model, own, named, *_ = taken(*(*given, {})[:3])
+    model, own, named, *_ = trainable(taken(*(*given, {})[:3]))
     return Subject(model, tuple(own), dict(named), traced(model, own, named))
 
 

@@ -1,17 +1,19 @@
-"""Specs with every gauge that a model has: a Llama that takes the same path from every copy of itself."""
+"""Specs with every gauge that a model has: a Llama and a Gemma that take the same path from every copy of themselves."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from functools import cache
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import GemmaConfig, GemmaForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 import gaugec
+from gaugec.pipeline.audit import counted
 from gaugec.runtime import DDCAdamW
 from gaugec.witness.elements import element, moved
 from gaugec.witness.neutral import Neutral
@@ -19,19 +21,31 @@ from gaugec.witness.neutral import Neutral
 VOCABULARY, STEPS = 23, 100
 
 
-@cache
-def llama() -> tuple[nn.Module, gaugec.pipeline.compiled.CompiledGauge]:
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        hidden_size=8, intermediate_size=7, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
-        head_dim=4, vocab_size=VOCABULARY, tie_word_embeddings=False, use_cache=False,
-    )  # fmt: skip
-    model = LlamaForCausalLM(config).double()
+SIZES = {
+    "hidden_size": 8, "intermediate_size": 7, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 4,
+    "vocab_size": VOCABULARY, "tie_word_embeddings": False, "use_cache": False,
+}  # fmt: skip
+Made = tuple[nn.Module, gaugec.pipeline.compiled.CompiledGauge]
+
+
+def compiled(spec: str, model: PreTrainedModel) -> Made:
+    model = model.double()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))
-    tokens = torch.randint(0, VOCABULARY, (3, 6))
-    return model, gaugec.compile("llama_full", model, (tokens,), loss="cross_entropy")
+    return model, gaugec.compile(spec, model, (torch.randint(0, VOCABULARY, (3, 6)),), loss="cross_entropy")
+
+
+@cache
+def llama() -> Made:
+    torch.manual_seed(0)
+    return compiled("llama_full", LlamaForCausalLM(LlamaConfig(**SIZES, num_hidden_layers=2)))
+
+
+@cache
+def gemma() -> Made:
+    torch.manual_seed(0)
+    return compiled("gemma_full", GemmaForCausalLM(GemmaConfig(**SIZES, num_hidden_layers=1)))
 
 
 def path(model: nn.Module, gauge: gaugec.pipeline.compiled.CompiledGauge, orbit: str) -> list[float]:
@@ -59,9 +73,19 @@ def test_every_dead_direction_of_a_llama_has_its_gauge() -> None:
     assert sum(site.copies * count[site.group](site.width) for site in gauge.sites) == 130
 
 
+def test_every_dead_direction_of_a_gemma_has_its_gauge() -> None:
+    """Its gains are 1 + w, and so are the charts of what reads them; the audit counts both sides."""
+    _, gauge = gemma()
+    (stream,) = (site for site in gauge.sites if site.wide)
+    assert {factor.shift_by for binding in stream.bindings for factor in binding.chart.factors} == {1.0}
+    audit = counted(gauge, "Gemma")
+    assert (audit.nullity, audit.orbit, audit.unexplained) == (87, 87, 0)
+
+
 @pytest.mark.parametrize("orbit", ["pinned", "horizontal"])
-def test_copies_of_a_llama_stay_copies_under_all_of_them(orbit: str) -> None:
-    model, gauge = llama()
+@pytest.mark.parametrize("made", [llama, gemma], ids=["llama", "gemma"])
+def test_copies_stay_copies_under_all_of_them(made: Callable[[], Made], orbit: str) -> None:
+    model, gauge = made()
     generator = torch.Generator().manual_seed(2)
     here, there = copy.deepcopy(model), copy.deepcopy(model)
     pairs = [(site, element(site, generator)) for site in gauge.sites]

@@ -27,11 +27,13 @@ class Digit:
 
 @dataclass(frozen=True)
 class Multiplied:
-    """A factor of a chart, x^ = x * g ** power: the leaf g and where it is read, its variables being x's modes."""
+    """A factor of a chart, x^ = x * (g + shift_by) ** power: the leaf g and where it is read, its variables being x's
+    modes."""
 
     leaf: int
     index: tuple[Ix, ...]
-    power: Fraction
+    power: Fraction = Fraction(1)
+    shift_by: Fraction = Fraction(0)
 
 
 @dataclass(frozen=True)
@@ -104,8 +106,8 @@ class Movement:
     "shift": x -> x + exponent * a, constant along the axes `constant`; "still": x -> x; "general": an action that the
     matcher cannot follow yet.  `shift_by`: the moved quantity is x + shift_by.
 
-    x is what the chart makes of the parameter.  factors: (role, axis, power), it is multiplied by the role's vector to
-    the power along the axis.  summands: (role of W, role of b), W b is added to it; "" for W = 1.
+    x is what the chart makes of the parameter.  factors: (role, axis, shift_by, power), it is multiplied by the role's
+    vector plus shift_by to the power along the axis.  summands: (role of W, role of b), W b is added to it; "" for W = 1.
     """
 
     kind: str
@@ -114,5 +116,5 @@ class Movement:
     dual: bool = False
     shift_by: Fraction = Fraction(0)
     constant: tuple[int, ...] = ()
-    factors: tuple[tuple[str, int, Fraction], ...] = ()
+    factors: tuple[tuple[str, int, Fraction, Fraction], ...] = ()
     summands: tuple[tuple[str, str], ...] = ()

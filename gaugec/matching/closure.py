@@ -17,6 +17,7 @@ from fractions import Fraction
 from typing import Protocol
 
 from gaugec.graph.ir import Access, Along, Concatenation, Contraction, Graph, Leaf, Node, Opaque, Sum
+from gaugec.graph.vectors import Vector
 from gaugec.groups import GROUPS
 from gaugec.laws.meanings import alike
 from gaugec.matching.flow import played, step
@@ -57,7 +58,7 @@ class Owner(Protocol):
     chosen: dict[int, int]
     zeros: frozenset[int]
     weights: frozenset[int]
-    vectors: dict[int, int]
+    vectors: dict[int, Vector]
 
 
 @dataclass

@@ -25,6 +25,7 @@ from gaugec.matching.states import (
     Demand,
     Demote,
     Extent,
+    Gain,
     Number,
     Outcome,
     Seen,
@@ -209,7 +210,7 @@ def _read_once(node: Contraction, seen: Seen, context: Context) -> Outcome | Dem
         if digit in context.copies and spot.variable in node.summed:
             raise Demote(digit, "values with different group elements are added up", node, _ONE)
     zone, gate, masked = seen.state.zone or seen.partial, False, True
-    gains: list[tuple[int, Fraction]] = []
+    gains: list[tuple[Gain, Fraction]] = []
     own = set(node.operands[seen.operand].variables)
     weighed = bool(own & set(node.summed))
     for digit, variable in acting.items():
@@ -227,7 +228,7 @@ def _read_once(node: Contraction, seen: Seen, context: Context) -> Outcome | Dem
             # any unmoved factor of a parameter itself: it only says how the parameter is written
             masked = masked and (_is_role(seen.state) or not any(context.depends[id] for id in gates))
         elif len(acting) == 1 and all(_gain(node, i, variable, context) for i in others):
-            gains += [(node.operands[i].node, Fraction(1)) for i in others]
+            gains += [(context.vectors[node.operands[i].node][:2], Fraction(1)) for i in others]
         else:
             raise Demote(
                 digit,
@@ -368,10 +369,10 @@ def _sum(node: Sum, moved: list[Seen], context: Context) -> Outcome | Demand:
 
 
 def _gain(node: Contraction, operand: int, variable: int, context: Context) -> bool:
-    """Is an operand a vector among the parameters, read along the axis of what turns?"""
+    """Is an operand a vector among the parameters, plus a number or not, read along the axis of what turns?"""
     access = node.operands[operand]
-    vector = context.vectors.get(access.node) == node.sizes[variable] and len(access.index) == 1
-    return context.wide and vector and access.index[0].plain == variable
+    *_, length = context.vectors.get(access.node, (0,))
+    return context.wide and length == node.sizes[variable] and len(access.index) == 1 and access.index[0].plain == variable
 
 
 def _along_ones(node: Sum, operand: int, moved: Sequence[Seen], context: Context) -> bool:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from gaugec.graph.ir import Contraction, Graph, Ix, Leaf, OneHot, Sum
 from gaugec.graph.statement import Movement, Multiplied, Statement
+from gaugec.graph.vectors import vectors
 from gaugec.groups import GROUPS
 from gaugec.matching.flow import step
 from gaugec.matching.shifts import Shifting, Sight, shifted
@@ -76,7 +77,7 @@ def _shift_patterns(
     first, seed = next(iter(ordered.items()))
     if first in statement.each:
         return [], "its action is not yet supported: a shift begins at one parameter, and every one here is an `each`"
-    if any(axis not in m.constant for m in ordered.values() for _, axis, _ in m.factors):
+    if any(axis not in m.constant for m in ordered.values() for _, axis, *_ in m.factors):
         return [], "its action is not yet supported: a chart along an axis along which the shift varies"
     if any(len(m.constant) not in (0, 1, len(statement.axes[role])) for role, m in ordered.items()):
         return [], "its action is not yet supported: a shift that is constant along some of several axes"
@@ -84,7 +85,8 @@ def _shift_patterns(
     leaf = statement.graph[statement.params[first]]
     constant = {position for position, mode in enumerate(leaf.modes) if mode.axis in seed.constant}
     read = tuple(
-        Multiplied(statement.params[role], (Ix(0, ((1, axis),)),), power) for role, axis, power in seed.factors
+        Multiplied(statement.params[role], (Ix(0, ((1, axis),)),), power, plus)
+        for role, axis, plus, power in seed.factors
     )
     begin = replace(shifted(leaf, constant, seed.exponent), factors=read)
     closure = Shifting(Searched(replace(statement.graph, outputs=()), {}, sight), pattern, begin)
@@ -121,7 +123,7 @@ def _pattern(
         if role not in absent:
             leaf = graph[statement.params[role]]
             extent = Extent(movement.axis, 0, leaf.modes[movement.axis].size)
-            chart = tuple(sorted((statement.params[role], -power) for role, _, power in movement.factors))
+            chart = tuple(sorted(((statement.params[r], plus), -power) for r, _, plus, power in movement.factors))
             tag = ("role", number)
             states[leaf.id] = State({(0,): extent}, tag, movement.exponent, movement.dual, chart=chart)
     wanted = _ancestors(graph, statement.kept)
@@ -169,11 +171,6 @@ def noise(graph: Graph) -> frozenset[int]:
 def chosen(graph: Graph) -> dict[int, int]:
     """One-hot node id -> the first node of the same value: lookups by one are lookups by the other."""
     return {node.id: graph.firsts[node.id] for node in graph if isinstance(node, OneHot)}
-
-
-def vectors(graph: Graph) -> dict[int, int]:
-    """The parameters that have one axis, and its length."""
-    return {leaf.id: leaf.modes[0].size for leaf in graph.leaves("param") if len(leaf.modes) == 1}
 
 
 def zeros(graph: Graph) -> frozenset[int]:

@@ -17,9 +17,10 @@ from fractions import Fraction
 
 from gaugec.graph.ir import Graph, Ix, Node
 from gaugec.graph.statement import Digit, Movement, Multiplied, Region
+from gaugec.graph.vectors import Vector, vectors
 from gaugec.groups import GROUPS
 from gaugec.matching.closure import LEAVES, Bound, Closure, fits, ranges
-from gaugec.matching.pattern import Pattern, chosen, dependence, noise, vectors, weights, zeros
+from gaugec.matching.pattern import Pattern, chosen, dependence, noise, weights, zeros
 from gaugec.matching.shifts import Shifting, Sight, charted, gains, shifted
 from gaugec.matching.states import Blocked, Demote, Extent, Number, Refine, State
 
@@ -101,7 +102,7 @@ class Matcher:
     chosen: dict[int, int] = field(default_factory=dict)
     zeros: frozenset[int] = frozenset()
     weights: frozenset[int] = frozenset()
-    vectors: dict[int, int] = field(default_factory=dict)
+    vectors: dict[int, Vector] = field(default_factory=dict)
     cuts: dict[int, set[tuple[int, int]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -184,7 +185,7 @@ class Matcher:
             return Miss(leaf.id, axis, self.blocked[leaf.id], None, 0)
         seed = _seed(leaf, axis, digits, movement)
         charts = [seed]
-        for _, _, power in movement.factors:
+        for *_, power in movement.factors:
             charts = [charted(one, gain, power) for one in charts for gain in gains(self.graph, leaf.id, axis)]
         miss = Miss(leaf.id, axis, "no gain multiplies what it is contracted with", None, 0)
         for region in charts:
@@ -308,11 +309,11 @@ class Matcher:
                 return Miss(leaf.id, axis, str(error), node, progress, _roles(bound), error.law, *came)
         return Miss(leaf.id, axis, "the search for a closed site did not end", node, progress, _roles(bound))
 
-    def _cut(self, moved: frozenset[int], kept: frozenset[int]) -> frozenset[int]:
+    def _cut(self, moved: frozenset[int], kept: frozenset[int], wide: bool) -> frozenset[int]:
         """The values at which the proof may stop: read by the site, and untouched by what moves.
 
         A value that reads only the still part of a moved one (the gate's half of a fused weight) is not one of them:
-        the prover must look into it.
+        the prover must look into it; so it must into 1 + g where that is wide, for it may be the gain of a chart.
         """
         touched = set(moved)
         for id in range(min(moved), max(kept) + 1):
@@ -328,6 +329,8 @@ class Matcher:
             seen.add(id)
             if id in touched or id in kept:
                 pending.extend(access.node for access in self.graph[id].operands)
+            elif wide and id in self.vectors:
+                pending.extend(access.node for access in self.graph[id].operands)
             elif self.graph[id].operands:  # a leaf and a number are what they are
                 cut.add(id)
         return frozenset(cut)
@@ -342,7 +345,7 @@ class Matcher:
         digits: Mapping[Number, Extent],
     ) -> Candidate:
         moved = frozenset(flow.states)
-        cut = self._cut(moved, frozenset(flow.kept))
+        cut = self._cut(moved, frozenset(flow.kept), pattern.wide)
         sizes = {digit: extent.length for digit, extent in digits.items()}
         way = tuple((id, state) for id in sorted({*flow.states, *flow.kept}) for state in flow.states.get(id, [None]))
         return Candidate(bound, moved, tuple(sorted(flow.kept)), cut, group, copies, sizes, pattern, way)
@@ -462,6 +465,6 @@ def regions(graph: Graph, candidate: Candidate) -> tuple[Region, ...]:
         shift = bound.shift_by or Fraction(0)
         acting = [digit for digit in digits if digit.part == "group"] if bound.chart else []
         index = tuple(Ix(-digit.start, ((1, digit.mode),)) for digit in acting)
-        factors = tuple(Multiplied(gain, index, -power) for gain, power in bound.chart)
+        factors = tuple(Multiplied(gain, index, -power, plus) for (gain, plus), power in bound.chart)
         made.append(Region(leaf, tuple(digits), movement.kind, movement.exponent, movement.dual, shift, factors))
     return tuple(made)

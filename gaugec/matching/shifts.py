@@ -21,6 +21,7 @@ from typing import Protocol
 
 from gaugec.graph.ir import Access, Concatenation, Contraction, Graph, Ix, Leaf, Node, OneHot, Sum
 from gaugec.graph.statement import Digit, Movement, Multiplied, Region, Statement, Summed
+from gaugec.graph.vectors import vector
 from gaugec.matching.states import Blocked, Extent, Key
 from gaugec.operators import aten_kind, spelled
 
@@ -403,9 +404,9 @@ def added(graph: Graph, node: Node) -> list[Reach]:
     return [place for n, place in enumerate(found) if all(place.leaf != other.leaf for other in found[:n])]
 
 
-def gains(graph: Graph, leaf: int, axis: int) -> list[tuple[int, Ixs]]:
-    """The vectors that multiply what a parameter is contracted with along an axis: leaf, and index over its modes."""
-    found: list[tuple[int, Ixs]] = []
+def gains(graph: Graph, leaf: int, axis: int) -> list[Multiplied]:
+    """The vectors, plus a number or not, that multiply what a parameter is contracted with along an axis."""
+    found: list[Multiplied] = []
     (position, *more) = [p for p, mode in enumerate(graph[leaf].modes) if mode.axis == axis]
     for user in graph.users[leaf]:
         node = graph[user]
@@ -420,18 +421,18 @@ def gains(graph: Graph, leaf: int, axis: int) -> list[tuple[int, Ixs]]:
     return list(dict.fromkeys(found))
 
 
-def _gains(graph: Graph, access: Access, variable: int, position: int, depth: int) -> list[tuple[int, Ixs]]:
+def _gains(graph: Graph, access: Access, variable: int, position: int, depth: int) -> list[Multiplied]:
     source = graph[access.node]
     where = [n for n, ix in enumerate(access.index) if variable in ix.variables]
     if len(where) != 1 or access.index[where[0]].plain is None:
         return []
-    if isinstance(source, Leaf):
-        return [(source.id, (Ix(0, ((1, position),)),))] if source.kind == "param" and len(source.modes) == 1 else []
+    if (gain := vector(graph, source.id)) is not None:
+        return [Multiplied(gain[0], (Ix(0, ((1, position),)),), shift_by=gain[1])]
     product = isinstance(source, Contraction) and not source.summed
     if not depth or not (product or isinstance(source, Sum)):
         return []
     inner = source.modes[where[0]].variable
-    found: list[tuple[int, Ixs]] = []
+    found: list[Multiplied] = []
     for each in source.operands:
         if inner in each.variables:
             alone = isinstance(source, Sum) and isinstance(graph[each.node], Leaf)
@@ -507,6 +508,6 @@ def _inverted(
     return Summed(leaf, of_weight, bias[0], plain[-1], tuple(term.sizes), term.coefficient)
 
 
-def charted(region: Region, gain: tuple[int, Ixs], power: Fraction) -> Region:
-    """A region in the chart that multiplies by a vector to a power."""
-    return replace(region, factors=(*region.factors, Multiplied(gain[0], gain[1], power)))
+def charted(region: Region, gain: Multiplied, power: Fraction) -> Region:
+    """A region in the chart that multiplies by a gain to a power."""
+    return replace(region, factors=(*region.factors, replace(gain, power=power)))

@@ -101,7 +101,7 @@ def _chart(graph: Graph, region: Region, names: Mapping[int, str]) -> Chart:
     for factor in region.factors:
         offset, theirs, _ = at(factor.leaf, factor.index)
         axes = tuple((n, s, t) for (n, s), t in zip(mine, theirs) if t and n > 1)
-        factors.append(Factor(names[factor.leaf], offset, axes, factor.power))
+        factors.append(Factor(names[factor.leaf], offset, axes, factor.power, float(factor.shift_by)))
     summands = []
     for each in region.summands:
         left, weight, inside = (0, [0] * len(mine), {}) if each.weight is None else at(each.weight, each.weight_index)

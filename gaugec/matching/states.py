@@ -14,26 +14,28 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from gaugec.graph.ir import Access, Ix, Node
+from gaugec.graph.vectors import Vector
 
 ORDER = "the element acts on the whole axis in one order; a part, a flip or a permutation of it is another axis"
 LOOKED_UP = "(c x)[i] = c[i] x[i]: what meets it must be looked up by the same tensor i of indices, along the same axis"
 ANOTHER_LOOKUP = "the moved axis is looked up by index, and what it meets is not, or by other indices"
 Key = tuple[object, ...]
-Chart = tuple[tuple[int, Fraction], ...]  # leaf and power, by leaf
+Gain = tuple[int, Fraction]  # a vector among the parameters, and the number that is added to it
+Chart = tuple[tuple[Gain, Fraction], ...]  # gain and power, by gain
 Number = tuple[int, ...]  # a digit of the moved axis; (2, 0) and (2, 1) are what (2,) was split into
 
 
-def charted(chart: Chart, *more: tuple[int, Fraction]) -> Chart:
-    """The product of powers of vectors."""
-    powers: dict[int, Fraction] = {}
-    for leaf, power in (*chart, *more):
-        powers[leaf] = powers.get(leaf, Fraction(0)) + power
-    return tuple(sorted((leaf, power) for leaf, power in powers.items() if power))
+def charted(chart: Chart, *more: tuple[Gain, Fraction]) -> Chart:
+    """The product of powers of gains."""
+    powers: dict[Gain, Fraction] = {}
+    for gain, power in (*chart, *more):
+        powers[gain] = powers.get(gain, Fraction(0)) + power
+    return tuple(sorted((gain, power) for gain, power in powers.items() if power))
 
 
 def inverse(chart: Chart) -> Chart:
     """Its inverse."""
-    return tuple((leaf, -power) for leaf, power in chart)
+    return tuple((gain, -power) for gain, power in chart)
 
 
 class Blocked(Exception):
@@ -89,7 +91,7 @@ class State:
     exponent: of a scale.  dual: of a rotation.  zone: inside a rotary embedding that is spelled out.
     lookups: which digit was looked up by which indices, one after the other: entry j moves as entry index[j] did.
     squared: each entry of what moves so, squared by itself: of what turns only their sum along the axis is known.
-    chart: it moves as D R D^-1 x, D the product of these vectors (leaf, power) along the axis.
+    chart: it moves as D R D^-1 x, D the product of these gains to powers, along the axis.
     """
 
     digits: Mapping[Number, Extent]
@@ -136,7 +138,7 @@ class Context:
     group: digits along which the element acts.  copies: digits each value of which has an element of its own.
     depends: node id -> does it depend on any parameter.  noise: nodes that are dropout masks.
     chosen: one-hot node id -> the first node of the same value.  zeros: nodes whose every entry is 0.
-    vectors: of every parameter with one axis its length.  wide: what turns may do so behind gains, and what is joined
+    vectors: of every value that can be a gain its parameter, what is added to that, and its length.  wide: what turns may do so behind gains, and what is joined
     with it turns too.
     """
 
@@ -149,7 +151,7 @@ class Context:
     noise: frozenset[int] = frozenset()
     chosen: Mapping[int, int] = field(default_factory=dict)
     zeros: frozenset[int] = frozenset()
-    vectors: Mapping[int, int] = field(default_factory=dict)
+    vectors: Mapping[int, Vector] = field(default_factory=dict)
     wide: bool = False
 
 

@@ -18,7 +18,7 @@ from gaugec.graph.statement import Digit, Region, Summed
 from gaugec.groups import GROUPS, Group
 from gaugec.proof.algebra import Algebra
 from gaugec.proof.apply import power
-from gaugec.proof.normal import Evaluator, at_index
+from gaugec.proof.normal import STILL, Evaluator, at_index
 from gaugec.proof.pieces import cut_at, summed
 from gaugec.proof.terms import (
     Index,
@@ -294,6 +294,7 @@ def _factors(evaluator: Evaluator, region: Region, ixs: tuple[Index, ...], sign:
     env = dict(enumerate(ixs))
     out: list[Polynomial] = []
     for factor in region.factors:
+        assert evaluator.plus.get(factor.leaf, 0) == factor.shift_by  # the leaf's symbol is that of the gain
         own = evaluator.atom(evaluator.graph[factor.leaf], tuple(at_index(ix, env) for ix in factor.index))
         out.append(power(evaluator.algebra, own, sign * factor.power))
     return out
@@ -307,13 +308,13 @@ def _stays(
     after: Callable[[int, tuple[Index, ...]], Polynomial] | None,
 ) -> Polynomial:
     """x of which x + W b is the same: x + W b - W' b'."""
-    algebra, graph = evaluator.algebra, evaluator.graph
+    algebra = evaluator.algebra
     out = own(ixs)
     if after is None:
         raise Undecided("not supported: a chart that adds, at a value")
 
     def still(leaf: int, at: tuple[Index, ...]) -> Polynomial:
-        return evaluator.atom(graph[leaf], at)
+        return evaluator.value(STILL, leaf, at)
 
     for each in region.summands:
         for sign, read in ((1, still), (-1, after)):

@@ -13,7 +13,7 @@ from fractions import Fraction
 
 from gaugec.graph.statement import Movement
 from gaugec.proof.algebra import Algebra
-from gaugec.proof.normal import Evaluator, World
+from gaugec.proof.normal import STILL, Evaluator, World
 from gaugec.proof.terms import Factor, Index, Number, Polynomial, plain, variable
 
 
@@ -83,6 +83,10 @@ class Reader:
             found.append((symbols[s], ixs[0], e))
         return found
 
+    def _plus(self, leaf: int) -> Fraction:
+        """The number that is added to a vector where it is read: its symbol is that of the sum."""
+        return self.evaluator.plus.get(leaf, Fraction(0))
+
     def _symbol(self, leaf: int) -> int:
         at = tuple(variable(self.algebra.fresh(mode.size)) for mode in self.graph[leaf].modes)
         (((factor,), _),) = self.evaluator.atom(self.graph[leaf], at)
@@ -105,7 +109,9 @@ class Reader:
         runs = {axis[v] for v in where if v is not None}
         constant = tuple(sorted(set(axis.values()) - runs))
         powers = tuple(
-            (self.roles[leaf], axis[v], Fraction(-e)) for (leaf, _, e), v in zip(vectors, along) if v is not None
+            (self.roles[leaf], axis[v], self._plus(leaf), Fraction(-e))
+            for (leaf, _, e), v in zip(vectors, along)
+            if v is not None
         )
         at = constant[0] if constant else 0
         return Motion("shift", at, Fraction(coefficient), constant=constant, factors=powers)
@@ -149,7 +155,9 @@ class Reader:
             powers.setdefault(leaf, {})[ix] = e
         if any(set(each) != {summed, free} or each[summed] != -each[free] for each in powers.values()):
             return None
-        chart = tuple((self.roles[leaf], axis[v], Fraction(each[summed])) for leaf, each in powers.items())
+        chart = tuple(
+            (self.roles[leaf], axis[v], self._plus(leaf), Fraction(each[summed])) for leaf, each in powers.items()
+        )
         return Motion("rotate", axis[v], dual=dual, inverse=inverse, factors=chart)
 
     def _still(self, leaf: int, others: Sequence[int], alone: Sequence[int] = ()) -> Motion | None:
@@ -169,7 +177,7 @@ class Reader:
         def value(id: int, ixs: tuple[Index, ...], moved: bool) -> Polynomial:
             if moved and id in self.actions:
                 return self.evaluator.value(self.world, self.actions[id], ixs)
-            return self.evaluator.atom(self.graph[id], ixs)
+            return self.evaluator.value(STILL, id, ixs)
 
         def whole(moved: bool) -> Polynomial:
             if weight is None:

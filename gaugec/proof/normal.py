@@ -71,6 +71,8 @@ class Evaluator:
     `atoms`: nodes that are opaque symbols.  `moved`: leaves that some world moves.  `without`: add nodes whose constant
     is taken to be zero (eps).  `root`: the node being proved (never an atom itself).  `carried`: nodes that are atoms
     in the two worlds named by `carrying`, and how each moves in the first of them (see `gaugec.proof.carry`).
+    `plus`: leaves g that do not move, and a number n: their symbol is that of g + n, so that a quotient by it is one of
+    symbols.
     """
 
     graph: Graph
@@ -82,6 +84,7 @@ class Evaluator:
     memo: dict[object, tuple[Polynomial, tuple[int, ...]]] = field(default_factory=dict)
     carrying: tuple[str, str] = ("", "")
     carried: dict[int, Carrier] = field(default_factory=dict)
+    plus: Mapping[int, Fraction] = field(default_factory=dict)
     _reached: set[int] | None = None
 
     # --- what depends on what --------------------------------------------------------------------------------------
@@ -176,11 +179,12 @@ class Evaluator:
         first = self.graph[self.graph.firsts[node.id]]
         leaf = isinstance(first, Leaf)
         name = first.name if isinstance(first, Leaf) else first.source or first.title
+        called = f"({self.plus[first.id]} + {{}})".format if first.id in self.plus else str
         # a proof on a model serves every place of equal structure: what it says later may name none of them
         alias = "" if leaf else f"the value of {name} in {first.place}"
         if not self.graph.symbolic:
             alias = _ALIASES.get(first.title if leaf else "", "a divisor")
-        row = Symbol("node", name, alias=alias)
+        row = Symbol("node", called(name), alias=alias and called(alias))
         if isinstance(first, OneHot):
             row = Symbol("one-hot", "one-hot", reads=first.rows, extent=first.shape[-1])
         return self.algebra.atom(self.algebra.symbol(("node", first.id), row), ixs)
@@ -234,7 +238,8 @@ class Evaluator:
             return moved
         if node.kind == "element":
             raise Undecided("the group's element occurs outside an action")
-        return self.atom(node, ixs)
+        own = self.atom(node, ixs)
+        return self.algebra.minus(own, self.algebra.constant(self.plus[node.id])) if node.id in self.plus else own
 
     def _contraction(self, world: World, node: Contraction, env: dict[int, Index]) -> Polynomial:
         def build(at: dict[int, Index]) -> list[Polynomial]:

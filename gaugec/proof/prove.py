@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -19,6 +19,7 @@ from typing import Any
 from gaugec import limits
 from gaugec.graph.ir import Graph, Leaf, Node
 from gaugec.graph.statement import Region, Statement
+from gaugec.graph.vectors import read_plus
 from gaugec.groups import GROUPS
 from gaugec.laws import pointwise
 from gaugec.proof import domains
@@ -55,10 +56,12 @@ def _statement(statement: Statement, effort: Effort) -> Theorem:
         raise NotProved("no parameter is moved")
     action = _Action(statement, algebra)
     leaves = frozenset({*action.roles, statement.element})
-    evaluator = Evaluator(statement.graph, algebra, frozenset(statement.kept), leaves, effort.without)
+    held = {leaf.id for leaf in statement.graph.leaves("param")} - leaves
+    plus = read_plus(statement.graph, held)
+    evaluator = Evaluator(statement.graph, algebra, frozenset(statement.kept), leaves, effort.without, plus=plus)
     _keeps(action, evaluator, effort)
     # nothing is kept while actions are read: all nodes are opened
-    opened = Evaluator(statement.graph, algebra, frozenset(), leaves, effort.without)
+    opened = Evaluator(statement.graph, algebra, frozenset(), leaves, effort.without, plus=plus)
     _identity_stays(action, opened)
     _composes(action, opened)
     _conditions_stay(algebra)
@@ -254,6 +257,18 @@ def _element(algebra: Algebra, regions: tuple[Region, ...], group: str, pairing:
     return Element(algebra, group, size, Pairing(pairing or "halves", rotary or size))
 
 
+def _plus(regions: Sequence[Region]) -> dict[int, Fraction]:
+    """The gains that charts read plus a number, and that number; raises where one is read otherwise too, or moves."""
+    found: dict[int, Fraction] = {}
+    for factor in (factor for region in regions for factor in region.factors):
+        if found.setdefault(factor.leaf, factor.shift_by) != factor.shift_by:
+            raise Undecided("not supported: a gain that is read plus several numbers")
+    plus = {leaf: number for leaf, number in found.items() if number}
+    if any(region.leaf in plus for region in regions):
+        raise Undecided("not supported: a gain that moves, and that a chart reads plus a number")
+    return plus
+
+
 def worlds(
     graph: Graph,
     kept: tuple[int, ...],
@@ -270,7 +285,8 @@ def worlds(
     table: dict[int, list[Region]] = {}
     for region in regions:
         table.setdefault(region.leaf, []).append(region)
-    evaluator = Evaluator(graph, algebra, frozenset(cut) | frozenset(kept), frozenset(table), effort.without)
+    atoms, plus = frozenset(cut) | frozenset(kept), _plus((*regions, *more))
+    evaluator = Evaluator(graph, algebra, atoms, frozenset(table), effort.without, plus=plus)
     for id in sorted(cut - set(kept)):
         if evaluator.touched(id):
             raise NotProved(f"{_where(graph[id])} is held fixed but depends on a moved parameter")

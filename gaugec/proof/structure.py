@@ -49,7 +49,7 @@ def structure(
 def _text(region: Region, graph: Graph, numbers: Mapping[int, int]) -> str:
     """A region by the numbers of what its chart reads, with the lengths of that; a leaf that nothing else reads is
     below all of them, by its own."""
-    chart = [(f.leaf, f.index, f.power) for f in region.factors]
+    chart = [(f.leaf, f.index, (f.power, f.shift_by) if f.shift_by else f.power) for f in region.factors]
     chart += [(leaf, index, each) for each in region.summands for leaf, index in _reads(each)]  # type: ignore[misc]
     plain = {f.name: getattr(region, f.name) for f in fields(region) if f.name not in ("leaf", "factors", "summands")}
     text = f"Region({', '.join(f'{name}={value!r}' for name, value in {'leaf': 0, **plain}.items())})"

@@ -21,7 +21,7 @@ def loss_of(made: Any) -> Tensor:
     return torch.stack([(x - torch.randn(x.shape, generator=generator)).square().mean() for x in outputs]).sum()
 
 
-def apart(compiled: Any, model: nn.Module, *inputs: Tensor, **keywords: Tensor) -> float:
+def apart(compiled: Any, model: nn.Module, *inputs: Tensor, orbit: str = "pinned", **keywords: Tensor) -> float:
     """The largest relative difference of the losses of a model and its moved copy, over a few steps."""
     element = compiled.random_element(torch.Generator().manual_seed(1))
     one, two = copy.deepcopy(model), copy.deepcopy(model)
@@ -30,7 +30,7 @@ def apart(compiled: Any, model: nn.Module, *inputs: Tensor, **keywords: Tensor) 
     two.load_state_dict({**two.state_dict(), **moved})
     losses: list[list[float]] = []
     for each in (one, two):
-        optimizer = DDCAdamW(each.named_parameters(), compiled, lr=3e-3)
+        optimizer = DDCAdamW(each.named_parameters(), compiled, lr=3e-3, orbit=orbit)
         losses.append([])
         for step in range(STEPS):
             set_seed(step)

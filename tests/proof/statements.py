@@ -164,6 +164,15 @@ SOUND: dict[str, tuple[str, ...]] = {
         "E -> R @ E; W -> W @ diag(g) @ R.T @ diag(1/g)",
         "y",
     ),
+    "rotation conjugated by a gain of 1 + g": (
+        "n, d, e",
+        "x[n, e]",
+        "E[d, e], g[d], W[e, d]",
+        "y = (rms_norm(x @ E.T) * (1 + g)) @ W.T",
+        "R in orthogonal(d)",
+        "E -> R @ E; W -> W @ diag(1 + g) @ R.T @ diag(1/(1 + g))",
+        "y",
+    ),
     "residual stream, two layers": (
         "n, d, e, f",
         "x[n, e]",
@@ -309,6 +318,15 @@ WRONG: dict[str, tuple[str, ...]] = {
         "a in translation(k)",
         "bk -> bk + a + a * a",
         "s",
+    ),
+    "rotation conjugated by a gain, where 1 + g stands": (
+        "n, d, e",
+        "x[n, e]",
+        "E[d, e], g[d], W[e, d]",
+        "y = (rms_norm(x @ E.T) * (1 + g)) @ W.T",
+        "R in orthogonal(d)",
+        "E -> R @ E; W -> W @ diag(g) @ R.T @ diag(1/g)",
+        "y",
     ),
     "a constant of a bias before an activation": (
         "n, d, f",

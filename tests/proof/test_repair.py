@@ -125,6 +125,7 @@ FOUND: dict[str, str | None] = {
     "an action too many": "leaving out `U -> R @ U` makes it hold: U must not move",
     "a sign": "`g -> g - a` makes it hold: the sign was wrong",
     "a constant of a bias before an activation": None,
+    "rotation conjugated by a gain, where 1 + g stands": None,
     "a bias under softmax": "`for every a in translation(1)` makes it hold: all entries take one number",
     "a sign of one number": "`E -> E - a` makes it hold: the sign was wrong",
 }

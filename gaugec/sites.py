@@ -80,7 +80,8 @@ class Factor:
 class Summand:
     """What a chart adds to a binding: X^ = X + coefficient * (the sum over `summed` of W * b).
 
-    weight, weight_offset: where W stands; "" for W = 1.  bias, bias_offset: where b stands.
+    weight, weight_offset: where W stands; "" for W = 1.  bias, bias_offset: where b stands.  offset: where in X that
+    is added.
     kept: (size, stride in X, stride in W, stride in b), the axes of the binding; summed: (size, stride in W, in b).
     A stride of 0: constant along that axis.
     """
@@ -92,6 +93,7 @@ class Summand:
     kept: tuple[tuple[int, int, int, int], ...]
     summed: tuple[tuple[int, int, int], ...] = ()
     coefficient: Fraction = Fraction(1)
+    offset: int = 0
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ class Added:
     """A tensor is moved as the tensor plus weight times (matrix @ bias), or plus the bias itself.
 
     kept: (size, stride in the tensor, in the matrix, in the bias); summed: (size, stride in the matrix, in the bias).
-    starts: where matrix and bias begin.
+    offset: where in the tensor it begins.  starts: where matrix and bias do.
     """
 
     def __init__(
@@ -93,11 +93,12 @@ class Added:
         kept: tuple[tuple[int, int, int, int], ...],
         summed: Steps = (),
         *,
+        offset: int = 0,
         starts: tuple[int, int] = (0, 0),
         weight: float = 1,
     ) -> None:
         self.slot, self.matrix, self.bias = tensor, matrix, bias
-        self.kept, self.summed, self.starts, self.weight = kept, summed, starts, float(weight)
+        self.kept, self.summed, self.starts, self.weight = kept, summed, (offset, *starts), float(weight)
         letters = "abcdefghijklmnopqrstuvwxy"
         axes = [(n, x, w, b) for n, x, w, b in kept] + [(n, 0, w, b) for n, w, b in summed]
         self._axes = [
@@ -114,7 +115,7 @@ class Added:
         return (self.bias,)
 
     def _seen(self, x: Tensor, side: int) -> tuple[Tensor, str]:
-        start, axes = (0, *self.starts)[side], self._axes[side]
+        start, axes = self.starts[side], self._axes[side]
         view = x.as_strided(
             [x.shape[0], *[n for _, n, _ in axes]],
             [x.stride(0), *[stride for _, _, stride in axes]],

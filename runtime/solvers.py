@@ -13,6 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+_EPS = torch.finfo(torch.float64).eps
+
 Tensors = dict[str, Tensor]
 View = tuple[int, tuple[tuple[int, int], ...]]
 
@@ -144,7 +146,8 @@ def solve(
     """Solve the joint normal equations gram(a) = right by preconditioned conjugate gradients, batch by batch.
 
     right: gauge -> [batch, ...] in float64; the system may be singular, as long as it is consistent.
-    size: [batch], the norm of the step; stops when the vertical part left is below tolerance * size.
+    size: [batch], the norm of the step; stops when the vertical part left is below tolerance * size, or is what `right`
+    is rounded by: beyond that a singular system is none that is consistent.
     off: gauges whose coefficients stay 0.  Warns where it stops before, after so many rounds.
     """
 
@@ -156,25 +159,27 @@ def solve(
     answer = {name: torch.zeros_like(value) for name, value in right.items()}
     residual = right
     z = masked(precondition, residual)
-    direction = z
+    direction, weighted = z, residual  # the second is the first, times the inverse of what `precondition` is
     rho = _dot(residual, z)
-    floor = (tolerance * size) ** 2
+    floor = torch.maximum((tolerance * size) ** 2, (8 * _EPS) ** 2 * rho)
+    ended = torch.zeros_like(rho, dtype=torch.bool)  # the direction left is one in which nothing moves, but by rounding
     for _ in range(rounds):
-        busy = rho > floor
+        busy = (rho > floor) & ~ended
         if not bool(busy.any()):
             break
         image = masked(gram, direction)
         curve = _dot(direction, image)
-        step = torch.where(busy & (curve > 0), rho / curve, torch.zeros_like(rho))
+        ended = ended | (busy & (curve <= 64 * _EPS * _dot(direction, weighted)))
+        step = torch.where(busy & ~ended, rho / curve, torch.zeros_like(rho))
         answer = _axpy(answer, direction, step)
         residual = _axpy(residual, image, -step)
         z = masked(precondition, residual)
         new = _dot(residual, z)
         ratio = torch.where(busy & (rho > 0), new / rho, torch.zeros_like(rho))
-        direction = _axpy(z, direction, ratio)
+        direction, weighted = _axpy(z, direction, ratio), _axpy(residual, weighted, ratio)
         rho = new
     else:
-        left = (rho.clamp(min=0).sqrt() / size)[rho > floor]
+        left = (rho.clamp(min=0).sqrt() / size)[(rho > floor) & ~ended]
         if left.numel():
             warnings.warn(
                 f"a step keeps a vertical part of {float(left.max()):.0e} of its length: the equations of gauges that "

@@ -28,7 +28,7 @@ def united(sites: Sequence[Site]) -> dict[str, Chart]:
     Raises GaugeError where two sites contradict each other about one gain or one bias.
     """
     factors: dict[str, dict[str, Factor]] = {}
-    summands: dict[str, dict[tuple[str, int, str, int], Summand]] = {}
+    summands: dict[str, dict[tuple[int, str, int, str, int], Summand]] = {}
     for site in sites:
         for binding in site.bindings:
             name = binding.parameter
@@ -40,7 +40,7 @@ def united(sites: Sequence[Site]) -> dict[str, Chart]:
                         help="leave one of them out of the spec",
                     )
             for each in binding.chart.summands:
-                key = (each.weight, each.weight_offset, each.bias, each.bias_offset)
+                key = (each.offset, each.weight, each.weight_offset, each.bias, each.bias_offset)
                 if summands.setdefault(name, {}).setdefault(key, each) != each:
                     raise GaugeError(
                         f"{site.gauge} and another gauge add {each.bias} to {name} in different ways: together they "
@@ -174,7 +174,7 @@ def _places(
 
     Every kept entry with the first summed one; and with all of them, one kept entry for every row that moves them.
     """
-    kept = [(0, each.weight_offset, each.bias_offset)]
+    kept = [(each.offset, each.weight_offset, each.bias_offset)]
     for size, *strides in each.kept:
         kept = [(x + i * strides[0], w + i * strides[1], b + i * strides[2]) for x, w, b in kept for i in range(size)]
     summed = [(0, 0)]

@@ -225,7 +225,8 @@ class _Writer:
                 yield call("", "Gain", texts, 8, tail=",")
             for each in chart.summands:
                 starts = (each.weight_offset, each.bias_offset)
-                more = [f"starts={flat(starts)}"] if any(starts) else []
+                more = [f"offset={each.offset}"] if each.offset else []
+                more += [f"starts={flat(starts)}"] if any(starts) else []
                 more += [f"weight={number(each.coefficient)}"] if each.coefficient != 1 else []
                 matrix = quote(self.slots[each.weight]) if each.weight else "None"
                 texts = [quote(self.slots[slot]), matrix, quote(self.slots[each.bias])]

@@ -476,7 +476,7 @@ def _inverted(
     bias: Read,
 ) -> Summed | None:
     """A summand with its indices over the modes of the parameter that is read at `index`; None where it varies along
-    another variable of the value, of which there are `outer`."""
+    another variable of the value, of which there are `outer`, or is read backwards."""
 
     def over(ix: RawIndex) -> Ix | None:
         offset, terms = ix[0], {v: s for s, v in ix[1]}
@@ -494,7 +494,7 @@ def _inverted(
                 del terms[v]
             offset -= times * start
             out.append((times, mode))
-        if any(v < outer for v in terms):
+        if any(v < outer for v in terms) or min((*terms.values(), *(s for s, _ in out)), default=0) < 0:
             return None
         out += [(s, v - outer + rank) for v, s in terms.items()]
         return Ix(offset, tuple(sorted(out, key=lambda t: (-t[0], t[1]))))

@@ -85,6 +85,7 @@ def make_site(
 def _chart(graph: Graph, region: Region, names: Mapping[int, str]) -> Chart:
     """The chart of a region, by strides."""
     own = _strides(graph[region.leaf])
+    begins = sum(digit.start * own[digit.mode] for digit in region.digits)
 
     def at(leaf: int, index: Sequence[Ix]) -> tuple[int, list[int], dict[int, int]]:
         """Where a leaf is read: its offset, its stride along every digit of the region, and along what is summed."""
@@ -110,7 +111,7 @@ def _chart(graph: Graph, region: Region, names: Mapping[int, str]) -> Chart:
         modes = range(len(own), len(own) + len(each.sizes))
         summed = tuple((n, inside.get(v, 0), within.get(v, 0)) for v, n in zip(modes, each.sizes))
         name = "" if each.weight is None else names[each.weight]
-        summands.append(Summand(name, left, names[each.bias], right, kept, summed, each.coefficient))
+        summands.append(Summand(name, left, names[each.bias], right, kept, summed, each.coefficient, begins))
     return Chart(tuple(factors), tuple(summands))
 
 

@@ -6,10 +6,12 @@ What this module does not do: it traces, witnesses and emits nothing (see `gauge
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 from gaugec.errors import MatchError
 from gaugec.graph.ir import Node
+from gaugec.graph.statement import Region
 from gaugec.language.lower import lower_fixes
 from gaugec.language.tree import Entry, Gauge
 from gaugec.matching.search import Candidate, Matcher, Miss, regions
@@ -18,6 +20,7 @@ from gaugec.pipeline.followed import followed
 from gaugec.proof.prove import Theorem, prove_invariance
 from gaugec.proof.shifts import sight
 from gaugec.sites import Refusal, Site
+from gaugec.tracing.compare import shrunk
 from gaugec.tracing.trace import Trace
 
 
@@ -50,6 +53,7 @@ class Finder:
         self.tied = {leaf: ", ".join(tied[name]) for leaf, name in self.names.items() if name in tied}
         blocked = {traced.leaves[name]: why for name, why in traced.blocked.items() if name in traced.leaves}
         self.matcher = Matcher(self.graph, blocked, self.labels, partial(sight, self.graph))
+        self.elsewhere = [graph for graph in traced.elsewhere if not shrunk(self.graph, graph)]
         self.farthest: dict[str, tuple[tuple[object, ...], Refusal]] = {}
 
     def sites(self, entry: Entry, theorem: Theorem) -> tuple[list[Site], list[Refusal]]:
@@ -121,11 +125,25 @@ class Finder:
                 self.graph, candidate.kept, moved, candidate.pattern.statement.group, candidate.cut, *pairing
             )
             if theorem.verdict == "proved":
-                return theorem, pairing
+                return self._elsewhere(candidate, moved, theorem, pairing), pairing
             best = best or (theorem, pairing)
         if best is None:
             return Theorem("", "refused", "its axis has no pairs to rotate"), ("", 0)
         return best
+
+    def _elsewhere(
+        self, candidate: Candidate, moved: tuple[Region, ...], theorem: Theorem, pairing: tuple[str, int]
+    ) -> Theorem:
+        """The theorem where it is one at the other sizes at which the model was traced, too.
+
+        What a shift adds is so many times a vector, and what is read of a table a part: they may be the example's."""
+        group = candidate.pattern.statement.group
+        for graph in self.elsewhere:
+            there = prove_invariance(graph, candidate.kept, moved, group, candidate.cut, *pairing)
+            if there.verdict != "proved":
+                reason = f"it holds at the sizes of the example alone; at others {there.reason}"
+                return replace(there, reason=reason)
+        return theorem
 
     def _refusal(self, gauge: Gauge, miss: Miss) -> Refusal:
         node = self.graph[miss.node] if miss.node is not None else None

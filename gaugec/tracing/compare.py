@@ -25,7 +25,7 @@ def settled(graph: Graph, first: Graph, second: Graph) -> Graph:
     that meets the resized axis (positions), and of what no parameter reaches.  Where an axis has come to length 1
     nothing can be told apart, and all is left as it is.
     """
-    if any(m != 1 and n == 1 for one, two in zip(first, second) for m, n in zip(one.shape, two.shape)):
+    if shrunk(first, second):
         return graph
 
     kept: dict[int, list[int]] = {}  # which modes of a node the other one has too
@@ -49,6 +49,11 @@ def settled(graph: Graph, first: Graph, second: Graph) -> Graph:
         for known, one, two in zip(graph, first, second, strict=True)
     )
     return checked(replace(graph, nodes=nodes), "settling")
+
+
+def shrunk(first: Graph, second: Graph) -> bool:
+    """Has an axis come to length 1 in the second one, so that nothing can be told apart along it?"""
+    return any(m != 1 and n == 1 for one, two in zip(first, second) for m, n in zip(one.shape, two.shape))
 
 
 def _renamed(

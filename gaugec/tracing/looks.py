@@ -18,6 +18,7 @@ from torch import nn
 
 from gaugec.errors import MatchError
 from gaugec.graph.check import check
+from gaugec.graph.ir import Graph
 from gaugec.model.axes import Bundle, Unseen, bundles, changed, said, together
 from gaugec.model.fixed import Fixed
 from gaugec.model.inputs import Axis, Inputs, alike, axes_of, resized, tensors_of
@@ -41,9 +42,9 @@ _FREELY = Work(math.inf, math.inf, math.inf)
 class Looks:
     """Everything that one model is looked at, beside its first trace: other inputs, and what the graph is beside them.
 
-    graph: the first trace's, in which what depends on a size has become opaque.  others: inputs at which it ran, in
-    numbers, by the names of their sizes.  free: the bundles of axes that had another size with the same graph.
-    weights: see `gaugec.tracing.left_behind`.  fixed: what the caller says of the sizes.
+    graph: the first trace's, in which what depends on a size has become opaque.  elsewhere: the other exports'.
+    others: inputs at which it ran, in numbers, by the names of their sizes.  free: the bundles of axes that had another
+    size with the same graph.  weights: see `gaugec.tracing.left_behind`.  fixed: what the caller says of the sizes.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Looks:
         self.model, self.here, self.counted, self.first, self.weights = model, here, counted, first, weights
         self.fixed = fixed
         self.graph = first.graph
+        self.elsewhere: list[Graph] = []
         self.others: list[tuple[str, Inputs]] = []
         self.free: set[Bundle] = set()
         self.numbers = not any(p.is_meta for p in model.parameters())
@@ -95,6 +97,7 @@ class Looks:
             gradients=gradients,
             free=self._free(),
             fixed=self.fixed.words,
+            elsewhere=tuple(self.elsewhere),
         )
 
     def _free(self) -> dict[Axis, int]:
@@ -276,6 +279,7 @@ class Looks:
         left = settled(self.graph, self.first.graph, other.graph)
         self.apart |= dict.fromkeys(apart if left != self.graph else ())
         self.graph = left
+        self.elsewhere.append(other.graph)
 
     def _several(self, there: Inputs) -> list[str]:
         """The words for what is one size in the example, at one place of several inputs, and more than one there."""

@@ -55,6 +55,7 @@ class Trace:
     number of the tensor (in the order of `gaugec.model.inputs.tensors_of`) and the axis -> 0, or the number that it has
     in common with those that were resized with it alone; every other axis is fixed.
     settings: what the forward read beside its tensors.
+    elsewhere: the graphs at the other sizes at which the model was exported, node by node those of `graph`.
     """
 
     program: torch.export.ExportedProgram
@@ -72,6 +73,7 @@ class Trace:
     settings: Settings = field(default_factory=Settings)
     returned: Mapping[int, Name] = field(default_factory=dict)
     fixed: tuple[str, ...] = ()
+    elsewhere: tuple[Graph, ...] = ()
 
     @property
     def loss(self) -> str | None:

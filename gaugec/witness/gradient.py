@@ -288,6 +288,8 @@ class _Point:
         """
         worst = 0.0
         back = pulled(self.theta, pairs, {name: after.double() for name, (_, after) in gradients.items()})
+        unknown = _read_by(self.moved - gradients.keys(), pairs)
+        gradients = {name: both for name, both in gradients.items() if name not in unknown}
         for _ in range(DIRECTIONS):
             u = {
                 name: torch.randn(x.shape, generator=self.generator, dtype=torch.float64) * x.square().mean().sqrt()
@@ -305,6 +307,20 @@ class _Point:
                 away = abs(one - two) / scale
                 worst = max(worst, away if math.isfinite(away) else math.inf)
         return worst
+
+
+def _read_by(names: Collection[str], pairs: Sequence[tuple[Site, Tensor]]) -> set[str]:
+    """What movements of parameters read, directly or not: if these have no gradients, of its own a part is missing."""
+    reads: dict[str, set[str]] = {}
+    for binding in (binding for site, _ in pairs for binding in site.bindings):
+        weights = (each.weight for each in binding.chart.summands)
+        reads.setdefault(binding.parameter, set()).update(binding.chart.reads, weights)
+    found, todo = set[str](), list(names)
+    while todo:
+        more = reads.get(todo.pop(), set()) - found
+        found |= more
+        todo += more
+    return found
 
 
 def _rounded(before: Pass, after: Pass) -> torch.dtype | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from match.training import apart
 from torch import Tensor, nn
 
 import gaugec
@@ -173,3 +174,74 @@ def test_every_part_of_a_bias_takes_up_its_own(use) -> None:
     (site,) = gaugec.compile(use("bias_forward", "biases"), Thirds(), (torch.randn(4, 6),)).sites
     parts = [(b.offset, b.rest, b.chart.summands[0].weight_offset) for b in site.bindings if b.chart]
     assert parts == [(0, ((5, 1),), 0), (5, ((5, 1),), 30)]
+
+
+class Pooled(nn.Module):
+    """What a norm makes of tokens, pooled over them in some way, and a reader."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.norm, self.reader, self.how = nn.LayerNorm(6), nn.Linear(6, 5), how
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.reader(getattr(self.norm(x), self.how)(1))
+
+
+def test_what_a_sum_counts_is_another_number_at_other_sizes(use) -> None:
+    """Seven times a bias, of a sum over seven tokens: no shift of a model that takes eight."""
+    spec, x = use("bias_forward", "biases"), (torch.randn(3, 7, 6),)
+    with pytest.raises(gaugec.MatchError) as caught:
+        gaugec.compile(spec, Pooled("sum"), x)
+    said = "refused on the model: it holds at the sizes of the example alone; at others reader changes: left over is"
+    assert said in str(caught.value)
+    (site,) = gaugec.compile(spec, Pooled("sum"), x, fixed="all").sites
+    assert [b.chart.summands[0].coefficient for b in site.bindings if b.chart] == [7]
+    assert len(gaugec.compile(spec, Pooled("mean"), x).sites) == 1
+
+
+class Backwards(Pooled):
+    """A norm that is read from its end."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.reader(self.norm(x).flip(-1))
+
+
+def test_a_bias_that_is_read_backwards_is_refused(use) -> None:
+    with pytest.raises(gaugec.MatchError) as caught:
+        gaugec.compile(use("bias_forward", "biases"), Backwards(""), (torch.randn(3, 6),))
+    assert "bias_forward at norm.bias: the moved value is an output of the model" in str(caught.value)
+
+
+@pytest.mark.parametrize("frozen", ["reader.bias", "reader.weight", "norm.bias", "norm.weight"])
+def test_what_is_frozen_is_matched_and_has_no_gradient_to_compare(use, frozen: str) -> None:
+    """In a chart the gradient of one parameter is a part of another's."""
+    model = Normed(nn.LayerNorm(6), nn.Identity())
+    model.get_parameter(frozen).requires_grad_(False)
+    for gauge, file in (("bias_forward", "biases"), ("reader_shift_bias", "readers")):
+        assert len(gaugec.compile(use(gauge, file), model, (torch.randn(3, 6),)).sites) == 1
+
+
+class Crossed(nn.Module):
+    """Queries and values of one packed weight, each behind a norm of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.LayerNorm(8), nn.LayerNorm(8)
+        self.attention, self.head = nn.MultiheadAttention(8, 2, batch_first=True), nn.Linear(8, 5)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        y = self.two(y)
+        return self.head(self.attention(self.one(x), y, y, need_weights=False)[0])
+
+
+def test_a_part_of_a_bias_that_takes_a_shift_up_is_stepped_as_that_part(use) -> None:
+    torch.manual_seed(0)
+    model, x = Crossed().double(), (torch.randn(3, 5, 8).double(), torch.randn(3, 6, 8).double())
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    gauge = gaugec.compile(use("bias_forward", "biases"), model, x)
+    summands = {s.bias: (s.offset, s.weight_offset) for site in gauge.sites for b in site.bindings
+                for s in b.chart.summands}  # fmt: skip
+    assert (summands["one.bias"], summands["two.bias"]) == ((0, 0), (8, 64))
+    assert apart(gauge, model, *x) < 1e-12

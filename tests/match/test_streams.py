@@ -93,6 +93,25 @@ def test_what_holds_the_coordinates_fast_is_refused(gauge: str, model: nn.Module
         compiled(gauge, model, tmp_path)
 
 
+class Marked(Stream):
+    """A token of its own in front, and positions, of which as many are read as there are tokens."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.RMSNorm)
+        self.mark, self.positions = nn.Parameter(torch.randn(1, 1, 8)), nn.Parameter(torch.randn(1, 12, 8))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = torch.cat([self.mark.expand(len(tokens), -1, -1), self.table(tokens)], 1)
+        return self.head(self.norms[2](x + self.positions[:, : tokens.shape[1] + 1]))
+
+
+def test_a_part_of_a_table_that_follows_the_length_is_no_writer(tmp_path) -> None:
+    """Seven of twelve positions turn, where a longer text reads more."""
+    with pytest.raises(gaugec.MatchError) as caught:
+        compiled("stream_rotation", Marked(), tmp_path)
+    assert "it holds at the sizes of the example alone; at others norms.2 changes: left over is" in str(caught.value)
+
+
 def test_a_tied_head_is_one_weight_with_two_movements(tmp_path) -> None:
     gauge = compiled("stream_rotation", Stream(nn.RMSNorm, tied=True), tmp_path)
     assert not gauge.sites and "the gains of what meets do not cancel" in gauge.report()

@@ -81,6 +81,22 @@ def test_conjugate_gradients_also_where_singular(n: int, extra: int, seed: int) 
     assert torch.allclose((g @ a["a"].unsqueeze(-1)).squeeze(-1), right["a"], atol=1e-7)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_singular_system_is_solved_to_its_rounding_and_no_further(seed: int) -> None:
+    """Rows and columns of one table trade a constant: along that no residual is left but rounding."""
+    size = torch.tensor([1e-3], dtype=torch.float64)  # so that nothing is ever small enough
+    right = {"rows": 30 * random(1, 7, seed=seed), "columns": 30 * random(1, 5, seed=seed + 9)}
+    right["columns"] += (right["rows"].sum() - right["columns"].sum()) / 5
+
+    def gram(x: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        rows, columns = x["rows"], x["columns"]
+        return {"rows": 5 * rows + columns.sum(1, keepdim=True), "columns": 7 * columns + rows.sum(1, keepdim=True)}
+
+    a = solvers.solve(gram, right, lambda x: {"rows": x["rows"] / 5, "columns": x["columns"] / 7}, size, 1e-16)
+    assert max(float(x.abs().max()) for x in a.values()) < 30
+    assert all(torch.allclose(x, right[name], atol=1e-11) for name, x in gram(a).items())
+
+
 def test_gauges_that_are_off_get_nothing() -> None:
     right = {"a": random(1, 1, 3), "b": random(1, 1, 3)}
     answer = solvers.solve(lambda v: v, right, lambda r: r, torch.ones(1).double(), 1e-12, off={"b"})

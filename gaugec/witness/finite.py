@@ -19,7 +19,7 @@ from torch import Tensor
 
 from gaugec.errors import first_line
 from gaugec.model.preserve import SMALL
-from gaugec.sites import Site
+from gaugec.sites import Binding, Site
 from gaugec.witness.elements import element, move, moved, view
 from gaugec.witness.interpreter import Runner
 
@@ -33,7 +33,7 @@ class Witness:
     error: largest relative change of an output under an element of every gauge at once (float64).
     control: the smallest relative change when only one parameter of a site moved, over `controls` such runs.
     by_gauge: the error of each gauge alone.
-    dead: numbers of sites at which nothing changed when a parameter moved alone.
+    dead: numbers of sites at which nothing changed when a parameter moved alone, and by what is outside the group.
     note: why there is none: the model is too large to run here, or float64 cannot run its graph.
     """
 
@@ -112,7 +112,7 @@ def _measured(
     error = change(before, runner.run(everything, seen), scales, noise=64) if sites else 0.0
     # The sites of one gauge and one set of roles are alike: a control run for each such kind, and as many more as the
     # budget allows.  A parameter may be dead by itself (a key's bias under softmax), so a site's control is the largest
-    # change over its parameters.
+    # change over its parameters; where each of them may take its share alone, it is what is outside the group.
     kinds: dict[object, list[int]] = {}
     for number, site in enumerate(sites):
         kinds.setdefault((site.gauge, tuple(b.role for b in site.bindings)), []).append(number)
@@ -125,10 +125,10 @@ def _measured(
             continue  # whatever moves it is an element: there is nothing else to compare with
         if runs >= budget and position >= len(kinds):
             break
-        moves = range(len(site.bindings)) if len(site.bindings) > 1 else [None]
+        parts = range(len(site.bindings))
         largest = 0.0
-        for only in moves:
-            alone = move(parameters, site, e, only=only) if only is not None else _outside(parameters, site, generator)
+        for outside, only in itertools.product((True,) if len(parts) == 1 else (False, True), parts):
+            alone = _outside(parameters, site.bindings[only], generator) if outside else move(parameters, site, e, only)
             largest = max(largest, change(before, runner.run(alone, seen), scales, noise=4096))
             runs += 1
             if largest >= 1e-6:
@@ -146,9 +146,8 @@ def _free(site: Site) -> bool:
     return not more and first.move.kind == "shift" and math.prod(n for n, _ in first.group) == 1
 
 
-def _outside(parameters: dict[str, Tensor], site: Site, generator: torch.Generator) -> dict[str, Tensor]:
-    """The site's parameter moved by something that is not in the group: every entry by itself."""
-    (binding,) = site.bindings
+def _outside(parameters: dict[str, Tensor], binding: Binding, generator: torch.Generator) -> dict[str, Tensor]:
+    """A site's parameter moved by something that is not in the group: every entry by itself."""
     tensor = parameters[binding.parameter].clone().contiguous()
     target = view(tensor, binding)
     target.add_(0.5 * torch.randn(target.shape, generator=generator, dtype=torch.float64))

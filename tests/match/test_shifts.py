@@ -245,3 +245,28 @@ def test_a_part_of_a_bias_that_takes_a_shift_up_is_stepped_as_that_part(use) -> 
                 for s in b.chart.summands}  # fmt: skip
     assert (summands["one.bias"], summands["two.bias"]) == ((0, 0), (8, 64))
     assert apart(gauge, model, *x) < 1e-12
+
+
+class Apart(nn.Module):
+    """Attention behind a norm, with maps of their own for queries, keys and values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(8)
+        self.asks, self.keys, self.says = (nn.Linear(8, 8) for _ in range(3))
+        with torch.no_grad():
+            for parameter in self.parameters():
+                parameter.add_(0.3 * torch.randn_like(parameter))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(x)
+        return torch.softmax(self.asks(x) @ self.keys(x).mT, -1) @ self.says(x)
+
+
+def test_keys_are_readers_though_each_of_their_parts_may_move_alone(use) -> None:
+    """Softmax forgets what the weight adds to a key, and what the bias takes from it: that makes neither dead."""
+    torch.manual_seed(0)
+    gauge = gaugec.compile(use("reader_shift_bias", "readers"), Apart(), (torch.randn(3, 5, 8),))
+    assert [name for site in moved(gauge.sites) for name in site if name.endswith("weight")] == [
+        "asks.weight", "keys.weight", "says.weight",
+    ]  # fmt: skip

@@ -22,7 +22,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "factors": [], "sums": [],
     },
     "factors": {"offset": 0, "power": "1", "shift_by": 0.0},
-    "sums": {"weight": NOTHING, "weight_offset": 0, "bias_offset": 0, "summed": (), "coefficient": "1"},
+    "sums": {"weight": NOTHING, "weight_offset": 0, "bias_offset": 0, "offset": 0, "summed": (), "coefficient": "1"},
     "sites": {"reads": []},
 }  # fmt: skip
 """Fields that are written only where they say something else: of a structure, of a binding, of a factor and of a sum in

@@ -90,7 +90,7 @@ def read_back(binding: dict[str, Any], reads: list[str]) -> Chart:
     summands = [
         Summand(
             reads[each["weight"]] if each["weight"] != NOTHING else "", each["weight_offset"], reads[each["bias"]],
-            each["bias_offset"], each["kept"], each["summed"], Fraction(each["coefficient"]),
+            each["bias_offset"], each["kept"], each["summed"], Fraction(each["coefficient"]), each["offset"],
         )
         for each in binding["sums"]
     ]  # fmt: skip
@@ -202,6 +202,41 @@ def test_a_part_that_is_held_is_called_one(tmp_path: Path) -> None:
     assert "\n    holds inside.bias (a part)\n" in text
 
 
+class Reader(nn.Module):
+    """A norm whose gains are 1 + w, and a map that reads it: all of one, or behind four rows of a fused one."""
+
+    def __init__(self, start: int) -> None:
+        super().__init__()
+        self.gain, self.bias = nn.Parameter(torch.randn(6) / 5), nn.Parameter(torch.randn(6))
+        self.map, self.start = nn.Linear(6, start + 4), start
+
+    def forward(self, x: Tensor) -> Tensor:
+        normed = F.layer_norm(x, (6,), 1 + self.gain, self.bias)
+        weight, bias = self.map.weight, self.map.bias
+        y = F.linear(normed, weight[self.start :], bias[self.start :])
+        return y * F.linear(x, weight[: self.start], bias[: self.start]) if self.start else y
+
+
+def test_of_gains_around_one(home: Path) -> None:
+    gauge = gaugec.compile(home / "small.gauge", Reader(0), (torch.randn(3, 6),))
+    assert compared(gauge) == 3
+    assert "\n    W = map.weight [1, 6, 4]\n      in the chart times (1 + gain) [1, 6, 1]\n" in gauge.report()
+    assert "\n    holds gain, bias\n" in gauge.report()
+
+
+def test_what_is_added_to_a_part_begins_there(tmp_path: Path) -> None:
+    path = tmp_path / "one.gauge"
+    path.write_text('architecture one:\n    "Biases."\n    use bias_forward from biases\n')
+    gauge = gaugec.compile(path, Reader(4), (torch.randn(3, 6),))
+    assert compared(gauge) == 1
+    ((_, taken),) = [layout["bindings"] for layout in gauge.metadata["layouts"]]
+    assert (taken["offset"], taken["sums"][0]["offset"], taken["sums"][0]["weight_offset"]) == (4, 4, 24)
+    assert (
+        "\n    B = map.bias [1, 1, 4] from 4\n"
+        "      in the chart plus map.weight from 24 times bias, summed over 6: stands still\n"
+    ) in gauge.report()
+
+
 @pytest.mark.parametrize(
     ("chart", "words"),
     [
@@ -213,7 +248,7 @@ def test_a_part_that_is_held_is_called_one(tmp_path: Path) -> None:
                       {"gain": 1, "offset": 0, "axes": ((5, 1, 1),), "power": "-1", "shift_by": 0.0}]},
          "times g [1, 1, 1], divided by h [1, 5, 1]"),
         ({"sums": [{"weight": NOTHING, "weight_offset": 0, "bias": 1, "bias_offset": 2, "kept": ((5, 1, 0, 1),),
-                    "summed": (), "coefficient": "-1"}]}, "minus h from 2"),
+                    "offset": 0, "summed": (), "coefficient": "-1"}]}, "minus h from 2"),
         ({"sums": [{"weight": 0, "weight_offset": 7, "bias": 1, "bias_offset": 0, "kept": ((5, 1, 0, 1),),
                     "summed": ((3, 1, 1), (2, 3, 3)), "coefficient": "1/2"}]},
          "plus 1/2 times g from 7 times h, summed over 3*2"),
@@ -275,6 +310,8 @@ EDITS: dict[str, tuple[Edit, str]] = {
     "a bias in strides": (lambda said: summand(said).update(summed=((5, 1, 2),)),
                           "layout, bindings[1], sums[0], summed is `((5, 1, 2),)` in the certificate"),
     "where the weight begins": (lambda said: summand(said).update(weight_offset=2), "1.weight from 2 times 0.bias"),
+    "where it is added": (lambda said: summand(said).update(offset=1),
+                          "layout, bindings[1], sums[0], offset is `1` in the certificate, `0` now"),
     "coefficient of the shift": (lambda said: weight(said).update(exponent="-1"),
                                  "layout, bindings[0], exponent is `'-1'` in the certificate, `'1'` now"),
     "the order of what is read": (

@@ -78,6 +78,7 @@ _FORM: dict[str, Any] = {
                                     "weight_offset": int,
                                     "bias": int,
                                     "bias_offset": int,
+                                    "offset": int,
                                     "kept": _QUADRUPLES,
                                     "summed": _TRIPLES,
                                     "coefficient": str,

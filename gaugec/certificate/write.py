@@ -183,6 +183,7 @@ def _sum(summand: Summand, places: Mapping[str, int]) -> dict[str, Any]:
         "weight_offset": summand.weight_offset,
         "bias": places[summand.bias],
         "bias_offset": summand.bias_offset,
+        "offset": summand.offset,
         "kept": summand.kept,
         "summed": summand.summed,
         "coefficient": str(summand.coefficient),

@@ -1,6 +1,6 @@
-# make demo | test | long | fuzz | soundness | architectures | lint | docs | bench. Each first makes .venv from nothing
-# but Python 3.11 or later, and renews it when the sources changed. VENV=path uses an environment that is already made,
-# as it is: gaugec[test] must be installed there, for docs gaugec[docs].
+# make demo | test | long | fuzz | soundness | architectures | experiments | lint | docs | bench. Each first makes .venv
+# from nothing but Python 3.11 or later, and renews it when the sources changed. VENV=path uses an environment that is
+# already made, as it is: gaugec[test] must be installed there, for docs gaugec[docs].
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
@@ -20,7 +20,7 @@ SOURCES := pyproject.toml constraints.txt $(shell find gaugec runtime specs -typ
 # Checks run in an empty folder: what they import is the installed package, never this checkout.
 APART = unset PYTHONPATH; empty=$$(mktemp -d); trap 'rm -rf "$$empty"' EXIT; cd "$$empty";
 
-.PHONY: help demo test long fuzz soundness architectures lint docs bench clean
+.PHONY: help demo test long fuzz soundness architectures experiments lint docs bench clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /make \1\t/'
@@ -46,12 +46,20 @@ architectures: $(READY) ## docs/architectures.md: every architecture compiled an
 	@$(APART) export OMP_NUM_THREADS=1
 	PYTHONPATH="$(CURDIR)/tests" "$(BIN)/python" -m architectures $(ARGS)
 
+experiments: $(READY) ## some runs of docs/experiments.md once more, into build/experiments, and their tables
+	@for study in $(or $(STUDIES),symmetry); do
+	  "$(BIN)/python" -m experiments run $$study --reduced --processes 2 --into build/experiments/$$study
+	  "$(BIN)/python" -m experiments table $$study --of build/experiments/$$study
+	done
+
 lint: $(READY) ## ruff, the import contracts, mypy
 	@"$(BIN)/ruff" check -q .
 	$(APART)
 	"$(BIN)/lint-imports" --config "$(CURDIR)/pyproject.toml" --no-cache --no-logo > imports.txt || { cat imports.txt; exit 1; }
 	"$(BIN)/mypy" --config-file "$(CURDIR)/pyproject.toml" --cache-dir "$$empty" -p gaugec
 	"$(BIN)/mypy" --strict --cache-dir "$$empty" "$(CURDIR)/examples/train.py" "$(CURDIR)/tests/typed.py" # as a user's own
+	ln -s "$(CURDIR)/experiments" experiments
+	"$(BIN)/mypy" --config-file "$(CURDIR)/pyproject.toml" --cache-dir "$$empty" -p experiments
 
 docs: $(READY) ## docs/ as a site in build/site, with the API from the docstrings
 	@$(if $(READY),.venv/bin/python -m pip install -qq -c constraints.txt --no-build-isolation '.[docs]')

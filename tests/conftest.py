@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import gc
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,6 +22,7 @@ LONGEST = {
     "test_spec_mutants", "test_taken", "test_twin",
 }  # fmt: skip
 GOLDEN = Path(__file__).parent / "golden"
+sys.path.append(str(Path(__file__).parents[1]))  # for `experiments`; last, since gaugec is the installed one
 os.environ[SWITCH] = "1"  # every stage is checked, in child processes too
 gc.set_threshold(OBJECTS)  # thousands of tests, beside all of torch
 

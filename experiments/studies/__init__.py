@@ -1,0 +1,1 @@
+"""The studies: each says which runs it wants, does one of them, and makes a table of all; see `harness.Study`."""

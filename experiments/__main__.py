@@ -1,7 +1,7 @@
 """The experiments.
 
     python -m experiments run STUDY [--processes N] [--into FOLDER] [--reduced]    what is not done yet
-    python -m experiments table STUDY [--of FOLDER]    into docs/experiments.md; of another folder, on the screen
+    python -m experiments table STUDY [--of FOLDER]    into docs/experiments.md, with its plot; or on the screen
     python -m experiments again FILE.csv ...    the same runs once more: exit 1 where their numbers are others
 
 Studies: see experiments/README.md.
@@ -55,6 +55,7 @@ def _table(options: argparse.Namespace) -> int:
         return 0
     text = page.PAGE.read_text(encoding="utf-8")
     page.PAGE.write_text(page.updated(text, options.study), encoding="utf-8")
+    page.plotted(options.study)
     return 0
 
 

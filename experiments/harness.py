@@ -27,7 +27,7 @@ CACHE = ROOT / "build" / "experiments" / "gauges"  # what was compiled: once for
 
 
 class Study(Protocol):
-    """A module of `studies`."""
+    """A module of `studies`; one that also has `plot(records, path)` is drawn, as SVG."""
 
     def wanted(self, records: Sequence[Record], reduced: bool) -> list[Run]:
         """The runs, in the light of those that are done; reduced: the few that a reader may redo in minutes."""

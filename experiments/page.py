@@ -1,4 +1,4 @@
-"""The page of the experiments: between its markers stands what the records give.
+"""The page of the experiments: between its markers stands what the records give, and so do the plots beside it.
 
     <!-- table symmetry -->
     ...
@@ -20,6 +20,16 @@ PAGE = ROOT / "docs" / "experiments.md"
 def table(name: str, folder: Path | None = None) -> str:
     """The table of a study, of the records in this folder, or of the committed ones."""
     return study(name).table(read_all(folder or RESULTS / name))
+
+
+def plotted(name: str) -> Path | None:
+    """Draw the plot of a study beside the page, of the committed records; None where a study has none."""
+    plot = getattr(study(name), "plot", None)
+    if plot is None:
+        return None
+    path = PAGE.with_name(f"experiments-{name}.svg")
+    plot(read_all(RESULTS / name), path)
+    return path
 
 
 def updated(text: str, name: str) -> str:

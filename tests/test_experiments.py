@@ -16,7 +16,7 @@ from experiments import grids, harness, page
 from experiments.__main__ import main
 from experiments.arms import Arm
 from experiments.records import Record, Run, Unreadable, plain, read, read_all, write
-from experiments.studies import symmetry
+from experiments.studies import symmetry, twins
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "experiments").rglob("*.py"))
@@ -136,6 +136,30 @@ def test_runs_on_different_texts_make_no_table() -> None:
     other = Record("x", {**done[0].settings, "text": "other"}, {}, {}, done[0].rows)
     with pytest.raises(Unreadable, match="on different texts"):
         symmetry.table([*done, other])
+
+
+def test_a_plot_is_drawn_of_the_records(tmp_path: Path) -> None:
+    done = read_all(harness.RESULTS / "twins")
+    for name in ("one.svg", "two.svg"):
+        twins.plot(done, tmp_path / name)
+    drawn = (tmp_path / "one.svg").read_text(encoding="utf-8")
+    assert drawn == (tmp_path / "two.svg").read_text(encoding="utf-8")
+    kept = page.PAGE.with_name("experiments-twins.svg").read_text(encoding="utf-8")
+    for arm, moved_by, _, _ in twins.drifts(done):
+        assert f"{arm.title}; moved by {moved_by}" in drawn and f"{arm.title}; moved by {moved_by}" in kept
+
+
+def test_twins_compute_the_same_and_are_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two steps of a smaller pair: what a gauge has moved stays together, what AdamW steps does not."""
+    monkeypatch.setattr(twins, "STEPS", 2)
+    monkeypatch.setattr(twins, "TASK", twins.TASK | {"prime": 13, "width": 8, "heads": 2, "depth": 1})
+    monkeypatch.setattr(twins, "SPECS", {"rotations": twins.ROTATIONS})
+    ends = {}
+    for arm in (Arm("AdamW", "AdamW"), Arm("ours", "DDCAdamW", twins.ROTATIONS)):
+        record = harness.redone("twins", Run(arm.slug, twins.settings(arm, "rotations", 0)), tmp_path)
+        assert record.figures["moved by at most"] > 0.1 and [row["step"] for row in record.rows] == [1, 2]
+        ends[arm.title] = record.last["drift"]
+    assert ends["ours"] < 1e-12 < 1e-3 < ends["AdamW"]
 
 
 class Terminal(io.StringIO):

@@ -44,7 +44,6 @@ ARMS = {
         Arm("gpt2", "DDCAdamW", "gpt2"),
         Arm("gpt2, horizontal", "DDCAdamW", "gpt2", HORIZONTAL),
         Arm("gpt2_full", "DDCAdamW", "gpt2_full"),
-        Arm("gpt2_full, horizontal", "DDCAdamW", "gpt2_full", HORIZONTAL),
     ),
 }
 SIZES: dict[str, dict[str, Any]] = {
@@ -126,13 +125,13 @@ def of(records: Sequence[Record], kind: str, title: str) -> list[Record]:
 
 
 HEAD = (
-    "| arm | dead directions respected | best rate | validation loss | less than AdamW's | state, bytes a parameter "
+    "| arm | dead directions respected | best rate | validation loss | over AdamW's | state, bytes a parameter "
     "| step | training step |\n|---|---|---|---|---|---|---|---|"
 )
 
 
 def table(records: Sequence[Record]) -> str:
-    """A table for each model: each arm at the rate where the mean over its seeds is least.
+    """Two tables for each model: each arm at the rate where the mean over its seeds is least, and at every rate.
 
     Raises Unreadable for records on different texts.
     """
@@ -144,8 +143,9 @@ def table(records: Sequence[Record]) -> str:
         if not base:
             continue
         count = base[0].figures["parameters"]
-        lines = [f"{kind}, {count:,} parameters:", "", HEAD]
-        lines += [row(found, base) for arm in arms if (found := of(records, kind, arm.title))]
+        found = [here for arm in arms if (here := of(records, kind, arm.title))]
+        lines = [f"{kind}, {count:,} parameters:", "", HEAD, *(row(here, base) for here in found)]
+        lines += ["", f"{kind}, the mean validation loss at every rate:", "", *every_rate(found)]
         parts.append("\n".join(lines))
     return "\n\n".join(parts)
 
@@ -157,7 +157,7 @@ def row(records: Sequence[Record], base: Sequence[Record]) -> str:
     against = grids.best(base, "validation")
     beside = {r.settings["seed"]: r for r in base if r.settings["rate"] == against}
     losses = [r.last["validation"] for r in chosen.values()]
-    gains = [beside[seed].last["validation"] - r.last["validation"] for seed, r in chosen.items() if seed in beside]
+    more = [r.last["validation"] - beside[seed].last["validation"] for seed, r in chosen.items() if seed in beside]
     tried = sorted({r.settings["rate"] for r in records})
     at_edge = " (the edge)" if rate in (tried[0], tried[-1]) else ""
     figures = [r.figures for r in records]
@@ -167,12 +167,23 @@ def row(records: Sequence[Record], base: Sequence[Record]) -> str:
         f"{figures[0]['directions']:,}",
         f"{rate:g}{at_edge}",
         spread(losses),
-        "" if arm["title"] == BASE.title else spread(gains, "+"),
+        "" if arm["title"] == BASE.title else spread(more, "+"),
         f"{figures[0]['state bytes'] / figures[0]['parameters']:.2f}",
         f"{statistics.median(f['step over AdamW'] for f in figures):.1f}",
         f"{statistics.median(f['training step over AdamW'] for f in figures):.2f}",
     )
     return f"| {' | '.join(columns)} |"
+
+
+def every_rate(arms: Sequence[Sequence[Record]]) -> list[str]:
+    """The lines of a table: each arm at each rate, the mean over its seeds."""
+    rates = sorted({record.settings["rate"] for records in arms for record in records})
+    lines = [f"| arm | {' | '.join(f'{rate:g}' for rate in rates)} |", f"|{'---|' * (len(rates) + 1)}"]
+    for records in arms:
+        ends = [[r.last["validation"] for r in records if r.settings["rate"] == rate] for rate in rates]
+        means = [f"{statistics.fmean(values):.3f}" if values else "" for values in ends]
+        lines.append(f"| {' | '.join([records[0].settings['arm']['title'], *means])} |")
+    return lines
 
 
 def spread(values: Sequence[float], sign: str = "") -> str:

@@ -47,7 +47,7 @@ architectures: $(READY) ## docs/architectures.md: every architecture compiled an
 	PYTHONPATH="$(CURDIR)/tests" "$(BIN)/python" -m architectures $(ARGS)
 
 experiments: $(READY) ## some runs of docs/experiments.md once more, into build/experiments, and their tables
-	@for study in $(or $(STUDIES),symmetry); do
+	@for study in $(or $(STUDIES),symmetry twins); do
 	  "$(BIN)/python" -m experiments run $$study --reduced --processes 2 --into build/experiments/$$study
 	  "$(BIN)/python" -m experiments table $$study --of build/experiments/$$study
 	done

@@ -10,8 +10,10 @@ from fractions import Fraction
 from typing import Any
 
 from gaugec.graph.builder import Builder, Ref
-from gaugec.graph.ir import Leaf, Opaque
+from gaugec.graph.ir import Contraction, Leaf, Opaque
 from gaugec.tracing.aten import number, row
+
+SWALLOWS = Fraction(-(2**128 - 2**120))  # the least bfloat16: what a model adds to that is less than its last digit
 
 
 # -- truth values, as 0 and 1 ------------------------------------------------------------------------------------
@@ -88,10 +90,21 @@ def _where(b: Builder, shape: tuple[int, ...], condition: Ref, x: Any, y: Any) -
         no = b.opaque("condition, negated", [condition], condition.shape)
     else:
         yes, no = condition, _not(b, condition)
+    for mask, value, other in ((no, y, x), (yes, x, y)):
+        if isinstance(other, Ref) and not b.zero(other) and _swallows(b, value):  # x or -inf is x + (0 or -inf)
+            return b.expand(b.add(other, b.opaque("-inf where chosen", [mask], mask.shape)), shape)
     terms = [_chosen(b, mask, value) for mask, value in ((yes, x), (no, y)) if not _zero(b, value)]
     if not terms:
         return b.scalar(Fraction(0), shape)
     return b.expand(terms[0], shape) if len(terms) == 1 else b.add(*terms)
+
+
+def _swallows(b: Builder, value: Any) -> bool:
+    """Is it minus infinity, or the least number of a type, which stays what it is whatever a model adds to it?"""
+    if isinstance(value, Ref):
+        node = b.nodes[value.node]
+        return node.type is Contraction and not node.operands and node.own["coefficient"] <= SWALLOWS
+    return isinstance(value, float) and value <= float(SWALLOWS)
 
 
 def _zero(b: Builder, value: Any) -> bool:

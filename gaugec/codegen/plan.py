@@ -8,7 +8,7 @@ Not here: proofs, formulas, source text.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from math import prod
@@ -102,7 +102,8 @@ def _component(
     _compatible(actors)
     _beside(actors, wides)
     couplings = _couplings(actors, shape_of)
-    pools = tuple(_pools((*actors, *wides), shape_of))
+    partly = _partly(held(here), shape_of)
+    pools = tuple(_pools((*actors, *wides), shape_of, [slot for slot, _ in partly]))
     rules = {name: derived.of(site) for name, site in locals_}
     return Component(
         slots=tuple(shape_of.items()),
@@ -118,7 +119,7 @@ def _component(
         idle=idle,
         wide=wides,
         charts=tuple(here.items()),
-        partly=_partly(held(here), shape_of),
+        partly=partly,
         holds=_holds(here, [*locals_, *((f"w{j}", site) for j, site in through)], slots),
     )
 
@@ -541,18 +542,17 @@ def _eliminated(actors: Sequence[Actor], couplings: Sequence[Coupling]) -> tuple
 # --- pools
 
 
-def _pools(actors: Sequence[Actor], shapes: Mapping[str, tuple[int, ...]]) -> list[Pool]:
-    """How the squares of each slot are averaged over what compact actions mix."""
+def _pools(
+    actors: Sequence[Actor], shapes: Mapping[str, tuple[int, ...]], partly: Collection[str]
+) -> list[Pool]:
+    """How the squares of each slot are averaged over what compact actions mix; partly: slots of which a part is held,
+    be that all that is mixed of it."""
     out = []
     for slot, shape in shapes.items():
-        boxes = [
-            _box(actor, part)
-            for actor in actors
-            if actor.pools != "nothing"
-            for part in actor.stepped
-            if part.slot == slot
-        ]
-        if not boxes:
+        some = [(actor, part) for actor in actors if actor.pools != "nothing" for part in actor.rows]
+        mixed = [(actor, part) for actor, part in some if part.slot == slot]
+        boxes = [_box(actor, part) for actor, part in mixed if not part.held]
+        if not boxes and not (mixed and slot in partly):
             continue
         pieces = _cover(boxes, prod(shape))
         flags = [(piece.offset, _averaged(piece)) for piece in pieces or boxes]

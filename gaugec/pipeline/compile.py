@@ -29,6 +29,7 @@ from gaugec.pipeline.checked import Checked, checked
 from gaugec.pipeline.compiled import CompiledGauge
 from gaugec.pipeline.find import Finder
 from gaugec.pipeline.gauged import gauged
+from gaugec.pipeline.holding import dead
 from gaugec.pipeline.matrices import compatible
 from gaugec.pipeline.twin import Subject, same_sites, same_structure, subject_of
 from gaugec.pipeline.verify import Verification, accepted
@@ -122,6 +123,7 @@ def build(
     if twin is not None:
         large = Subject(model, tuple(args), dict(kwargs or {}), traced)
         looked = _on_the_twin(looked, large, twin, loaded, verification)
+    looked = dead(looked, traced)
     sites, refusals = list(looked.sites), [*refusals, *looked.refusals]
     for entry in loaded.entries if looked.refusals else ():
         if entry.required and not any(site.gauge == entry.gauge.name for site in sites):

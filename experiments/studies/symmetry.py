@@ -31,12 +31,15 @@ HORIZONTAL = {"orbit": "horizontal"}
 ARMS = {
     "llama": (
         BASE,
+        Arm("norm_gain alone", "DDCAdamW", "architecture gains:\n    use norm_gain from norms\n"),
         Arm("llama", "DDCAdamW", "llama"),
+        Arm("llama, no pooling", "DDCAdamW", "llama", {"pooling": False}),
         Arm("llama, horizontal", "DDCAdamW", "llama", HORIZONTAL),
         Arm("llama + value_basis", "DDCAdamW", _llama("with_bases", value_rotation="value_basis from attention")),
         Arm("llama + qk_pairs", "DDCAdamW", _llama("with_pairs", more="qk_pairs from planes")),
         Arm("llama + stream_rotation", "DDCAdamW", _llama("with_stream", more="stream_rotation from stream")),
         Arm("llama_full", "DDCAdamW", "llama_full"),
+        Arm("llama_full, no pooling", "DDCAdamW", "llama_full", {"pooling": False}),
         Arm("llama_full, horizontal", "DDCAdamW", "llama_full", HORIZONTAL),
     ),
     "gpt2": (
@@ -125,7 +128,7 @@ def of(records: Sequence[Record], kind: str, title: str) -> list[Record]:
 
 
 HEAD = (
-    "| arm | dead directions respected | best rate | validation loss | over AdamW's | state, bytes a parameter "
+    "| arm | dead directions of its gauges | best rate | validation loss | over AdamW's | state, bytes a parameter "
     "| step | training step |\n|---|---|---|---|---|---|---|---|"
 )
 

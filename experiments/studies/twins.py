@@ -19,7 +19,7 @@ from experiments.arms import Arm, compiled, gauges
 from experiments.records import Record, Run
 from experiments.tasks.addition import Addition
 
-SEEDS = (0,)
+SEEDS = (0, 1)
 STEPS = 400
 LOOKS = (1, 2, 5, 10, 20, 50, 100, 200, 400)
 TASK = {"prime": 31, "width": 32, "heads": 4, "depth": 2, "share": 0.4}

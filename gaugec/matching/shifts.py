@@ -187,9 +187,8 @@ class Shifting:
         """Every node that a shift reaches, in order: the operands that it finds changed, and whether it stays.
 
         Raises:
-            Blocked: a changed value is bent, or leaves the model: the first, after the other branches were followed.
+            Blocked: a changed value is bent, or leaves the model.
         """
-        first: Blocked | None = None
         used = {leaf: self.graph.users[leaf] for leaf in leaves}
         if self.only is not None:
             used[self.roles[0][1].leaf] = (self.only,)
@@ -201,22 +200,15 @@ class Shifting:
                 continue
             done.add(id)
             node = self.graph[id]
-            try:
-                changed, stays = self._seen(node, seer)
-                yield node, changed, stays
-                if stays:
-                    seer.keep(id)
-                    continue
-                self._bends(node)
-            except Blocked as error:
-                first = first or error
-                seer.keep(id)  # as if it did: how far the other branches come tells how near a miss this is
+            changed, stays = self._seen(node, seer)
+            yield node, changed, stays
+            if stays:
+                seer.keep(id)
                 continue
-            first = first or self._leaves(node)
+            self._bends(node)
+            self._leaves(node)
             for user in self.graph.users[id]:
                 heapq.heappush(pending, user)
-        if first is not None:
-            raise first
 
     def _seen(self, node: Node, seer: Seer) -> tuple[tuple[int, ...], bool]:
         """The operands of a node that are changed, and whether it stays."""
@@ -226,7 +218,7 @@ class Shifting:
         changed = seer.changed(node.id)
         if isinstance(node, Contraction) and len(changed) > 1:
             raise Blocked("two shifted values are multiplied" + self._dropped(), node, _PRODUCT)
-        return changed, seer.stays(node.id)
+        return changed, not changed or seer.stays(node.id)
 
     def _ends(self, node: Node, changed: Sequence[int]) -> Blocked | None:
         """The refusal of an end of a shift that the formula has not."""
@@ -245,13 +237,12 @@ class Shifting:
                 return f" behind the dropout at {mask.source}" + (f" in {mask.place}" if mask.place else "")
         return ""
 
-    def _leaves(self, node: Node) -> Blocked | None:
-        """The refusal of a changed value that leaves the model."""
+    def _leaves(self, node: Node) -> None:
+        """Raises Blocked where a changed value leaves the model."""
         if node.id in self.graph.outputs:
-            return Blocked("the moved value is an output of the model", node, _KEEPS)
+            raise Blocked("the moved value is an output of the model", node, _KEEPS)
         if node.id in self.graph.buffers:
-            return Blocked("the moved value is written to a buffer by the forward", node, _KEEPS)
-        return None
+            raise Blocked("the moved value is written to a buffer by the forward", node, _KEEPS)
 
     def _bends(self, node: Node) -> None:
         """Raises Blocked where a changed value is bent."""

@@ -318,7 +318,7 @@ class Builder:
 
         index: list[Lin] = []
         for offset, terms in ref.index:
-            index.append((offset, tuple(t for stride, v in terms for t in _spread(stride, rename(v)))))
+            index.append((offset, tuple(t for stride, v in terms for t in spread(stride, rename(v)))))
         axes = tuple(tuple(leaf for v in axis for leaf in rename(v)) for axis in ref.axes)
         return Ref(ref.node, tuple(index), axes, ref.shape)
 
@@ -477,7 +477,7 @@ def _digitwise(
     return None if more is None else [*more, own]
 
 
-def _spread(stride: int, digits: Sequence[Variable]) -> list[tuple[int, Variable]]:
+def spread(stride: int, digits: Sequence[Variable]) -> list[tuple[int, Variable]]:
     """stride * v as a sum over v's digits."""
     result: list[tuple[int, Variable]] = []
     for variable in reversed(digits):

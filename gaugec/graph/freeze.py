@@ -8,11 +8,13 @@ What this module does not do: it changes no meaning and knows no operators.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from gaugec import limits
-from gaugec.graph.builder import Builder, Lin, RawNode, Ref
+from gaugec.graph.builder import Builder, Lin, RawNode, Ref, spread
 from gaugec.graph.check import checked
 from gaugec.graph.ir import Access, Along, Concatenation, Contraction, Graph, Ix, Mode, Node
 from gaugec.graph.spaces import Inexpressible, Space, Variable, leaves
@@ -24,6 +26,14 @@ class _Split(Exception):
     def __init__(self, space: Space, inner: int) -> None:
         super().__init__()
         self.space, self.inner = space, inner
+
+
+class _Unroll(Exception):
+    """A piece of a joined axis must be joined digit by digit before the graph can be frozen."""
+
+    def __init__(self, node: RawNode, piece: int) -> None:
+        super().__init__()
+        self.node, self.piece = node, piece
 
 
 def freeze(
@@ -40,6 +50,30 @@ def freeze(
             return checked(graph, "freezing"), numbers
         except _Split as request:
             request.space.split(request.inner)
+        except _Unroll as request:
+            _unroll(request.node, request.piece)
+
+
+def _unroll(node: RawNode, piece: int) -> None:
+    """Makes as many pieces of one as its outer digits count: a class token joined to 3 x 3 patches is joined to three
+    rows of three."""
+    start, _, counter = node.pieces[piece]
+    assert counter is not None
+    *outer, inner = counter.leaves()
+    ref = node.operands[piece]
+    refs: list[Ref] = []
+    for values in itertools.product(*(range(v.size) for v in outer)):
+        at = dict(zip(outer, values, strict=True))
+        index: list[Lin] = []
+        for offset, terms in ref.index:
+            flat = [term for stride, v in terms for term in spread(stride, v.leaves())]
+            offset += sum(stride * at[v] for stride, v in flat if v in at)
+            index.append((offset, tuple((stride, v) for stride, v in flat if v not in at)))
+        refs.append(replace(ref, index=tuple(index)))
+    size = inner.size
+    rows = tuple((start + n * size, size, inner) for n in range(len(refs)))
+    node.operands[piece : piece + 1] = refs
+    node.pieces = (*node.pieces[:piece], *rows, *node.pieces[piece + 1 :])
 
 
 def _live(builder: Builder, roots: Sequence[int]) -> list[int]:
@@ -140,9 +174,9 @@ class _Frozen:
         for digit in digits[1:]:
             inner *= digit.size
         result: list[tuple[int, int]] = []
-        for start, length, counter in self.raw.pieces:
+        for piece, (start, length, counter) in enumerate(self.raw.pieces):
             if len(digits) == 1 and counter is not None and len(counter.leaves()) > 1:
-                self.demand(digits[0].space, [d.size for d in counter.leaves()])
+                self.demand(digits[0].space, counter.leaves()[-1].size, piece)
             if start % inner or length % inner:
                 raise Inexpressible("pieces that end inside a digit of the joined axis")
             if counter is not None and inner > 1:
@@ -161,11 +195,10 @@ class _Frozen:
                 self.local[leaf] = name
         return tuple(result), names[0]
 
-    def demand(self, space: Space, sizes: list[int]) -> None:
-        """Splits the joined axis where a piece is split, or gives up."""
-        inner = sizes[-1]
+    def demand(self, space: Space, inner: int, piece: int) -> None:
+        """Splits the joined axis where a piece is split, or else joins the piece's digits one by one."""
         if any(start % inner or length % inner for start, length, _ in self.raw.pieces):
-            raise Inexpressible("pieces that end inside a digit of the joined axis")
+            raise _Unroll(self.raw, piece)
         raise _Split(space, inner)
 
     def match(self, counter: Variable, wanted: list[int]) -> None:

@@ -141,7 +141,7 @@ def solve(
     size: Tensor,
     tolerance: float,
     off: Collection[str] = (),
-    rounds: int = 100,
+    rounds: int = 1000,
 ) -> Tensors:
     """Solve the joint normal equations gram(a) = right by preconditioned conjugate gradients, batch by batch.
 

@@ -1,4 +1,4 @@
-"""Specs with every gauge that a model has: a Llama and a Gemma that take the same path from every copy of themselves."""
+"""Specs with every gauge that a model has: models that take the same path from every copy of themselves."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import GemmaConfig, GemmaForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from whole_models import MODELS
 
 import gaugec
 from gaugec.pipeline.audit import counted
@@ -82,10 +83,31 @@ def test_every_dead_direction_of_a_gemma_has_its_gauge() -> None:
     assert (audit.nullity, audit.orbit, audit.unexplained) == (87, 87, 0)
 
 
-@pytest.mark.parametrize("orbit", ["pinned", "horizontal"])
-@pytest.mark.parametrize("made", [llama, gemma], ids=["llama", "gemma"])
-def test_copies_stay_copies_under_all_of_them(made: Callable[[], Made], orbit: str) -> None:
-    model, gauge = made()
+@cache
+def whole(name: str) -> Made:
+    model = MODELS[name].build(layers=1)
+    batch = dict(MODELS[name].batch(torch.Generator().manual_seed(0)))
+    return model, gaugec.compile(MODELS[name].spec, model, (), batch, loss="cross_entropy")
+
+
+def steps(model: nn.Module, gauge: gaugec.pipeline.compiled.CompiledGauge, orbit: str, name: str) -> list[float]:
+    generator, losses = torch.Generator().manual_seed(1), list[float]()
+    optimizer = DDCAdamW(model.named_parameters(), gauge, lr=3e-3, weight_decay=0.1, orbit=orbit)
+    for _ in range(STEPS // 4):
+        batch = MODELS[name].batch(generator)
+        optimizer.zero_grad()
+        with Neutral():
+            logits = MODELS[name].logits(model, batch).flatten(0, -2)
+            targets = torch.randint(0, logits.shape[-1], logits.shape[:1], generator=generator)
+            loss = F.cross_entropy(logits, targets)
+            loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+def copies(model: nn.Module, gauge: gaugec.pipeline.compiled.CompiledGauge) -> tuple[nn.Module, nn.Module]:
+    """The model, and one that the gauges' elements have moved far from it."""
     generator = torch.Generator().manual_seed(2)
     here, there = copy.deepcopy(model), copy.deepcopy(model)
     pairs = [(site, element(site, generator)) for site in gauge.sites]
@@ -94,6 +116,25 @@ def test_copies_stay_copies_under_all_of_them(made: Callable[[], Made], orbit: s
         for name, parameter in there.named_parameters():
             parameter.copy_(values[name])
     assert max((a - b).abs().max().item() for a, b in zip(here.parameters(), there.parameters())) > 0.5
+    return here, there
+
+
+@pytest.mark.parametrize("orbit", ["pinned", "horizontal"])
+@pytest.mark.parametrize("name", [name for name in MODELS if name not in ("llama", "gemma")])
+def test_copies_stay_copies_in_every_architecture(name: str, orbit: str) -> None:
+    """25 steps, on either side of two pins."""
+    model, gauge = whole(name)
+    here, there = copies(model, gauge)
+    one, two = steps(here, gauge, orbit, name), steps(there, gauge, orbit, name)
+    assert one[-1] != one[0]
+    assert max(abs(a - b) for a, b in zip(one, two)) <= 1e-10
+
+
+@pytest.mark.parametrize("orbit", ["pinned", "horizontal"])
+@pytest.mark.parametrize("made", [llama, gemma], ids=["llama", "gemma"])
+def test_copies_stay_copies_under_all_of_them(made: Callable[[], Made], orbit: str) -> None:
+    model, gauge = made()
+    here, there = copies(model, gauge)
     one, two = path(here, gauge, orbit), path(there, gauge, orbit)
     assert one[-1] < one[0] - 0.01
     assert max(abs(a - b) for a, b in zip(one, two)) <= 1e-10

@@ -87,6 +87,7 @@ _GPT2 = {"n_embd": 8, "n_head": 2, "n_inner": 7, "n_positions": 9, "vocab_size":
 _GPT2 |= {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0, "bos_token_id": 0, "eos_token_id": 0}
 _OPT = {"hidden_size": 8, "ffn_dim": 7, "num_attention_heads": 2, "vocab_size": VOCABULARY, "word_embed_proj_dim": 8}
 _OPT |= {"max_position_embeddings": 9, "dropout": 0.0, "use_cache": False, "bos_token_id": 0, "eos_token_id": 0}
+_NEOX = _HEADS | {"hidden_size": 32}
 _T5 = {"d_model": 8, "d_kv": 4, "d_ff": 7, "num_heads": 2, "vocab_size": VOCABULARY, "dropout_rate": 0.0}
 _VIT = {"hidden_size": 8, "intermediate_size": 7, "num_attention_heads": 2, "image_size": 12, "patch_size": 4}
 _MIXTRAL = _LLAMA | {"num_local_experts": 3, "num_experts_per_tok": 2, "experts_implementation": "batched_mm"}
@@ -98,7 +99,7 @@ MODELS: dict[str, Whole] = {
     "mixtral": _lm(hf.MixtralForCausalLM, hf.MixtralConfig, "mixtral", **_MIXTRAL),
     "gpt2": _lm(hf.GPT2LMHeadModel, hf.GPT2Config, "gpt2", "n_layer", **_GPT2),
     "opt": _lm(hf.OPTForCausalLM, hf.OPTConfig, "opt", **_OPT),
-    "gpt_neox": _lm(hf.GPTNeoXForCausalLM, hf.GPTNeoXConfig, "gpt_neox", **_HEADS | {"hidden_size": 32}, use_cache=False),
+    "gpt_neox": _lm(hf.GPTNeoXForCausalLM, hf.GPTNeoXConfig, "gpt_neox", **_NEOX, use_cache=False),
     "bert": _lm(hf.BertForMaskedLM, hf.BertConfig, "bert", **_HEADS, **_CALM, max_position_embeddings=9),
     "t5": _lm(hf.T5ForConditionalGeneration, hf.T5Config, "t5", "num_layers", **_T5, use_cache=False),
     "vit": Whole(

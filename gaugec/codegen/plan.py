@@ -99,6 +99,8 @@ def _component(
     wides = tuple(_moved(f"w{j}", site, derived, slots, shape_of, here, known) for j, site in through)
     actors = tuple(actor for actor in all_of if actor.stepped)
     idle = tuple(actor for actor in all_of if not actor.stepped)
+    for (_, site), actor in zip(locals_, all_of, strict=True):
+        _balanced(site, actor, actors)
     _compatible(actors)
     _beside(actors, wides)
     couplings = _couplings(actors, shape_of)
@@ -240,8 +242,6 @@ def _actor(name: str, site: Site, rule: Derivation, slots: Mapping[str, str]) ->
         sizes, copies = {site.size}, {site.copies}
     if len(sizes) != 1 or copies != {site.copies}:
         raise GaugeError(f"{site.gauge} at {site.place}: its bindings disagree about copies or size")
-    if kind == "matrix":
-        _balanced(site, parts, *sizes)
     return Actor(
         name,
         kind,
@@ -256,15 +256,21 @@ def _actor(name: str, site: Site, rule: Derivation, slots: Mapping[str, str]) ->
     )
 
 
-def _balanced(site: Site, parts: Sequence[Row], size: int) -> None:
-    """What an element moves, and what its inverse moves, has a column for every direction of the basis."""
-    for dual in (False, True):
-        side = [part for part in parts if part.tangent.dual == dual and not part.held and not part.still]
-        count = sum(prod(n for n, _ in part.rest) for part in side)
-        if count < size:
+def _balanced(site: Site, actor: Actor, actors: Sequence[Actor]) -> None:
+    """What an element moves, and what its inverse moves, has a column for every direction of the basis.
+
+    What a shift adds is taken out of a column before it is looked at: each leaves one less.
+    """
+    for dual in (False, True) if actor.kind == "matrix" else ():
+        side = [part for part in actor.stepped if part.tangent.dual == dual and not part.still]
+        shifts = [each for each in actors if each.kind == "shift" and _overlaps(actor, each, side, each.stepped)]
+        count = sum(prod(n for n, _ in part.rest) for part in side) - len(shifts)
+        if count < actor.size:
+            beside = f", beside {', '.join(each.gauge for each in shifts)}" if shifts else ""
             raise GaugeError(
-                f"{site.gauge} at {site.place}: {', '.join(part.role for part in side)} cannot be balanced: they have "
-                f"{count} numbers in every direction of a basis of {size}, and need as many as there are directions",
+                f"{site.gauge} at {site.place}: {', '.join(part.role for part in side)} cannot be balanced{beside}: "
+                f"they have {count} numbers in every direction of a basis of {actor.size}, and need as many as there "
+                "are directions",
                 help=f"gauge it by {GROUPS[site.group].subgroups[0]}, which needs no balance",
             )
 

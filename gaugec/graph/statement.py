@@ -107,7 +107,7 @@ class Movement:
     matcher cannot follow yet.  `shift_by`: the moved quantity is x + shift_by.
 
     x is what the chart makes of the parameter.  factors: (role, axis, shift_by, power), it is multiplied by the role's
-    vector plus shift_by to the power along the axis.  summands: (role of W, role of b), W b is added to it; "" for W = 1.
+    vector plus shift_by to the power along the axis.  summands: (role of W, role of b), W b is added to it; "": W = 1.
     """
 
     kind: str

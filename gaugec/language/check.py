@@ -147,7 +147,8 @@ class _Checker:
             self._known_dims(element.dims, dim_spans)
         elif group.kind != "shift":
             message = f"'{element.group}' cannot be of one number"
-            raise SpecError(message, dim_spans[0], "only a translation can: `translation(1)`, a number added everywhere")
+            help = "only a translation can: `translation(1)`, a number added everywhere"
+            raise SpecError(message, dim_spans[0], help)
         return group
 
     # --- lines

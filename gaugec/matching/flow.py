@@ -372,7 +372,8 @@ def _gain(node: Contraction, operand: int, variable: int, context: Context) -> b
     """Is an operand a vector among the parameters, plus a number or not, read along the axis of what turns?"""
     access = node.operands[operand]
     *_, length = context.vectors.get(access.node, (0,))
-    return context.wide and length == node.sizes[variable] and len(access.index) == 1 and access.index[0].plain == variable
+    along = [ix.plain for ix in access.index] == [variable]
+    return context.wide and length == node.sizes[variable] and along
 
 
 def _along_ones(node: Sum, operand: int, moved: Sequence[Seen], context: Context) -> bool:

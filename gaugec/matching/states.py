@@ -138,8 +138,8 @@ class Context:
     group: digits along which the element acts.  copies: digits each value of which has an element of its own.
     depends: node id -> does it depend on any parameter.  noise: nodes that are dropout masks.
     chosen: one-hot node id -> the first node of the same value.  zeros: nodes whose every entry is 0.
-    vectors: of every value that can be a gain its parameter, what is added to that, and its length.  wide: what turns may do so behind gains, and what is joined
-    with it turns too.
+    vectors: of every value that can be a gain its parameter, what is added to that, and its length.
+    wide: what turns may do so behind gains, and what is joined with it turns too.
     """
 
     kind: str

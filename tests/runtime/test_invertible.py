@@ -15,6 +15,7 @@ from architectures.training import Double
 from architectures.training import apart as trained_apart
 from match.models import counts, llama, spec_file
 from torch import Tensor, nn
+from transformers import GPT2Config, GPT2LMHeadModel
 
 import gaugec
 from gaugec.errors import GaugeError
@@ -327,6 +328,14 @@ def test_what_is_narrower_than_its_basis_is_refused(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Linear(7, 5, bias=False), nn.Linear(5, 4, bias=False))
     with pytest.raises(GaugeError, match="B cannot be balanced: they have 4 numbers in every"):
         gaugec.compile(path, model, (torch.randn(3, 7),))
+
+
+def test_a_shift_takes_one_number_of_every_direction() -> None:
+    """A head as wide as the model: without the mean that a LayerNorm forgets, its output weight has no basis."""
+    sizes = {"n_embd": 4, "n_layer": 1, "n_head": 1, "n_inner": 3, "vocab_size": 9, "n_positions": 6}
+    model = GPT2LMHeadModel(GPT2Config(**sizes, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, use_cache=False))
+    with pytest.raises(GaugeError, match="cannot be balanced, beside reader_shift_bias: they have 3 numbers in every"):
+        gaugec.compile("gpt2_full", model, (torch.arange(5)[None],), loss="cross_entropy")
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,13 @@ What this module does not do: it looks at no name and no module class, and it pr
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
-from gaugec.graph.ir import Graph, Ix, Node
+from gaugec.graph.ir import Concatenation, Graph, Ix, Node
 from gaugec.graph.statement import Digit, Movement, Multiplied, Region
 from gaugec.graph.vectors import Vector, vectors
 from gaugec.groups import GROUPS
@@ -121,6 +122,16 @@ class Matcher:
                     dense = math.prod(node.size(operand, v) for _, v in ix.terms) == high - low + 1
                     if dense and high - low + 1 < mode.size:
                         self.cuts.setdefault(mode.space, set()).add((low, high - low + 1))
+            if isinstance(node, Concatenation):
+                self._joined(node)
+
+    def _joined(self, node: Concatenation) -> None:
+        """What stood together before it was joined may move together: all pieces of one value."""
+        space = next(mode.space for mode in node.modes if mode.variable == node.joined)
+        for _, run in itertools.groupby(zip(node.operands, node.pieces, strict=True), key=lambda part: part[0].node):
+            starts = [piece for _, piece in run]
+            length = starts[-1][0] + starts[-1][1] - starts[0][0]
+            self.cuts.setdefault(space, set()).add((starts[0][0], length))
 
     # -- seeds ------------------------------------------------------------------------------------------------
     def find(self, all_patterns: Sequence[Pattern]) -> tuple[list[Candidate], list[Miss]]:

@@ -187,8 +187,10 @@ class Shifting:
         """Every node that a shift reaches, in order: the operands that it finds changed, and whether it stays.
 
         Raises:
-            Blocked: a changed value is bent, or leaves the model.
+            Blocked: a changed value is bent, or leaves the model: the latter after it was followed on, which tells how
+                near a miss this is.
         """
+        left: Blocked | None = None
         used = {leaf: self.graph.users[leaf] for leaf in leaves}
         if self.only is not None:
             used[self.roles[0][1].leaf] = (self.only,)
@@ -200,15 +202,20 @@ class Shifting:
                 continue
             done.add(id)
             node = self.graph[id]
-            changed, stays = self._seen(node, seer)
-            yield node, changed, stays
-            if stays:
-                seer.keep(id)
-                continue
-            self._bends(node)
-            self._leaves(node)
+            try:
+                changed, stays = self._seen(node, seer)
+                yield node, changed, stays
+                if stays:
+                    seer.keep(id)
+                    continue
+                self._bends(node)
+            except Blocked as error:
+                raise left or error from None
+            left = left or self._leaves(node)
             for user in self.graph.users[id]:
                 heapq.heappush(pending, user)
+        if left is not None:
+            raise left
 
     def _seen(self, node: Node, seer: Seer) -> tuple[tuple[int, ...], bool]:
         """The operands of a node that are changed, and whether it stays."""
@@ -237,12 +244,13 @@ class Shifting:
                 return f" behind the dropout at {mask.source}" + (f" in {mask.place}" if mask.place else "")
         return ""
 
-    def _leaves(self, node: Node) -> None:
-        """Raises Blocked where a changed value leaves the model."""
+    def _leaves(self, node: Node) -> Blocked | None:
+        """The refusal of a changed value that leaves the model."""
         if node.id in self.graph.outputs:
-            raise Blocked("the moved value is an output of the model", node, _KEEPS)
+            return Blocked("the moved value is an output of the model", node, _KEEPS)
         if node.id in self.graph.buffers:
-            raise Blocked("the moved value is written to a buffer by the forward", node, _KEEPS)
+            return Blocked("the moved value is written to a buffer by the forward", node, _KEEPS)
+        return None
 
     def _bends(self, node: Node) -> None:
         """Raises Blocked where a changed value is bent."""

@@ -245,7 +245,8 @@ class Sample:
         self.chance = Chance(rng, self.without)
         self.operators = {operator.name: operator for operator in gauge.operators}
         self.group = gauge.element.group
-        self.k = self.sizes[gauge.element.dims[0]]
+        dim = gauge.element.dims[0]
+        self.k = 1 if dim == "1" else self.sizes[dim]  # of one number
         scale = (1.0, 0.3, 4.0, 1.0, 12.0, 0.05)[turn % 6]
         targets = {}
         for call in _every(gauge, "cross_entropy"):

@@ -111,7 +111,7 @@ class Reading:
         g = self.sample.g
         if part in ("C", "S"):
             return float(g[at[0], at[0]] if part == "C" else g[at[0] + len(g) // 2, at[0]])
-        return float((np.linalg.inv(g) if part == "Ri" else g)[at])
+        return float((np.linalg.inv(g) if part == "Ri" else g)[at or 0])  # of one number: read nowhere in particular
 
     def _pointwise(self, row: Symbol, values: list[float]) -> float:
         if len(values) == 2:
@@ -171,7 +171,8 @@ def _worlds(statement: Statement, rules: Mapping[str, Rule]) -> tuple[Algebra, E
     graph = statement.graph
     algebra = Algebra(rules, symbolic=True, ones=statement.group == "orthogonal_ones", seconds=1.0)
     algebra.allow("linearity")
-    size = graph[statement.element].modes[0].size
+    modes = graph[statement.element].modes
+    size = modes[0].size if modes else 1  # of one number
     roles = {statement.params[role]: role for role in statement.actions}
     by = Element(algebra, statement.group, size, Pairing("halves", size), "")
 

@@ -94,7 +94,7 @@ _MIXTRAL = _LLAMA | {"num_local_experts": 3, "num_experts_per_tok": 2, "experts_
 
 MODELS: dict[str, Whole] = {
     "llama": _lm(hf.LlamaForCausalLM, hf.LlamaConfig, "llama", **_LLAMA),
-    "gemma": _lm(hf.GemmaForCausalLM, hf.GemmaConfig, "gemma", **_LLAMA),
+    "gemma": _lm(hf.GemmaForCausalLM, hf.GemmaConfig, "gemma", **_LLAMA, tie_word_embeddings=False),
     "qwen3": _lm(hf.Qwen3ForCausalLM, hf.Qwen3Config, "qwen3", **_LLAMA),
     "mixtral": _lm(hf.MixtralForCausalLM, hf.MixtralConfig, "mixtral", **_MIXTRAL),
     "gpt2": _lm(hf.GPT2LMHeadModel, hf.GPT2Config, "gpt2", "n_layer", **_GPT2),

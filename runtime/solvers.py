@@ -142,13 +142,14 @@ def solve(
     tolerance: float,
     off: Collection[str] = (),
     rounds: int = 1000,
+    quiet: bool = False,
 ) -> Tensors:
     """Solve the joint normal equations gram(a) = right by preconditioned conjugate gradients, batch by batch.
 
     right: gauge -> [batch, ...] in float64; the system may be singular, as long as it is consistent.
     size: [batch], the norm of the step; stops when the vertical part left is below tolerance * size, or is what `right`
     is rounded by: beyond that a singular system is none that is consistent.
-    off: gauges whose coefficients stay 0.  Warns where it stops before, after so many rounds.
+    off: gauges whose coefficients stay 0.  Warns where it stops before, after so many rounds, unless it is to be quiet.
     """
 
     def masked(function: Callable[[Tensors], Tensors], x: Tensors) -> Tensors:
@@ -180,7 +181,7 @@ def solve(
         rho = new
     else:
         left = (rho.clamp(min=0).sqrt() / size)[(rho > floor) & ~ended]
-        if left.numel():
+        if left.numel() and not quiet:
             warnings.warn(
                 f"a step keeps a vertical part of {float(left.max()):.0e} of its length: the equations of gauges that "
                 f"share parameters were not solved in {rounds} rounds",

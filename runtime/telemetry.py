@@ -170,7 +170,8 @@ def vertical(component: Any, update: Tensors, point: Tensors, off: frozenset[str
         return {name: inverses[name](x) for name, x in right.items()}
 
     right = component.covertical(update, point)
-    a = solvers.solve(gram, right, precondition, solvers.size(update), 1e-15, off, rounds=400)
+    # a measure: what is left of it after so many rounds is far below any figure that is shown
+    a = solvers.solve(gram, right, precondition, solvers.size(update), 1e-15, off, rounds=400, quiet=True)
     return dict(component.vertical(point, a))
 
 

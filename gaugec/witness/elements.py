@@ -110,7 +110,7 @@ def moved(
                 for each in binding.chart.summands:
                     sizes, strides = [n for n, *_ in each.kept], [stride for _, stride, *_ in each.kept]
                     x = there[binding.parameter].as_strided(sizes, strides, binding.offset)
-                    x.add_(_summand(before, each) - _summand(there, each))
+                    x.add_(summand(each, before, before) - summand(each, there, there))
     return there
 
 
@@ -137,13 +137,13 @@ def _factor(parameters: Mapping[str, Tensor], binding: Binding, factor: Factor) 
     return (read + factor.shift_by).pow(float(factor.power))
 
 
-def _summand(parameters: Mapping[str, Tensor], each: Summand) -> Tensor:
-    """What a chart adds: W b, over the axes that are kept."""
+def summand(each: Summand, weights: Mapping[str, Tensor], biases: Mapping[str, Tensor]) -> Tensor:
+    """What a chart adds: W b, over the axes that are kept; W is looked up among the weights, b among the biases."""
     sizes = [n for n, *_ in (*each.kept, *each.summed)]
-    b = parameters[each.bias].contiguous().clone()
+    b = biases[each.bias].contiguous().clone()
     read = b.as_strided(sizes, [*(k[3] for k in each.kept), *(s[2] for s in each.summed)], each.bias_offset)
     if each.weight:
-        w = parameters[each.weight].contiguous().clone()
+        w = weights[each.weight].contiguous().clone()
         strides = [*(k[2] for k in each.kept), *(s[1] for s in each.summed)]
         read = read * w.as_strided(sizes, strides, each.weight_offset)
     summed = tuple(range(len(each.kept), len(sizes)))

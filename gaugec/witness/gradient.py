@@ -238,10 +238,12 @@ class _Point:
             MatchError: something has changed that must not.
         """
 
+        swing = self.swing(before)
+
         def share(pairs: Sequence[tuple[Site, Tensor]], known: Pass | None = None) -> float:
             there = moved(self.theta, pairs)
             after = known or subject.at(there)
-            worst = _change(before.outputs, after.outputs, subject.rounding, self.swing(before))
+            worst = _change(before.outputs, after.outputs, subject.rounding, swing)
             for size in (n for n in subject.sizes if n in before.gradients or n in after.gradients):
                 one, two = before.gradient(size), after.gradient(size)
                 both = {name: (one[name], two[name]) for name in one if name not in hooked & self.moved}

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from gaugec.model.preserve import SMALL
-from gaugec.sites import Chart, Factor, Summand
+from gaugec.sites import Chart, Factor
+from gaugec.witness.elements import summand
 from gaugec.witness.finite import change, reference
 from gaugec.witness.interpreter import Runner
 
@@ -97,18 +98,8 @@ def _added(chart: Chart, weights: Mapping[str, Tensor], biases: Mapping[str, Ten
     out = torch.zeros_like(weights[name], memory_format=torch.contiguous_format)
     for each in chart.summands:
         part = _strided(out.view(-1), [(axis[0], axis[1]) for axis in each.kept], each.offset)
-        part.add_(_sum(each, weights, biases))
+        part.add_(summand(each, weights, biases))
     return out
-
-
-def _sum(each: Summand, weights: Mapping[str, Tensor], biases: Mapping[str, Tensor]) -> Tensor:
-    axes = (*each.kept, *each.summed)
-    product = _strided(biases[each.bias].reshape(-1), [(axis[0], axis[-1]) for axis in axes], each.bias_offset)
-    if each.weight:
-        weight = weights[each.weight].reshape(-1)
-        product = product * _strided(weight, [(axis[0], axis[-2]) for axis in axes], each.weight_offset)
-    summed = tuple(range(len(each.kept), len(axes)))
-    return float(each.coefficient) * (product.sum(summed) if summed else product)
 
 
 def _strided(x: Tensor, axes: list[tuple[int, int]], offset: int) -> Tensor:
